@@ -1,0 +1,106 @@
+"""The command line: `matey COMMAND ...`. The only room that prints.
+
+One module per family of commands, imported when called, so that help answers at once.
+A module holds `COMMANDS`: a `Command` for each word after the family's name, or one under
+the empty word where the family is a single command.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from matey.errors import ConfigError, MateyError, nearest
+
+FAMILIES = {
+    "demo": "simulate, pretrain, fine-tune, score and report: everything, in minutes",
+    "doctor": "what works on this machine, and what is missing",
+    "simulate": "make trajectories of a system, without any data",
+    "data": "inspect files, write the data config for them",
+    "train": "pretrain a model on one or many systems",
+    "finetune": "adapt a trained model to a new system",
+    "evaluate": "score a model against persistence on test trajectories",
+    "predict": "continue a field in time",
+    "report": "one self-contained HTML page of a run or its scores",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What one command is: its help, its arguments, and the function that runs it.
+
+    `add_arguments` receives a jsonargparse parser; `run` receives the parsed options and
+    returns the exit code, or None for success. `example` is shown below the help.
+    """
+
+    help: str
+    example: str
+    add_arguments: Callable[[Any], None]
+    run: Callable[[Any], int | None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. User errors are one line on stderr, and code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return dispatch(words)
+    except MateyError as error:
+        if "--debug" in words:
+            raise
+        print(f"matey: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("matey: interrupted", file=sys.stderr)
+        return 130
+
+
+def dispatch(words: list[str]) -> int:
+    """Find the command that the words name, and run it."""
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        from matey import __version__
+
+        print(f"matey {__version__}")
+        return 0
+    family = words.pop(0)
+    if family not in FAMILIES:
+        raise ConfigError(f"Unknown command {family!r}. {nearest(family, FAMILIES)}")
+    commands: dict[str, Command] = import_module(f"matey.cli.{family}").COMMANDS
+    name = "matey " + family
+    if "" in commands:
+        return run(name, commands[""], words)
+    if not words or words[0] in ("-h", "--help"):
+        print("\n".join(f"{name} {word:<10} {c.help}" for word, c in commands.items()))
+        return 0
+    word = words.pop(0)
+    if word not in commands:
+        raise ConfigError(f"Unknown command '{family} {word}'. {nearest(word, commands)}")
+    return run(f"{name} {word}", commands[word], words)
+
+
+def run(name: str, command: Command, words: list[str]) -> int:
+    """Parse one command's words and run it."""
+    from matey.cli.options import make_parser, parse
+
+    parser = make_parser(name, command.help, command.example)
+    command.add_arguments(parser)
+    return command.run(parse(parser, words)) or 0
+
+
+def overview() -> str:
+    """The text of `matey --help`."""
+    lines = [f"  {family:<10} {text}" for family, text in FAMILIES.items()]
+    return "\n".join(
+        [
+            "usage: matey COMMAND [options]",
+            "",
+            "Transformer surrogates of physics that spend their tokens where the physics happens.",
+            "",
+            *lines,
+            "",
+            "`matey COMMAND --help` explains one. New here: `matey demo`.",
+        ]
+    )

@@ -1,0 +1,259 @@
+"""Every setting of a run, with its default and its range, in one place.
+
+Frozen dataclasses that YAML files and the command line fill in (`matey.cli.options`).
+A value out of range raises ConfigError where it is made.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matey.errors import ConfigError
+
+
+def require(condition: bool, key: str, value: object, expected: str) -> None:
+    """Raise ConfigError unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key} is {value!r}, expected {expected}.")
+
+
+def require_positive(group: object, prefix: str, *names: str) -> None:
+    """Raise ConfigError for the first of the named settings that is not above zero."""
+    for name in names:
+        value = getattr(group, name)
+        require(math.isfinite(value) and value > 0, prefix + name, value, "a number above 0")
+
+
+def require_fraction(group: object, prefix: str, *names: str) -> None:
+    """Raise ConfigError for the first of the named settings outside [0, 1]."""
+    for name in names:
+        value = getattr(group, name)
+        require(0 <= value <= 1, prefix + name, value, "a number in [0, 1]")
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Which cells are cut finer.
+
+    Args:
+        criterion: what is measured in each cell; `variance` of the normalised fields.
+        threshold: refine where the criterion exceeds this fraction of its largest value in
+            the sample; 0 refines every cell, 1 none. Start with 0.2 to 0.6.
+    """
+
+    criterion: str = "variance"
+    threshold: float = 0.3
+
+    def __post_init__(self) -> None:
+        require_fraction(self, "model.refine.", "threshold")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The transformer. Sizes of the paper (embed_dim/heads/depth): Ti 192/3/12,
+    S 384/6/12, B 768/12/12, L 1024/16/24.
+
+    Args:
+        embed_dim: width of a token.
+        heads: attention heads; divides embed_dim.
+        depth: number of blocks.
+        scheme: which tokens attend together: `vit` all, `svit` time then space.
+        mode: `uniform` tokens of one patch size, or `adap_mix`: coarse and fine in one sequence.
+        patches: patch sizes in grid points, coarse to fine; each divides the one before.
+        refine: where fine patches go.
+        latent_channels: width of the space that variables are mixed into.
+        predict: the next `state`, or its increment (`delta`) over the last frame.
+        mlp_ratio: hidden width of the MLP over embed_dim.
+        drop_path: probability of skipping a branch of the last block; earlier blocks less.
+        layer_scale: initial scale of each residual branch.
+    """
+
+    embed_dim: int = 192
+    heads: int = 3
+    depth: int = 12
+    scheme: Literal["vit", "svit"] = "svit"
+    mode: Literal["uniform", "adap_mix"] = "adap_mix"
+    patches: tuple[int, ...] = (16, 8)
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    latent_channels: int = 32
+    predict: Literal["state", "delta"] = "delta"
+    mlp_ratio: int = 4
+    drop_path: float = 0.0
+    layer_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
+        require_positive(self, "model.", "mlp_ratio", "layer_scale")
+        require_fraction(self, "model.", "drop_path")
+        require(
+            self.embed_dim % self.heads == 0,
+            "model.embed_dim",
+            self.embed_dim,
+            f"a multiple of model.heads = {self.heads}",
+        )
+        require(
+            len(self.patches) > 0 and all(patch > 0 for patch in self.patches),
+            "model.patches",
+            self.patches,
+            "patch sizes above 0",
+        )
+        for coarse, fine in zip(self.patches, self.patches[1:], strict=False):
+            require(
+                coarse > fine and coarse % fine == 0,
+                "model.patches",
+                self.patches,
+                "sizes from coarse to fine, each dividing the one before",
+            )
+        if self.mode == "uniform":
+            require(len(self.patches) == 1, "model.patches", self.patches, "one size for uniform")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Files of one system.
+
+    Args:
+        name: the system's name in this run.
+        paths: files, folders or patterns, relative to the YAML file that names them.
+        uneven: what to do where time steps differ by more than 10 %: `refuse`, or `allow`
+            and take the elapsed time over dt as lead time.
+        thermodynamics: for miniWeather, `full` density and potential temperature, or their
+            `perturbation` of the hydrostatic background.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    uneven: Literal["refuse", "allow"] = "refuse"
+    thermodynamics: Literal["full", "perturbation"] = "full"
+
+    def __post_init__(self) -> None:
+        require(bool(self.paths), f"data.systems.{self.name}.paths", self.paths, "a path or more")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How trajectories are divided. Files that come divided keep their division.
+
+    Args:
+        valid: fraction of the trajectories for validation, at least one of three or more.
+        test: fraction for the final scores, at least one of two or more.
+        seed: which trajectories go where.
+    """
+
+    valid: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_fraction(self, "data.split.", "valid", "test")
+        total = self.valid + self.test
+        require(total < 1, "data.split", total, "valid + test below 1, to leave some to train on")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on and score with.
+
+    Args:
+        systems: the systems and their files.
+        split: how trajectories are divided into train, valid and test.
+        trajectories: train on the first so many training trajectories of each system only.
+    """
+
+    systems: tuple[SourceConfig, ...] = ()
+    split: SplitConfig = field(default_factory=SplitConfig)
+    trajectories: int | None = None
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.systems]
+        require(len(set(names)) == len(names), "data.systems", names, "a name of its own for each")
+        if self.trajectories is not None:
+            require_positive(self, "data.", "trajectories")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """What one training sample is.
+
+    Args:
+        history: frames given, T.
+        max_lead: the target lies 1 to this many steps after the last frame, at random.
+    """
+
+    history: int = 4
+    max_lead: int = 1
+
+    def __post_init__(self) -> None:
+        require_positive(self, "windows.", "history", "max_lead")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with linear warm-up and cosine decay.
+
+    Args:
+        lr: the highest learning rate.
+        final_lr: learning rate at the last step, as a fraction of `lr`.
+        warmup: steps of linear warm-up.
+        weight_decay: on matrices only.
+        betas: decay of the first and second moment.
+        clip: largest norm of the gradient.
+    """
+
+    lr: float = 1e-3
+    final_lr: float = 0.01
+    warmup: int = 100
+    weight_decay: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "optim.", "lr", "clip")
+        require_fraction(self, "optim.", "final_lr", "weight_decay")
+        require(self.warmup >= 0, "optim.warmup", self.warmup, "0 steps or more")
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "two in [0, 1)")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run, complete: with its data it reproduces the run.
+
+    Args:
+        model: the transformer.
+        windows: what one sample is.
+        optim: optimizer and schedule.
+        data: systems and files; a YAML file that `matey data inspect --write` drafts.
+        steps: optimizer steps.
+        batch: windows per batch; a batch holds one system.
+        accumulate: batches per optimizer step, systems interleaved.
+        precision: `float32`, or `bfloat16` autocast.
+        validate_every: steps between validations; 0 validates at the end only.
+        validate_windows: windows per system in a validation.
+        checkpoint_every: steps between checkpoints; one is always written at the end.
+        log_every: steps between lines of metrics.jsonl.
+        workers: processes that load data; 0 loads in the training process.
+        seed: of weights, sampling and drop path.
+        device: `auto` takes CUDA where there is one.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    steps: int = 1000
+    batch: int = 8
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every: int = 200
+    validate_windows: int = 32
+    checkpoint_every: int = 200
+    log_every: int = 10
+    workers: int = 0
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "", "steps", "batch", "accumulate", "validate_windows")
+        require_positive(self, "", "checkpoint_every", "log_every")
+        for name in ("validate_every", "workers", "seed"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")

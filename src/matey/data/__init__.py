@@ -1,0 +1,1 @@
+"""Files to fields, fields to windows, windows to batches."""

@@ -1,0 +1,40 @@
+"""Named errors for everything a user can get wrong.
+
+Each message is one line: what was found, what was expected, and the way out.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MateyError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ConfigError(MateyError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+
+class ShapeError(MateyError):
+    """An array's shape does not fit what it is used for."""
+
+
+class DataError(MateyError):
+    """A file cannot be read, or holds what must not be trained on."""
+
+
+class CheckpointError(MateyError):
+    """A checkpoint or model folder is missing, damaged or does not fit."""
+
+
+class DivergenceError(MateyError):
+    """A loss, a gradient or a prediction stopped being finite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The tail of an error about an unknown name: the closest known one, or all of them."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(names)}."

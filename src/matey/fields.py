@@ -1,0 +1,233 @@
+"""The domain types: what a field of physics is, on which grid, of which system.
+
+Axes: B batch, T times, C variables, (Z, Y, X) grid points. One- and two-dimensional
+fields carry leading axes of one point, so no code after reading asks for the number of
+dimensions. X is x; in a vertical section z lies along Y.
+"""
+
+import enum
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matey.errors import DataError, ShapeError
+
+if TYPE_CHECKING:
+    import xarray
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+
+
+class Boundary(enum.IntEnum):
+    """What happens at one side of the domain."""
+
+    PERIODIC = 0
+    WALL = 1
+    OPEN = 2
+
+
+Sides = tuple[Boundary, Boundary]
+PERIODIC_SIDES: Sides = (Boundary.PERIODIC, Boundary.PERIODIC)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One physical quantity of a system.
+
+    `axes` is `()` for a scalar, `("x",)` for a vector's component, `("x", "y")` for a
+    tensor's. A `static` variable (a force, a mask) does not change in time: it is an input
+    only, never predicted or scored. `alias` is the name that the file uses.
+    """
+
+    name: str
+    units: str = ""
+    axes: tuple[str, ...] = ()
+    static: bool = False
+    alias: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not NAME.match(self.name):
+            raise DataError(
+                f"Variable name {self.name!r} is not letters, digits and underscores. "
+                "Give the variable a canonical name, and keep the file's as its alias."
+            )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the grid points are. Cell centres, uniform spacing.
+
+    `axes` names the active axes as the file does, slowest first: `("y", "x")`, or
+    `("z", "x")` for a vertical section. `shape`, `origin` (first point) and `spacing` are
+    always (Z, Y, X); an inactive axis has one point.
+    """
+
+    axes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    origin: tuple[float, float, float]
+    spacing: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.axes) <= 3:
+            raise ShapeError(f"A grid has 1 to 3 axes, not {len(self.axes)}: {self.axes}.")
+        if any(points < 1 for points in self.shape):
+            raise ShapeError(f"Grid shape {self.shape} has an axis without points.")
+        if any(points != 1 for points in self.shape[: 3 - len(self.axes)]):
+            raise ShapeError(f"Grid of shape {self.shape} has more than the axes {self.axes}.")
+        if any(not step > 0 for step in self.spacing):
+            raise ShapeError(f"Grid spacing {self.spacing} is not positive on every axis.")
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    def coordinate(self, axis: int) -> Float[Tensor, " points"]:
+        """Positions of the grid points along array axis 0 (Z), 1 (Y) or 2 (X)."""
+        points = torch.arange(self.shape[axis], dtype=torch.float64)
+        return self.origin[axis] + self.spacing[axis] * points
+
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """A system: one set of variables, dimension, parameters and output step `dt`.
+
+    Grids and parameter values may differ between trajectories of one system.
+    """
+
+    name: str
+    ndim: int
+    variables: tuple[Variable, ...]
+    parameters: tuple[str, ...] = ()
+    dt: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ndim not in (1, 2, 3):
+            raise ShapeError(f"System {self.name!r} has {self.ndim} dimensions, not 1, 2 or 3.")
+        names = [variable.name for variable in self.variables]
+        if not names or len(set(names)) != len(names):
+            raise DataError(f"System {self.name!r} needs distinct variables, found {names}.")
+        if all(variable.static for variable in self.variables):
+            raise DataError(f"System {self.name!r} has only static variables: nothing to predict.")
+        if not self.dt > 0:
+            raise DataError(f"System {self.name!r} has dt = {self.dt}, which is not positive.")
+
+    @property
+    def predicted(self) -> tuple[int, ...]:
+        """Indices of the variables that change in time: what is predicted and scored."""
+        return tuple(i for i, variable in enumerate(self.variables) if not variable.static)
+
+
+@dataclass(frozen=True)
+class Field:
+    """Values of a system's variables over times and a grid, in physical units.
+
+    `values` is [T C Z Y X], `times` [T] increasing, `boundaries` a (low, high) pair per
+    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name.
+    Raises ShapeError where these do not fit each other.
+    """
+
+    values: Float[Tensor, "T C Z Y X"]
+    times: Float[Tensor, " T"]
+    grid: Grid
+    boundaries: tuple[Sides, Sides, Sides]
+    parameters: dict[str, float]
+    spec: SystemSpec
+
+    def __post_init__(self) -> None:
+        steps, variables, *points = self.values.shape
+        if tuple(points) != self.grid.shape:
+            raise ShapeError(f"Values on {tuple(points)} points do not fit grid {self.grid.shape}.")
+        if variables != len(self.spec.variables):
+            raise ShapeError(
+                f"{variables} variables found, but system {self.spec.name!r} has "
+                f"{[variable.name for variable in self.spec.variables]}."
+            )
+        if steps != len(self.times):
+            raise ShapeError(f"{steps} frames do not fit {len(self.times)} times.")
+        if steps > 1 and not bool((self.times.diff() > 0).all()):
+            raise DataError(f"Times of system {self.spec.name!r} do not increase.")
+        if self.grid.ndim != self.spec.ndim:
+            raise ShapeError(
+                f"A {self.grid.ndim}-dimensional grid does not fit system {self.spec.name!r} "
+                f"of {self.spec.ndim} dimensions."
+            )
+        if set(self.parameters) != set(self.spec.parameters):
+            raise DataError(
+                f"Parameters {sorted(self.parameters)} do not fit those of system "
+                f"{self.spec.name!r}: {sorted(self.spec.parameters)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The same as an xarray dataset, one array (time, axes of the file) per variable.
+
+        Arrays have the file's own names where known; attribute `canonical_name` has ours.
+        """
+        import xarray
+
+        dims = ("time", *self.grid.axes)
+        active = range(3 - self.grid.ndim, 3)
+        coords = {
+            name: self.grid.coordinate(axis).numpy()
+            for name, axis in zip(self.grid.axes, active, strict=True)
+        }
+        arrays = {}
+        for i, variable in enumerate(self.spec.variables):
+            values = self.values[:, i].reshape(len(self), *self.grid.shape[3 - self.grid.ndim :])
+            attributes = {"units": variable.units, "canonical_name": variable.name}
+            arrays[variable.alias or variable.name] = (dims, values.cpu().numpy(), attributes)
+        return xarray.Dataset(
+            arrays,
+            coords={"time": self.times.cpu().numpy(), **coords},
+            attrs={"system": self.spec.name, **self.parameters},
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a trajectory to learn from: history, and the frame `lead_time` later.
+
+    `target` is [C Z Y X]; `lead_time` is elapsed time / dt; `source` names file and frame.
+    """
+
+    history: Field
+    target: Float[Tensor, "C Z Y X"]
+    lead_time: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.target.shape != self.history.values.shape[1:]:
+            raise ShapeError(
+                f"Target {tuple(self.target.shape)} does not fit a history of frames "
+                f"{tuple(self.history.values.shape[1:])}."
+            )
+        if not self.lead_time > 0:
+            raise DataError(f"Lead time {self.lead_time} of {self.source} is not positive.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one system on one grid shape, stacked. Systems mix between batches.
+
+    `boundaries` holds `Boundary` codes per sample, axis and side; `parameters` are in the
+    order of `spec.parameters`; `sources` names each sample's file for error messages.
+    """
+
+    values: Float[Tensor, "B T C Z Y X"]
+    target: Float[Tensor, "B C Z Y X"]
+    lead_time: Float[Tensor, " B"]
+    boundaries: Int[Tensor, "B 3 2"]
+    parameters: Float[Tensor, "B P"]
+    spec: SystemSpec
+    sources: tuple[str, ...] = ()
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        moved = (self.values, self.target, self.lead_time, self.boundaries, self.parameters)
+        return Batch(*(t.to(device, non_blocking=True) for t in moved), self.spec, self.sources)

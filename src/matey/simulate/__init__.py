@@ -1,0 +1,1 @@
+"""Solvers that make fields: one file per system."""

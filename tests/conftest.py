@@ -1,0 +1,20 @@
+"""Shape annotations are executed: a function called with the wrong shape fails its test."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before any test imports the package; kept for the whole session.
+install_import_hook("matey", "beartype.beartype")
+
+SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real fields. Tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real fields are not at {SHARED}; set MATEY_SHARED_DATA to their folder")
+    return SHARED
