@@ -1,0 +1,202 @@
+"""Opening files of fields without trusting them.
+
+Handles are kept open per process, so that forked and spawned loader workers each have
+their own. Links that lead out of a file, and shapes that memory cannot hold, are refused
+before anything is read.
+"""
+
+import logging
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from matey.errors import DataError
+
+log = logging.getLogger("matey")
+
+MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
+MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
+_handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
+
+
+class UnknownLayoutError(DataError):
+    """A file that no reader recognises."""
+
+
+def shown(path: str | Path) -> str:
+    """A path on one line: characters that would break the line or hide are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
+
+
+def stamp(path: Path) -> Stamp:
+    """Size and time of modification. Raises DataError if the file is not there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
+    return found.st_size, found.st_mtime_ns
+
+
+def check_unchanged(path: Path, known: Stamp) -> None:
+    """Raise DataError if the file vanished or changed since its metadata were read."""
+    if stamp(path) != known:
+        raise DataError(
+            f"{shown(path)} changed while it was in use ({known[0]} bytes when opened, "
+            f"{stamp(path)[0]} now). Leave data files alone during a run, and start it again."
+        )
+
+
+def kind(path: Path) -> str:
+    """`hdf5` or `netcdf3` by the first bytes.
+
+    Raises DataError on an empty file, UnknownLayoutError on any other content.
+    """
+    if path.is_dir():
+        raise DataError(f"{shown(path)} is a folder, expected a file.")
+    size = stamp(path)[0]
+    if size == 0:
+        raise DataError(f"{shown(path)} is empty (0 bytes). Copy or download it again.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from error
+    if start[:3] == b"CDF" and start[3:4] in (b"\x01", b"\x02", b"\x05"):
+        return "netcdf3"
+    if start == HDF5_SIGNATURE or h5py.is_hdf5(os.fsencode(path)):
+        return "hdf5"
+    raise UnknownLayoutError(
+        f"{shown(path)} ({size} bytes) is neither HDF5 nor NetCDF: it starts with {start!r}."
+    )
+
+
+def handle(path: Path, known: Stamp, opener: Callable[[Path], Any]) -> Any:
+    """The open file of this process, opened at most once while it stays in the cache."""
+    key = (os.getpid(), path, known)
+    if key in _handles:
+        _handles.move_to_end(key)
+        return _handles[key]
+    while len(_handles) >= MAX_HANDLES:
+        _, oldest = _handles.popitem(last=False)
+        oldest.close()
+    _handles[key] = opener(path)
+    return _handles[key]
+
+
+def close_files() -> None:
+    """Close every file that this process keeps open, as before replacing one of them."""
+    while _handles:
+        _handles.popitem()[1].close()
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open for reading. Raises DataError with both sizes where the file is cut short."""
+    try:
+        return h5py.File(os.fsencode(path), "r")
+    except OSError as error:
+        size = path.stat().st_size
+        expected = re.search(r"stored_eof = (\d+)", str(error))
+        if expected:
+            raise DataError(
+                f"{shown(path)} is cut short: {size} bytes, expected {expected[1]}. "
+                "Copy or download it again."
+            ) from error
+        raise DataError(f"{shown(path)} ({size} bytes) is damaged HDF5: {error}.") from error
+
+
+def names(group: h5py.Group) -> list[str]:
+    """Names in a group, without following any of them."""
+    return list(group.keys())
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """A group or dataset inside the same file.
+
+    Raises DataError where it is missing, or is a link or a virtual or external dataset:
+    those can make a file show what lies in another one.
+    """
+    found: Any = group
+    for part in name.split("/"):
+        where = f"{shown(_filename(group))}: {found.name.rstrip('/')}/{part}"
+        if not isinstance(found, h5py.Group):
+            raise DataError(f"{where} is missing: {found.name} is not a group.")
+        link = found.get(part, getlink=True) if part in found.keys() else None  # noqa: SIM118
+        if link is None:
+            raise DataError(f"{where} is missing. Found there: {', '.join(found) or 'nothing'}.")
+        if not isinstance(link, h5py.HardLink):
+            target = getattr(link, "filename", None) or link.path
+            raise DataError(
+                f"{where} is a link to {target!r}, which is refused: data must lie in the file "
+                "itself. Copy it in with h5repack."
+            )
+        try:
+            found = found[part]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise DataError(f"{where} is damaged: {error}.") from error
+        if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+            raise DataError(
+                f"{where} is a view of other files, which is refused: data must lie in the "
+                "file itself. Copy it in with h5repack."
+            )
+    return found
+
+
+def _filename(group: h5py.Group) -> str:
+    name = group.file.filename
+    return os.fsdecode(name) if isinstance(name, bytes) else name
+
+
+def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
+    """Values as a native real array. Raises DataError on complex, text or damaged data."""
+    if dataset.dtype.kind not in "fiub":
+        raise DataError(
+            f"{shown(path)}: {name} holds {dataset.dtype} values, expected real numbers. "
+            "Store real and imaginary parts as two variables."
+        )
+    try:
+        values = dataset[index]
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"{shown(path)}: dataset {name} cannot be read, it is damaged: {error}."
+        ) from error
+    return np.ma.filled(values, np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+
+
+def read_coordinate(dataset: Any, path: Path, name: str) -> np.ndarray:
+    """A short array in float64: coordinates, times, parameters."""
+    if prod(dataset.shape) > MAX_COORDINATE:
+        raise DataError(
+            f"{shown(path)}: {name} declares {dataset.shape} entries, expected a coordinate "
+            f"of at most {MAX_COORDINATE}. The file is damaged or not what it seems."
+        )
+    return read_array(dataset, (), path, name).astype(np.float64)
+
+
+def memory_limit() -> int:
+    """Bytes that this machine, or its container, could hold at all."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = min(limit, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        return limit  # no container, or one without a limit
+    return limit
+
+
+def check_size(size: int, path: Path, what: str) -> None:
+    """Raise DataError before allocating more than memory holds."""
+    if size > memory_limit():
+        raise DataError(
+            f"{shown(path)}: {what} needs {size / 2**30:.3g} GiB, more than the "
+            f"{memory_limit() / 2**30:.3g} GiB of this machine. Read fewer frames, or check "
+            "the file: it may declare a shape that it does not hold."
+        )

@@ -1,0 +1,225 @@
+"""Any supported file as a sequence of trajectories.
+
+A reader recognises a file by its content first and its name second, and reads only the
+frames asked for. `open` is the public way in.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from matey.config import SourceConfig
+from matey.data import files
+from matey.data.files import UnknownLayoutError, log, shown
+from matey.data.layout import ROUNDING, Trajectory
+from matey.errors import DataError, nearest
+from matey.fields import Field, SystemSpec
+
+__all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader", "open_source"]
+
+SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz")
+
+
+class Reader(Protocol):
+    """One file: its system, what is known of its trajectories, and their frames."""
+
+    layout: str
+    path: Path
+    spec: SystemSpec
+    trajectories: Sequence[Trajectory]
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field: ...
+
+
+def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
+    """The reader that fits the file's content.
+
+    Raises DataError if the file is missing, damaged or none of the known layouts.
+    """
+    from matey.data import pdebench
+
+    path = Path(os.path.abspath(path))  # a later change of folder must not matter
+    openers: list[Callable[[Path, SourceConfig | None], Reader | None]] = []
+    expected = []
+    if files.kind(path) == "hdf5":
+        openers.append(pdebench.open_pdebench)
+        expected.append(pdebench.EXPECTED)
+    for opener in openers:
+        reader = opener(path, options)
+        if reader is not None:
+            return reader
+    raise UnknownLayoutError(
+        f"{shown(path)} has a layout that no reader knows. Looked for {'; '.join(expected)}."
+    )
+
+
+def find_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Files named by files, folders (searched to the bottom) and patterns, sorted.
+
+    Raises DataError where a path names nothing.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        for file in sorted(_named(Path(path))):
+            found.setdefault(Path(os.path.abspath(file)))
+    return list(found)
+
+
+def _named(path: Path) -> list[Path]:
+    """The files that one path names. A file is taken as it is, whatever its suffix."""
+    path = path.expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        tree = (Path(top) / name for top, _, names in os.walk(path) for name in names)
+        inside = [p for p in tree if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if not inside:
+            raise DataError(f"{shown(path)} holds no file that ends in {', '.join(SUFFIXES)}.")
+        return inside
+    if glob.has_magic(str(path)):
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if not matches:
+            raise DataError(f"No file fits the pattern {shown(path)}.")
+        return [file for match in matches for file in _named(match)]
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
+    if not path.parent.is_dir():
+        way_out = "Its folder does not exist either."
+    raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
+
+
+class Fields(Sequence[Field]):
+    """All trajectories of one system, over one file or several.
+
+    `fields[0]` reads a whole trajectory; `read` only the frames asked for. `name` replaces
+    the system's name. Raises DataError where the files are of more than one system.
+    """
+
+    def __init__(self, readers: Sequence[Reader], name: str | None = None) -> None:
+        check_one_system(readers, named=name is not None)
+        self.readers = tuple(readers)
+        self.spec = replace(readers[0].spec, name=name or readers[0].spec.name)
+        self._places = [(r, i) for r in readers for i in range(len(r.trajectories))]
+        self.trajectories: Sequence[Trajectory] = unique_names(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Trajectory {index} of {len(self)} of system {self.spec.name!r}.")
+        return self.read(index)
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+        """The given frames of one trajectory; no others are read."""
+        reader, index = self._places[trajectory]
+        field = reader.read(index, frames)
+        parameters = {name: field.parameters[name] for name in self.spec.parameters}
+        return replace(field, spec=self.spec, parameters=parameters)
+
+    def __reduce__(self) -> Any:
+        return Fields, (self.readers, self.spec.name)
+
+
+def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
+    """The trajectories; where files in several folders share a name, the folders join it."""
+    known = [reader.trajectories[i] for reader, i in places]
+    parts = 0
+    while True:
+        names = [
+            "/".join([*_folders(reader.path, parts), reader.trajectories[i].name])
+            for reader, i in places
+        ]
+        if len(set(names)) == len(names) or parts > 64:
+            return [replace(k, name=n) for k, n in zip(known, names, strict=True)]
+        parts += 1
+
+
+def _folders(path: Path, count: int) -> list[str]:
+    """The innermost folders of a file, outermost first."""
+    return list(path.parent.parts[1:][-count:]) if count else []
+
+
+def check_one_system(readers: Sequence[Reader], named: bool) -> None:
+    """Raise DataError that lists the systems, if there are several or parameters differ."""
+    if not readers:
+        raise DataError("No files to read fields from.")
+    groups = group_by_system(readers, named)
+    if len(groups) > 1:
+        listing = "; ".join(f"{describe(g[0])} in {shown(g[0].path)}" for g in groups)
+        raise DataError(
+            f"The files hold {len(groups)} systems, expected one: {listing}. Open them one by one."
+        )
+    first = readers[0]
+    for reader in readers:
+        if set(reader.spec.parameters) != set(first.spec.parameters):
+            raise DataError(
+                f"{shown(reader.path)} has the parameters {sorted(reader.spec.parameters)}, but "
+                f"{shown(first.path)} has {sorted(first.spec.parameters)}. Files of one system "
+                "have the same ones: add the attributes, or make them two systems."
+            )
+
+
+def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list[Reader]]:
+    """Readers of one system together. With `named`, the user's name stands for the files'."""
+    groups: list[list[Reader]] = []
+    for reader in readers:
+        for group in groups:
+            if same_system(group[0], reader) and (named or group[0].spec.name == reader.spec.name):
+                group.append(reader)
+                break
+        else:
+            groups.append([reader])
+    return groups
+
+
+def same_system(a: Reader, b: Reader) -> bool:
+    """Whether variables, dimension, boundaries and dt (to rounding) agree."""
+    return (
+        a.spec.variables == b.spec.variables
+        and a.spec.ndim == b.spec.ndim
+        and a.trajectories[0].boundaries == b.trajectories[0].boundaries
+        and abs(a.spec.dt - b.spec.dt) <= ROUNDING * a.spec.dt
+    )
+
+
+def describe(reader: Reader) -> str:
+    """One system in a few words, for messages."""
+    variables = ", ".join(variable.name for variable in reader.spec.variables)
+    return f"{reader.spec.name} ({reader.spec.ndim}D, {variables}, dt {reader.spec.dt:.6g})"
+
+
+def open(*paths: str | Path) -> Fields:
+    """The trajectories of one system in files, folders or patterns.
+
+    Raises DataError if nothing readable is there, or more than one system.
+    """
+    return Fields(open_readers(paths))
+
+
+def open_source(source: SourceConfig) -> Fields:
+    """The trajectories that one entry of a data config names, under its name."""
+    return Fields(open_readers(source.paths, source), source.name)
+
+
+def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:
+    """A reader per file. Beside files that are recognised, a folder may hold others, which
+    are left out with a notice; a file that is damaged, or named itself, is an error."""
+    readers, unknown = [], []
+    for file in find_files(paths):
+        try:
+            readers.append(open_reader(file, options))
+        except UnknownLayoutError as error:
+            if file in [Path(os.path.abspath(path)) for path in paths]:
+                raise
+            unknown.append(error)
+    if not readers:
+        raise unknown[0]
+    for error in unknown:
+        log.warning(f"Left out: {error}")
+    return readers
