@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+import tests.typechecker  # noqa: F401 - the hook finds it by name
+
 # Before any test imports the package; kept for the whole session.
-install_import_hook("matey", "beartype.beartype")
+install_import_hook("matey", "tests.typechecker.check")
 
 SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -11,6 +11,7 @@ _PUBLIC = {
     "Boundary": "matey.fields",
     "Field": "matey.fields",
     "Grid": "matey.fields",
+    "Inputs": "matey.fields",
     "SystemSpec": "matey.fields",
     "Variable": "matey.fields",
     "Window": "matey.fields",

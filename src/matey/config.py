@@ -230,6 +230,7 @@ class RunConfig:
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
         checkpoint_every: steps between checkpoints; one is always written at the end.
+        keep_checkpoints: how many of the newest checkpoints stay.
         log_every: steps between lines of metrics.jsonl.
         workers: processes that load data; 0 loads in the training process.
         seed: of weights, sampling and drop path.
@@ -247,6 +248,7 @@ class RunConfig:
     validate_every: int = 200
     validate_windows: int = 32
     checkpoint_every: int = 200
+    keep_checkpoints: int = 2
     log_every: int = 10
     workers: int = 0
     seed: int = 0
@@ -254,6 +256,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "", "steps", "batch", "accumulate", "validate_windows")
-        require_positive(self, "", "checkpoint_every", "log_every")
+        require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
         for name in ("validate_every", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")

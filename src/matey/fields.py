@@ -7,8 +7,9 @@ dimensions. X is x; in a vertical section z lies along Y.
 
 import enum
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import xarray
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
+Stacked = TypeVar("Stacked", bound="Inputs")
 
 
 class Boundary(enum.IntEnum):
@@ -212,22 +214,52 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Windows of one system on one grid shape, stacked. Systems mix between batches.
+class Inputs:
+    """What the model is given: histories of one system on one grid shape, stacked.
 
-    `boundaries` holds `Boundary` codes per sample, axis and side; `parameters` are in the
-    order of `spec.parameters`; `sources` names each sample's file for error messages.
+    `lead_time` is in units of the system's dt; `boundaries` holds `Boundary` codes per
+    sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
+    names each sample's file for error messages.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
-    target: Float[Tensor, "B C Z Y X"]
     lead_time: Float[Tensor, " B"]
     boundaries: Int[Tensor, "B 3 2"]
     parameters: Float[Tensor, "B P"]
     spec: SystemSpec
-    sources: tuple[str, ...] = ()
+    sources: tuple[str, ...]
 
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        moved = (self.values, self.target, self.lead_time, self.boundaries, self.parameters)
-        return Batch(*(t.to(device, non_blocking=True) for t in moved), self.spec, self.sources)
+    def to(self: Stacked, device: torch.device) -> Stacked:
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Batch(Inputs):
+    """Inputs, and the frame `lead_time` later to learn from. Systems mix between batches."""
+
+    target: Float[Tensor, "B C Z Y X"]
+
+
+def stack_fields(
+    fields: Sequence[Field], lead_times: Sequence[float], sources: Sequence[str]
+) -> Inputs:
+    """Histories of one system as inputs. Raises ShapeError where grids or lengths differ."""
+    spec = fields[0].spec
+    shapes = {tuple(history.values.shape) for history in fields}
+    if len(shapes) > 1:
+        raise ShapeError(f"Fields of shapes {sorted(shapes)} do not stack into one batch.")
+    parameters = [[history.parameters[name] for name in spec.parameters] for history in fields]
+    return Inputs(
+        values=torch.stack([history.values for history in fields]),
+        lead_time=torch.tensor(lead_times, dtype=torch.float32),
+        boundaries=torch.tensor([history.boundaries for history in fields]),
+        parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(fields), -1),
+        spec=spec,
+        sources=tuple(sources),
+    )

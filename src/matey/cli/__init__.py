@@ -32,12 +32,14 @@ class Command:
 
     `add_arguments` receives a jsonargparse parser; `run` receives the parsed options and
     returns the exit code, or None for success. `example` is shown below the help.
+    `defaults`, where given, receives a first parse and returns defaults that depend on it.
     """
 
     help: str
     example: str
     add_arguments: Callable[[Any], None]
     run: Callable[[Any], int | None]
+    defaults: Callable[[Any], dict[str, Any]] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +89,8 @@ def run(name: str, command: Command, words: list[str]) -> int:
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
+    if command.defaults:
+        parser.set_defaults(command.defaults(parse(parser, words)))
     return command.run(parse(parser, words)) or 0
 
 

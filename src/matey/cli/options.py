@@ -3,13 +3,19 @@
 import difflib
 import re
 from argparse import RawDescriptionHelpFormatter
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
 from matey.errors import ConfigError, MateyError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -76,11 +82,30 @@ def make_parser(name: str, text: str, example: str) -> Parser:
 def parse(parser: Parser, words: list[str]) -> Namespace:
     """The options, or ConfigError with the nearest key to a misspelt one."""
     try:
-        return parser.parse_args(words)
+        options = parser.parse_args(words)
+        if isinstance(options.get("data"), Namespace):
+            anchor_paths(options.data)
+        return parser.instantiate(options)
     except MateyError:
         raise
     except (ArgumentError, TypeError, ValueError, OSError) as error:
         raise ConfigError(explain(parser, str(error), words)) from error
+
+
+def anchor_paths(data: Namespace) -> None:
+    """Make the paths in a data config relative to the YAML file that names them."""
+    source = data.get("__path__")
+    if source is None:
+        return
+    folder = Path(str(source.absolute)).parent
+    for system in data.systems:
+        system.paths = tuple(str(folder / path) for path in system.paths)
+
+
+def build(config: type[Config], options: Namespace, **given: Any) -> Config:
+    """A config dataclass from the options of its fields' names."""
+    values = {field.name: options[field.name] for field in fields(config) if field.name in options}
+    return config(**{**values, **given})
 
 
 def explain(parser: Parser, message: str, words: list[str]) -> str:

@@ -1,0 +1,80 @@
+"""What long work shows: a progress bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def watch_training(title: str) -> Iterator[Any]:
+    """A watcher for `matey.train.loop.train`: step, loss, rate and time left."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    ]
+    interactive = errors.is_terminal
+    with Progress(*columns, console=errors, disable=not interactive) as progress:
+        task = progress.add_task(title, note="")
+        state: dict[str, float] = {"windows": 0}
+
+        def watch(record: dict[str, Any]) -> None:
+            if record["kind"] == "start":
+                progress.update(task, total=record["steps"], completed=record["step"])
+                state.update(steps=record["steps"], began=record["seconds"], first=record["step"])
+            if record["kind"] == "train":
+                state["windows"] += record["windows"]
+                elapsed = max(record["seconds"] - state["began"], 1e-9)
+                done = record["step"] - state["first"]
+                note = f"loss {record['loss']:.4f}  {state['windows'] / elapsed:.1f} windows/s"
+                progress.update(task, completed=record["step"], note=note)
+                if not interactive:
+                    left = elapsed / done * (state["steps"] - record["step"])
+                    say(
+                        f"{title}: step {record['step']}/{state['steps']:.0f}  {note}  {left:.0f} s left"
+                    )
+            if record["kind"] == "valid":
+                scores = "  ".join(
+                    f"{name} {error:.4f} (persistence {record['persistence'][name]:.4f})"
+                    for name, error in record["nrmse"].items()
+                )
+                if scores:
+                    say(f"{title}: step {record['step']}  validation NRMSE  {scores}")
+
+        def say(line: str) -> None:
+            if interactive:
+                progress.console.print(line, highlight=False)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
+        yield watch
+
+
+def score_table(scores: Any, title: str) -> Table:
+    """Errors one step ahead and at the end of the rollout, beside persistence."""
+    table = Table(title=title)
+    for heading in ("system", "ahead", "NRMSE", "persistence", "lower by", "tokens", "of fine"):
+        table.add_column(heading, justify="left" if heading == "system" else "right")
+    for score in scores:
+        for step in sorted({1, score.steps[-1]}):
+            error, still = score.nrmse[step - 1], score.persistence[step - 1]
+            table.add_row(
+                score.name if step == 1 else "",
+                f"{step} step{'s' if step > 1 else ''}",
+                f"{error:.4f}",
+                f"{still:.4f}",
+                f"{1 - error / still:.0%}",
+                f"{score.tokens['mean']:.0f}" if step == 1 else "",
+                f"{score.tokens['mean'] / score.tokens['fine']:.0%}" if step == 1 else "",
+            )
+    return table

@@ -1,0 +1,51 @@
+"""`matey evaluate`: scores on test trajectories."""
+
+from typing import Any, Literal
+
+from matey.cli import Command
+
+
+def add_arguments(parser: Any) -> None:
+    from matey.config import DataConfig
+
+    parser.add_argument("checkpoint", help="a run or a model folder")
+    parser.add_class_arguments(DataConfig, "data")
+    parser.add_argument("--rollout", type=int, default=10, help="steps ahead to score")
+    parser.add_argument("--out", default="results", help="folder for scores.json and examples")
+    parser.add_argument("--batch", type=int, default=16, help="rollouts at a time")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of anything random; scoring has nothing"
+    )
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
+    )
+
+
+def run(options: Any) -> None:
+    from pathlib import Path
+
+    from matey.cli.console import console, score_table
+    from matey.evaluate.score import evaluate
+    from matey.nn.pretrained import choose_device, from_pretrained
+
+    model = from_pretrained(options.checkpoint).to(choose_device(options.device))
+    scores = evaluate(
+        model,
+        options.checkpoint,
+        options.data,
+        options.rollout,
+        Path(options.out),
+        options.batch,
+    )
+    console.print(score_table(scores, f"{options.checkpoint}: NRMSE on test trajectories"))
+    console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
+
+
+COMMANDS = {
+    "": Command(
+        "score a model against persistence on test trajectories",
+        "matey evaluate runs/a --data mix.yaml --rollout 10 --out results",
+        add_arguments,
+        run,
+    )
+}

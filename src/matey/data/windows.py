@@ -1,0 +1,95 @@
+"""Windows: which frames of which trajectory make one training sample, and the split.
+
+Axes: T times, C variables, (Z, Y, X) grid points.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from matey.config import SplitConfig, WindowConfig
+from matey.data.reader import Fields
+from matey.errors import DataError
+from matey.fields import Window
+
+SPLITS = ("train", "valid", "test")
+
+
+def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[int]]:
+    """Trajectories for training, validation and test: disjoint, and a pure function of the seed.
+
+    Files that come divided keep their division. Others are shuffled and divided; of two
+    trajectories one is for test, of three or more one for validation too.
+    """
+    given = [trajectory.split for trajectory in fields.trajectories]
+    if all(given):
+        return {name: [i for i, split in enumerate(given) if split == name] for name in SPLITS}
+    count = len(fields.trajectories)
+    # By name, so that the order in which files are listed does not matter.
+    by_name = sorted(range(count), key=lambda i: fields.trajectories[i].name)
+    seed = [config.seed, *fields.spec.name.encode()]
+    shuffled = [by_name[i] for i in np.random.default_rng(seed).permutation(count)]
+    test = max(round(count * config.test), int(config.test > 0 and count >= 2))
+    valid = max(round(count * config.valid), int(config.valid > 0 and count >= 3))
+    return {
+        "test": sorted(shuffled[:test]),
+        "valid": sorted(shuffled[test : test + valid]),
+        "train": sorted(shuffled[test + valid :]),
+    }
+
+
+class Windows:
+    """Every window of some trajectories of one system: a start each, and a lead to choose.
+
+    Raises DataError if no trajectory is as long as the history and one frame more.
+    """
+
+    def __init__(self, fields: Fields, trajectories: Sequence[int], config: WindowConfig) -> None:
+        self.fields = fields
+        self.config = config
+        self.starts = [
+            (trajectory, start)
+            for trajectory in trajectories
+            for start in range(len(fields.trajectories[trajectory].times) - config.history)
+        ]
+        if trajectories and not self.starts:
+            longest = max(len(fields.trajectories[i].times) for i in trajectories)
+            raise DataError(
+                f"System {fields.spec.name!r} has at most {longest} frames a trajectory: too few "
+                f"for windows.history = {config.history} and a target. "
+                f"Set it to {longest - 1} or less."
+            )
+        self.groups = self._group_by_grid()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def _group_by_grid(self) -> list[list[int]]:
+        """Windows that can stand in one batch: those on one grid shape."""
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for i, (trajectory, _) in enumerate(self.starts):
+            groups.setdefault(self.fields.trajectories[trajectory].grid.shape, []).append(i)
+        return list(groups.values())
+
+    def longest_lead(self, window: int) -> int:
+        """Frames between the history's last and the furthest target that may be asked for."""
+        trajectory, start = self.starts[window]
+        after = len(self.fields.trajectories[trajectory].times) - start - self.config.history
+        return min(after, self.config.max_lead)
+
+    def read(self, window: int, lead: int) -> Window:
+        """Read a window from its file: only its own frames."""
+        trajectory, start = self.starts[window]
+        stop = start + self.config.history
+        history = self.fields.read(trajectory, slice(start, stop))
+        target = self.fields.read(trajectory, slice(stop + lead - 1, stop + lead))
+        elapsed = float(target.times[0] - history.times[-1]) / self.fields.spec.dt
+        # Times within 10 % of even count as even, so that a step is a lead of exactly 1.
+        even = math.isclose(elapsed, lead, rel_tol=0.1)
+        return Window(
+            history,
+            target.values[0],
+            lead_time=float(lead) if even else elapsed,
+            source=f"{self.fields.trajectories[trajectory].name} frames {start}-{stop - 1}",
+        )

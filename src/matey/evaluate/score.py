@@ -1,0 +1,221 @@
+"""Scores on test trajectories: rollouts beside persistence, lead by lead.
+
+Axes: B samples, T times, C variables, (Z, Y, X) grid points, S steps.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.config import DataConfig
+from matey.data.mixture import System, open_systems
+from matey.data.reader import Fields
+from matey.errors import ConfigError, DataError
+from matey.fields import Field, Inputs, stack_fields
+from matey.metrics.error import nrmse
+from matey.nn.model import Matey
+from matey.nn.rollout import continue_inputs
+from matey.tokens.refine import RefinementPlan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SystemScore:
+    """Errors of one system, by step of the rollout; NRMSE as in `matey.metrics.error`.
+
+    `windows` rollouts start from every frame of `trajectories` test trajectories that leaves
+    room for all steps. `tokens` are per frame: the mean used, and what uniform coarse and
+    fine patches would cost.
+    """
+
+    name: str
+    variables: list[str]
+    trajectories: int
+    windows: int
+    history: int
+    grid: tuple[int, int, int]
+    dt: float
+    tokens: dict[str, float]
+    lead: float
+    steps: list[int]
+    nrmse: list[float]
+    persistence: list[float]
+    by_variable: dict[str, list[float]]
+    persistence_by_variable: dict[str, list[float]]
+
+
+def evaluate(
+    model: Matey, name: str, data: DataConfig, steps: int, out: Path, batch: int = 16
+) -> list[SystemScore]:
+    """Score a model on the test trajectories of every system, and write the results.
+
+    `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
+    Raises DataError for a system that has no test trajectory or too short ones.
+    """
+    prepare_folder(out)
+    began = time.monotonic()
+    systems = open_systems(data)
+    scores = [
+        score_system(model, system, steps, batch, out / "examples" / f"{system.spec.name}.npz")
+        for system in systems.values()
+    ]
+    config = model.config
+    summary: dict[str, Any] = {
+        "name": name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "scheme": config.scheme,
+        "mode": config.mode,
+        "patches": list(config.patches),
+        "threshold": config.refine.threshold,
+        "embed_dim": config.embed_dim,
+        "depth": config.depth,
+        "history": model.history,
+    }
+    results = {
+        "format": FORMAT,
+        "model": summary,
+        "seconds": round(time.monotonic() - began, 2),
+        "systems": [asdict(score) for score in scores],
+    }
+    temporary = out / f".scores.{os.getpid()}"
+    temporary.write_text(json.dumps(results, indent=2) + "\n")
+    temporary.replace(out / "scores.json")
+    return scores
+
+
+def score_system(
+    model: Matey, system: System, steps: int, batch: int, example: Path
+) -> SystemScore:
+    """Roll out from every start on the test trajectories, and compare with what happened."""
+    fields, trajectories = system.fields, system.split["test"]
+    steps = possible_steps(fields, trajectories, model.history, steps)
+    spec = fields.spec
+    errors, still, tokens = [], [], []
+    for trajectory in trajectories:
+        field = fields.read(trajectory)
+        model.check(field)
+        starts = range(len(field) - model.history - steps + 1)
+        for group in grouped(starts, batch):
+            inputs = histories(field, group, model.history, fields.trajectories[trajectory].name)
+            plan = model.plan_inputs(inputs)
+            tokens.append(plan.tokens)
+            frames = list(continue_inputs(model, inputs, steps))
+            truth = field.values.unfold(0, steps, 1)[[s + model.history for s in group]]
+            truth = truth.movedim(-1, 1)
+            last = inputs.values[:, -1]
+            errors.append(by_step(frames, truth, spec.predicted))
+            still.append(by_step([last] * steps, truth, spec.predicted))
+            if trajectory == trajectories[0] and group[0] == 0:
+                shown = sorted({1, (steps + 1) // 2, steps})
+                write_example(example, field, plan, frames, truth, last, shown)
+    error, persistence = torch.cat(errors), torch.cat(still)
+    names = [spec.variables[i].name for i in spec.predicted]
+    cells = {"coarse": plan.sizes[0], "fine": plan.sizes[-1]}
+    cost = {key: float(np.prod(np.array(plan.grid) // np.array(c))) for key, c in cells.items()}
+    return SystemScore(
+        name=spec.name,
+        variables=names,
+        trajectories=len(trajectories),
+        windows=len(error),
+        history=model.history,
+        grid=plan.grid,
+        dt=spec.dt,
+        tokens={"mean": float(torch.cat(tokens).double().mean()), **cost},
+        lead=1.0,
+        steps=list(range(1, steps + 1)),
+        nrmse=error.mean(dim=(0, 2)).tolist(),
+        persistence=persistence.mean(dim=(0, 2)).tolist(),
+        by_variable=dict(zip(names, error.mean(dim=0).T.tolist(), strict=True)),
+        persistence_by_variable=dict(zip(names, persistence.mean(dim=0).T.tolist(), strict=True)),
+    )
+
+
+def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:
+    """How many of the asked steps the shortest test trajectory can check."""
+    if not trajectories:
+        raise DataError(
+            f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} in "
+            "all. Raise data.split.test."
+        )
+    shortest = min(len(fields.trajectories[i].times) for i in trajectories)
+    if shortest <= history:
+        raise DataError(
+            f"Test trajectories of system {fields.spec.name!r} have {shortest} frames, too few "
+            f"for a history of {history} and a frame to check."
+        )
+    return min(steps, shortest - history)
+
+
+def grouped(starts: range, size: int) -> Iterator[list[int]]:
+    """Starts in groups of a batch."""
+    for first in range(0, len(starts), size):
+        yield list(starts[first : first + size])
+
+
+def histories(field: Field, starts: Sequence[int], history: int, source: str) -> Inputs:
+    """The histories of a trajectory that begin at some starts, at lead 1."""
+    pieces = [
+        replace(field, values=field.values[s : s + history], times=field.times[s : s + history])
+        for s in starts
+    ]
+    return stack_fields(pieces, [1.0] * len(pieces), [f"{source} frame {s}" for s in starts])
+
+
+def by_step(
+    frames: Sequence[Float[Tensor, "B C Z Y X"]],
+    truth: Float[Tensor, "B S C Z Y X"],
+    predicted: tuple[int, ...],
+) -> Float[Tensor, "B S P"]:
+    """NRMSE of each sample, step and predicted variable."""
+    chosen = list(predicted)
+    return torch.stack(
+        [
+            nrmse(frame[:, chosen].to(truth.device), truth[:, step, chosen])
+            for step, frame in enumerate(frames)
+        ],
+        dim=1,
+    )
+
+
+def write_example(
+    path: Path,
+    field: Field,
+    plan: RefinementPlan,
+    frames: Sequence[Tensor],
+    truth: Tensor,
+    last: Tensor,
+    shown: Sequence[int],
+) -> None:
+    """The first rollout of a system, at some steps, with the cells of its first plan."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = list(field.spec.predicted)
+    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    np.savez_compressed(
+        path,
+        truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
+        prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
+        last=last[0, chosen].numpy(),
+        steps=np.array(shown),
+        variables=np.array([field.spec.variables[i].name for i in chosen]),
+        corner=plan.corner[leaves].cpu().numpy(),
+        size=plan.size[leaves].cpu().numpy(),
+        level=plan.level[leaves].cpu().numpy(),
+    )
+
+
+def prepare_folder(out: Path) -> None:
+    """Make the results folder. Raises ConfigError if that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Results folder {out} cannot be made: {error.strerror}.") from error

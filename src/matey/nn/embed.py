@@ -1,0 +1,125 @@
+"""What a token is told besides its patch: where, when, at which boundary, of which case.
+
+Axes: N cells in use, T times, D width, B samples, P parameters, F features.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from matey.fields import Boundary
+from matey.tokens.pack import TokenSequence
+
+
+class Named(nn.Module):
+    """A learned vector for each name. A new name is a new key: nothing old changes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.vectors = nn.ParameterDict()
+
+    def add(self, names: Sequence[str]) -> None:
+        """Make vectors, of unit normal entries, for the names that have none yet."""
+        for name in names:
+            if name not in self:
+                self.vectors[_key(name)] = nn.Parameter(torch.randn(self.width))
+
+    def forward(self, names: Sequence[str]) -> Float[Tensor, "names width"]:
+        """The vectors of some names, stacked in their order."""
+        return torch.stack([self.vectors[_key(name)] for name in names])
+
+    def __contains__(self, name: str) -> bool:
+        return _key(name) in self.vectors
+
+    def names(self) -> list[str]:
+        """All names that have a vector."""
+        return [key.removesuffix("_") for key in self.vectors]
+
+
+def _key(name: str) -> str:
+    # A trailing underscore keeps names such as `keys` apart from a dictionary's own attributes.
+    return f"{name}_"
+
+
+def waves(position: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F"]:
+    """Sines and cosines of `count` whole periods and fewer: smooth across periodic sides."""
+    angle = 2 * math.pi * position[..., None] * torch.arange(1, count + 1, device=position.device)
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def octaves(value: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F"]:
+    """The value, and sines and cosines of its multiples 2, 1, 1/2, 1/4, ...: any range."""
+    angle = value[..., None] * 2.0 ** (1 - torch.arange(count, device=value.device))
+    return torch.cat([value[..., None], angle.sin(), angle.cos()], dim=-1)
+
+
+class Position(nn.Module):
+    """Where and when a token is: centre, size, time, and the boundaries it touches."""
+
+    CENTRE, SIZE, TIME = 8, 6, 6  # frequencies of each
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.centre = nn.Linear(3 * 2 * self.CENTRE, embed_dim)
+        self.size = nn.Linear(3 * (2 * self.SIZE + 1), embed_dim, bias=False)
+        self.time = nn.Linear(2 * self.TIME + 1, embed_dim, bias=False)
+        self.sides = nn.Linear(3 * 2 * len(Boundary), embed_dim, bias=False)
+        for linear in (self.centre, self.size, self.time, self.sides):
+            nn.init.normal_(linear.weight, std=0.5 / math.sqrt(linear.in_features))
+
+    def forward(
+        self, tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
+    ) -> Float[Tensor, "N T D"]:
+        place = self.centre(waves(tokens.centre, self.CENTRE).flatten(1))
+        place = place + self.size(octaves(tokens.size.log2(), self.SIZE).flatten(1))
+        place = place + self.sides(touched_sides(tokens, boundaries).flatten(1))
+        return place[:, None] + self.time(octaves(tokens.time / 4, self.TIME))
+
+
+def touched_sides(
+    tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
+) -> Float[Tensor, "N 3 2 kinds"]:
+    """1 for each axis and side of the domain that a cell touches, at the kind of boundary.
+
+    A cell that spans an axis whole, as on the inactive axes, touches none of its sides.
+    """
+    low = tokens.centre - tokens.size / 2 < 1e-6
+    high = tokens.centre + tokens.size / 2 > 1 - 1e-6
+    touches = torch.stack([low, high], dim=-1) & ~(low & high)[..., None]
+    kinds = nn.functional.one_hot(boundaries[tokens.sample].long(), len(Boundary))
+    return (kinds * touches[..., None]).to(tokens.centre)
+
+
+class Conditioning(nn.Module):
+    """One vector per sample from its lead time and its named PDE parameters."""
+
+    FEATURES = 8
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        features = 2 * self.FEATURES + 1
+        self.lead = nn.Sequential(
+            nn.Linear(features, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
+        )
+        self.parameter_in = nn.Linear(features + 1, embed_dim)
+        self.parameter_out = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.names = Named(embed_dim)
+
+    def forward(
+        self,
+        lead_time: Float[Tensor, " B"],
+        parameters: Float[Tensor, "B P"],
+        names: Sequence[str],
+    ) -> Float[Tensor, "B D"]:
+        vector = self.lead(octaves(lead_time.log(), self.FEATURES))
+        if not names:
+            return vector
+        # Parameters span decades and may be zero or negative: log of the size, and the sign.
+        size = octaves((parameters.abs() + 1e-12).log(), self.FEATURES)
+        features = torch.cat([size, parameters.sign()[..., None]], dim=-1)
+        hidden = nn.functional.silu(self.parameter_in(features) + self.names(names))
+        return vector + self.parameter_out(hidden).sum(dim=1) / math.sqrt(len(names))

@@ -1,0 +1,124 @@
+"""The model folder: weights as safetensors, everything else as JSON. No pickle.
+
+model.safetensors   every weight, by name
+config.json         format version, model config, systems, history, what it was trained on
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+
+from matey.config import ModelConfig, RefineConfig
+from matey.errors import CheckpointError, ConfigError, MateyError
+from matey.fields import SystemSpec, Variable
+from matey.nn.model import Matey
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> None:
+    """Write a model folder. `training` is plain data on how it was trained."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS
+    )
+    description = {
+        "format": FORMAT,
+        "history": model.history,
+        "model": asdict(model.config),
+        "systems": [asdict(spec) for spec in model.specs.values()],
+        "training": dict(training),
+    }
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def from_pretrained(path: str | Path) -> Matey:
+    """The model of a run or a model folder, in evaluation mode, on the CPU.
+
+    Raises CheckpointError if there is none, it is damaged, or of a newer format.
+    """
+    folder = find_model(Path(path))
+    model, _ = empty_model(folder)
+    load_weights(model, folder / WEIGHTS)
+    return model.eval()
+
+
+def find_model(path: Path) -> Path:
+    """The model folder at a path, or the one inside the run there."""
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    raise CheckpointError(
+        f"No model at {path}: expected {WEIGHTS} and {CONFIG} there or in {path / 'model'}."
+    )
+
+
+def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
+    """A model of the right shape with weights still to be loaded, and its description."""
+    source = folder / CONFIG
+    try:
+        description = json.loads(source.read_text())
+        version = description["format"]
+        if version > FORMAT:
+            raise CheckpointError(
+                f"{source} has format {version}; this version of matey reads up to {FORMAT}. "
+                "Install a newer one."
+            )
+        settings = dict(description["model"])
+        settings["patches"] = tuple(settings["patches"])
+        settings["refine"] = RefineConfig(**settings["refine"])
+        specs = [read_spec(entry) for entry in description["systems"]]
+        return Matey(ModelConfig(**settings), specs, int(description["history"])), description
+    except MateyError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise CheckpointError(
+            f"{source} is not a model description: {type(error).__name__} {error}."
+        ) from error
+
+
+def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
+    """A system from its plain data."""
+    variables = tuple(
+        Variable(**{**variable, "axes": tuple(variable["axes"])}) for variable in entry["variables"]
+    )
+    return SystemSpec(
+        str(entry["name"]),
+        int(entry["ndim"]),
+        variables,
+        tuple(entry["parameters"]),
+        float(entry["dt"]),
+    )
+
+
+def load_weights(module: torch.nn.Module, path: Path) -> None:
+    """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
+    try:
+        found = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+    expected = module.state_dict()
+    wrong = [f"{name} missing" for name in expected if name not in found]
+    wrong += [f"{name} unexpected" for name in found if name not in expected]
+    wrong += [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{path} does not fit the model: {'; '.join(wrong[:8])}.")
+    module.load_state_dict(found)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` means here."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch finds no CUDA device. Use --device cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,112 @@
+"""Checkpoints: everything needed to go on as if nothing had happened, without pickle.
+
+    checkpoints/step-000200/model.safetensors      weights by name
+                            optimizer.safetensors  AdamW's moments by parameter, random state
+                            state.json             step, best score, format version
+
+A checkpoint is written beside its place and renamed: it is there whole, or not at all.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from matey.errors import CheckpointError
+from matey.nn.model import Matey
+from matey.nn.pretrained import load_weights
+
+FORMAT = 1
+WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come: steps done, and its best validation score so far."""
+
+    step: int
+    best: float | None = None
+
+
+def save(
+    run: Path, model: Matey, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
+) -> Path:
+    """Write a checkpoint, then delete all but the newest `keep`.
+
+    Raises CheckpointError, leaving the older ones as they are, if it cannot be written.
+    """
+    folder = run / "checkpoints" / f"step-{progress.step:08d}"
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / WEIGHTS)
+        save_file(optimizer_state(model, optimizer), temporary / OPTIMIZER)
+        state = {"format": FORMAT, "step": progress.step, "best": progress.best}
+        (temporary / STATE).write_text(json.dumps(state) + "\n")
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except (OSError, safetensors.SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"Checkpoint {folder} cannot be written: {error}.") from error
+    for old in find(run)[:-keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def find(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    folders = (run / "checkpoints").glob("step-*")
+    return sorted(folder for folder in folders if (folder / STATE).is_file())
+
+
+def load(folder: Path, model: Matey, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put a checkpoint back: weights, moments and the random state.
+
+    Raises CheckpointError if it is damaged, newer, or of another model.
+    """
+    load_weights(model, folder / WEIGHTS)
+    try:
+        state = json.loads((folder / STATE).read_text())
+        if state["format"] > FORMAT:
+            raise CheckpointError(f"{folder} has format {state['format']}, newer than {FORMAT}.")
+        tensors = load_file(folder / OPTIMIZER)
+        restore_optimizer(model, optimizer, tensors)
+        return Progress(int(state["step"]), state["best"])
+    except (ValueError, KeyError, TypeError, OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{folder} is damaged: {type(error).__name__} {error}.") from error
+
+
+def optimizer_state(model: Matey, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's moments by parameter name, and torch's random state."""
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value.contiguous()
+    return tensors
+
+
+def restore_optimizer(
+    model: Matey, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """The inverse of `optimizer_state`."""
+    parameters = dict(model.named_parameters())
+    torch.set_rng_state(tensors["random.cpu"])
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+    for name, value in tensors.items():
+        if name.startswith("random."):
+            continue
+        key, parameter = name.split("/", 1)
+        device = torch.device("cpu") if key == "step" else parameters[parameter].device
+        optimizer.state[parameters[parameter]][key] = value.to(device)

@@ -1,0 +1,140 @@
+"""What a run leaves behind besides its weights.
+
+config.yaml       every setting: reproduces the run
+provenance.json   command, versions, git commit, seed, split, fingerprint of the data
+metrics.jsonl     one object per logged step
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import matey
+from matey.config import DataConfig, RunConfig
+from matey.data.mixture import System
+from matey.errors import ConfigError
+
+Record = dict[str, Any]
+Watch = Callable[[Record], None]
+
+
+class Journal:
+    """Appends records to a run's metrics.jsonl, and shows each to a watcher."""
+
+    def __init__(self, run: Path, watch: Watch) -> None:
+        self.path = run / "metrics.jsonl"
+        self.watch = watch
+        self.began = time.monotonic()
+
+    def write(self, kind: str, **record: Any) -> None:
+        """Add one record, with the seconds since this process began the run."""
+        record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self.watch(record)
+
+
+def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], parent: str) -> None:
+    """Make a run folder, with the config and the provenance of what will be done.
+
+    Raises ConfigError if the folder cannot be made or written.
+    """
+    try:
+        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (run / "config.yaml").write_text(to_yaml(config))
+        (run / "provenance.json").write_text(
+            json.dumps(provenance(config, systems, parent), indent=2) + "\n"
+        )
+    except OSError as error:
+        raise ConfigError(f"Run folder {run} cannot be written: {error.strerror}.") from error
+
+
+def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) -> Record:
+    """Where a run comes from."""
+    return {
+        "command": " ".join(["matey", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {
+            "matey": matey.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+        "git_commit": git_commit(),
+        "seed": config.seed,
+        "parent": parent,
+        "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
+        "split": {
+            name: {
+                part: [system.fields.trajectories[i].name for i in chosen]
+                for part, chosen in system.split.items()
+            }
+            for name, system in systems.items()
+        },
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that the code runs from; None where it is no checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def fingerprint(system: System) -> str:
+    """A short hash of a system's files: names, sizes, and a megabyte at either end."""
+    digest = hashlib.sha256()
+    for path in sorted(reader.path for reader in system.fields.readers):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def to_yaml(config: RunConfig) -> str:
+    """A run's config as YAML, with absolute paths to the data."""
+    sources = tuple(
+        replace(source, paths=tuple(os.path.abspath(path) for path in source.paths))
+        for source in config.data.systems
+    )
+    data: DataConfig = replace(config.data, systems=sources)
+    return yaml.safe_dump(plain(replace(config, data=data)), sort_keys=False)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and tuples as dictionaries and lists."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Record:
+    """What a model folder says of its training: no path, no command, no user."""
+    return {
+        "steps": steps,
+        "batch": config.batch,
+        "accumulate": config.accumulate,
+        "seed": config.seed,
+        "windows": asdict(config.windows),
+        "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
+        "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
+        "normalisation": "per sample and variable over the history, mean and standard deviation",
+    }

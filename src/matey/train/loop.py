@@ -1,0 +1,183 @@
+"""The training loop, top to bottom."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from matey.config import RunConfig
+from matey.data.mixture import Mixture, System, in_order, open_systems
+from matey.errors import ConfigError, DivergenceError, ShapeError
+from matey.fields import Batch
+from matey.metrics.error import nrmse
+from matey.nn.model import Matey, Prediction
+from matey.nn.pretrained import choose_device, save_pretrained
+from matey.tokens.lattice import check_tiles
+from matey.train import checkpoint
+from matey.train.log import Journal, Record, Watch, describe, prepare_run
+from matey.train.loss import squared_nrmse
+from matey.train.optim import learning_rate, make_optimizer
+
+
+def train(
+    config: RunConfig,
+    run: Path,
+    watch: Watch = lambda record: None,
+    *,
+    model: Matey | None = None,
+    resume: bool = False,
+    parent: str = "",
+) -> Matey:
+    """Train a model into a run folder: a new one, or the given one further.
+
+    With `resume`, go on from the newest checkpoint in the folder, if there is one. `watch`
+    is shown every record that is logged. `parent` names the model that is trained further.
+    Raises DivergenceError, before the update, where the loss or a gradient is not finite.
+    """
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    systems = open_systems(config.data)
+    if checkpoint.find(run) and not resume:
+        raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
+    if model is None:
+        specs = [system.spec for system in systems.values()]
+        model = Matey(config.model, specs, config.windows.history)
+    model.to(device).train()
+    check_grids(model, systems)
+    optimizer = make_optimizer(model, config.optim)
+    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
+    mixture = Mixture(windows, config.batch, config.seed)
+
+    progress = checkpoint.Progress(step=0)
+    if resume and checkpoint.find(run):
+        progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
+    prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch)
+    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
+
+    batches = mixture.batches(
+        progress.step * config.accumulate, config.steps * config.accumulate, config.workers
+    )
+    tally = Tally()
+    for step in range(progress.step, config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config.steps, config.optim)
+        for _ in range(config.accumulate):
+            batch = next(batches).to(device)
+            with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
+                prediction = model(batch)
+            loss = batch_loss(prediction, batch)
+            check_finite(loss, "loss", step, batch)
+            (loss / config.accumulate).backward()
+            tally.add(batch, prediction, loss)
+        norm = clip_grad_norm_(model.parameters(), config.optim.clip)
+        check_finite(norm, "gradient", step, batch)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+        done = step + 1
+        if done % config.log_every == 0 or done == config.steps:
+            rate = learning_rate(step, config.steps, config.optim)
+            journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **tally.record())
+            tally = Tally()
+        if is_due(done, config.validate_every, config.steps):
+            scores = validate(model, systems, config)
+            journal.write("valid", step=done, **scores)
+            if scores["nrmse"]:
+                mean = sum(scores["nrmse"].values()) / len(scores["nrmse"])
+                progress = replace(progress, best=min(mean, progress.best or math.inf))
+        if is_due(done, config.checkpoint_every, config.steps):
+            progress = replace(progress, step=done)
+            checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
+    save_pretrained(model, run / "model", describe(config, systems, config.steps))
+    journal.write("end", step=config.steps)
+    return model.eval()
+
+
+def batch_loss(prediction: Prediction, batch: Batch) -> torch.Tensor:
+    """The squared NRMSE of the variables that change in time, normalised as the history."""
+    target = batch.target[:, list(batch.spec.predicted)]
+    return squared_nrmse(prediction.normalised, prediction.statistics.normalise(target))
+
+
+@torch.no_grad()
+def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> Record:
+    """One-step NRMSE of each system on its validation windows, persistence beside it."""
+    model.eval()
+    device = next(model.parameters()).device
+    one_step = replace(config.windows, max_lead=1)
+    record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
+    for name, system in systems.items():
+        errors, still, losses = [], [], []
+        windows = system.windows("valid", one_step)
+        for cpu_batch in in_order(windows, config.batch, config.validate_windows):
+            batch = cpu_batch.to(device)
+            predicted = list(batch.spec.predicted)
+            prediction = model(batch)
+            errors.append(nrmse(prediction.fields, batch.target[:, predicted]))
+            still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
+            losses.append(batch_loss(prediction, batch))
+        if errors:
+            record["nrmse"][name] = float(torch.cat(errors).mean())
+            record["persistence"][name] = float(torch.cat(still).mean())
+            record["loss"][name] = float(torch.stack(losses).mean())
+    model.train()
+    return record
+
+
+class Tally:
+    """What happened since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.windows = self.tokens = 0
+        self.losses: dict[str, list[torch.Tensor]] = {}
+
+    def add(self, batch: Batch, prediction: Prediction, loss: torch.Tensor) -> None:
+        """Count one batch. Nothing waits for the device here."""
+        samples, times = batch.values.shape[:2]
+        self.windows += samples
+        self.tokens += len(prediction.plan.leaves) * times
+        self.losses.setdefault(batch.spec.name, []).append(loss.detach())
+
+    def record(self) -> Record:
+        """The counts, and the mean loss of each system."""
+        losses = {name: float(torch.stack(group).mean()) for name, group in self.losses.items()}
+        return {
+            "loss": sum(losses.values()) / len(losses),
+            "losses": losses,
+            "windows": self.windows,
+            "tokens": self.tokens,
+        }
+
+
+def check_grids(model: Matey, systems: Mapping[str, System]) -> None:
+    """Raise ShapeError, before any step, for a grid that the patches do not tile."""
+    for system in systems.values():
+        patch = model.patches(system.spec.ndim)[0]
+        for trajectory in system.fields.trajectories:
+            try:
+                check_tiles(trajectory.grid.shape, patch)
+            except ShapeError as error:
+                raise ShapeError(f"{trajectory.name}: {error}") from error
+
+
+def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:
+    """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
+    if not bool(value.isfinite()):
+        raise DivergenceError(
+            f"The {what} is {float(value)} at step {step + 1}, system {batch.spec.name!r}, from "
+            f"{'; '.join(batch.sources)}. Nothing was updated. Lower optim.lr, or look at the data."
+        )
+
+
+def is_due(step: int, every: int, steps: int) -> bool:
+    """Whether something done `every` so many steps (0: only at the end) is due."""
+    return step == steps or (every > 0 and step % every == 0)
+
+
+def count(model: Matey) -> int:
+    """How many numbers the model learns."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,223 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from matey.config import RefineConfig
+from matey.errors import DataError, ShapeError
+from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, Variable
+from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
+
+MODES = [("vit", "delta"), ("svit", "state")]
+# Two float32 paths through two blocks: rounding of some 1e-7 per operation.
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+@pytest.mark.parametrize(("scheme", "predict"), MODES)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_thresholds_0_and_1_equal_the_uniform_fine_and_coarse_models(scheme, predict, ndim):
+    spec = system(ndim)
+    inputs = rough_inputs(spec)
+    adaptive = tiny_model(spec, scheme=scheme, predict=predict)
+    for threshold, patch in ((0.0, 4), (1.0, 8)):
+        adaptive.config = replace(adaptive.config, refine=RefineConfig(threshold=threshold))
+        uniform = tiny_model(spec, scheme=scheme, predict=predict, mode="uniform", patches=(patch,))
+        share_weights(adaptive, uniform)
+        mixed, plain = adaptive(inputs), uniform(inputs)
+        assert mixed.plan.tokens.tolist() == plain.plan.tokens.tolist()
+        torch.testing.assert_close(mixed.normalised, plain.normalised, **CLOSE)
+
+
+@pytest.mark.parametrize(("scheme", "predict"), MODES)
+def test_the_output_of_a_sample_does_not_depend_on_its_batch_mates(scheme, predict):
+    spec = system()
+    inputs = rough_inputs(spec, points=32)
+    model = tiny_model(spec, scheme=scheme, predict=predict)
+    together = model(inputs)
+    assert len(set(together.plan.tokens.tolist())) > 1, "the samples should differ in tokens"
+    for i in range(3):
+        alone = model(take(inputs, i))
+        torch.testing.assert_close(together.fields[i : i + 1], alone.fields, **CLOSE)
+
+
+def take(inputs: Inputs, i: int) -> Inputs:
+    tensors = {k: v[i : i + 1] for k, v in vars(inputs).items() if isinstance(v, torch.Tensor)}
+    return replace(inputs, **tensors, sources=inputs.sources[i : i + 1])
+
+
+@pytest.mark.parametrize("predict", ["state", "delta"])
+def test_units_scaled_by_a_power_of_two_change_neither_plan_nor_dimensionless_output(predict):
+    spec = system()
+    inputs = rough_inputs(spec)
+    model = tiny_model(spec, predict=predict)
+    scale = torch.tensor([2.0**40, 2.0**-30])[:, None, None, None]
+    scaled = replace(inputs, values=inputs.values * scale)
+    before, after = model(inputs), model(scaled)
+    assert torch.equal(before.plan.refined, after.plan.refined)
+    assert torch.equal(before.normalised, after.normalised)
+    assert torch.equal(before.fields * scale, after.fields)
+
+
+def test_units_scaled_by_any_factor_change_the_output_only_by_rounding():
+    spec = system()
+    inputs = rough_inputs(spec)
+    model = tiny_model(spec)
+    scaled = replace(
+        inputs, values=inputs.values * torch.tensor([3.7e5, 1e-12])[:, None, None, None]
+    )
+    before, after = model(inputs), model(scaled)
+    assert torch.equal(before.plan.refined, after.plan.refined)
+    torch.testing.assert_close(before.normalised, after.normalised, **CLOSE)
+
+
+@pytest.mark.parametrize(("scheme", "predict"), MODES)
+def test_lead_time_parameters_and_boundaries_change_the_output_from_the_first_step_on(
+    scheme, predict
+):
+    spec = system()
+    model = tiny_model(spec, scheme=scheme, predict=predict)
+    inputs = rough_inputs(spec)
+    output = model(inputs).normalised
+    walls = torch.full_like(inputs.boundaries, int(Boundary.WALL))
+    for change in (
+        {"lead_time": inputs.lead_time * 2},
+        {"parameters": inputs.parameters * 2},
+        {"boundaries": walls},
+    ):
+        other = model(replace(inputs, **change)).normalised
+        # Far above rounding: a hundredth of a per cent of fields of size one.
+        assert float((other - output).abs().max()) > 1e-4, change
+
+
+def test_each_side_has_a_boundary_of_its_own():
+    spec = system()
+    model = tiny_model(spec)
+    inputs = rough_inputs(spec)
+    outputs = []
+    for axis in (1, 2):
+        for side in (0, 1):
+            boundaries = inputs.boundaries.clone()
+            boundaries[:, axis, side] = int(Boundary.OPEN)
+            outputs.append(model(replace(inputs, boundaries=boundaries)).normalised)
+    for i, first in enumerate(outputs):
+        for second in outputs[i + 1 :]:
+            assert float((first - second).abs().max()) > 1e-5
+
+
+def test_a_new_system_leaves_the_predictions_for_old_ones_bit_identical():
+    old = system()
+    model = tiny_model(old)
+    inputs = rough_inputs(old)
+    before = model(inputs).fields
+    model.add_systems([system(3, "new", parameters=("eta",), variables=("c", "d", "a"))])
+    assert torch.equal(model(inputs).fields, before)
+    new = rough_inputs(model.specs["new"])
+    assert model(new).fields.shape == (3, 3, 16, 16, 16)
+
+
+def test_the_order_of_variables_does_not_matter():
+    spec = system()
+    model = tiny_model(spec)
+    inputs = rough_inputs(spec)
+    turned = replace(spec, variables=spec.variables[::-1])
+    output = model(replace(inputs, spec=turned, values=inputs.values.flip(2))).fields
+    torch.testing.assert_close(output.flip(1), model(inputs).fields, **CLOSE)
+
+
+def test_a_constant_variable_gives_a_finite_prediction():
+    spec = system()
+    inputs = rough_inputs(spec)
+    values = inputs.values.clone()
+    values[:, :, 0] = 300.0
+    values[0] = 0.0
+    prediction = tiny_model(spec)(replace(inputs, values=values))
+    assert bool(prediction.fields.isfinite().all())
+    assert prediction.plan.tokens[0] == 4, "still water is not refined"
+
+
+def test_static_variables_are_read_but_not_predicted():
+    variables = (Variable("a"), Variable("force", static=True))
+    spec = SystemSpec("forced", 2, variables, (), 1.0)
+    model = tiny_model(spec)
+    inputs = rough_inputs(spec)
+    output = model(inputs).fields
+    assert output.shape[1] == 1
+    values = inputs.values.clone()
+    values[:, :, 1] = values[:, :, 1].flip(-1)
+    other = model(replace(inputs, values=values)).fields
+    assert float((other - output).abs().max()) > 1e-4
+
+
+def test_gradients_reach_every_weight():
+    spec = system()
+    model = tiny_model(spec).train()
+    model(rough_inputs(spec, points=32)).normalised.square().mean().backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert still == []
+
+
+def test_drop_path_reaches_the_blocks_and_only_in_training():
+    spec = system()
+    model = tiny_model(spec, drop_path=0.9)
+    inputs = rough_inputs(spec)
+    assert torch.equal(model(inputs).fields, model(inputs).fields)
+    model.train()
+    assert not torch.equal(model(inputs).fields, model(inputs).fields)
+
+
+def test_a_grid_that_the_patch_does_not_divide_is_refused():
+    spec = system()
+    with pytest.raises(ShapeError, match="Axis Y has 12 grid points"):
+        tiny_model(spec)(rough_inputs(spec, points=12))
+
+
+def field_of(spec: SystemSpec, times: int = 3, points: int = 16) -> Field:
+    inputs = rough_inputs(spec, points, samples=1, times=times)
+    grid = Grid(("y", "x"), (1, points, points), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    sides = (Boundary.PERIODIC, Boundary.PERIODIC)
+    moments = torch.arange(times, dtype=torch.float64) * spec.dt
+    return Field(inputs.values[0], moments, grid, (sides,) * 3, {"nu": 0.1}, spec)
+
+
+def test_a_rollout_is_steps_one_after_the_other_and_keeps_static_variables():
+    variables = (Variable("a"), Variable("force", static=True))
+    spec = SystemSpec("forced", 2, variables, ("nu",), 0.5)
+    model, field = tiny_model(spec), field_of(spec)
+    whole = model.rollout(field, steps=3)
+    steps = list(model.rollout_steps(field, steps=3))
+    assert torch.equal(whole.values, torch.cat([step.values for step in steps]))
+    assert whole.times.tolist() == [1.5, 2.0, 2.5]
+    assert torch.equal(whole.values[:, 1], field.values[-1:, 1].expand(3, -1, -1, -1))
+    again = model.rollout(
+        replace(
+            field,
+            values=torch.cat([field.values, steps[0].values]),
+            times=torch.cat([field.times, steps[0].times]),
+        ),
+        steps=1,
+    )
+    assert torch.equal(again.values[0], steps[1].values[0])
+
+
+def test_the_plan_of_a_field_is_that_of_its_last_frames():
+    spec = system()
+    model, field = tiny_model(spec), field_of(spec, times=5)
+    plan = model.plan(field)
+    assert len(plan.leaves) == int(plan.tokens)
+    recent = replace(field, values=field.values[-2:], times=field.times[-2:])
+    assert torch.equal(plan.refined, model.plan(recent).refined)
+
+
+def test_unknown_variables_and_short_histories_are_refused_by_name():
+    model = tiny_model(system())
+    with pytest.raises(DataError, match=r"'velocity_z'.*Fine-tune"):
+        model.plan(field_of(system(variables=("a", "velocity_z"))))
+    with pytest.raises(DataError, match="1 frames of system 'toy' were given, the model needs 2"):
+        model.rollout(field_of(system(), times=1), steps=1)
+
+
+def test_a_parameter_the_model_never_saw_is_ignored_with_a_warning(caplog):
+    model = tiny_model(system(parameters=()))
+    prediction = model.rollout(field_of(system()), steps=1)
+    assert bool(prediction.values.isfinite().all())
+    assert "Parameter 'nu' is new to the model" in caplog.text
