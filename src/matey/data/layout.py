@@ -45,8 +45,8 @@ class Stored:
     """A dataset that holds one variable or several.
 
     `axes` has a letter per axis of the dataset: n trajectory, t time, c and d components,
-    z y x grid. A grid axis, n or t that is absent does not vary. In `name`, `{key}` stands
-    for the trajectory's own group.
+    z y x grid, _ an axis of one entry. A grid axis, n or t that is absent does not vary. In
+    `name`, `{key}` stands for the trajectory's own group.
     """
 
     name: str
@@ -126,10 +126,10 @@ def read_stored(
             f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
             f"[{', '.join(stored.axes)}]."
         )
-    chosen = {"n": trajectory, "t": frames}
+    chosen = {"n": trajectory, "t": frames, "_": 0}
     index = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
     array = files.read_array(dataset, index, path, name)
-    axes = stored.axes.replace("n", "")
+    axes = stored.axes.replace("n", "").replace("_", "")
     array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
     sizes = dict(zip([axis for axis in "tcdzyx" if axis in axes], array.shape, strict=True))
     t, c, d, z, y, x = (sizes.get(axis, 1) for axis in "tcdzyx")
@@ -206,7 +206,8 @@ def make_grid(
 
     Raises ShapeError where coordinate and axis differ in length: the axes may be swapped.
     """
-    origin, spacing = [0.0] * (3 - len(axes)), [1.0] * (3 - len(axes))
+    missing = 3 - len(axes)
+    origin, spacing, sizes = [0.0] * missing, [1.0] * missing, [1] * missing
     for axis, points, size in zip(axes, coordinates, shape, strict=True):
         if points.shape != (size,):
             raise ShapeError(
@@ -221,11 +222,12 @@ def make_grid(
             log.info(f"{where}: coordinate {axis} is not uniform; its mean spacing is used.")
         origin.append(float(points[0]))
         spacing.append(mean)
+        sizes.append(size)
     return Grid(
         axes,
-        (1, *shape) if len(shape) == 2 else ((1, 1, *shape) if len(shape) == 1 else tuple(shape)),
-        tuple(origin),
-        tuple(spacing),
+        (sizes[0], sizes[1], sizes[2]),
+        (origin[0], origin[1], origin[2]),
+        (spacing[0], spacing[1], spacing[2]),
     )
 
 

@@ -346,7 +346,7 @@ def make_spec(
     parameter names."""
     if not trajectories:
         raise DataError(f"{shown(path)} holds no trajectory.")
-    steps = {}
+    steps: dict[int, float] = {}
     for trajectory in trajectories:
         steps.setdefault(
             id(trajectory.times), time_step(trajectory.times, options, trajectory.name)

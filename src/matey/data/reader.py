@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from matey.config import SourceConfig
-from matey.data import files
+from matey.data import files, miniweather, pdebench, the_well
 from matey.data.files import UnknownLayoutError, log, shown
 from matey.data.layout import ROUNDING, Trajectory
 from matey.errors import DataError, nearest
@@ -20,9 +20,17 @@ from matey.fields import Field, SystemSpec
 
 __all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader", "open_source"]
 
+Opener = Callable[[Path, SourceConfig | None], "Reader | None"]
+NETCDF3_LAYOUTS: list[tuple[Opener, str]] = [(miniweather.open_miniweather, miniweather.EXPECTED)]
+HDF5_LAYOUTS: list[tuple[Opener, str]] = [
+    (the_well.open_well, the_well.EXPECTED),
+    (pdebench.open_pdebench, pdebench.EXPECTED),
+    *NETCDF3_LAYOUTS,
+]
 SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz")
 
 
+@runtime_checkable
 class Reader(Protocol):
     """One file: its system, what is known of its trajectories, and their frames."""
 
@@ -39,20 +47,15 @@ def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
 
     Raises DataError if the file is missing, damaged or none of the known layouts.
     """
-    from matey.data import pdebench
-
     path = Path(os.path.abspath(path))  # a later change of folder must not matter
-    openers: list[Callable[[Path, SourceConfig | None], Reader | None]] = []
-    expected = []
-    if files.kind(path) == "hdf5":
-        openers.append(pdebench.open_pdebench)
-        expected.append(pdebench.EXPECTED)
-    for opener in openers:
+    layouts = HDF5_LAYOUTS if files.kind(path) == "hdf5" else NETCDF3_LAYOUTS
+    for opener, _ in layouts:
         reader = opener(path, options)
         if reader is not None:
             return reader
     raise UnknownLayoutError(
-        f"{shown(path)} has a layout that no reader knows. Looked for {'; '.join(expected)}."
+        f"{shown(path)} has a layout that no reader knows. Looked for "
+        f"{'; '.join(expected for _, expected in layouts)}."
     )
 
 
@@ -210,7 +213,8 @@ def open_source(source: SourceConfig) -> Fields:
 def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:
     """A reader per file. Beside files that are recognised, a folder may hold others, which
     are left out with a notice; a file that is damaged, or named itself, is an error."""
-    readers, unknown = [], []
+    readers: list[Reader] = []
+    unknown: list[UnknownLayoutError] = []
     for file in find_files(paths):
         try:
             readers.append(open_reader(file, options))
@@ -220,6 +224,6 @@ def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = Non
             unknown.append(error)
     if not readers:
         raise unknown[0]
-    for error in unknown:
-        log.warning(f"Left out: {error}")
+    for reason in unknown:
+        log.warning(f"Left out: {reason}")
     return readers

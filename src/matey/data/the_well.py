@@ -1,0 +1,249 @@
+"""Reads the Well's HDF5 files, and those that `matey.data.write` makes in the same layout.
+
+The Well stores (sample, time, x, y[, z]) and components last; fields here are (T C Z Y X), so
+its first axis becomes X whatever its name. Files of ours say in further attributes what the
+layout cannot: units, aliases, exact grid and dt.
+
+Source: https://polymathic-ai.org/the_well/data_format
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from torch import Tensor
+
+from matey.config import SourceConfig
+from matey.data import files
+from matey.data.files import log, shown
+from matey.data.layout import ArrayReader, Stored, Trajectory, make_grid, make_times, time_step
+from matey.errors import DataError, ShapeError
+from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
+
+SPLITS = ("train", "valid", "test")
+STEMS = {"magnetic_field": "magnetic"}  # the Well's names that have another canonical one
+EXPECTED = "the Well: dimensions, and t0_fields, t1_fields or t2_fields"
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Axes of a file: names in its order (x first), points, trajectories, times."""
+
+    names: tuple[str, ...]
+    grid: Grid
+    trajectories: int
+    times: tuple[Tensor, ...]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Points by axis letter, as in `Stored.axes`."""
+        z, y, x = self.grid.shape
+        return {"n": self.trajectories, "t": len(self.times[0]), "z": z, "y": y, "x": x}
+
+
+def open_well(path: Path, options: SourceConfig | None = None) -> ArrayReader | None:
+    """A reader of the file, or None if it is not in the Well's layout.
+
+    Raises DataError on missing parts, ShapeError where an array does not fit its dimensions.
+    """
+    with files.open_hdf5(path) as file:
+        found = files.names(file)
+        groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in found]
+        if "dimensions" not in found or not groups:
+            return None
+        dimensions = read_dimensions(file, path)
+        arrays = [
+            stored
+            for name in groups
+            for stored in read_group(file, path, name, int(name[1]), dimensions)
+        ]
+        sides = read_boundaries(file, path, dimensions)
+        parameters = read_parameters(file, path, dimensions.trajectories)
+        variables = [variable for stored in arrays for variable in stored.variables]
+        order = texts(file.attrs.get("variable_order", []))
+        variables.sort(key=lambda v: order.index(v.name) if v.name in order else len(order))
+        split = path.parent.name if path.parent.name in SPLITS else None
+        prefix = f"{split}/{path.name}" if split else path.name
+        trajectories = [
+            Trajectory(f"{prefix}#{n:04d}", times, dimensions.grid, sides, values, split)
+            for n, (times, values) in enumerate(zip(dimensions.times, parameters, strict=True))
+        ]
+        steps = {id(t.times): time_step(t.times, options, t.name) for t in trajectories}
+        dt = float(file.attrs.get("dt", np.median(list(steps.values()))))
+        name = texts(file.attrs.get("system", file.attrs.get("dataset_name", path.stem)))[0]
+        spec = SystemSpec(name, len(dimensions.names), tuple(variables), tuple(parameters[0]), dt)
+    return ArrayReader(path, options, "the_well", spec, trajectories, arrays)
+
+
+def texts(value: Any) -> list[str]:
+    """An attribute as a list of strings."""
+    items = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
+    return [i.decode("utf-8", "replace") if isinstance(i, bytes) else str(i) for i in items]
+
+
+def attribute(owner: Any, name: str, path: Path) -> Any:
+    """A required attribute. Raises DataError that names it."""
+    if name not in owner.attrs:
+        raise DataError(
+            f"{shown(path)}: {owner.name} lacks attribute {name}, which the Well's layout "
+            f"requires. Found: {', '.join(owner.attrs) or 'none'}."
+        )
+    return owner.attrs[name]
+
+
+def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
+    """Grid and times."""
+    group = files.member(file, "dimensions")
+    names = tuple(texts(attribute(group, "spatial_dims", path)))
+    if not 1 <= len(names) <= 3:
+        raise ShapeError(f"{shown(path)}: spatial_dims are {names}, expected 1 to 3 of them.")
+    points = []
+    for name in reversed(names):
+        stored = files.read_coordinate(files.member(group, name), path, f"dimensions/{name}")
+        points.append(stored.reshape(-1, stored.shape[-1])[0] if stored.ndim else stored[None])
+    shape = tuple(len(p) for p in points)
+    grid = make_grid(tuple(reversed(names)), points, shape, shown(path))
+    if {"grid_origin", "grid_spacing"} <= set(file.attrs):  # exact, in files of ours
+        exact = (triple(file.attrs[name], path, name) for name in ("grid_origin", "grid_spacing"))
+        grid = Grid(grid.axes, grid.shape, *exact)
+    count = int(attribute(file, "n_trajectories", path))
+    if not 0 < count <= files.MAX_COORDINATE:
+        raise DataError(f"{shown(path)}: n_trajectories is {count}, expected 1 or more.")
+    time = files.read_coordinate(files.member(group, "time"), path, "dimensions/time")
+    if time.ndim == 2 and len(time) == count:
+        times = tuple(make_times(t, time.shape[1], path, "dimensions/time") for t in time)
+    else:
+        times = (make_times(time, time.shape[-1], path, "dimensions/time"),) * count
+    return Dimensions(names, grid, count, times)
+
+
+def triple(value: Any, path: Path, name: str) -> tuple[float, float, float]:
+    """Three numbers for Z, Y, X."""
+    numbers = np.asarray(value)
+    if numbers.shape != (3,) or numbers.dtype.kind not in "fiu":
+        raise DataError(f"{shown(path)}: attribute {name} is {value!r}, expected three numbers.")
+    z, y, x = (float(number) for number in numbers)
+    return z, y, x
+
+
+def read_group(
+    file: h5py.File, path: Path, group: str, order: int, dimensions: Dimensions
+) -> list[Stored]:
+    """The arrays of t0_fields (order 0), t1_fields (vectors) or t2_fields (tensors)."""
+    owner = files.member(file, group)
+    listed = texts(owner.attrs.get("field_names", files.names(owner)))
+    extra = sorted(set(files.names(owner)) - set(listed))
+    if extra:
+        log.warning(f"{shown(path)}: {group}: {', '.join(extra)} not in field_names; ignored.")
+    arrays = []
+    for name in listed:
+        dataset = files.member(owner, name)
+        axes = stored_axes(dataset, path, order, dimensions)
+        variables = read_variables(dataset, name, axes, order, dimensions)
+        arrays.append(Stored(f"{group}/{name}", axes, variables))
+    return arrays
+
+
+def stored_axes(dataset: h5py.Dataset, path: Path, order: int, dimensions: Dimensions) -> str:
+    """A letter per axis of the dataset, as in `Stored`. Axes that do not vary are absent, or
+    have one point. Raises ShapeError where the shape fits neither."""
+    spatial = "xyz"[: len(dimensions.names)]
+    varies = dict(
+        zip(spatial, np.atleast_1d(attribute(dataset, "dim_varying", path)), strict=False)
+    )
+    varies["n"] = attribute(dataset, "sample_varying", path)
+    varies["t"] = attribute(dataset, "time_varying", path)
+    every = "nt" + spatial
+    kept = "".join(axis for axis in every if varies.get(axis, True))
+    sizes = {axis: size if varies.get(axis, True) else 1 for axis, size in dimensions.sizes.items()}
+    components = "cd"[:order]
+    for axes in (kept, every):
+        expected = tuple(sizes[axis] for axis in axes)
+        if dataset.shape[: len(axes)] == expected and dataset.ndim == len(axes) + order:
+            fixed = {a: "_" for a in "nt" if not varies[a]}
+            return "".join(fixed.get(axis, axis) for axis in axes) + components
+    raise ShapeError(
+        f"{shown(path)}: {dataset.name} has shape {dataset.shape}, expected "
+        f"{tuple(sizes[axis] for axis in kept)} as [{', '.join(kept)}] and {order} axes of "
+        f"components. Are the axes swapped? x, y, z stand for {', '.join(dimensions.names)}."
+    )
+
+
+def read_variables(
+    dataset: h5py.Dataset, name: str, axes: str, order: int, dimensions: Dimensions
+) -> tuple[Variable, ...]:
+    """The variables that a dataset holds, one per component."""
+    static = "t" not in axes
+    sizes = dataset.shape[dataset.ndim - order :]
+    written = dataset.attrs
+    if "canonical_names" in written:  # a file of ours
+        columns = (texts(written[k]) for k in ("canonical_names", "units", "aliases", "axes"))
+        return tuple(
+            Variable(canonical, units, tuple(along.split()), static, alias)
+            for canonical, units, alias, along in zip(*columns, strict=True)
+        )
+    if any(size > 3 for size in sizes):
+        raise ShapeError(f"{dataset.name} has shape {dataset.shape}, expected up to 3 components.")
+    stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    stem = STEMS.get(stem, stem if stem[:1].isalpha() else f"field_{stem}")
+    variables = []
+    for place in product(*(range(size) for size in sizes)):
+        along = tuple("xyz"[i] for i in place)
+        known = [dimensions.names[i] if i < len(dimensions.names) else "xyz"[i] for i in place]
+        canonical = "_".join([stem, "".join(along)]) if along else stem
+        alias = "_".join([name, "".join(known)]) if along else name
+        variables.append(Variable(canonical, "", along, static, alias))
+    return tuple(variables)
+
+
+def read_boundaries(
+    file: h5py.File, path: Path, dimensions: Dimensions
+) -> tuple[Sides, Sides, Sides]:
+    """What happens at each side: the mask says which of an axis' end points a condition
+    holds at. A side that no condition names is open."""
+    ndim = len(dimensions.names)
+    sides = {axis: [Boundary.OPEN, Boundary.OPEN] for axis in dimensions.names}
+    group = files.member(file, "boundary_conditions")
+    for name in files.names(group):
+        condition = files.member(group, name)
+        kind = texts(attribute(condition, "bc_type", path))[0].upper()
+        if kind not in Boundary.__members__:
+            raise DataError(
+                f"{shown(path)}: {condition.name} has bc_type {kind}, expected "
+                f"{', '.join(Boundary.__members__)}."
+            )
+        along = texts(attribute(condition, "associated_dims", path))
+        mask = files.read_coordinate(files.member(condition, "mask"), path, f"{name}/mask")
+        if len(along) != 1 or along[0] not in sides or mask.ndim != 1 or not mask.size:
+            log.warning(f"{shown(path)}: boundary condition {name} inside the domain is ignored.")
+            continue
+        for side, end in enumerate((0, -1)):
+            if mask[end]:
+                sides[along[0]][side] = Boundary[kind]
+    active = [(sides[axis][0], sides[axis][1]) for axis in reversed(dimensions.names)]
+    z, y, x = [PERIODIC_SIDES] * (3 - ndim) + active
+    return z, y, x
+
+
+def read_parameters(file: h5py.File, path: Path, count: int) -> list[dict[str, float]]:
+    """`simulation_parameters` per trajectory, from the scalars, else the root's attributes."""
+    scalars = files.member(file, "scalars") if "scalars" in files.names(file) else None
+    columns: dict[str, np.ndarray] = {}
+    for name in texts(file.attrs.get("simulation_parameters", [])):
+        value: Any = file.attrs.get(name)
+        if scalars is not None and name in files.names(scalars):
+            stored = files.member(scalars, name)
+            if not stored.attrs.get("time_varying", False):
+                value = files.read_coordinate(stored, path, f"scalars/{name}")
+        numbers = np.atleast_1d(np.asarray([] if value is None else value))
+        if numbers.dtype.kind not in "fiub" or numbers.size not in (1, count):
+            log.warning(f"{shown(path)}: parameter {name} is not a constant number; ignored.")
+            continue
+        if not np.isfinite(numbers).all():
+            raise DataError(f"{shown(path)}: parameter {name} is {value}, expected a number.")
+        columns[name] = np.broadcast_to(numbers.astype(np.float64).reshape(-1), (count,))
+    return [{name: float(c[n]) for name, c in columns.items()} for n in range(count)]
