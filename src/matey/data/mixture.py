@@ -74,9 +74,9 @@ class Mixture(Dataset[Batch]):
         windows = self.windows[self.system(index)]
         sizes = np.array([len(group) for group in windows.groups])
         group = windows.groups[rng.choice(len(sizes), p=sizes / sizes.sum())]
-        chosen = rng.choice(group, size=self.batch, replace=self.batch > len(group))
+        chosen = rng.choice(group, size=self.batch, replace=self.batch > len(group)).tolist()
         leads = [int(rng.integers(1, windows.longest_lead(i) + 1)) for i in chosen]
-        return collate([windows.read(int(i), k) for i, k in zip(chosen, leads, strict=True)])
+        return collate([windows.read(i, lead) for i, lead in zip(chosen, leads, strict=True)])
 
     def system(self, index: int) -> str:
         """The system of a batch: all of them once in each round, in an order of its own."""
@@ -87,7 +87,11 @@ class Mixture(Dataset[Batch]):
     def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
         """Batches from `start` up to `stop`, read ahead by worker processes if there are any."""
         loader: DataLoader[Batch] = DataLoader(
-            self, batch_size=None, sampler=range(start, stop), num_workers=workers
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=workers,
+            generator=torch.Generator(),  # else it draws from the generator of the drop path
         )
         return iter(loader)
 

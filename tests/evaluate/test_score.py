@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import matey
+from matey.config import DataConfig, SourceConfig, SplitConfig
+from matey.errors import DataError
+from matey.evaluate.score import evaluate
+from matey.metrics.error import nrmse
+from tests.files import write_shallow_water
+from tests.nn.helpers import tiny_model
+
+
+@pytest.fixture
+def data(tmp_path) -> DataConfig:
+    path = write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5", trajectories=6, frames=8)
+    return DataConfig((SourceConfig("shallow_water", (str(path),)),))
+
+
+def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec)
+    (score,) = evaluate(model, "toy", data, steps=3, out=tmp_path / "out", batch=2)
+    assert score.windows == 8 - 2 - 3 + 1
+    results = json.loads((tmp_path / "out/scores.json").read_text())
+    entry = results["systems"][0]
+    assert entry["nrmse"] == score.nrmse
+
+    from matey.data.mixture import open_systems
+
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    whole = fields[trajectory]
+    errors, still = [], []
+    for start in range(score.windows):
+        history = fields.read(trajectory, slice(start, start + 2))
+        truth = whole.values[start + 2 : start + 5]
+        errors.append(nrmse(model.rollout(history, steps=3).values, truth))
+        still.append(nrmse(history.values[-1:].expand(3, -1, -1, -1, -1), truth))
+    # One rollout at a time instead of two: float32 rounding in the model.
+    expected = torch.stack(errors).mean(dim=(0, 2)).tolist()
+    assert score.nrmse == pytest.approx(expected, rel=1e-4)
+    assert score.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
+
+
+def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    evaluate(model, "toy", data, steps=4, out=tmp_path / "out")
+    with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
+        assert example["steps"].tolist() == [1, 2, 4]
+        assert example["truth"].shape == example["prediction"].shape == (3, 1, 1, 16, 16)
+        assert example["variables"].tolist() == ["height"]
+        assert int(example["size"].prod(axis=1).sum()) == 16 * 16
+
+
+def test_a_rollout_stops_where_the_data_end(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    (score,) = evaluate(model, "toy", data, steps=50, out=tmp_path / "out")
+    assert score.steps == list(range(1, 7))
+
+
+def test_a_system_without_test_trajectories_is_named(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    nothing = DataConfig(data.systems, SplitConfig(test=0))
+    with pytest.raises(DataError, match="'shallow_water' has no test trajectory"):
+        evaluate(model, "toy", nothing, steps=1, out=tmp_path / "out")

@@ -1,0 +1,191 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import matey
+from matey.config import (
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    SourceConfig,
+    WindowConfig,
+)
+from matey.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
+from matey.train.finetune import finetune
+from matey.train.loop import train
+from tests.files import write_compressible, write_shallow_water
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataConfig:
+    folder = tmp_path_factory.mktemp("mix")
+    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
+    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
+    return DataConfig(
+        (SourceConfig("shallow_water", (str(water),)), SourceConfig("compressible", (str(gas),)))
+    )
+
+
+def config_for(data: DataConfig, **changes) -> RunConfig:
+    model = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)
+    settings = {
+        "model": model,
+        "windows": WindowConfig(history=2, max_lead=2),
+        "optim": OptimConfig(lr=3e-3, warmup=5),
+        "data": data,
+        "steps": 6,
+        "batch": 2,
+        "accumulate": 2,
+        "validate_every": 3,
+        "checkpoint_every": 3,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+def records(run, kind):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def test_a_run_learns_and_leaves_a_model_that_gives_the_same_predictions(data, tmp_path):
+    run = tmp_path / "run"
+    windows = WindowConfig(history=2, max_lead=1)
+    config = config_for(data, windows=windows, steps=60, checkpoint_every=60, validate_every=60)
+    model = train(config, run)
+    losses = [record["loss"] for record in records(run, "train")]
+    # The first ten steps' mean loss at least halves: a model that does not learn stays level.
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    valid = records(run, "valid")[-1]
+    assert set(valid["nrmse"]) == {"shallow_water", "compressible"}
+    field = matey.open(data.systems[0].paths[0])[0]
+    loaded = matey.from_pretrained(run)
+    expected = model.rollout(field, steps=2)
+    assert torch.equal(loaded.rollout(field, steps=2).values, expected.values)
+    assert expected.values.shape == (2, 1, 1, 16, 16)
+
+
+def test_a_resumed_run_equals_the_undisturbed_one_to_the_bit(data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = config_for(data)
+    train(config, whole)
+
+    class StopError(Exception):
+        pass
+
+    def stop_after_4_steps(record):
+        if record["kind"] == "train" and record["step"] == 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(config, broken, stop_after_4_steps)
+    train(config, broken, resume=True)
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        last = "checkpoints/step-00000006"
+        assert (whole / last / name).read_bytes() == (broken / last / name).read_bytes(), name
+    after = [r["loss"] for r in records(whole, "train")][-3:]
+    assert [r["loss"] for r in records(broken, "train")][-3:] == after
+
+
+def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
+    """With plain gradients, one step of two batches moves weights by their mean gradient."""
+    run = tmp_path / "run"
+    train(config_for(data, steps=1), run)
+    record = records(run, "train")[0]
+    assert set(record["losses"]) == {"shallow_water", "compressible"}
+    assert record["windows"] == 4
+    assert record["loss"] == pytest.approx(sum(record["losses"].values()) / 2)
+
+
+def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):
+    run = tmp_path / "run"
+    train(config_for(data, steps=1), run)
+    with pytest.raises(ConfigError, match="holds a run. Pass --resume auto"):
+        train(config_for(data, steps=1), run)
+
+
+def test_only_the_newest_checkpoints_are_kept(data, tmp_path):
+    run = tmp_path / "run"
+    train(config_for(data, checkpoint_every=1, keep_checkpoints=2), run)
+    names = sorted(folder.name for folder in (run / "checkpoints").iterdir())
+    assert names == ["step-00000005", "step-00000006"]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_batch(data, tmp_path):
+    run = tmp_path / "run"
+    config = config_for(data, optim=OptimConfig(lr=1e30, warmup=0, clip=1e30), steps=20)
+    with pytest.raises(DivergenceError, match=r"at step \d+, system '\w+', from 2D_.*frames"):
+        train(config, run)
+    for folder in (run / "checkpoints").iterdir():
+        weights = matey.nn.pretrained.load_file(folder / "model.safetensors")
+        assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+def test_a_grid_that_the_patch_does_not_divide_is_refused_before_the_first_step(data, tmp_path):
+    model = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(12, 4))
+    with pytest.raises(ShapeError, match=r"2D_rdb_NA_NA.h5#0000: Axis Y has 16.*cells of 12"):
+        train(config_for(data, model=model), tmp_path / "run")
+
+
+def test_bfloat16_autocast_trains(data, tmp_path):
+    train(config_for(data, precision="bfloat16", steps=2), tmp_path / "run")
+    losses = [record["loss"] for record in records(tmp_path / "run", "train")]
+    assert all(0 < loss < 10 for loss in losses)
+
+
+def test_resume_with_another_width_names_keys_and_shapes(data, tmp_path):
+    run = tmp_path / "run"
+    config = config_for(data, steps=1)
+    train(config, run)
+    wider = replace(config, model=replace(config.model, embed_dim=48), steps=2)
+    with pytest.raises(CheckpointError, match=r"position\.centre\.weight \(24, 48\) instead of \(48"):
+        train(wider, run, resume=True)
+
+
+def test_fine_tuning_starts_from_the_old_weights_and_adds_only_what_is_new(data, tmp_path):
+    water = DataConfig(data.systems[:1])
+    gas = DataConfig(data.systems[1:], trajectories=1)
+    train(config_for(water, steps=3), tmp_path / "old")
+    before = matey.from_pretrained(tmp_path / "old").state_dict()
+    config = config_for(gas, steps=1, optim=OptimConfig(lr=1e-12, weight_decay=0))
+    model = finetune(tmp_path / "old", config, tmp_path / "new")
+    after = model.state_dict()
+    new = set(after) - set(before)
+    assert {name.rsplit(".", 1)[1] for name in new} == {
+        *("density_", "pressure_", "velocity_x_", "velocity_y_", "eta_", "zeta_", "M_")
+    }
+    # A learning rate of 1e-12 moves a weight by at most about that.
+    assert all(torch.allclose(before[name], after[name], atol=1e-9) for name in before)
+    provenance = json.loads((tmp_path / "new/provenance.json").read_text())
+    assert provenance["parent"] == "old"
+    assert len(provenance["split"]["compressible"]["train"]) == 1
+
+
+def test_a_model_folder_works_on_its_own_and_tells_no_paths(data, tmp_path):
+    train(config_for(data, steps=1), tmp_path / "run")
+    shutil.move(tmp_path / "run/model", tmp_path / "alone")
+    shutil.rmtree(tmp_path / "run")
+    model = matey.from_pretrained(tmp_path / "alone")
+    assert set(model.specs) == {"shallow_water", "compressible"}
+    assert str(tmp_path) not in (tmp_path / "alone/config.json").read_text()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "text", "missing", "pickle"])
+def test_damaged_weights_are_refused_by_name(data, tmp_path, damage):
+    train(config_for(data, steps=1), tmp_path / "run")
+    weights = tmp_path / "run/model/model.safetensors"
+    if damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "text":
+        weights.write_text("not weights")
+    elif damage == "pickle":
+        torch.save({"a": torch.zeros(1)}, weights)
+    else:
+        weights.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        matey.from_pretrained(tmp_path / "run")
