@@ -1,0 +1,159 @@
+"""`matey data`: what is in files, and the data config for them."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from matey.cli import Command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from matey.data.inspect import Inspection, SystemReport
+
+
+def add_inspect_arguments(parser: Any) -> None:
+    parser.add_argument("paths", nargs="+", help="files, folders or patterns")
+    parser.add_argument("--write", metavar="YAML", help="write a data config for what is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing YAML file")
+    parser.add_argument("--history", type=int, default=4, help="frames that a model is given")
+
+
+def run_inspect(options: Any) -> int:
+    """Report on the files; 1 if training on them would be refused."""
+    import logging
+    from pathlib import Path
+
+    from matey.cli.console import console, errors
+    from matey.config import WindowConfig
+    from matey.data.inspect import inspect
+    from matey.errors import DataError
+
+    target = Path(options.write) if options.write else None
+    if target and target.exists() and not options.overwrite:
+        raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")
+    notices = NoticeHandler()
+    logger = logging.getLogger("matey")
+    level = logger.level
+    logger.addHandler(notices)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        with errors.status("reading") as status:
+            windows = WindowConfig(history=options.history)
+            found = inspect(
+                options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
+            )
+    finally:
+        logger.removeHandler(notices)
+        logger.setLevel(level)
+        logger.propagate = True
+    for system in found.systems:
+        show(system)
+    for message in together(notices.messages):
+        console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
+    for message in found.refused:
+        console.print(f"refused: {message}", markup=False, highlight=False, soft_wrap=True)
+    if target:
+        write_config(found, target)
+    return 1 if found.refused else 0
+
+
+def show(system: "SystemReport") -> None:
+    """Print one system: a few lines, the table of variables, what is odd."""
+    from matey.cli.console import console
+    from matey.data.inspect import describe
+
+    console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
+    lines = [line for line in describe(system) if not line.startswith("variables:")]
+    lines.append(
+        f"times {system.times[0]:.6g} to {system.times[1]:.6g}; "
+        f"{system.window_bytes / 2**20:.3g} MiB a window"
+    )
+    lines += [f"in {path}" for path in system.paths]
+    for line in lines:
+        console.print(f"  {plain(line)}", highlight=False, soft_wrap=True)
+    if system.statistics:
+        console.print(variable_table(system))
+    for notice in system.notices:
+        console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
+
+
+def variable_table(system: "SystemReport") -> "Table":
+    """Names, units and ranges of a system's variables."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, padding=0, pad_edge=False)
+    for heading in ("variable", "in the file", "units"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("min", "max", "mean", "std"):
+        table.add_column(heading, justify="right")
+    for variable, values in zip(system.spec.variables, system.statistics, strict=True):
+        table.add_row(
+            plain(variable.name),
+            plain(variable.alias) + (" (static)" if variable.static else ""),
+            plain(variable.units or "-"),
+            *(f"{v:.4g}" for v in (values.minimum, values.maximum, values.mean, values.std)),
+        )
+    return table
+
+
+def write_config(found: "Inspection", target: Any) -> None:
+    """Write the data config, unless training on the files would be refused."""
+    from matey.cli.console import console
+    from matey.data.inspect import config_text
+    from matey.data.write import replacing
+
+    if found.refused:
+        console.print(f"{target} is not written.", markup=False, highlight=False)
+        return
+    text = config_text(found, target.parent)
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    console.print(f"\nWrote {target}.", markup=False, highlight=False, soft_wrap=True)
+
+
+def together(messages: Iterable[str]) -> list[str]:
+    """Notices that say the same of several files as one."""
+    files: dict[str, list[str]] = {}
+    for message in messages:
+        file, _, text = message.partition(": ")
+        files.setdefault(text, []).append(file)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
+        for text, names in files.items()
+    ]
+
+
+def plain(text: str) -> str:
+    """Text from a file, safe to print: on one line and without markup."""
+    from rich.markup import escape
+
+    from matey.data.files import shown
+
+    return escape(shown(text))
+
+
+def NoticeHandler() -> Any:  # noqa: N802 - makes an object of a class that needs logging
+    """A logging handler that keeps each message once."""
+    import logging
+
+    class Keep(logging.Handler):
+        def __init__(self) -> None:
+            super().__init__(logging.INFO)
+            self.messages: dict[str, None] = {}
+
+        def emit(self, record: logging.LogRecord) -> None:
+            self.messages.setdefault(record.getMessage())
+
+    return Keep()
+
+
+COMMANDS = {
+    "inspect": Command(
+        "what is in files, whether it can be trained on, and the data config for them",
+        "matey data inspect ../shared/data/pdebench/swe --write mix.yaml",
+        add_inspect_arguments,
+        run_inspect,
+    )
+}
