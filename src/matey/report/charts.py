@@ -1,0 +1,225 @@
+"""Line charts as inline SVG: sharp at every size, coloured by the page's style sheet.
+
+A chart's classes `s0` to `s7` are the series colours and dashes, `still` is persistence.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 440, 250
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 36
+COLOURS = 8
+
+# Markup.format escapes what it is given.
+SVG = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+GRID = Markup('<line class="{}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>')
+TICK = Markup('<text class="tick" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+ACROSS = Markup('<text class="label" x="{:.0f}" y="{}" text-anchor="middle">{}</text>')
+UP = Markup(
+    '<text class="label" transform="translate(11 {:.0f}) rotate(-90)" text-anchor="middle">'
+    "{}</text>"
+)
+SERIES = Markup('<g class="{}"><path d="{}"/>{}</g>')
+DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
+CELL = Markup('<rect class="cell" x="{:.1f}" y="{}" width="{:.1f}" height="6"/>')
+NOTHING = Markup('<p class="note">No finite value to draw.</p>')
+
+MARKED = 24  # points up to which each has a dot with its value
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series; points that are not finite interrupt it."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """A stretch of the x axis marked along the bottom of a chart."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart with its legend."""
+
+    title: str
+    svg: Markup
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear or logarithmic axis, from values to places between `start` and `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        low, high, at = (
+            (math.log(self.low), math.log(self.high), math.log(value))
+            if self.log
+            else (self.low, self.high, value)
+        )
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        return log_ticks(self.low, self.high) if self.log else nice_ticks(self.low, self.high)
+
+
+def series(index: int) -> str:
+    """The class of the series with this number."""
+    return f"s{index % COLOURS}"
+
+
+def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round values inside [low, high], about so many.
+
+    >>> nice_ticks(0, 0.93)
+    [0.0, 0.2, 0.4, 0.6, 0.8]
+    """
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten inside [low, high], with 2 and 5 between where they are few."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    factors = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
+    ticks = [factor * 10.0**power for power in decades for factor in factors]
+    inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+    return inside[:: max(1, len(inside) // 6)]
+
+
+def spread(values: Iterable[float]) -> float:
+    """Largest over smallest of the positive values: whether a linear axis would hide some."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    return max(positive) / min(positive) if positive else 1.0
+
+
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    zero: bool = True,
+    bands: Sequence[Band] = (),
+) -> Chart:
+    """Lines over a common x axis; `zero` keeps 0 on a linear y axis."""
+    xs = [x for line in lines for x in line.x]
+    ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
+    if not ys:
+        return Chart(title, NOTHING, tuple(lines))
+    across = Axis(*widened(min(xs), max(xs), 0), LEFT, WIDTH - RIGHT)
+    low, high = min(ys), max(ys)
+    if log:
+        up = Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
+    else:
+        low = min(low, 0.0) if zero else low
+        up = Axis(*widened(low, high, 0.06, fixed=zero and low == 0), HEIGHT - BOTTOM, TOP)
+    parts = [frame(across, up, x_label, y_label)]
+    parts += [rug(band, across) for band in bands]
+    parts += [drawn(line, across, up) for line in lines]
+    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
+    return Chart(title, drawing, tuple(lines))
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    """Pieces of a drawing as one."""
+    return Markup("").join(parts)
+
+
+def widened(low: float, high: float, margin: float, fixed: bool = False) -> tuple[float, float]:
+    """An interval of positive length with a margin; `fixed` leaves its low end."""
+    length = high - low or abs(high) or 1.0
+    grown = low if fixed or (high > low and not margin) else low - (margin or 0.5) * length
+    return grown, high + (margin if high > low else margin or 0.5) * length
+
+
+def frame(across: Axis, up: Axis, x_label: str, y_label: str) -> Markup:
+    """Grid lines, ticks and labels."""
+    base = HEIGHT - BOTTOM
+    parts = []
+    for tick in up.ticks():
+        y = up.place(tick)
+        parts.append(GRID.format("grid", LEFT, WIDTH - RIGHT, y, y))
+        parts.append(TICK.format(LEFT - 7, y + 4, "end", short(tick)))
+    whole = across.high - across.low >= 2
+    for tick in across.ticks():
+        if whole and tick != int(tick):
+            continue
+        x = across.place(tick)
+        anchor = "end" if x > WIDTH - RIGHT - 12 else "middle"
+        parts.append(TICK.format(x, base + 16, anchor, short(tick)))
+    parts.append(GRID.format("axis", LEFT, WIDTH - RIGHT, base, base))
+    parts.append(ACROSS.format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, x_label))
+    parts.append(UP.format((TOP + base) / 2, y_label))
+    return joined(parts)
+
+
+def drawn(line: Line, across: Axis, up: Axis) -> Markup:
+    """One series as a path, with a dot and its value at each point where they are few."""
+    path: list[str] = []
+    dots: list[Markup] = []
+    pen = "M"
+    for x, y in zip(line.x, line.y, strict=True):
+        if not math.isfinite(y) or (up.log and y <= 0):
+            pen = "M"
+            continue
+        at_x, at_y = across.place(x), up.place(y)
+        path.append(f"{pen}{at_x:.1f} {at_y:.1f}")
+        pen = "L"
+        if len(line.x) <= MARKED:
+            dots.append(DOT.format(at_x, at_y, f"{line.name}: {short(y)} at {short(x)}"))
+    return SERIES.format(line.style, "".join(path), joined(dots))
+
+
+def rug(band: Band, across: Axis) -> Markup:
+    """A cell as a mark just above the x axis."""
+    low, high = across.place(band.low), across.place(band.high)
+    return CELL.format(low, HEIGHT - BOTTOM - 7, max(high - low - 1, 0.5))
+
+
+def short(value: float) -> str:
+    """A number for a tick: at most three digits that count, thousands set apart."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    size = abs(value)
+    if size >= 1e6 or size < 1e-4:
+        mantissa, exponent = f"{size:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    elif size >= 1000:
+        text = f"{size:,.0f}".replace(",", "\u2009")
+    else:
+        text = f"{size:.3g}"
+    return ("−" if value < 0 else "") + text
+
+
+def thinned(
+    x: Sequence[float], y: Sequence[float], most: int = 300
+) -> tuple[list[float], list[float]]:
+    """A long series as the means of equal stretches, at most so many."""
+    size = -(-len(x) // most)
+    if size <= 1:
+        return list(x), list(y)
+    starts = range(0, len(x), size)
+    return (
+        [sum(x[i : i + size]) / len(x[i : i + size]) for i in starts],
+        [sum(y[i : i + size]) / len(y[i : i + size]) for i in starts],
+    )

@@ -1,0 +1,192 @@
+"""Pictures of fields, and of the cells over them.
+
+Axes: S steps of a rollout, M leaf cells, C variables, (Z, Y, X) grid points. Of a
+three-dimensional field the middle z slice is drawn. y points up.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from markupsafe import Markup
+from PIL import Image
+
+from matey.errors import DataError
+from matey.report.load import Example, load_example
+
+FIELD, SIGNED = "viridis", "RdBu_r"
+MISSING = (128, 128, 128)  # where a prediction is not finite
+LARGEST = 512  # grid points along a picture's side; finer grids are thinned
+SHADES = 255
+OUTLINES = Markup(
+    '<g id="{}" class="outlines"><path class="under" d="{}"/><path class="over" d="{}"/></g>'
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A colour map over values from low to high."""
+
+    low: float
+    high: float
+    colours: str
+
+    def shades(self, values: Float[np.ndarray, "Y X"]) -> UInt8[np.ndarray, "Y X"]:
+        """Numbers of the palette's colours; the last one where a value is not finite."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            share = (values.astype(np.float64) - self.low) / (self.high - self.low)
+        finite = np.isfinite(share)
+        shade = np.clip(np.where(finite, share, 0), 0, 1) * (SHADES - 1)
+        return np.where(finite, np.round(shade), SHADES).astype(np.uint8)
+
+    def palette(self) -> list[int]:
+        """Red, green and blue of each shade."""
+        import matplotlib
+
+        colours = matplotlib.colormaps[self.colours](np.linspace(0, 1, SHADES), bytes=True)
+        return [*colours[:, :3].flatten().tolist(), *MISSING]
+
+    @property
+    def gradient(self) -> str:
+        """The colour map as the stops of a CSS gradient."""
+        palette = self.palette()
+        stops = np.linspace(0, SHADES - 1, 17).round().astype(int)
+        return ", ".join("#{:02x}{:02x}{:02x}".format(*palette[3 * i : 3 * i + 3]) for i in stops)
+
+
+def field_scale(values: Float[np.ndarray, "..."]) -> Scale:
+    """The scale of a variable: symmetric about zero where it has both signs alike."""
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if low < 0 < high and min(-low, high) > 0.25 * max(-low, high):
+        return error_scale(values, share=1.0)
+    return Scale(low, high if high > low else low + (abs(low) or 1.0), FIELD)
+
+
+def error_scale(values: Float[np.ndarray, "..."], share: float = 0.995) -> Scale:
+    """A scale symmetric about zero that holds this share of the values."""
+    sizes = np.abs(values[np.isfinite(values)])
+    most = float(np.quantile(sizes, share)) if sizes.size else 1.0
+    return Scale(-(most or 1.0), most or 1.0, SIGNED)
+
+
+def middle_slice(values: Float[np.ndarray, "Z Y X"]) -> Float[np.ndarray, "Y X"]:
+    """The slice of a field that is drawn."""
+    return values[values.shape[0] // 2]
+
+
+def picture(values: Float[np.ndarray, "Y X"], scale: Scale) -> str:
+    """A slice as the data of a PNG with one pixel per grid point, y up."""
+    thin = max(1, -(-max(values.shape) // LARGEST))
+    image = Image.fromarray(scale.shades(values[::thin, ::thin][::-1]))
+    image.putpalette(scale.palette())  # makes it an indexed image
+    file = io.BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def cells_in_slice(example: Example) -> list[tuple[int, int, int, int, int]]:
+    """Leaf cells that the drawn slice cuts: x, y from above, width, height, level."""
+    depth, rows = example.last.shape[1:3]
+    slice_at = depth // 2
+    found = []
+    for (z, y, x), (dz, dy, dx), level in zip(
+        example.corner.tolist(), example.size.tolist(), example.level.tolist(), strict=True
+    ):
+        if z <= slice_at < z + dz:
+            found.append((x, rows - y - dy, dx, dy, level))
+    return found
+
+
+def cell_outlines(example: Example, key: str) -> Markup:
+    """The leaf cells of the drawn slice, y up, as an SVG group that pictures refer to."""
+    path = "".join(f"M{x} {y}h{w}v{h}h-{w}z" for x, y, w, h, _ in cells_in_slice(example))
+    return OUTLINES.format(key, path, path)
+
+
+def token_map(
+    example: Path, out: Path, variable: str | None = None, step: int | None = None
+) -> None:
+    """Draw a banner: what happened, what was predicted, and the cells of the plan.
+
+    `example` is a file of `examples/` in a results folder; `step` is one of its steps, by
+    default the last. Writes a PNG, 1800 points wide. Raises DataError for a name or a step
+    that the example does not have, and for a one-dimensional field.
+    """
+    from matplotlib.figure import Figure
+
+    loaded = load_example(example)
+    if loaded.ndim == 1:
+        raise DataError(f"{example} is one-dimensional: a token map needs a plane to draw.")
+    c = chosen(variable, loaded.variables, 0, f"{example}: variable")
+    s = chosen(step, loaded.steps, len(loaded.steps) - 1, f"{example}: step")
+    truth, prediction = middle_slice(loaded.truth[s, c]), middle_slice(loaded.prediction[s, c])
+    last = middle_slice(loaded.last[c])
+    scale = field_scale(np.stack([truth, last]))
+    ahead = f"{loaded.steps[s]} step{'s' if loaded.steps[s] > 1 else ''} ahead"
+    panels = [
+        (last, f"Where the tokens go: {len(loaded.level):,} cells"),
+        (prediction, f"Predicted, {ahead}"),
+        (truth, f"Simulated, {ahead}"),
+    ]
+    ink, paper = "#e6edf3", "#0d1b24"
+    aspect = truth.shape[0] / truth.shape[1]
+    figure = Figure(figsize=(12, 12 / 3 * aspect * 0.94 + 0.62), facecolor=paper)
+    grid = figure.add_gridspec(1, 3, left=0.015, right=0.985, bottom=0.03, top=0.885, wspace=0.04)
+    for column, (values, title) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
+        axes.imshow(
+            values[::-1],
+            cmap=scale.colours,
+            vmin=scale.low,
+            vmax=scale.high,
+            extent=(0, values.shape[1], values.shape[0], 0),
+            interpolation="bilinear",
+        )
+        axes.set_title(title, color=ink, fontsize=13, loc="left", pad=9)
+        axes.set_axis_off()
+        if column == 0:
+            draw_cells(axes, loaded)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150, facecolor=paper, format="png")
+
+
+def draw_cells(axes: Any, example: Example) -> None:
+    """The leaf cells of the drawn slice over a plot of it, coarse ones more faintly."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    cells = cells_in_slice(example)
+    finest = max((level for *_, level in cells), default=0)
+    for level in range(finest + 1):
+        boxes = [Rectangle((x, y), w, h) for x, y, w, h, at in cells if at == level]
+        for colour, width in (("#0d1b2490", 2.0), ("#ffffff", 0.9)):
+            strength = 1.0 if level == finest else 0.6
+            axes.add_collection(
+                PatchCollection(
+                    boxes, facecolor="none", edgecolor=colour, linewidth=width, alpha=strength
+                )
+            )
+
+
+def chosen(wanted: Any, known: Sequence[Any], default: int, what: str) -> int:
+    """The place of a name among the known ones. Raises DataError."""
+    if wanted is None:
+        return default
+    if wanted not in known:
+        raise DataError(f"{what} {wanted!r} is not there; found {', '.join(map(str, known))}.")
+    return list(known).index(wanted)
+
+
+def relative_error(truth: Float[np.ndarray, "..."], prediction: Float[np.ndarray, "..."]) -> float:
+    """The NRMSE of one frame of one variable. NaN for a field that is zero everywhere."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        size = float(np.sqrt(np.mean(np.square(truth.astype(np.float64)))))
+        error = float(np.sqrt(np.mean(np.square(prediction.astype(np.float64) - truth))))
+    return error / size if size > 0 else math.nan

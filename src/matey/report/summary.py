@@ -1,0 +1,289 @@
+"""Numbers in plain words: the verdict on a model, and what it cost."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matey.report.load import Results, Run, SystemScores
+
+SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
+VERSUS = "error than persistence"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that matters, with its name and what it is to be compared with."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of one model. `grade` is `good`, `mixed`, `bad` or `open`."""
+
+    name: str
+    grade: str
+    badge: str
+    headline: str
+    sentences: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+
+
+def judge_results(results: Results, run: Run | None) -> Verdict:
+    """The verdict on scored rollouts; `run` is the training of that model, if known."""
+    systems = results.systems
+    first = [system.skill(0) for system in systems]
+    final = [system.skill(-1) for system in systems]
+    grade, badge = grade_of([*first, *final])
+    sentences = [model_sentence(results.model)]
+    if run is not None:
+        sentences.append(training_sentence(run))
+    sentences.append(scoring_sentence(systems))
+    sentences += [text for text in (weak_sentence(systems), token_sentence(systems)) if text]
+    tiles = [
+        Tile("NRMSE, one step", number(mean(s.nrmse[0] for s in systems)), versus(systems, 0)),
+        Tile("One step ahead", change(typical(systems, 0)), VERSUS),
+    ]
+    steps = common_steps(systems)
+    if steps > 1:
+        tiles.append(Tile(f"At step {steps}", change(typical(systems, -1)), VERSUS))
+    used, fine = token_means(systems)
+    if fine:
+        tiles.append(Tile("Tokens per frame", f"{used:,.0f}", f"of {fine:,.0f} if all fine"))
+    if "parameters" in results.model:
+        tiles.append(Tile("Parameters", amount(results.model["parameters"])))
+    if run is not None and run.seconds:
+        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    return Verdict(
+        results.name,
+        grade,
+        badge,
+        headline(systems),
+        tuple(s for s in sentences if s),
+        tuple(tiles),
+    )
+
+
+def judge_run(run: Run) -> Verdict:
+    """The verdict on a run that was not scored: what its last validation says."""
+    sentences = [model_sentence({**model_settings(run), **run.provenance}), training_sentence(run)]
+    tiles = []
+    if run.train:
+        tiles.append(
+            Tile("Training loss", number(run.train[-1].loss), f"first {number(run.train[0].loss)}")
+        )
+    ratios = last_ratios(run)
+    text, grade, badge = "Trained, not yet scored", "open", "not scored"
+    if ratios:
+        grade, badge = grade_of([1 - ratio for ratio in ratios])
+        lower = 1 - geometric_mean(ratios)
+        text = f"In its last validation: {change(lower)} error than persistence"
+        sentences.append(
+            "For a verdict on trajectories that never guided training, run `matey evaluate`."
+        )
+        tiles.append(Tile("In validation", change(lower), VERSUS))
+    if "parameters" in run.provenance:
+        tiles.append(Tile("Parameters", amount(run.provenance["parameters"])))
+    if run.seconds:
+        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    return Verdict(run.name, grade, badge, text, tuple(s for s in sentences if s), tuple(tiles))
+
+
+def grade_of(skills: Sequence[float]) -> tuple[str, str]:
+    """Grade and badge: does the error stay below persistence everywhere?"""
+    better = [skill > 0 for skill in skills]  # NaN, a rollout that diverged, is not better
+    if all(better):
+        return "good", "better than persistence"
+    if any(better):
+        return "mixed", "partly better than persistence"
+    return "bad", "not better than persistence"
+
+
+def headline(systems: Sequence[SystemScores]) -> str:
+    """The result in one line."""
+    skill = typical(systems, 0)
+    better = sum(system.skill(0) > 0 for system in systems)
+    late = common_steps(systems)
+    if not systems:
+        return "No system was scored"
+    if len(systems) > 1 and better < len(systems):
+        return f"Better than persistence one step ahead on {better} of {len(systems)} systems"
+    text = f"{change(skill)} error than persistence one step ahead"
+    if late > 1:
+        text += f", {change(typical(systems, -1))} at step {late}"
+    return text[0].upper() + text[1:]
+
+
+def model_settings(run: Run) -> dict[str, Any]:
+    """What a run's config says of its model."""
+    model = run.config.get("model")
+    model = dict(model) if isinstance(model, dict) else {}
+    refine = model.get("refine")
+    return {**model, "threshold": refine.get("threshold") if isinstance(refine, dict) else None}
+
+
+def model_sentence(model: dict[str, Any]) -> str:
+    """What the model is."""
+    if "scheme" not in model:
+        return ""
+    scheme = str(model["scheme"])
+    size = f"{amount(model['parameters'])} parameters" if "parameters" in model else ""
+    shape = f"{model['depth']} blocks of width {model['embed_dim']}" if "depth" in model else ""
+    patches = [str(patch) for patch in model.get("patches") or ()]
+    cut = ""
+    if len(patches) > 1:
+        cut = f"patches of {', '.join(patches[:-1])} and {patches[-1]} grid points"
+        if model.get("threshold") is not None:
+            cut += f", finer where variance exceeds {model['threshold']} of its maximum"
+    elif patches:
+        cut = f"uniform patches of {patches[0]} grid points"
+    facts = "; ".join(fact for fact in (size, shape, cut) if fact)
+    return f"The model is a {SCHEMES.get(scheme, scheme)} transformer" + (
+        f": {facts}." if facts else "."
+    )
+
+
+def training_sentence(run: Run) -> str:
+    """On what a model was trained, how long, and from where."""
+    data = run.config.get("data")
+    sources = data.get("systems") if isinstance(data, dict) else None
+    names = [str(s["name"]) for s in sources or () if isinstance(s, dict) and s.get("name")]
+    names = names or sorted({name for point in run.valid for name in point.nrmse})
+    text = f"It has trained for {run.step:,} steps"
+    if run.seconds:
+        text += f" in {duration(run.seconds)}"
+    if names:
+        text += f" on {listed(names)}"
+    if run.provenance.get("parent"):
+        text += f", starting from {run.provenance['parent']}"
+    return text + ("." if run.ended else ", and had not finished when this page was made.")
+
+
+def scoring_sentence(systems: Sequence[SystemScores]) -> str:
+    """What the scores rest on."""
+    windows, trajectories = sum(s.windows for s in systems), sum(s.trajectories for s in systems)
+    if not windows:
+        return ""
+    return (
+        f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')} held "
+        f"out for the test ({listed([s.name for s in systems])})."
+    )
+
+
+def weak_sentence(systems: Sequence[SystemScores]) -> str:
+    """Where the model loses against persistence: said, not left to be found."""
+    weak = []
+    for system in systems:
+        lost = [s for i, s in enumerate(system.steps) if not system.skill(i) > 0]
+        if lost:
+            weak.append(f"{system.name} (from step {lost[0]})")
+    return f"It does not beat persistence everywhere: {listed(weak)}." if weak else ""
+
+
+def token_sentence(systems: Sequence[SystemScores]) -> str:
+    """What adaptivity saved."""
+    used, fine = token_means(systems)
+    if not fine or used >= 0.995 * fine:
+        return ""
+    return (
+        f"It spends {used:,.0f} tokens per frame on average, where uniform fine patches would "
+        f"need {fine:,.0f}: {1 - used / fine:.0%} fewer."
+    )
+
+
+def token_means(systems: Sequence[SystemScores]) -> tuple[float, float]:
+    """Tokens used and tokens of uniform fine patches, both means over systems; 0 if unknown."""
+    known = [s.tokens for s in systems if {"mean", "fine"} <= set(s.tokens)]
+    return (mean(t["mean"] for t in known), mean(t["fine"] for t in known)) if known else (0.0, 0.0)
+
+
+def common_steps(systems: Sequence[SystemScores]) -> int:
+    """The last step, where all systems have the same one; else 0."""
+    last = {system.steps[-1] for system in systems}
+    return last.pop() if len(last) == 1 else 0
+
+
+def typical(systems: Sequence[SystemScores], index: int) -> float:
+    """1 - the geometric mean over systems of nrmse / persistence."""
+    return 1 - geometric_mean([1 - system.skill(index) for system in systems])
+
+
+def versus(systems: Sequence[SystemScores], index: int) -> str:
+    """What an error is to be compared with."""
+    return f"persistence {number(mean(s.persistence[index] for s in systems))}"
+
+
+def last_ratios(run: Run) -> list[float]:
+    """Error over persistence in the last validation, by system."""
+    if not run.valid:
+        return []
+    point = run.valid[-1]
+    still = point.persistence
+    return [error / still[name] for name, error in point.nrmse.items() if still.get(name, 0) > 0]
+
+
+def mean(values: Iterable[float]) -> float:
+    """NaN where there is none."""
+    kept = list(values)
+    return sum(kept) / len(kept) if kept else math.nan
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """NaN where a value is not finite or none is given."""
+    if not values or not all(math.isfinite(value) for value in values):
+        return math.nan
+    return math.exp(mean(math.log(max(value, 1e-12)) for value in values))
+
+
+def number(value: float) -> str:
+    """Three digits that count; what is not finite has diverged."""
+    if not math.isfinite(value):
+        return "diverged"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def change(skill: float) -> str:
+    """How much lower or higher an error is: `78% lower`, `3.1 times`."""
+    if not math.isfinite(skill):
+        return "diverged"
+    if skill <= -1:
+        return f"{1 - skill:,.3g} times"
+    return f"{abs(skill):.0%} {'lower' if skill >= 0 else 'higher'}"
+
+
+def amount(value: Any) -> str:
+    """A large count: `1.23 M`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}\u202f{unit}"
+    return f"{value:g}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 50 s`, `2 h 5 min`."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 rollout`, `2 rollouts`, `3 trajectories`."""
+    many = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count:,} {noun if count == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,115 @@
+"""Pictures: every grid point keeps its place and its colour, and cells lie where they are."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from matey.errors import DataError
+from matey.report.figures import (
+    MISSING,
+    Scale,
+    cell_outlines,
+    cells_in_slice,
+    error_scale,
+    field_scale,
+    picture,
+    relative_error,
+    token_map,
+)
+from matey.report.load import load_example
+
+from .conftest import burgers, cube, shallow_water
+
+
+def pixels(data: str) -> np.ndarray:
+    raw = base64.b64decode(data.removeprefix("data:image/png;base64,"))
+    return np.array(Image.open(io.BytesIO(raw)).convert("RGB"))
+
+
+def saved(folder, arrays):
+    np.savez(folder / "x.npz", **arrays)
+    return folder / "x.npz"
+
+
+def test_y_points_up_and_one_grid_point_is_one_pixel():
+    values = np.zeros((4, 6), dtype=np.float32)
+    values[0, 5] = 1.0  # lowest row, right
+    image = pixels(picture(values, Scale(0.0, 1.0, "viridis")))
+    assert image.shape == (4, 6, 3)
+    bright = image.sum(axis=2) > 2 * image[0, 0].sum()
+    assert np.argwhere(bright).tolist() == [[3, 5]]
+
+
+def test_a_value_that_is_not_finite_is_grey():
+    values = np.array([[0.0, np.nan, np.inf, 1.0]], dtype=np.float32)
+    image = pixels(picture(values, Scale(0.0, 1.0, "viridis")))
+    assert [tuple(p) == MISSING for p in image[0]] == [False, True, True, False]
+
+
+def test_a_large_field_is_thinned():
+    image = pixels(picture(np.zeros((10, 1200), dtype=np.float32), Scale(0.0, 1.0, "viridis")))
+    assert image.shape[1] == 400
+
+
+def test_a_field_of_both_signs_gets_a_diverging_scale_about_zero():
+    scale = field_scale(np.array([-1.0, 0.5], dtype=np.float32))
+    assert (scale.low, scale.high, scale.colours) == (-1.0, 1.0, "RdBu_r")
+    assert field_scale(np.array([300.0, 305.0], dtype=np.float32)).colours == "viridis"
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [3.0, 3.0], [np.nan, np.nan]])
+def test_a_constant_or_missing_field_still_has_a_scale(values):
+    array = np.array(values, dtype=np.float32)
+    for scale in (field_scale(array), error_scale(array)):
+        assert scale.high > scale.low
+
+
+def test_the_relative_error_of_half_the_field_is_one_half():
+    truth = np.ones((1, 4, 4), dtype=np.float32)
+    assert relative_error(truth, truth / 2) == pytest.approx(0.5)
+    assert np.isnan(relative_error(0 * truth, truth))
+
+
+def test_the_cells_of_a_plane_tile_its_picture(tmp_path):
+    example = load_example(saved(tmp_path, shallow_water()))
+    covered = np.zeros((128, 128), dtype=int)
+    for x, y, width, height, _ in cells_in_slice(example):
+        covered[y : y + height, x : x + width] += 1
+    assert (covered == 1).all()
+
+
+def test_only_the_cells_that_the_middle_slice_cuts_are_drawn(tmp_path):
+    """Eight octants of a cube of eight points: the slice z = 4 cuts the upper four."""
+    example = load_example(saved(tmp_path, cube()))
+    assert sorted(cells_in_slice(example)) == [
+        (0, 0, 4, 4, 0),
+        (0, 4, 4, 4, 0),
+        (4, 0, 4, 4, 0),
+        (4, 4, 4, 4, 0),
+    ]
+    assert "M0 4h4v4h-4z" in cell_outlines(example, "cells")
+
+
+def test_the_banner_is_wide_and_shows_the_cells(tmp_path):
+    example = saved(tmp_path, shallow_water())
+    token_map(example, tmp_path / "banner.png", variable="height", step=5)
+    image = Image.open(tmp_path / "banner.png")
+    assert image.width == 1800
+    assert image.width > 2.5 * image.height
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [({"variable": "depth"}, "variable 'depth' is not there; found height"), ({"step": 7}, "1, 5")],
+)
+def test_a_banner_of_what_is_not_there_is_an_error(tmp_path, options, complaint):
+    with pytest.raises(DataError, match=complaint):
+        token_map(saved(tmp_path, shallow_water()), tmp_path / "b.png", **options)
+
+
+def test_a_banner_needs_a_plane(tmp_path):
+    with pytest.raises(DataError, match="one-dimensional"):
+        token_map(saved(tmp_path, burgers()), tmp_path / "b.png")

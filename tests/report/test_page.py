@@ -1,0 +1,165 @@
+"""The page: complete, self-contained, and honest about a model that fails."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from matey.errors import DataError
+from matey.report import build
+
+from .conftest import cube, scores_of, write_results, write_run
+
+VOID = {"meta", "img", "input", "br", "link", "hr"}
+
+
+class Outline(HTMLParser):
+    """Checks that elements nest, and collects ids, references and headings."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.references, self.tags = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if attributes.get("href", "").startswith("#"):
+            self.references.append(attributes["href"][1:])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page_of(*sources, out):
+    build(sources, out)
+    return out.read_text(encoding="utf-8")
+
+
+def outline(page):
+    parsed = Outline()
+    parsed.feed(page)
+    assert parsed.open == []
+    return parsed
+
+
+def test_the_page_loads_nothing_from_elsewhere(run_folder, results_folder, tmp_path):
+    page = page_of(run_folder, results_folder, out=tmp_path / "report.html")
+    assert not re.findall(r"https?:|url\(|@import|src=\"(?!data:)|<link|srcset", page)
+    assert set(re.findall(r'(?:href|action)="(.)', page)) == {"#"}
+
+
+def test_elements_nest_and_every_reference_has_its_target(run_folder, results_folder, tmp_path):
+    parsed = outline(page_of(run_folder, results_folder, out=tmp_path / "report.html"))
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert set(parsed.references) <= set(parsed.ids)
+
+
+def test_every_picture_says_what_it_shows(run_folder, results_folder, tmp_path):
+    parsed = outline(page_of(run_folder, results_folder, out=tmp_path / "report.html"))
+    assert all(attributes.get("alt") for tag, attributes in parsed.tags if tag == "img")
+    charts = [a for tag, a in parsed.tags if tag == "svg" and a.get("class") == "chart"]
+    assert charts
+    assert all(a["role"] == "img" and a["aria-label"] for a in charts)
+
+
+def test_the_verdict_comes_before_any_table(run_folder, results_folder, tmp_path):
+    page = page_of(run_folder, results_folder, out=tmp_path / "report.html")
+    # 1 - 0.0121 / 0.0713 = 0.83 for shallow water; the geometric mean over three is 0.72.
+    assert page.index("72% lower error than persistence") < page.index("<table")
+    assert "83% lower" in page
+
+
+def test_a_model_worse_than_persistence_is_called_so(tmp_path):
+    results = write_results(tmp_path / "results", systems={"shallow_water": (0.2, 0.1)})
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "not better than persistence" in page
+    assert "It does not beat persistence everywhere: shallow_water (from step 1)." in page
+
+
+def test_a_rollout_that_diverges_is_called_so(tmp_path):
+    results = write_results(tmp_path / "results", systems={"shallow_water": (0.01, 0.1)})
+    scores = json.loads((results / "scores.json").read_text())
+    scores["systems"][0]["nrmse"][5:] = [None] * 5
+    (results / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "diverged" in page
+    assert "shallow_water (from step 6)" in page
+    assert "partly better than persistence" in page
+
+
+def test_a_run_alone_is_reported(run_folder, tmp_path):
+    page = page_of(run_folder, out=tmp_path / "report.html")
+    assert "not yet" in page.lower() or "last validation" in page
+    assert "Training loss" in page
+    assert "matey train --config" in page
+
+
+def test_results_alone_are_reported(results_folder, tmp_path):
+    page = page_of(results_folder, out=tmp_path / "report.html")
+    assert 'id="scores"' in page
+    assert 'id="training"' not in page
+
+
+def test_results_without_pictures_are_reported(tmp_path):
+    results = write_results(tmp_path / "results")
+    for example in (results / "examples").iterdir():
+        example.unlink()
+    page = page_of(results, out=tmp_path / "report.html")
+    assert 'id="predictions"' not in page
+
+
+def test_a_run_that_has_not_logged_yet_is_reported(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "metrics.jsonl").write_text("")
+    assert "No step is logged yet" in page_of(run, out=tmp_path / "report.html")
+
+
+def test_two_models_stand_side_by_side(tmp_path):
+    first = write_results(tmp_path / "first", name="runs/a")
+    second = write_results(tmp_path / "second", name="runs/b")
+    page = page_of(first, second, out=tmp_path / "report.html")
+    assert page.count('aria-label="Verdict on') == 2
+    assert "runs/a and runs/b" in page
+
+
+def test_three_dimensions_are_drawn_as_their_middle_slice(tmp_path):
+    results = tmp_path / "results"
+    (results / "examples").mkdir(parents=True)
+    np.savez(results / "examples" / "cube.npz", **cube())
+    system = {**scores_of("burgers", 0.1, 0.2), "name": "cube", "grid": [8, 8, 8]}
+    (results / "scores.json").write_text(json.dumps({"format": 1, "systems": [system]}))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "4 × 4 × 4" in page
+    assert 'alt="Truth of density, 1 steps ahead"' in page
+
+
+def test_names_from_files_cannot_become_markup(tmp_path):
+    results = write_results(tmp_path / "results", name="<script>alert(1)</script>")
+    text = (results / "scores.json").read_text().replace("thermals", "<b onclick=x>")
+    (results / "scores.json").write_text(text)
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "<script>alert" not in page
+    assert "<b onclick" not in page
+
+
+def test_the_page_is_written_whole_and_nothing_beside_it(results_folder, tmp_path):
+    out = tmp_path / "pages" / "report.html"
+    build([results_folder], out)
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+
+
+def test_an_unwritable_page_is_a_one_line_error(results_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"file/report\.html cannot be written"):
+        build([results_folder], tmp_path / "file" / "report.html")
