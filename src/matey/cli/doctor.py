@@ -1,0 +1,311 @@
+"""`matey doctor`: what works on this machine, and what is missing.
+
+Everything that training rests on is really tried: a product of matrices, an HDF5 file, a
+NetCDF file.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from matey.cli import Command
+
+OK, NOTE, FAIL = "ok", "note", "fail"
+MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
+PACKAGES = ("numpy", "h5py", "netCDF4", "xarray")
+EXTRAS = {
+    "tensorboard": ("tensorboard", "curves of live runs"),
+    "zarr": ("zarr", "zarr files"),
+    "neuraloperator": ("neuralop", "size-matched FNO baselines"),
+    "mkdocs": ("mkdocs", "building the documentation"),
+}
+GIGA = 1e9
+LEAST_MEMORY, LEAST_DISK = 2 * GIGA, 1 * GIGA
+MATRIX = 1024
+CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"  # only in a checkout
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `state` is ok, note or fail; only fail stops training."""
+
+    section: str
+    name: str
+    value: str
+    state: str = OK
+    advice: str = ""
+
+
+def examine(folder: Path) -> list[Finding]:
+    """Everything the doctor looks at; `folder` is where results would be written."""
+    return [
+        *versions(),
+        *processors(),
+        *devices(),
+        *room(folder),
+        *(attempt(name, check) for name, check in CHECKS.items()),
+        attempt("folder", lambda: write_here(folder)),
+        *extras(),
+    ]
+
+
+def versions() -> list[Finding]:
+    """Python and the packages, and whether torch is the one that the tests ran with."""
+    found = [
+        Finding("versions", "matey", version("matey-pde") or "not installed"),
+        Finding("versions", "python", platform.python_version()),
+        torch_version(),
+    ]
+    for name in PACKAGES:
+        installed = version(name)
+        if installed:
+            found.append(Finding("versions", name, installed))
+        else:
+            found.append(Finding("versions", name, "missing", FAIL, install(name)))
+    return found
+
+
+def version(distribution: str) -> str:
+    """The installed version, or an empty string."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def install(name: str) -> str:
+    """How to get a package in the version that the tests ran with."""
+    return f"pip install {'-c constraints.txt ' if CONSTRAINTS.is_file() else ''}{name}"
+
+
+def torch_version() -> Finding:
+    """Torch beside the pin of constraints.txt, where there is a checkout."""
+    installed = version("torch")
+    if not installed:
+        return Finding("versions", "torch", "missing", FAIL, install("torch"))
+    pin = re.search(r"^torch==(\S+)$", read(CONSTRAINTS), re.MULTILINE)
+    if pin is None:
+        return Finding("versions", "torch", installed)
+    if installed.split("+")[0] == pin[1]:
+        return Finding("versions", "torch", f"{installed}, as constraints.txt pins it")
+    advice = f"the tests ran with {pin[1]}: {install('torch')}"
+    return Finding("versions", "torch", installed, NOTE, advice)
+
+
+def processors() -> list[Finding]:
+    """The CPU, and whether it has units for bfloat16."""
+    info = read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
+    name = model[1] if model else platform.processor() or platform.machine()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    units = sorted(set(re.findall(r"\b(?:avx512_bf16|amx_bf16|bf16)\b", info)))
+    if units:
+        half = Finding("devices", "bfloat16, CPU", f"in hardware ({', '.join(units)})")
+    else:
+        advice = "train with precision float32 on this CPU"
+        half = Finding("devices", "bfloat16, CPU", "no units: slower than float32", NOTE, advice)
+    return [
+        Finding("devices", "CPU", name),
+        Finding("devices", "cores", f"{usable} usable of {os.cpu_count()}"),
+        half,
+    ]
+
+
+def devices() -> list[Finding]:
+    """What torch can compute on."""
+    try:
+        import torch
+    except Exception as error:  # a broken install raises anything
+        return [Finding("devices", "torch", f"cannot be imported: {error}", FAIL, "make install")]
+    threads = f"{torch.get_num_threads()} (OMP_NUM_THREADS sets it)"
+    found = [Finding("devices", "torch threads", threads)]
+    if not torch.cuda.is_available():
+        return [*found, Finding("devices", "CUDA", "none: trains on the CPU")]
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        half = "" if torch.cuda.is_bf16_supported() else ", no bfloat16"
+        value = f"{device.name}, {device.total_memory / GIGA:.0f} GB{half}"
+        found.append(Finding("devices", f"CUDA {index}", value))
+    return found
+
+
+def room(folder: Path) -> list[Finding]:
+    """Free memory and disk."""
+    found = []
+    memory = free_memory()
+    if memory is not None:
+        value = f"{memory / GIGA:.1f} GB"
+        few = memory < LEAST_MEMORY
+        advice = "close other programs, or train with a smaller batch" if few else ""
+        found.append(Finding("room", "free memory", value, NOTE if few else OK, advice))
+    disk = shutil.disk_usage(folder).free
+    few = disk < LEAST_DISK
+    advice = "runs write checkpoints here: free some, or choose another folder" if few else ""
+    value = f"{disk / GIGA:.1f} GB in the current folder"
+    return [*found, Finding("room", "free disk", value, NOTE if few else OK, advice)]
+
+
+def free_memory() -> float | None:
+    """Bytes that could be used now; None where the system does not say."""
+    available = re.search(r"^MemAvailable:\s*(\d+) kB", read("/proc/meminfo"), re.MULTILINE)
+    if available is None:
+        return None
+    free = int(available[1]) * 1024.0
+    limit, used = read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory.current")
+    if limit.strip().isdigit() and used.strip().isdigit():
+        free = min(free, float(int(limit) - int(used)))
+    return free
+
+
+def read(path: str | Path) -> str:
+    """The text of a file that not every system has."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def attempt(name: str, check: Callable[[], str]) -> Finding:
+    """Run a check; whatever it raises is what does not work."""
+    try:
+        return Finding("checks", name, check())
+    except Exception as error:  # a broken library raises anything
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Finding("checks", name, text, FAIL, "make install renews the environment")
+
+
+def multiply() -> str:
+    """Rate of a product of two float32 matrices, the best of several."""
+    import torch
+
+    a, b = torch.rand(2, MATRIX, MATRIX, generator=torch.Generator().manual_seed(0))
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        product = a @ b
+        best = min(best, time.perf_counter() - began)
+    exact = (a[0].double() @ b[:, 0].double()).item()
+    if not abs(product[0, 0].item() - exact) < 1e-4 * exact:
+        raise ArithmeticError(f"product is {product[0, 0].item()}, expected {exact}")
+    return f"{2 * MATRIX**3 / best / GIGA:,.0f} GFLOP/s in float32 ({MATRIX}² matrices)"
+
+
+def round_trip_hdf5() -> str:
+    """Write a compressed HDF5 file and read it back."""
+    import h5py
+    import numpy as np
+
+    values = np.arange(4096, dtype=np.float32).reshape(1, 64, 64)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.h5"
+        with h5py.File(path, "w") as file:
+            file.create_dataset("u", data=values, chunks=(1, 64, 64), compression="gzip")
+        with h5py.File(path, "r") as file:
+            same = np.array_equal(file["u"][:], values)
+    if not same:
+        raise OSError("the values read are not those written")
+    return "written and read back"
+
+
+def round_trip_netcdf() -> str:
+    """Write a NetCDF file and read it back, as users' own fields are."""
+    import numpy as np
+    import xarray
+
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "check.nc"
+        xarray.Dataset({"u": (("y", "x"), values)}).to_netcdf(path, engine="netcdf4")
+        with xarray.open_dataset(path, engine="netcdf4") as file:
+            same = np.array_equal(file["u"].values, values)
+    if not same:
+        raise OSError("the values read are not those written")
+    return "written and read back"
+
+
+def write_here(folder: Path) -> str:
+    """Runs and results are written to the current folder, if no other is named."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"matey")
+    return "can be written"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "matrix product": multiply,
+    "HDF5": round_trip_hdf5,
+    "NetCDF": round_trip_netcdf,
+}
+
+
+def extras() -> list[Finding]:
+    """Packages that only some work needs, and how to get those that are not there."""
+    found = []
+    for name, (module, use) in EXTRAS.items():
+        if importlib.util.find_spec(module) is not None:
+            found.append(Finding("extras", name, version(name) or "there"))
+        else:
+            advice = f"for {use}: {install(name)}"
+            found.append(Finding("extras", name, "not installed", NOTE, advice))
+    return found
+
+
+def show(findings: list[Finding]) -> None:
+    """The findings as one table, with advice under what needs it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            table.add_row("", f"[bold]{section}[/]", "")
+        text = escape(finding.value)
+        if finding.advice:
+            text += f"\n[dim]{escape(finding.advice)}[/]"
+        table.add_row(MARKS[finding.state], finding.name, text)
+    Console(highlight=False).print(table)
+
+
+def add_arguments(parser: Any) -> None:
+    """What `matey doctor` takes."""
+    parser.add_argument("--json", action="store_true", help="print for a program, not a person")
+
+
+def run(options: Any) -> int:
+    """Examine, show, and tell whether training would work."""
+    findings = examine(Path.cwd())
+    failed = [finding for finding in findings if finding.state == FAIL]
+    if options.json:
+        record = {"works": not failed, "findings": [asdict(finding) for finding in findings]}
+        print(json.dumps(record, indent=2))
+    else:
+        show(findings)
+        if not failed:
+            print("\nTraining works here. New? `matey demo` takes minutes and needs no data.")
+    if failed:
+        reasons = "; ".join(f"{finding.name}: {finding.value}" for finding in failed)
+        print(f"matey doctor: training would not work here: {reasons}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+COMMANDS = {
+    "": Command(
+        help="what works on this machine, and what is missing",
+        example="matey doctor",
+        add_arguments=add_arguments,
+        run=run,
+    )
+}
