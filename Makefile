@@ -35,6 +35,7 @@ $(VENV)/installed-docs: $(VENV)/installed
 	@touch $@
 
 demo: install
+	rm -rf demo
 	$(BIN)/matey demo
 
 test: install

@@ -143,7 +143,9 @@ def test_resume_with_another_width_names_keys_and_shapes(data, tmp_path):
     config = config_for(data, steps=1)
     train(config, run)
     wider = replace(config, model=replace(config.model, embed_dim=48), steps=2)
-    with pytest.raises(CheckpointError, match=r"position\.centre\.weight \(24, 48\) instead of \(48"):
+    with pytest.raises(
+        CheckpointError, match=r"position\.centre\.weight \(24, 48\) instead of \(48"
+    ):
         train(wider, run, resume=True)
 
 

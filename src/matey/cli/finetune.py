@@ -44,11 +44,11 @@ def run(options: Any) -> None:
     from pathlib import Path
 
     from matey.cli.console import console, watch_training
-    from matey.cli.options import build
-    from matey.config import ModelConfig, RunConfig
+    from matey.cli.options import run_config
+    from matey.config import ModelConfig
     from matey.train.finetune import finetune
 
-    config = build(RunConfig, options, model=ModelConfig(refine=options.refine))
+    config = run_config(options, model=ModelConfig(refine=options.refine))
     if options.trajectories is not None:
         config = replace(config, data=replace(config.data, trajectories=options.trajectories))
     with watch_training("finetune") as watch:

@@ -5,17 +5,13 @@ import re
 from argparse import RawDescriptionHelpFormatter
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
+from matey.config import RunConfig
 from matey.errors import ConfigError, MateyError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -102,16 +98,16 @@ def anchor_paths(data: Namespace) -> None:
         system.paths = tuple(str(folder / path) for path in system.paths)
 
 
-def build(config: type[Config], options: Namespace, **given: Any) -> Config:
-    """A config dataclass from the options of its fields' names."""
-    values = {field.name: options[field.name] for field in fields(config) if field.name in options}
-    return config(**{**values, **given})
+def run_config(options: Namespace, **given: Any) -> RunConfig:
+    """A run's config from the options of its fields' names, and those given instead."""
+    names = [field.name for field in fields(RunConfig) if field.name in options]
+    return RunConfig(**{**{name: options[name] for name in names}, **given})
 
 
 def explain(parser: Parser, message: str, words: list[str]) -> str:
     """A parser's complaint as one line, with a suggestion where a name is unknown."""
     message = " ".join(message.replace("Parser key", "option").split())
-    unknown = re.search(r"option '([^']+)'|arguments?:? (--\S+)", message)
+    unknown = re.search(r"(?i)option '([^']+)'|arguments?:? (--\S+)", message)
     known = [action.dest for action in parser._actions if action.dest != "help"]
     if unknown:
         key = (unknown[1] or unknown[2]).lstrip("-").split("=")[0]

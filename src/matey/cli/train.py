@@ -30,11 +30,10 @@ def run(options: Any) -> None:
     from pathlib import Path
 
     from matey.cli.console import console, watch_training
-    from matey.cli.options import build
-    from matey.config import RunConfig
+    from matey.cli.options import run_config
     from matey.train.loop import train
 
-    config = build(RunConfig, options)
+    config = run_config(options)
     with watch_training("train") as watch:
         train(config, Path(options.run), watch, resume=options.resume == "auto")
     console.print(

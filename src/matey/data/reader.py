@@ -94,7 +94,7 @@ def _named(path: Path) -> list[Path]:
     raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
 
 
-class Fields(Sequence[Field]):
+class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would read one
     """All trajectories of one system, over one file or several.
 
     `fields[0]` reads a whole trajectory; `read` only the frames asked for. `name` replaces

@@ -106,10 +106,6 @@ class Matey(nn.Module):
         last = unpack(self.norm(tokens[:, -1]), plan)
         output = self.tokenizer.decode(last, plan, [names[i] for i in spec.predicted])
         if self.config.predict == "delta":
-            import os
-
-            if os.environ.get("SCALED"):
-                output = output * increment_scale(fields)[:, list(spec.predicted)]
             output = output + fields[:, -1, list(spec.predicted)]
         return Prediction(output, statistics.take(spec.predicted), plan)
 
@@ -169,15 +165,3 @@ class Matey(nn.Module):
         for name in spec.parameters:
             if name not in self.conditioning.names:
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
-
-
-def increment_scale(fields: Float[Tensor, "B T C Z Y X"]) -> Float[Tensor, "B C 1 1 1"]:
-    """Root mean square of the steps between the frames of a normalised history.
-
-    It is the natural unit of an increment, whose size differs by orders of magnitude between
-    systems. Its floor keeps a system at rest able to start moving.
-    """
-    if fields.shape[1] == 1:
-        return torch.ones_like(fields[:, 0, :, :1, :1, :1])
-    steps = fields.diff(dim=1).square().mean(dim=(1, 3, 4, 5)).sqrt()
-    return steps.clamp(min=0.01)[..., None, None, None]

@@ -1,0 +1,139 @@
+"""`matey demo`: the whole tool in one go, as the commands a user would type."""
+
+import shlex
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from matey.cli import Command, dispatch
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much the demo does. `pretrain` and `finetune` are optimizer steps."""
+
+    trajectories: int
+    thermals: int
+    resolution: int
+    frames: int
+    pretrain: int
+    finetune: int
+    rollout: int
+
+
+SCALES = {
+    "full": Scale(32, 8, 64, 21, 800, 200, 10),
+    "smoke": Scale(4, 4, 32, 8, 6, 4, 2),
+}
+
+PRETRAIN = """\
+model:
+  embed_dim: 96
+  heads: 3
+  depth: 4
+  scheme: svit
+  mode: adap_mix
+  patches: [8, 4]
+  refine:
+    threshold: 0.3
+windows:
+  history: 2
+optim:
+  lr: 2e-3
+  warmup: 50
+batch: 8
+accumulate: 2
+"""
+
+FINETUNE = """\
+optim:
+  lr: 1e-3
+  warmup: 20
+batch: 8
+"""
+
+MIX = """\
+systems:
+- name: shallow_water
+  paths: [data/shallow_water]
+- name: diffusion_reaction
+  paths: [data/diffusion_reaction]
+"""
+
+THERMALS = """\
+systems:
+- name: thermals
+  paths: [data/thermals]
+split:
+  test: 0.5
+"""
+
+FILES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "mix": MIX, "thermals": THERMALS}
+
+
+def add_arguments(parser: Any) -> None:
+    parser.add_argument("--scale", type=Literal["full", "smoke"], default="full", help="how much")
+    parser.add_argument("--out", default="demo", help="the folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the data and the training")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
+    )
+
+
+def run(options: Any) -> None:
+    """Simulate two systems and the thermals, pretrain, fine-tune on one trajectory, score."""
+    from pathlib import Path
+
+    from matey.cli.console import console
+    from matey.errors import ConfigError
+
+    out = Path(options.out)
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty. Remove it, or choose another with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in FILES.items():
+        (out / f"{name}.yaml").write_text(text)
+    began = time.monotonic()
+    common = f"--seed {options.seed} --device {options.device}"
+    for command in commands(SCALES[options.scale], shlex.quote(str(out)), common):
+        console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
+        dispatch(shlex.split(command))
+    seconds = time.monotonic() - began
+    console.print(f"\nAll done in {seconds:.0f} s. Open {out}/report.html in a browser.")
+
+
+def commands(scale: Scale, out: str, common: str) -> list[str]:
+    """The commands of the demo, in order."""
+    made = {
+        "shallow_water": scale.trajectories,
+        "diffusion_reaction": scale.trajectories,
+        "thermals": scale.thermals,
+    }
+    size = f"--resolution {scale.resolution} --steps {scale.frames}"
+    return [
+        *(
+            f"simulate {name} --out {out}/data/{name} --trajectories {count} {size} {common}"
+            for name, count in made.items()
+        ),
+        f"data inspect {out}/data",
+        f"train --config {out}/pretrain.yaml --data {out}/mix.yaml --run {out}/pretrained"
+        f" --steps {scale.pretrain} {common}",
+        f"finetune {out}/pretrained --config {out}/finetune.yaml --data {out}/thermals.yaml"
+        f" --trajectories 1 --run {out}/finetuned --steps {scale.finetune} {common}",
+        f"evaluate {out}/pretrained --data {out}/mix.yaml --rollout {scale.rollout}"
+        f" --out {out}/results/pretrained {common}",
+        f"evaluate {out}/finetuned --data {out}/thermals.yaml --rollout {scale.rollout}"
+        f" --out {out}/results/finetuned {common}",
+        f"report {out}/pretrained {out}/finetuned {out}/results/pretrained"
+        f" {out}/results/finetuned --out {out}/report.html",
+    ]
+
+
+COMMANDS = {
+    "": Command(
+        "simulate, pretrain, fine-tune, score and report: everything, in minutes",
+        "matey demo --out demo",
+        add_arguments,
+        run,
+    )
+}

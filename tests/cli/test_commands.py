@@ -1,0 +1,176 @@
+"""The commands as a user types them, on small files: what they leave, and how they refuse."""
+
+import json
+
+import h5py
+import pytest
+import xarray
+import yaml
+
+import matey
+from matey.cli import main
+from tests.files import write_compressible, write_shallow_water
+
+GAS = "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5"
+
+CONFIG = """\
+model: {embed_dim: 24, heads: 2, depth: 1, patches: [8, 4]}
+windows: {history: 2}
+optim: {lr: 3e-3, warmup: 2}
+steps: 4
+batch: 2
+device: cpu
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A user's folder, with two data files, their data config and a training config."""
+    monkeypatch.chdir(tmp_path)
+    write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5")
+    write_compressible(tmp_path / GAS)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    systems = [
+        {"name": "shallow_water", "paths": ["2D_rdb_NA_NA.h5"]},
+        {"name": "compressible", "paths": [GAS]},
+    ]
+    (tmp_path / "mix.yaml").write_text(yaml.safe_dump({"systems": systems}))
+    return tmp_path
+
+
+TRAIN = ["train", "--config", "config.yaml", "--data", "mix.yaml", "--run", "runs/a"]
+
+
+def refusal(capsys, *words: str) -> str:
+    """The one line on stderr of a command that must fail."""
+    assert main(list(words)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("matey: error: ")
+    return lines[0]
+
+
+def test_train_evaluate_predict_and_report_follow_one_another(folder, capsys):
+    assert main(TRAIN) == 0
+    assert main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "3"]) == 0
+    assert "persistence" in capsys.readouterr().out
+    scores = json.loads((folder / "results/scores.json").read_text())
+    assert [system["name"] for system in scores["systems"]] == ["shallow_water", "compressible"]
+    predict = ["predict", "runs/a", GAS, "--steps", "3", "--out", "next.nc", "--trajectory", "1"]
+    assert main(predict) == 0
+    with xarray.open_dataset("next.nc") as prediction:
+        assert prediction["Vx"].dims == ("time", "y", "x")
+        assert prediction["Vx"].attrs["canonical_name"] == "velocity_x"
+        assert prediction.sizes["time"] == 3
+    assert main(["report", "runs/a", "results", "--out", "page.html"]) == 0
+    assert (folder / "page.html").stat().st_size > 10_000
+
+
+def test_a_run_reproduces_from_its_own_config(folder):
+    assert main(TRAIN) == 0
+    assert main(["train", "--config", "runs/a/config.yaml", "--run", "runs/b"]) == 0
+    weights = "model/model.safetensors"
+    assert (folder / "runs/a" / weights).read_bytes() == (folder / "runs/b" / weights).read_bytes()
+
+
+def test_resume_auto_goes_on_where_the_run_stopped(folder):
+    assert main([*TRAIN, "--steps", "2"]) == 0
+    assert main([*TRAIN, "--steps", "4", "--resume", "auto"]) == 0
+    lines = map(json.loads, (folder / "runs/a/metrics.jsonl").read_text().splitlines())
+    assert [line["step"] for line in lines if line["kind"] == "start"] == [0, 2]
+
+
+def test_fine_tuning_takes_its_history_from_the_checkpoint(folder):
+    assert main(TRAIN) == 0
+    tune = "finetune runs/a --data mix.yaml --run runs/b --steps 1 --trajectories 1 --device cpu"
+    assert main(tune.split()) == 0
+    config = yaml.safe_load((folder / "runs/b/config.yaml").read_text())
+    assert config["windows"]["history"] == 2
+    assert config["data"]["trajectories"] == 1
+    assert matey.from_pretrained("runs/b").history == 2
+
+
+def test_paths_in_a_data_config_are_relative_to_it(folder, monkeypatch, tmp_path_factory):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    words = ["train", "--config", str(folder / "config.yaml"), "--data", str(folder / "mix.yaml")]
+    assert main([*words, "--run", "here"]) == 0
+
+
+def test_a_typo_in_a_config_key_names_the_nearest_key(folder, capsys):
+    (folder / "config.yaml").write_text(CONFIG.replace("lr:", "learing_rate:"))
+    line = refusal(capsys, *TRAIN)
+    assert "learing_rate" in line
+    assert "optim" in line
+    (folder / "config.yaml").write_text(CONFIG.replace("steps:", "stepz:"))
+    assert "Did you mean 'steps'?" in refusal(capsys, *TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps: 4", "steps: many", "steps"),
+        ("steps: 4", "steps: -4", "steps is -4"),
+        ("steps: 4", "steps: 4\nsteps: 5", "'steps' stands twice"),
+        ("embed_dim: 24", "embed_dim: 25", "a multiple of model.heads = 2"),
+        ("patches: [8, 4]", "patches: [8, 3]", "model.patches"),
+        ("patches: [8, 4]", "patches: [8, 4], refine: {threshold: 1.5}", "refine.threshold is 1.5"),
+        (
+            "patches: [8, 4]",
+            "patches: [8, 4], refine: {threshold: .nan}",
+            "refine.threshold is nan",
+        ),
+        ("patches: [8, 4]", "patches: [8, 4], scheme: vitt", "scheme"),
+        ("steps: 4", "steps: !!python/object:os.system {}", "python/object"),
+        ("steps: 4", "steps: &a 4\nbatch: *a", "alias"),
+    ],
+)
+def test_a_bad_setting_is_one_line_that_names_it(folder, capsys, old, new, said):
+    (folder / "config.yaml").write_text(CONFIG.replace(old, new))
+    assert said in refusal(capsys, *TRAIN)
+    assert not (folder / "runs").exists()
+
+
+def test_a_missing_file_is_named(folder, capsys):
+    (folder / GAS).unlink()
+    assert GAS in refusal(capsys, *TRAIN)
+    assert "nowhere.yaml" in refusal(capsys, "train", "--data", "nowhere.yaml", "--run", "runs/b")
+    assert "runs/none" in refusal(capsys, "evaluate", "runs/none", "--data", "mix.yaml")
+
+
+def test_a_wrong_file_is_named(folder, capsys):
+    (folder / GAS).write_text("This is not HDF5.")
+    assert GAS in refusal(capsys, *TRAIN)
+
+
+def test_a_grid_that_the_patch_does_not_divide_is_refused_with_both_numbers(folder, capsys):
+    (folder / "config.yaml").write_text(CONFIG.replace("[8, 4]", "[12, 4]"))
+    line = refusal(capsys, *TRAIN)
+    assert "16 grid points" in line
+    assert "cells of 12" in line
+    assert "model.patches" in line
+
+
+def test_a_nan_in_the_data_is_named_with_file_variable_and_place(folder, capsys):
+    with h5py.File(folder / GAS, "r+") as file:
+        file["pressure"][:, :, 3, 5] = float("nan")
+    line = refusal(capsys, *TRAIN)
+    assert GAS in line
+    assert "pressure" in line
+
+
+def test_no_data_says_how_to_get_a_config(folder, capsys):
+    line = refusal(capsys, "train", "--config", "config.yaml", "--run", "runs/a")
+    assert "matey data inspect" in line
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(folder, capsys):
+    (folder / "runs").write_text("a file in its place")
+    assert "runs/a" in refusal(capsys, *TRAIN)
+
+
+@pytest.mark.slow
+def test_the_demo_runs_at_smoke_scale_and_leaves_a_report(tmp_path, capsys):
+    assert main(["demo", "--scale", "smoke", "--out", str(tmp_path / "my demo")]) == 0
+    assert (tmp_path / "my demo/report.html").is_file()
+    assert "matey finetune" in capsys.readouterr().out
+    assert "is not empty" in refusal(capsys, "demo", "--out", str(tmp_path / "my demo"))
