@@ -6,7 +6,9 @@ import h5py
 import numpy as np
 
 
-def write_shallow_water(path: Path, trajectories: int = 6, frames: int = 8, points: int = 16) -> Path:
+def write_shallow_water(
+    path: Path, trajectories: int = 6, frames: int = 8, points: int = 16
+) -> Path:
     """A hump that travels to the right and spreads: smooth, moving, different each time."""
     x = (np.arange(points) + 0.5) / points * 5 - 2.5
     with h5py.File(path, "w") as file:
@@ -22,7 +24,9 @@ def write_shallow_water(path: Path, trajectories: int = 6, frames: int = 8, poin
     return path
 
 
-def write_compressible(path: Path, trajectories: int = 4, frames: int = 8, points: int = 16) -> Path:
+def write_compressible(
+    path: Path, trajectories: int = 4, frames: int = 8, points: int = 16
+) -> Path:
     """Sound-like waves of density, pressure and velocity, in the layout of 2D CFD files."""
     x = (np.arange(points) + 0.5) / points
     phase = np.random.default_rng(0).random((trajectories, 1, 1, 1)) * 6

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from matey.config import OptimConfig
@@ -11,7 +13,7 @@ def test_the_learning_rate_warms_up_and_ends_where_told():
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] == pytest.approx(0.1)
-    assert all(later <= sooner for sooner, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= sooner for sooner, later in itertools.pairwise(rates[10:]))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10])

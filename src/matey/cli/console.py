@@ -40,9 +40,8 @@ def watch_training(title: str) -> Iterator[Any]:
                 progress.update(task, completed=record["step"], note=note)
                 if not interactive:
                     left = elapsed / done * (state["steps"] - record["step"])
-                    say(
-                        f"{title}: step {record['step']}/{state['steps']:.0f}  {note}  {left:.0f} s left"
-                    )
+                    note += f"  {left:.0f} s left"
+                    say(f"{title}: step {record['step']}/{state['steps']:.0f}  {note}")
             if record["kind"] == "valid":
                 scores = "  ".join(
                     f"{name} {error:.4f} (persistence {record['persistence'][name]:.4f})"

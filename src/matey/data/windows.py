@@ -3,12 +3,14 @@
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from matey.config import SplitConfig, WindowConfig
+from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
 from matey.errors import DataError
 from matey.fields import Window
@@ -37,6 +39,11 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
         "valid": sorted(shuffled[test : test + valid]),
         "train": sorted(shuffled[test + valid :]),
     }
+
+
+def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
+    """Whether time steps, in units of their median, count as equal: within a tenth of it."""
+    return bool(((steps - 1).abs() <= UNIFORM).all())
 
 
 class Windows:
@@ -85,11 +92,11 @@ class Windows:
         history = self.fields.read(trajectory, slice(start, stop))
         target = self.fields.read(trajectory, slice(stop + lead - 1, stop + lead))
         elapsed = float(target.times[0] - history.times[-1]) / self.fields.spec.dt
-        # Times within 10 % of even count as even, so that a step is a lead of exactly 1.
-        even = math.isclose(elapsed, lead, rel_tol=0.1)
+        steps = self.fields.trajectories[trajectory].times.diff() / self.fields.spec.dt
         return Window(
             history,
             target.values[0],
-            lead_time=float(lead) if even else elapsed,
+            # Where steps count as uniform, each is a lead of exactly 1.
+            lead_time=float(lead) if is_uniform(steps) else elapsed,
             source=f"{self.fields.trajectories[trajectory].name} frames {start}-{stop - 1}",
         )
