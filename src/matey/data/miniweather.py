@@ -8,6 +8,7 @@ Source: https://github.com/mrnorman/miniWeather for the files. Balance: with the
 function π = 1 − g z / (cp θ0), pressure is p0 π^(cp/R), and p = C0 (ρθ)^γ gives the density.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -29,6 +30,7 @@ from matey.data.layout import (
     time_step,
     whole_slice,
 )
+from matey.data.netcdf3 import expected_size
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, SystemSpec, Variable
 
@@ -83,17 +85,17 @@ def open_netcdf(path: Path) -> Any:
     """Open for reading, with missing values masked. Raises DataError on a damaged file."""
     size = files.stamp(path)[0]
     try:
-        file = netCDF4.Dataset(str(path), "r")
-    except (OSError, RuntimeError) as error:
+        if files.kind(path) == "netcdf3":
+            with path.open("rb") as content:
+                expected = expected_size(content)
+            if size < expected:
+                raise DataError(
+                    f"{shown(path)} is cut short: {size} bytes, expected {expected}. "
+                    "Copy or download it again."
+                )
+        return netCDF4.Dataset(str(path), "r")
+    except (OSError, RuntimeError, struct.error, LookupError) as error:
         raise DataError(f"{shown(path)} ({size} bytes) is damaged NetCDF: {error}.") from error
-    declared = sum(prod(v.shape) * v.dtype.itemsize for v in file.variables.values())
-    if file.data_model.startswith("NETCDF3") and declared > size:
-        file.close()
-        raise DataError(
-            f"{shown(path)} is cut short: {size} bytes, expected at least {declared}. "
-            "Copy or download it again."
-        )
-    return file
 
 
 class MiniWeatherReader:

@@ -1,0 +1,82 @@
+"""The size that a classic NetCDF file should have.
+
+The NetCDF library reads zeros beyond the end of a file that was cut short, so the header is
+asked how long the file must be.
+
+Source: https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specifications.html
+"""
+
+import struct
+from dataclasses import dataclass
+from math import prod
+from typing import BinaryIO
+
+ITEM_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+STREAMING = 0xFFFFFFFF  # number of records not known when the header was written
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Numbers of a header, in the width that the format's version gives them."""
+
+    file: BinaryIO
+    version: int
+
+    def number(self, wide: bool) -> int:
+        size = 8 if wide else 4
+        content = self.file.read(size)
+        return int(struct.unpack(">Q" if wide else ">I", content)[0])
+
+    def count(self) -> int:
+        return self.number(self.version == 5)
+
+    def offset(self) -> int:
+        return self.number(self.version >= 2)
+
+    def skip(self, size: int) -> None:
+        self.file.seek(padded(size), 1)
+
+    def skip_attributes(self) -> None:
+        self.number(False)  # the list's tag
+        for _ in range(self.count()):
+            self.skip(self.count())  # name
+            item = ITEM_SIZES[self.number(False)]
+            self.skip(item * self.count())
+
+
+def padded(size: int) -> int:
+    """The size rounded up to 4 bytes."""
+    return size + -size % 4
+
+
+def expected_size(file: BinaryIO) -> int:
+    """Bytes from the start of the file to its last value.
+
+    Raises struct.error or KeyError where the header itself is cut short or damaged.
+    """
+    file.seek(3)
+    header = _Header(file, file.read(1)[0])
+    records = header.count()
+    header.number(False)
+    lengths = []
+    for _ in range(header.count()):
+        header.skip(header.count())
+        lengths.append(header.count())
+    header.skip_attributes()
+    header.number(False)
+    ends, parts = [file.tell()], []
+    for _ in range(header.count()):
+        header.skip(header.count())
+        shape = [lengths[header.count()] for _ in range(header.count())]
+        header.skip_attributes()
+        item = ITEM_SIZES[header.number(False)]
+        header.count()  # the size again
+        begin = header.offset()
+        if shape and shape[0] == 0:
+            parts.append((begin, item * prod(shape[1:])))
+        else:
+            ends.append(begin + item * prod(shape))
+    record = sum(padded(size) for _, size in parts) if len(parts) > 1 else sum(s for _, s in parts)
+    if 0 < records < STREAMING:
+        ends += [begin + (records - 1) * record + size for begin, size in parts]
+    return max(ends)

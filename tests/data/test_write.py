@@ -1,0 +1,170 @@
+"""What is written is read back as it was, or is not there at all."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import xarray
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from matey.data.reader import open_reader
+from matey.data.write import replacing, write_netcdf, write_well
+from matey.errors import DataError, ShapeError
+from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
+
+NAMES = {1: ("x",), 2: ("z", "x"), 3: ("z", "y", "x")}
+
+
+def vector(stem, ndim, **options):
+    axes = "xyz"[:ndim]
+    return [Variable(f"{stem}_{a}", axes=(a,), alias=f"{stem}{a}", **options) for a in axes]
+
+
+@st.composite
+def trajectories(draw):
+    """One to three fields of one system: any dimension, grid, boundaries and variables."""
+    ndim = draw(st.integers(1, 3))
+    shape = tuple([1] * (3 - ndim) + [draw(st.integers(2, 4)) for _ in range(ndim)])
+    pad = [1.0] * (3 - ndim)
+    step = st.floats(0.01, 1e4)
+    spacing = tuple(pad + [draw(step) for _ in range(ndim)])
+    origin = tuple([0.0] * (3 - ndim) + [draw(st.floats(-1e3, 1e3)) for _ in range(ndim)])
+    side = st.sampled_from(Boundary)
+    active = [(draw(side), draw(side)) for _ in range(ndim)]
+    boundaries = tuple([PERIODIC_SIDES] * (3 - ndim) + active)
+    choices = [
+        [Variable("pressure", "Pa", alias="p ö")],
+        [Variable("mask", static=True)],
+        vector("velocity", ndim, units="m s-1"),
+        vector("force", ndim, static=True),
+        [Variable("vorticity_z", axes=("z",))],  # one component of a vector alone
+        [Variable(f"stress_{a}{b}", axes=(a, b)) for a in "xyz"[:ndim] for b in "xyz"[:ndim]],
+    ]
+    picked = [v for group in choices if draw(st.booleans()) for v in group]
+    variables = tuple(draw(st.permutations([Variable("density"), *picked])))
+    spec = SystemSpec("any", ndim, variables, ("Re", "dt"), draw(st.floats(1e-6, 1e6)))
+    frames = draw(st.integers(1, 4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    fields = []
+    for n in range(draw(st.integers(1, 3))):
+        values = torch.randn((frames, len(variables), *shape), generator=generator)
+        for i, variable in enumerate(variables):
+            if variable.static:
+                values[:, i] = values[:1, i]
+        times = spec.dt * (torch.arange(frames, dtype=torch.float64) + n * draw(st.booleans()))
+        parameters = {"Re": draw(st.floats(0, 1e3)), "dt": 3.0}
+        grid = Grid(NAMES[ndim], shape, origin, spacing)
+        fields.append(Field(values, times, grid, boundaries, parameters, spec))
+    return fields
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(fields=trajectories(), split=st.sampled_from([None, "train", "valid", "test"]))
+def test_write_then_read_is_the_identity(tmp_path, fields, split):
+    reader = open_reader(write_well(fields, tmp_path, name="a", split=split))
+    assert len(reader.trajectories) == len(fields)
+    for n, field in enumerate(fields):
+        again = reader.read(n)
+        assert torch.equal(again.values, field.values)
+        assert torch.equal(again.times, field.times)
+        assert again.spec == field.spec
+        assert [v.alias for v in again.spec.variables] == [v.alias for v in field.spec.variables]
+        assert again.grid == field.grid
+        assert again.boundaries == field.boundaries
+        assert again.parameters == field.parameters
+        assert reader.trajectories[n].split == split
+
+
+def still(frames=2, static=False):
+    """A field of two scalars on 3 x 4 points."""
+    spec = SystemSpec("s", 2, (Variable("height"), Variable("bed", static=static)), ("g",), 0.5)
+    return Field(
+        torch.rand(frames, 2, 1, 3, 4) if not static else torch.ones(frames, 2, 1, 3, 4),
+        0.5 * torch.arange(frames, dtype=torch.float64),
+        Grid(("y", "x"), (1, 3, 4), (0.0, 0.5, 0.5), (1.0, 1.0, 1.0)),
+        (PERIODIC_SIDES, PERIODIC_SIDES, (Boundary.WALL, Boundary.OPEN)),
+        {"g": 1.0},
+        spec,
+    )
+
+
+def test_a_file_has_every_part_that_the_published_package_reads(tmp_path):
+    path = write_well([still(), still()], tmp_path / "s", name="a", split="test")
+    assert path == tmp_path / "s" / "data" / "test" / "a.hdf5"
+    with h5py.File(path) as file:
+        assert file.attrs["grid_type"] == "cartesian"
+        assert (file.attrs["n_spatial_dims"], file.attrs["n_trajectories"]) == (2, 2)
+        assert list(file.attrs["simulation_parameters"]) == ["g"]
+        assert (file.attrs["dataset_name"], file.attrs["g"]) == ("s", 1.0)
+        assert list(file["dimensions"].attrs["spatial_dims"]) == ["x", "y"]
+        assert file["dimensions/time"].attrs["time_varying"]
+        assert list(file["scalars"].attrs["field_names"]) == ["g"]
+        assert list(file["t0_fields"].attrs["field_names"]) == ["bed", "height"]
+        assert list(file["t1_fields"].attrs["field_names"]) == []
+        assert list(file["t2_fields"].attrs["field_names"]) == []
+        height = file["t0_fields/height"]
+        assert (height.shape, height.chunks) == ((2, 2, 4, 3), (1, 1, 4, 3))
+        assert height.attrs["dim_varying"].tolist() == [True, True]
+        wall = file["boundary_conditions/x_wall"]
+        assert (wall.attrs["bc_type"], list(wall.attrs["associated_dims"])) == ("WALL", ["x"])
+        assert wall["mask"][()].tolist() == [True, False, False, False]
+        assert set(file["boundary_conditions"]) == {"x_wall", "x_open", "y_periodic"}
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = write_well([still()], tmp_path, name="a")
+    before = path.read_bytes()
+    with pytest.raises(ShapeError, match="Field 1 has 3 frames"):
+        write_well([still(), still(frames=3)], tmp_path, name="a")
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_static_variable_that_varies_is_refused(tmp_path):
+    field = still(static=True)
+    field.values[1, 1, 0, 2, 3] = 5.0
+    with pytest.raises(DataError, match="bed is static, but varies"):
+        write_well([field], tmp_path, name="a")
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "", "..", "a/b", "a\0b"])
+def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
+    with pytest.raises(DataError, match="not a plain name"):
+        write_well([still()], tmp_path, name=name)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"p\.nc cannot be written"):
+        write_netcdf(still(), tmp_path / "file" / "p.nc", provenance={})
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def interrupted():
+        with replacing(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
+    field = still()
+    write_netcdf(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
+    with xarray.open_dataset(tmp_path / "p.nc", decode_times=False) as dataset:
+        np.testing.assert_array_equal(dataset["height"], field.values[:, 0, 0])
+        assert dataset["height"].dims == ("time", "y", "x")
+        assert dataset.attrs == {
+            "system": "s",
+            "g": 1.0,
+            "boundary_y": "PERIODIC PERIODIC",
+            "boundary_x": "WALL OPEN",
+            "version": "0.1.0",
+        }
