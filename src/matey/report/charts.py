@@ -133,7 +133,8 @@ def line_chart(
     else:
         low = min(low, 0.0) if zero else low
         up = Axis(*widened(low, high, 0.06, fixed=zero and low == 0), HEIGHT - BOTTOM, TOP)
-    parts = [frame(across, up, x_label, y_label)]
+    whole = all(x == int(x) for x in xs)
+    parts = [frame(across, up, x_label, y_label, whole)]
     parts += [rug(band, across) for band in bands]
     parts += [drawn(line, across, up) for line in lines]
     drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
@@ -152,15 +153,14 @@ def widened(low: float, high: float, margin: float, fixed: bool = False) -> tupl
     return grown, high + (margin if high > low else margin or 0.5) * length
 
 
-def frame(across: Axis, up: Axis, x_label: str, y_label: str) -> Markup:
-    """Grid lines, ticks and labels."""
+def frame(across: Axis, up: Axis, x_label: str, y_label: str, whole: bool) -> Markup:
+    """Grid lines, ticks and labels; `whole` labels the x axis at whole numbers only."""
     base = HEIGHT - BOTTOM
     parts = []
     for tick in up.ticks():
         y = up.place(tick)
         parts.append(GRID.format("grid", LEFT, WIDTH - RIGHT, y, y))
         parts.append(TICK.format(LEFT - 7, y + 4, "end", short(tick)))
-    whole = across.high - across.low >= 2
     for tick in across.ticks():
         if whole and tick != int(tick):
             continue

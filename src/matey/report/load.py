@@ -6,7 +6,7 @@ Axes: S steps of a rollout, M leaf cells, C variables, (Z, Y, X) grid points.
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,19 @@ def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
             results.append(load_results(source))
     if not runs and not results:
         raise DataError("Nothing to report on: expected a run folder or a results folder.")
-    return runs, results
+    return shorten_names(runs, results)
+
+
+def shorten_names(runs: list[Run], results: list[Results]) -> tuple[list[Run], list[Results]]:
+    """Drop the upper folder from names, where several stay distinct without it."""
+    names = {run.name for run in runs} | {result.name for result in results}
+    last = {Path(name).name for name in names}
+    if not 1 < len(names) == len(last):
+        return runs, results
+    return (
+        [replace(run, name=Path(run.name).name) for run in runs],
+        [replace(result, name=Path(result.name).name) for result in results],
+    )
 
 
 def display_name(path: object) -> str:

@@ -169,8 +169,17 @@ def gallery(
             (count, " × ".join(str(sizes[level][axis]) for axis in active))
             for level, count in counts.items()
         ),
-        panels=tuple(panel(example, c) for c in range(len(example.variables))),
+        panels=tuple(panel(example, c) for c in by_change(example)),
     )
+
+
+def by_change(example: Example) -> list[int]:
+    """Variables, first the one that changes most: what there was to predict."""
+    changes = [
+        relative_error(true, last)
+        for true, last in zip(example.truth[-1], example.last, strict=True)
+    ]
+    return sorted(range(len(changes)), key=lambda c: -changes[c] if changes[c] > 0 else 0.0)
 
 
 def picture_panel(example: Example, c: int) -> Panel:

@@ -109,6 +109,8 @@ def headline(systems: Sequence[SystemScores]) -> str:
     late = common_steps(systems)
     if not systems:
         return "No system was scored"
+    if len(systems) > 1 and not better:
+        return f"Persistence is better one step ahead on each of {len(systems)} systems"
     if len(systems) > 1 and better < len(systems):
         return f"Better than persistence one step ahead on {better} of {len(systems)} systems"
     text = f"{change(skill)} error than persistence one step ahead"
@@ -180,7 +182,7 @@ def weak_sentence(systems: Sequence[SystemScores]) -> str:
         lost = [s for i, s in enumerate(system.steps) if not system.skill(i) > 0]
         if lost:
             weak.append(f"{system.name} (from step {lost[0]})")
-    return f"It does not beat persistence everywhere: {listed(weak)}." if weak else ""
+    return f"Persistence is better on {listed(weak)}." if weak else ""
 
 
 def token_sentence(systems: Sequence[SystemScores]) -> str:
@@ -272,10 +274,12 @@ def duration(seconds: float) -> str:
         return "unknown"
     whole = round(seconds)
     if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        text = f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min {whole % 60} s"
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60} min"
+    return text.replace(" ", "\u00a0")
 
 
 def plural(count: int, noun: str) -> str:
