@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from matey.errors import DataError
+from matey.report.example import load_example
 from matey.report.figures import (
     MISSING,
     Scale,
@@ -19,7 +20,6 @@ from matey.report.figures import (
     relative_error,
     token_map,
 )
-from matey.report.load import load_example
 
 from .conftest import burgers, cube, shallow_water
 

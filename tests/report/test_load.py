@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from matey.errors import DataError
-from matey.report.load import load_example, load_results, load_run, load_sources
+from matey.report.example import load_example
+from matey.report.load import load_results, load_run, load_sources
 
 from .conftest import cube
 

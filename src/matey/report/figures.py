@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from matey.errors import DataError
-from matey.report.load import Example, load_example
+from matey.report.example import Example, load_example
 
 FIELD, SIGNED = "viridis", "RdBu_r"
 MISSING = (128, 128, 128)  # where a prediction is not finite

@@ -8,69 +8,13 @@ from pathlib import Path
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from matey import __version__
 from matey.errors import DataError
 from matey.report import summary
-from matey.report.charts import Band, Chart, Line, line_chart, series, short, spread, thinned
-from matey.report.figures import (
-    Scale,
-    cell_outlines,
-    error_scale,
-    field_scale,
-    middle_slice,
-    picture,
-    relative_error,
-)
-from matey.report.load import Example, Results, Run, SystemScores, load_sources
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One step of a rollout as pictures."""
-
-    step: int
-    truth: str
-    prediction: str
-    error: str
-    nrmse: float
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One variable of an example: its frames, the colour scales, the frame before them.
-
-    Of a one-dimensional field there are charts instead of pictures.
-    """
-
-    variable: str
-    last: str
-    frames: tuple[Frame, ...]
-    values: Scale
-    errors: Scale
-    charts: tuple[Chart, ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """The example of one system by one model."""
-
-    key: str
-    title: str
-    system: SystemScores
-    example: Example
-    cells: Markup
-    levels: tuple[tuple[int, str], ...]
-    panels: tuple[Panel, ...]
-
-    @property
-    def width(self) -> int:
-        return int(self.example.last.shape[3])
-
-    @property
-    def height(self) -> int:
-        return int(self.example.last.shape[2])
+from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
+from matey.report.gallery import gallery
+from matey.report.load import Results, Run, SystemScores, load_sources
 
 
 @dataclass(frozen=True)
@@ -149,90 +93,6 @@ def title(runs: Sequence[Run], results: Sequence[Results]) -> str:
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
     )
     return summary.listed(list(names)[:3]) + (" and more" if len(names) > 3 else "")
-
-
-def gallery(
-    key: str, result: Results, system: SystemScores, example: Example, several: bool
-) -> Gallery:
-    """The pictures of one system."""
-    panel = line_panel if example.ndim == 1 else picture_panel
-    counts = {level: int((example.level == level).sum()) for level in sorted(set(example.level))}
-    sizes = {level: tuple(example.size[example.level == level][0]) for level in counts}
-    active = [axis for axis in range(3) if example.last.shape[1 + axis] > 1] or [2]
-    return Gallery(
-        key=key,
-        title=f"{system.name}, {result.name}" if several else system.name,
-        system=system,
-        example=example,
-        cells=cell_outlines(example, key) if example.ndim > 1 else Markup(),
-        levels=tuple(
-            (count, " × ".join(str(sizes[level][axis]) for axis in active))
-            for level, count in counts.items()
-        ),
-        panels=tuple(panel(example, c) for c in by_change(example)),
-    )
-
-
-def by_change(example: Example) -> list[int]:
-    """Variables, first the one that changes most: what there was to predict."""
-    changes = [
-        relative_error(true, last)
-        for true, last in zip(example.truth[-1], example.last, strict=True)
-    ]
-    return sorted(range(len(changes)), key=lambda c: -changes[c] if changes[c] > 0 else 0.0)
-
-
-def picture_panel(example: Example, c: int) -> Panel:
-    """One variable in the plane."""
-    truth, prediction = example.truth[:, c], example.prediction[:, c]
-    values = field_scale(truth)
-    errors = error_scale(prediction - truth)
-    return Panel(
-        variable=example.variables[c],
-        last=picture(middle_slice(example.last[c]), values),
-        frames=tuple(
-            Frame(
-                step=step,
-                truth=picture(middle_slice(true), values),
-                prediction=picture(middle_slice(predicted), values),
-                error=picture(middle_slice(predicted - true), errors),
-                nrmse=relative_error(true, predicted),
-            )
-            for step, true, predicted in zip(example.steps, truth, prediction, strict=True)
-        ),
-        values=values,
-        errors=errors,
-        charts=(),
-    )
-
-
-def line_panel(example: Example, c: int) -> Panel:
-    """One variable along a line."""
-    axis = max(range(3), key=lambda a: example.last.shape[1 + a])
-    points = list(range(example.last.shape[1 + axis]))
-    finest = example.level.max(initial=0)
-    cells = [
-        Band(float(low), float(low + size))
-        for low, size, level in zip(
-            example.corner[:, axis], example.size[:, axis], example.level, strict=True
-        )
-        if level == finest
-    ]
-    charts = []
-    for step, true, predicted in zip(
-        example.steps, example.truth[:, c], example.prediction[:, c], strict=True
-    ):
-        lines = [
-            Line("last frame given", points, example.last[c].ravel().tolist(), "still"),
-            Line("truth", points, true.ravel().tolist(), "truth"),
-            Line("prediction", points, predicted.ravel().tolist(), "s0"),
-        ]
-        name = f"{step} step{'s' if step > 1 else ''} ahead"
-        charts.append(
-            line_chart(name, lines, "grid point", example.variables[c], zero=False, bands=cells)
-        )
-    scale = field_scale(example.truth[:, c])
-    return Panel(example.variables[c], "", (), scale, scale, tuple(charts))
 
 
 def rollout_charts(results: Sequence[Results]) -> list[Chart]:
