@@ -105,7 +105,7 @@ def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
 def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):
     run = tmp_path / "run"
     train(config_for(data, steps=1), run)
-    with pytest.raises(ConfigError, match="holds a run. Pass --resume auto"):
+    with pytest.raises(ConfigError, match=r"holds a run\. Pass --resume auto"):
         train(config_for(data, steps=1), run)
 
 

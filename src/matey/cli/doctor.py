@@ -25,9 +25,8 @@ OK, NOTE, FAIL = "ok", "note", "fail"
 MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
 PACKAGES = ("numpy", "h5py", "netCDF4", "xarray")
 EXTRAS = {
-    "tensorboard": ("tensorboard", "curves of live runs"),
-    "zarr": ("zarr", "zarr files"),
-    "neuraloperator": ("neuralop", "size-matched FNO baselines"),
+    "pytest": ("pytest", "running the tests"),
+    "ruff": ("ruff", "checking the code"),
     "mkdocs": ("mkdocs", "building the documentation"),
 }
 GIGA = 1e9

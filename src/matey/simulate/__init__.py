@@ -1,1 +1,116 @@
-"""Solvers that make fields: one file per system."""
+"""Solvers that make fields: one file per system, one time-stepper for all.
+
+Each solves many trajectories at once, on a CPU or GPU, in single or double precision.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.config import require
+from matey.errors import ConfigError, DivergenceError, nearest
+from matey.fields import Field
+from matey.simulate.diffusion_reaction import DiffusionReaction
+from matey.simulate.shallow_water import ShallowWater
+from matey.simulate.stepper import Simulator
+from matey.simulate.thermals import Thermals
+
+SYSTEMS: dict[str, Simulator] = {
+    "shallow_water": ShallowWater(),
+    "diffusion_reaction": DiffusionReaction(),
+    "thermals": Thermals(),
+}
+SMALLEST = 8  # points along an axis: below that the stencils span the domain
+CACHED = 2**16  # values of one variable that stay in a processor's cache
+
+Progress = Callable[[int, int], None]
+
+
+def find_system(name: str) -> Simulator:
+    """The simulator of that name. Raises ConfigError that names the nearest one."""
+    if name not in SYSTEMS:
+        raise ConfigError(f"Unknown system {name!r}. {nearest(name, SYSTEMS)}")
+    return SYSTEMS[name]
+
+
+def simulate(
+    name: str,
+    *,
+    trajectories: int,
+    resolution: int,
+    steps: int,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> list[Field]:
+    """Trajectories of a system, each of `steps` frames evenly over the published time span.
+
+    The first frame is the initial state, so `steps` = 21 of shallow water are 0.05 s apart.
+    `resolution` is the number of grid points along the shortest axis. The same seed gives
+    the same bits on one machine, and trajectory i the same initial state however many are
+    made. `progress(frames made, frames in all)` is called after every frame. Fields are on
+    the CPU. Raises ConfigError for a name or number out of range, DivergenceError where a
+    solution stops being finite.
+    """
+    system = find_system(name)
+    require(trajectories >= 1, "trajectories", trajectories, "1 or more")
+    require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
+    require(steps >= 2, "steps", steps, "2 frames or more")
+    require(seed >= 0, "seed", seed, "0 or more")
+    fields: list[Field] = []
+    for group in groups(system, trajectories, resolution, torch.device(device)):
+        initial = system.initial(group, resolution, seed).to(device, dtype)
+        dt = system.span / (steps - 1)
+        times = [dt * step for step in range(steps)]
+        frames = []
+        for state in system.run(initial, times):
+            frames.append(system.observe(state).cpu())
+            check_finite(frames[-1], name, times[len(frames) - 1], group)
+            if progress:
+                made = len(fields) * steps + len(frames) * len(group)
+                progress(made, trajectories * steps)
+        for values in torch.stack(frames, dim=1):
+            fields.append(make_field(system, values, times, resolution, dt))
+    return fields
+
+
+def groups(
+    system: Simulator, trajectories: int, resolution: int, device: torch.device
+) -> Iterator[range]:
+    """Which trajectories run together: all on a GPU, as many as fit the cache on a CPU."""
+    _, rows, columns = system.grid(resolution).shape
+    size = max(1, CACHED // (rows * columns)) if device.type == "cpu" else trajectories
+    for first in range(0, trajectories, size):
+        yield range(first, min(first + size, trajectories))
+
+
+def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
+    """Raise DivergenceError that says which trajectory went wrong, and when."""
+    finite = values.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        trajectory = group[int(finite.int().argmin())]
+        raise DivergenceError(
+            f"Trajectory {trajectory} of {name!r} stopped being finite before {time:g} s. "
+            "Its initial state is too extreme for the time step: lower courant or fraction."
+        )
+
+
+def make_field(
+    system: Simulator,
+    values: Float[Tensor, "T C Y X"],
+    times: list[float],
+    resolution: int,
+    dt: float,
+) -> Field:
+    """The stored variables of one trajectory with all that describes them."""
+    return Field(
+        values=values[:, :, None].contiguous(),
+        times=torch.tensor(times, dtype=torch.float64),
+        grid=system.grid(resolution),
+        boundaries=system.boundaries,
+        parameters=system.parameters,
+        spec=system.spec(dt),
+    )

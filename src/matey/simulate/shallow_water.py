@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.config import require_positive
+from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
 from matey.simulate.stepper import march, plane_grid
 
@@ -39,6 +39,8 @@ class ShallowWater:
         inner_height: water inside the circle at the start [m].
         outer_height: water outside [m].
         radius: range that the circle's radius is drawn from [m].
+        samples: points per axis in each cell that tell how much of it lies in the circle. With
+            one, as the published fields have it, many radii make the same coarse circle.
         half_width: the domain is [-half_width, half_width]² [m].
         span: time covered [s].
         courant: largest Courant number, for waves as fast as a plane dam break makes them.
@@ -49,13 +51,15 @@ class ShallowWater:
     inner_height: float = 2.0
     outer_height: float = 1.0
     radius: tuple[float, float] = (0.3, 0.7)
+    samples: int = 16
     half_width: float = 2.5
     span: float = 1.0
     courant: float = 0.5
 
     def __post_init__(self) -> None:
         require_positive(self, "", "gravity", "inner_height", "outer_height")
-        require_positive(self, "", "half_width", "span", "courant")
+        require_positive(self, "", "samples", "half_width", "span", "courant")
+        require(self.courant <= 1, "courant", self.courant, "at most 1, the limit of stability")
 
     def spec(self, dt: float) -> SystemSpec:
         return SystemSpec("shallow_water", 2, (Variable("height", "m"),), ("gravity",), dt)
@@ -74,13 +78,15 @@ class ShallowWater:
     def initial(
         self, trajectories: Sequence[int], resolution: int, seed: int
     ) -> Float[Tensor, "B 3 Y X"]:
-        """Water at rest, `inner_height` where a cell's centre lies in the circle."""
+        """Water at rest; the height of a cell is the mean over its samples."""
         radii = [np.random.default_rng([seed, i]).uniform(*self.radius) for i in trajectories]
-        x = self.grid(resolution).coordinate(2)
+        x = self.grid(resolution * self.samples).coordinate(2)
         distance = (x[:, None] ** 2 + x**2).sqrt()
         state = torch.zeros(len(radii), 3, resolution, resolution, dtype=torch.float64)
         for height, radius in zip(state[:, 0], radii, strict=True):
-            height[:] = torch.where(distance <= radius, self.inner_height, self.outer_height)
+            inside = (distance <= radius).double()
+            inside = torch.nn.functional.avg_pool2d(inside[None], self.samples)[0]
+            height[:] = self.outer_height + (self.inner_height - self.outer_height) * inside
         return state
 
     def fastest(self) -> float:
@@ -201,8 +207,7 @@ def damping(
     the components 1 and `parts`.
     """
     faces = strength.shape[axis] - 2
-    before, here, after = ((axis, start, faces) for start in (0, 1, 2))
-    below, above = (axis, 0, faces + 1), (axis, 1, faces + 1)
+    here, below, above = (axis, 1, faces), (axis, 0, faces + 1), (axis, 1, faces + 1)
     product = strength.narrow(*below) * strength.narrow(*above)
     if parts:
         vectors = torch.ones_like(product)
@@ -216,7 +221,7 @@ def damping(
         for part in parts:
             squares.addcmul_(part.narrow(*here), part.narrow(*here))
         norm.mul_(squares)
-    upwind = torch.where(speed > 0, product.narrow(*before), product.narrow(axis, 1, faces))
+    upwind = torch.where(speed > 0, product.narrow(axis, 0, faces), product.narrow(*here))
     # Still water has waves of strength 0: any finite ratio serves.
     theta = upwind.div_(norm.clamp_(min=torch.finfo(norm.dtype).tiny))
     phi = torch.minimum((theta + 1).mul_(0.5), theta.mul_(2)).clamp_(min=0, max=2)

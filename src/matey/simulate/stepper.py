@@ -7,7 +7,7 @@ what the solver conserves; the stored variables are what a file holds.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +16,7 @@ from matey.errors import ConfigError
 from matey.fields import Grid, Sides, SystemSpec
 
 
+@runtime_checkable
 class Simulator(Protocol):
     """A system that can be simulated: all trajectories at once, in any float type, anywhere.
 
@@ -71,8 +72,11 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
 
     Every interval is cut into equal steps of at most `longest`, so that output times are
     hit exactly and the steps do not depend on which trajectories run together.
-    `step(state, dt, number)` makes one step; `number` counts them from 0.
+    `step(state, dt, number)` makes one step; `number` counts them from 0. Raises ConfigError
+    unless the times increase.
     """
+    if not times or any(end <= start for start, end in pairwise(times)):
+        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")
     number = 0
     yield state
     for start, end in pairwise(times):
@@ -114,9 +118,3 @@ def plane_grid(low: float, high: float, resolution: int) -> Grid:
     first = low + spacing / 2
     shape, origin = (1, resolution, resolution), (0.0, first, first)
     return Grid(("y", "x"), shape, origin, (1.0, spacing, spacing))
-
-
-def check_times(times: Sequence[float]) -> None:
-    """Raise ConfigError unless there are output times and they increase."""
-    if not times or any(end <= start for start, end in pairwise(times)):
-        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")

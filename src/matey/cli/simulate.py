@@ -1,0 +1,100 @@
+"""`matey simulate`: trajectories of a system in the Well's layout, without any data."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from matey.cli import Command
+from matey.errors import ConfigError
+
+SYSTEMS = "shallow_water, diffusion_reaction, thermals"
+
+
+def add_arguments(parser: Any) -> None:
+    """The options of `matey simulate`."""
+    parser.add_argument("system", type=str, help=SYSTEMS)
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the files")
+    parser.add_argument("--trajectories", type=int, default=32, help="how many")
+    parser.add_argument(
+        "--resolution", type=int, default=64, help="grid points along the shortest axis"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=21, help="frames per trajectory, the initial state included"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random initial states")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
+    )
+
+
+def run(options: Any) -> None:
+    """Simulate, and write what came out. Raises ConfigError before any long work."""
+    check_new(options.out)
+    from matey.data.write import write_well
+    from matey.nn.pretrained import choose_device
+    from matey.simulate import find_system, simulate
+
+    find_system(options.system)
+    device = choose_device(options.device)
+    began = time.perf_counter()
+    with show_progress(options.system) as progress:
+        fields = simulate(
+            options.system,
+            trajectories=options.trajectories,
+            resolution=options.resolution,
+            steps=options.steps,
+            seed=options.seed,
+            device=device,
+            progress=progress,
+        )
+    folder = write_well(fields, options.out, name=options.system)
+    points = " x ".join(str(n) for n in fields[0].grid.shape[3 - fields[0].grid.ndim :])
+    print(
+        f"{len(fields)} trajectories of {options.system}, {options.steps} frames of {points} "
+        f"points, in {time.perf_counter() - began:.1f} s: {folder}"
+    )
+
+
+def check_new(folder: Path) -> None:
+    """Raise ConfigError if something would be overwritten."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already. Name a new folder, or remove it first.")
+
+
+@contextmanager
+def show_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere a line on stderr at every quarter."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(title)
+            yield lambda made, total: bar.update(task, completed=made, total=total)
+        return
+
+    shown = 0
+
+    def line(made: int, total: int) -> None:
+        nonlocal shown
+        quarters = 4 * made // total
+        if quarters > shown:
+            shown = quarters
+            print(f"{title}: {made} of {total} frames", file=sys.stderr, flush=True)
+
+    yield line
+
+
+COMMANDS = {
+    "": Command(
+        "make trajectories of a system, in the Well's layout",
+        "matey simulate shallow_water --out data/swe --trajectories 32 --resolution 64",
+        add_arguments,
+        run,
+    )
+}

@@ -1,0 +1,41 @@
+"""`matey simulate` from the command line."""
+
+import h5py
+import pytest
+
+from matey.cli import main
+from matey.cli.simulate import SYSTEMS as LISTED
+from matey.simulate import SYSTEMS
+
+SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("name", sorted(SYSTEMS))
+def test_one_command_writes_a_file_in_the_wells_layout(name, tmp_path, capsys):
+    assert main(["simulate", name, "--out", str(tmp_path / "new"), *SMALL]) == 0
+    (path,) = tmp_path.glob("new/data/**/*.hdf5")
+    with h5py.File(path) as file:
+        assert file.attrs["dataset_name"] == name
+        assert file.attrs["n_trajectories"] == 2
+    assert str(path) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_folder_in_use_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("keep")
+    assert main(["simulate", "thermals", "--out", str(tmp_path), *SMALL]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_unknown_system_is_one_line_with_a_suggestion(tmp_path, capsys):
+    assert main(["simulate", "thermal", "--out", str(tmp_path / "new"), *SMALL]) == 2
+    assert "Did you mean 'thermals'?" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_help_lists_every_system(capsys):
+    assert LISTED.split(", ") == list(SYSTEMS)
+    with pytest.raises(SystemExit) as stop:
+        main(["simulate", "--help"])
+    assert stop.value.code == 0
+    assert "shallow_water" in capsys.readouterr().out
