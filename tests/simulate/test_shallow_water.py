@@ -116,7 +116,7 @@ def stoker(points: int, time: float, left: float, right: float):
 
 @pytest.mark.parametrize(("left", "time"), [(2.0, 1.0), (20.0, 0.25)])
 def test_a_dam_break_converges_to_stokers_solution(left, time):
-    """Also at 20 : 1, where the rarefaction crosses speed 0 and needs the entropy fix.
+    """Also at 20 : 1, where the rarefaction crosses speed 0.
 
     Order 1 is expected at the shock; where it falls in its cell moves that by 0.4.
     """
