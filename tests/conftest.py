@@ -4,12 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import tests.typechecker  # noqa: F401 - the hook finds it by name
 
 # Before any test imports the package; kept for the whole session.
 install_import_hook("matey", "tests.typechecker.check")
+
+# No time limit per example: machines differ, and a busy one is not a broken one.
+settings.register_profile("matey", deadline=None)
+settings.load_profile("matey")
 
 SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -22,7 +22,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale(32, 8, 64, 21, 800, 200, 10),
+    "full": Scale(32, 8, 64, 21, 500, 150, 10),
     "smoke": Scale(4, 4, 32, 8, 6, 4, 2),
 }
 
@@ -36,18 +36,19 @@ model:
   patches: [8, 4]
   refine:
     threshold: 0.3
+  latent_channels: 8
 windows:
   history: 2
 optim:
-  lr: 2e-3
-  warmup: 50
-batch: 8
+  lr: 3e-3
+  warmup: 30
+batch: 4
 accumulate: 2
 """
 
 FINETUNE = """\
 optim:
-  lr: 1e-3
+  lr: 2e-3
   warmup: 20
 batch: 8
 """
