@@ -3,10 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from matey.config import RunConfig
-from matey.data.mixture import open_systems
 from matey.nn.model import Matey
 from matey.nn.pretrained import find_model, from_pretrained
 from matey.train.log import Watch
@@ -27,11 +24,9 @@ def finetune(
     start from what they learned. The model's shape is the pretrained one's; `config.model`
     may change how it refines.
     """
-    torch.manual_seed(config.seed)
     model = from_pretrained(pretrained)
     model.config = replace(model.config, refine=config.model.refine)
     model.history = config.windows.history
-    model.add_systems([system.spec for system in open_systems(config.data).values()])
     config = replace(config, model=model.config)
     parent = find_model(pretrained).resolve()
     name = parent.parent.name if parent.name == "model" else parent.name

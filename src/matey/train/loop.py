@@ -33,6 +33,7 @@ def train(
 ) -> Matey:
     """Train a model into a run folder: a new one, or the given one further.
 
+    Systems that the model does not know get the weights they need.
     With `resume`, go on from the newest checkpoint in the folder, if there is one. `watch`
     is shown every record that is logged. `parent` names the model that is trained further.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite.
@@ -43,8 +44,8 @@ def train(
     if checkpoint.find(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     if model is None:
-        specs = [system.spec for system in systems.values()]
-        model = Matey(config.model, specs, config.windows.history)
+        model = Matey(config.model, [], config.windows.history)
+    model.add_systems([system.spec for system in systems.values()])
     model.to(device).train()
     check_grids(model, systems)
     optimizer = make_optimizer(model, config.optim)
