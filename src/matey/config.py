@@ -178,10 +178,13 @@ class WindowConfig:
     Args:
         history: frames given, T.
         max_lead: the target lies 1 to this many steps after the last frame, at random.
+        roll: in training, shift each window at random along its periodic axes: physics is the
+            same there, and little data goes further.
     """
 
     history: int = 4
     max_lead: int = 1
+    roll: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "windows.", "history", "max_lead")

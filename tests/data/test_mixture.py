@@ -59,6 +59,25 @@ def test_a_batch_holds_one_system_with_its_parameters(windows):
         assert all(source.startswith("2D_") for source in batch.sources)
 
 
+def test_rolls_move_windows_along_periodic_axes_only_and_history_with_target(windows):
+    for name, group in windows.items():
+        rolled = Windows(group.fields, range(4), WindowConfig(history=3, max_lead=2, roll=True))
+        still = Windows(group.fields, range(4), WindowConfig(history=3, max_lead=2))
+        for i in range(3):
+            before, after = (Mixture({name: w}, 2, seed=0)[i] for w in (still, rolled))
+            if name == "shallow_water":  # open sides
+                assert same(before, after)
+                continue
+            assert not same(before, after)
+            # Whole frames keep their values, in another order; the target moves with them.
+            torch.testing.assert_close(
+                before.values.flatten(3).sort().values, after.values.flatten(3).sort().values
+            )
+            change = (before.target - before.values[:, -1]).flatten(2).sort().values
+            moved = (after.target - after.values[:, -1]).flatten(2).sort().values
+            assert torch.equal(change, moved)
+
+
 def test_a_batch_larger_than_the_data_repeats_windows(windows):
     assert len(Mixture(windows, 50, seed=0)[0].values) == 50
 

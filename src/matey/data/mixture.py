@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from matey.config import DataConfig, WindowConfig
 from matey.data.reader import Fields, open_source
-from matey.data.windows import Windows, split_trajectories
+from matey.data.windows import Windows, periodic_shift, roll, split_trajectories
 from matey.errors import DataError
 from matey.fields import Batch, SystemSpec, Window, stack_fields
 
@@ -76,7 +76,10 @@ class Mixture(Dataset[Batch]):
         group = windows.groups[rng.choice(len(sizes), p=sizes / sizes.sum())]
         chosen = rng.choice(group, size=self.batch, replace=self.batch > len(group)).tolist()
         leads = [int(rng.integers(1, windows.longest_lead(i) + 1)) for i in chosen]
-        return collate([windows.read(i, lead) for i, lead in zip(chosen, leads, strict=True)])
+        read = [windows.read(i, lead) for i, lead in zip(chosen, leads, strict=True)]
+        if windows.config.roll:
+            read = [roll(window, periodic_shift(window.history, rng)) for window in read]
+        return collate(read)
 
     def system(self, index: int) -> str:
         """The system of a batch: all of them once in each round, in an order of its own."""

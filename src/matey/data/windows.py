@@ -4,6 +4,7 @@ Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -13,9 +14,16 @@ from matey.config import SplitConfig, WindowConfig
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
 from matey.errors import DataError
-from matey.fields import Window
+from matey.fields import PERIODIC_SIDES, Field, Window
 
 SPLITS = ("train", "valid", "test")
+
+
+def periodic_shift(field: Field, rng: np.random.Generator) -> list[int]:
+    """A random shift in grid points along each periodic axis of a field, 0 along the others."""
+    drawn = rng.integers(0, field.grid.shape).tolist()
+    kinds = zip(drawn, field.boundaries, strict=True)
+    return [shift if sides == PERIODIC_SIDES else 0 for shift, sides in kinds]
 
 
 def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[int]]:
@@ -39,6 +47,13 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
         "valid": sorted(shuffled[test : test + valid]),
         "train": sorted(shuffled[test + valid :]),
     }
+
+
+def roll(window: Window, shift: Sequence[int]) -> Window:
+    """The window shifted by so many points along Z, Y and X, across periodic sides."""
+    amount, axes = tuple(shift), (-3, -2, -1)
+    history = replace(window.history, values=window.history.values.roll(amount, axes))
+    return replace(window, history=history, target=window.target.roll(amount, axes))
 
 
 def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
