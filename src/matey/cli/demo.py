@@ -10,20 +10,25 @@ from matey.cli import Command, dispatch
 
 @dataclass(frozen=True)
 class Scale:
-    """How much the demo does. `pretrain` and `finetune` are optimizer steps."""
+    """How much the demo does.
+
+    `trajectories` and `frames` are of each system to pretrain on, `thermals` and
+    `thermals_frames` of the thermals; `pretrain` and `finetune` are optimizer steps.
+    """
 
     trajectories: int
     thermals: int
     resolution: int
     frames: int
+    thermals_frames: int
     pretrain: int
     finetune: int
     rollout: int
 
 
 SCALES = {
-    "full": Scale(32, 8, 64, 21, 500, 150, 10),
-    "smoke": Scale(4, 4, 32, 8, 6, 4, 2),
+    "full": Scale(32, 8, 64, 21, 101, 500, 220, 10),
+    "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2),
 }
 
 PRETRAIN = """\
@@ -47,6 +52,8 @@ accumulate: 2
 """
 
 FINETUNE = """\
+windows:
+  roll: true
 optim:
   lr: 2e-3
   warmup: 20
@@ -106,15 +113,15 @@ def run(options: Any) -> None:
 def commands(scale: Scale, out: str, common: str) -> list[str]:
     """The commands of the demo, in order."""
     made = {
-        "shallow_water": scale.trajectories,
-        "diffusion_reaction": scale.trajectories,
-        "thermals": scale.thermals,
+        "shallow_water": (scale.trajectories, scale.frames),
+        "diffusion_reaction": (scale.trajectories, scale.frames),
+        "thermals": (scale.thermals, scale.thermals_frames),
     }
-    size = f"--resolution {scale.resolution} --steps {scale.frames}"
     return [
         *(
-            f"simulate {name} --out {out}/data/{name} --trajectories {count} {size} {common}"
-            for name, count in made.items()
+            f"simulate {name} --out {out}/data/{name} --trajectories {count} --steps {frames}"
+            f" --resolution {scale.resolution} {common}"
+            for name, (count, frames) in made.items()
         ),
         f"data inspect {out}/data",
         f"train --config {out}/pretrain.yaml --data {out}/mix.yaml --run {out}/pretrained"
