@@ -4,6 +4,7 @@ Each solves many trajectories at once, on a CPU or GPU, in single or double prec
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
@@ -60,21 +61,38 @@ def simulate(
     require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
     require(steps >= 2, "steps", steps, "2 frames or more")
     require(seed >= 0, "seed", seed, "0 or more")
+    device = torch.device(device)
+    dt = system.span / (steps - 1)
+    times = [dt * step for step in range(steps)]
     fields: list[Field] = []
-    for group in groups(system, trajectories, resolution, torch.device(device)):
-        initial = system.initial(group, resolution, seed).to(device, dtype)
-        dt = system.span / (steps - 1)
-        times = [dt * step for step in range(steps)]
-        frames = []
-        for state in system.run(initial, times):
-            frames.append(system.observe(state).cpu())
-            check_finite(frames[-1], name, times[len(frames) - 1], group)
-            if progress:
-                made = len(fields) * steps + len(frames) * len(group)
-                progress(made, trajectories * steps)
-        for values in torch.stack(frames, dim=1):
-            fields.append(make_field(system, values, times, resolution, dt))
+    with one_thread():
+        for group in groups(system, trajectories, resolution, device):
+            initial = system.initial(group, resolution, seed).to(device, dtype)
+            frames: list[Tensor] = []
+            for state in system.run(initial, times):
+                frames.append(system.observe(state).cpu())
+                check_finite(frames[-1], name, times[len(frames) - 1], group)
+                if progress:
+                    made = len(fields) * steps + len(frames) * len(group)
+                    progress(made, trajectories * steps)
+            values = torch.stack(frames, dim=1)
+            fields += [make_field(system, one, times, resolution, dt) for one in values]
     return fields
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread per operation, on a CPU.
+
+    Operations that take microseconds gain little from being split, and become a hundred
+    times slower where other work shares the cores: each waits for the slowest thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def groups(
