@@ -61,6 +61,8 @@ class ModelConfig:
         mode: `uniform` tokens of one patch size, or `adap_mix`: coarse and fine in one sequence.
         patches: patch sizes in grid points, coarse to fine; each divides the one before.
         refine: where fine patches go.
+        absolute_position: tell tokens where in the domain they are; how far apart two of them
+            are, attention knows in any case.
         latent_channels: width of the space that variables are mixed into.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
@@ -75,6 +77,7 @@ class ModelConfig:
     mode: Literal["uniform", "adap_mix"] = "adap_mix"
     patches: tuple[int, ...] = (16, 8)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    absolute_position: bool = True
     latent_channels: int = 32
     predict: Literal["state", "delta"] = "delta"
     mlp_ratio: int = 4
@@ -90,6 +93,12 @@ class ModelConfig:
             "model.embed_dim",
             self.embed_dim,
             f"a multiple of model.heads = {self.heads}",
+        )
+        require(
+            self.embed_dim // self.heads % 2 == 0,
+            "model.embed_dim",
+            self.embed_dim,
+            "an even number for each head",
         )
         require(
             len(self.patches) > 0 and all(patch > 0 for patch in self.patches),
@@ -178,16 +187,21 @@ class WindowConfig:
     Args:
         history: frames given, T.
         max_lead: the target lies 1 to this many steps after the last frame, at random.
+        pushforward: in training, let the model itself predict up to this many of the frames
+            before the target, drawn anew for each batch: it learns to go on from its own errors,
+            as in a rollout. Costs a third more per frame.
         roll: in training, shift each window at random along its periodic axes: physics is the
             same there, and little data goes further.
     """
 
     history: int = 4
     max_lead: int = 1
+    pushforward: int = 0
     roll: bool = False
 
     def __post_init__(self) -> None:
         require_positive(self, "windows.", "history", "max_lead")
+        require(self.pushforward >= 0, "windows.pushforward", self.pushforward, "0 or more")
 
 
 @dataclass(frozen=True)

@@ -241,9 +241,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Batch(Inputs):
-    """Inputs, and the frame `lead_time` later to learn from. Systems mix between batches."""
+    """Inputs, and the frame to learn from. Systems mix between batches.
+
+    The target lies `pushes` steps of lead 1 and then `lead_time` after the inputs.
+    """
 
     target: Float[Tensor, "B C Z Y X"]
+    pushes: int = 0
 
 
 def stack_fields(

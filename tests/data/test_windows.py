@@ -29,7 +29,7 @@ def test_a_window_holds_consecutive_frames_and_the_frame_at_its_lead(fields):
 
 def test_leads_never_reach_beyond_the_end(fields):
     windows = Windows(fields, [0], WindowConfig(history=3, max_lead=4))
-    assert [windows.longest_lead(i) for i in range(len(windows))] == [4, 4, 3, 2, 1]
+    assert [windows.after(i) for i in range(len(windows))] == [5, 4, 3, 2, 1]
 
 
 def test_a_history_longer_than_the_trajectory_is_refused_with_the_longest_possible(fields):

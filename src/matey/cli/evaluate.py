@@ -6,6 +6,8 @@ from matey.cli import Command
 
 
 def add_arguments(parser: Any) -> None:
+    from jsonargparse.typing import PositiveInt
+
     from matey.config import DataConfig
 
     parser.add_argument("checkpoint", help="a run or a model folder")
@@ -13,6 +15,9 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--rollout", type=int, default=10, help="steps ahead to score")
     parser.add_argument("--out", default="results", help="folder for scores.json and examples")
     parser.add_argument("--batch", type=int, default=16, help="rollouts at a time")
+    parser.add_argument(
+        "--windows", type=PositiveInt | None, help="rollouts per system, spread evenly; else all"
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of anything random; scoring has nothing"
     )
@@ -36,6 +41,7 @@ def run(options: Any) -> None:
         options.rollout,
         Path(options.out),
         options.batch,
+        options.windows,
     )
     console.print(score_table(scores, f"{options.checkpoint}: NRMSE on test trajectories"))
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")

@@ -75,11 +75,17 @@ class Mixture(Dataset[Batch]):
         sizes = np.array([len(group) for group in windows.groups])
         group = windows.groups[rng.choice(len(sizes), p=sizes / sizes.sum())]
         chosen = rng.choice(group, size=self.batch, replace=self.batch > len(group)).tolist()
-        leads = [int(rng.integers(1, windows.longest_lead(i) + 1)) for i in chosen]
-        read = [windows.read(i, lead) for i, lead in zip(chosen, leads, strict=True)]
+        pushes = 0
+        if windows.config.pushforward:
+            # Fewer where a window stands at the end of its trajectory.
+            room = min(windows.after(i) for i in chosen) - 1
+            pushes = min(int(rng.integers(windows.config.pushforward + 1)), room)
+        longest = [min(windows.after(i) - pushes, windows.config.max_lead) for i in chosen]
+        leads = [int(rng.integers(1, lead + 1)) for lead in longest]
+        read = [windows.read(i, lead, pushes) for i, lead in zip(chosen, leads, strict=True)]
         if windows.config.roll:
             read = [roll(window, periodic_shift(window.history, rng)) for window in read]
-        return collate(read)
+        return collate(read, pushes)
 
     def system(self, index: int) -> str:
         """The system of a batch: all of them once in each round, in an order of its own."""
@@ -99,14 +105,15 @@ class Mixture(Dataset[Batch]):
         return iter(loader)
 
 
-def collate(windows: Sequence[Window]) -> Batch:
+def collate(windows: Sequence[Window], pushes: int = 0) -> Batch:
     """Windows of one system and grid shape as a batch."""
     inputs = stack_fields(
         [window.history for window in windows],
         [window.lead_time for window in windows],
         [window.source for window in windows],
     )
-    return Batch(**vars(inputs), target=torch.stack([window.target for window in windows]))
+    target = torch.stack([window.target for window in windows])
+    return Batch(**vars(inputs), target=target, pushes=pushes)
 
 
 def in_order(windows: Windows, batch: int, limit: int | None = None) -> Iterator[Batch]:

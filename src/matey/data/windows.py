@@ -13,7 +13,7 @@ from torch import Tensor
 from matey.config import SplitConfig, WindowConfig
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
-from matey.errors import DataError
+from matey.errors import ConfigError, DataError
 from matey.fields import PERIODIC_SIDES, Field, Window
 
 SPLITS = ("train", "valid", "test")
@@ -82,6 +82,13 @@ class Windows:
                 f"for windows.history = {config.history} and a target. "
                 f"Set it to {longest - 1} or less."
             )
+        if config.pushforward and not all(
+            is_uniform(fields.trajectories[i].times.diff() / fields.spec.dt) for i in trajectories
+        ):
+            raise ConfigError(
+                f"windows.pushforward takes steps of equal length, and those of system "
+                f"{fields.spec.name!r} are not. Set it to 0."
+            )
         self.groups = self._group_by_grid()
 
     def __len__(self) -> int:
@@ -94,19 +101,18 @@ class Windows:
             groups.setdefault(self.fields.trajectories[trajectory].grid.shape, []).append(i)
         return list(groups.values())
 
-    def longest_lead(self, window: int) -> int:
-        """Frames between the history's last and the furthest target that may be asked for."""
+    def after(self, window: int) -> int:
+        """Frames of the trajectory after the window's history."""
         trajectory, start = self.starts[window]
-        after = len(self.fields.trajectories[trajectory].times) - start - self.config.history
-        return min(after, self.config.max_lead)
+        return len(self.fields.trajectories[trajectory].times) - start - self.config.history
 
-    def read(self, window: int, lead: int) -> Window:
-        """Read a window from its file: only its own frames."""
+    def read(self, window: int, lead: int, pushes: int = 0) -> Window:
+        """Read a window from its file: its own frames, and the one `pushes + lead` later."""
         trajectory, start = self.starts[window]
         stop = start + self.config.history
         history = self.fields.read(trajectory, slice(start, stop))
-        target = self.fields.read(trajectory, slice(stop + lead - 1, stop + lead))
-        elapsed = float(target.times[0] - history.times[-1]) / self.fields.spec.dt
+        target = self.fields.read(trajectory, slice(stop + pushes + lead - 1, stop + pushes + lead))
+        elapsed = float(target.times[0] - history.times[-1]) / self.fields.spec.dt - pushes
         steps = self.fields.trajectories[trajectory].times.diff() / self.fields.spec.dt
         return Window(
             history,

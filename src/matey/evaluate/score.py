@@ -33,9 +33,9 @@ FORMAT = 1
 class SystemScore:
     """Errors of one system, by step of the rollout; NRMSE as in `matey.metrics.error`.
 
-    `windows` rollouts start from every frame of `trajectories` test trajectories that leaves
-    room for all steps. `tokens` are per frame: the mean used, and what uniform coarse and
-    fine patches would cost.
+    `windows` rollouts start from frames of `trajectories` test trajectories that leave room for
+    all steps: from every such frame, or from as many as were asked for. `tokens` are per frame:
+    the mean used, and what uniform coarse and fine patches would cost.
     """
 
     name: str
@@ -55,10 +55,18 @@ class SystemScore:
 
 
 def evaluate(
-    model: Matey, name: str, data: DataConfig, steps: int, out: Path, batch: int = 16
+    model: Matey,
+    name: str,
+    data: DataConfig,
+    steps: int,
+    out: Path,
+    batch: int = 16,
+    windows: int | None = None,
 ) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
+    Rollouts of so many `steps` start from every frame that leaves room for them, or from
+    `windows` of these per system, spread evenly over its trajectories.
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
@@ -66,7 +74,9 @@ def evaluate(
     began = time.monotonic()
     systems = open_systems(data)
     scores = [
-        score_system(model, system, steps, batch, out / "examples" / f"{system.spec.name}.npz")
+        score_system(
+            model, system, steps, batch, windows, out / "examples" / f"{system.spec.name}.npz"
+        )
         for system in systems.values()
     ]
     config = model.config
@@ -94,18 +104,18 @@ def evaluate(
 
 
 def score_system(
-    model: Matey, system: System, steps: int, batch: int, example: Path
+    model: Matey, system: System, steps: int, batch: int, windows: int | None, example: Path
 ) -> SystemScore:
-    """Roll out from every start on the test trajectories, and compare with what happened."""
+    """Roll out from starts on the test trajectories, and compare with what happened."""
     fields, trajectories = system.fields, system.split["test"]
     steps = possible_steps(fields, trajectories, model.history, steps)
     spec = fields.spec
     errors, still, tokens = [], [], []
-    for trajectory in trajectories:
+    starts = choose_starts(fields, trajectories, model.history + steps, windows)
+    for trajectory, chosen in starts.items():
         field = fields.read(trajectory)
         model.check(field)
-        starts = range(len(field) - model.history - steps + 1)
-        for group in grouped(starts, batch):
+        for group in grouped(chosen, batch):
             inputs = histories(field, group, model.history, fields.trajectories[trajectory].name)
             plan = model.plan_inputs(inputs)
             tokens.append(plan.tokens)
@@ -115,7 +125,7 @@ def score_system(
             last = inputs.values[:, -1]
             errors.append(by_step(frames, truth, spec.predicted))
             still.append(by_step([last] * steps, truth, spec.predicted))
-            if trajectory == trajectories[0] and group[0] == 0:
+            if len(errors) == 1:
                 shown = sorted({1, (steps + 1) // 2, steps})
                 write_example(example, field, plan, frames, truth, last, shown)
     error, persistence = torch.cat(errors), torch.cat(still)
@@ -125,7 +135,7 @@ def score_system(
     return SystemScore(
         name=spec.name,
         variables=names,
-        trajectories=len(trajectories),
+        trajectories=len(starts),
         windows=len(error),
         history=model.history,
         grid=plan.grid,
@@ -156,10 +166,26 @@ def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, st
     return min(steps, shortest - history)
 
 
-def grouped(starts: range, size: int) -> Iterator[list[int]]:
+def choose_starts(
+    fields: Fields, trajectories: Sequence[int], frames: int, windows: int | None
+) -> dict[int, list[int]]:
+    """The first frames of the rollouts on each trajectory, `frames` being what each needs."""
+    every = [
+        (trajectory, start)
+        for trajectory in trajectories
+        for start in range(len(fields.trajectories[trajectory].times) - frames + 1)
+    ]
+    count = len(every) if windows is None else min(windows, len(every))
+    starts: dict[int, list[int]] = {}
+    for trajectory, start in (every[i * len(every) // count] for i in range(count)):
+        starts.setdefault(trajectory, []).append(start)
+    return starts
+
+
+def grouped(starts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """Starts in groups of a batch."""
     for first in range(0, len(starts), size):
-        yield list(starts[first : first + size])
+        yield starts[first : first + size]
 
 
 def histories(field: Field, starts: Sequence[int], history: int, source: str) -> Inputs:

@@ -4,11 +4,12 @@ Axes: N cells in use, T times, D width, H heads, d width of a head; S segments, 
 one segment.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -33,19 +34,43 @@ class Attention(nn.Module):
         self.out = nn.Linear(embed_dim, embed_dim)
 
     def forward(
-        self, tokens: Float[Tensor, "N T D"], groupings: Sequence[Segments]
+        self,
+        tokens: Float[Tensor, "N T D"],
+        groupings: Sequence[Segments],
+        turn: Complex[Tensor, "N 1 1 half"],
     ) -> Float[Tensor, "N T D"]:
         heads = rearrange(
             self.qkv(tokens), "N T (three H d) -> three N T H d", three=3, H=self.heads
         )
         query, key, value = heads.unbind(0)
         query, key = self.query_norm(query), self.key_norm(key)
+        if any(segments.time != "segment" for segments in groupings):
+            query, key = rotate(query, turn), rotate(key, turn)
         mixed = attend(query, key, value, groupings[0])
         for segments in groupings[1:]:
             mixed = mixed + attend(query, key, value, segments)
         if len(groupings) > 1:
             mixed = mixed / len(groupings)
         return self.out(rearrange(mixed, "N T H d -> N T (H d)"))
+
+
+def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:
+    """The turn of each pair of a head's channels, by where the cell is.
+
+    Pairs turn with x, y and z in turn, 1, 2, 3, ... whole times across the domain: what two
+    tokens make of each other depends on how far apart they are, also across periodic sides.
+    Source: Su et al. (2021), on cell centres in three dimensions.
+    """
+    pair = torch.arange(width // 2, device=centre.device)
+    position = centre[:, [2, 1, 0]].float()[:, pair % 3]
+    angle = 2 * math.pi * position * (1 + pair // 3)
+    return torch.polar(torch.ones_like(angle), angle)[:, None, None]
+
+
+def rotate(heads: Heads, turn: Complex[Tensor, "N 1 1 half"]) -> Heads:
+    """Queries or keys with each pair of channels turned."""
+    pairs = heads.float().unflatten(-1, (-1, 2))
+    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
 
 
 def attend(query: Heads, key: Heads, value: Heads, segments: Segments) -> Heads:

@@ -6,7 +6,7 @@ Axes: N cells in use, T times, D width.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
 from matey.config import ModelConfig
@@ -39,13 +39,14 @@ class Block(nn.Module):
         self,
         tokens: Float[Tensor, "N T D"],
         stages: Sequence[Sequence[Segments]],
+        turn: Complex[Tensor, "N 1 1 half"],
         sample: Int[Tensor, " N"],
     ) -> Float[Tensor, "N T D"]:
         attention_scales, mlp_scale = self.scales[:-1], self.scales[-1]
         for attention, norm, scale, groupings in zip(
             self.attentions, self.attention_norms, attention_scales, stages, strict=True
         ):
-            tokens = tokens + self.skip(scale * attention(norm(tokens), groupings), sample)
+            tokens = tokens + self.skip(scale * attention(norm(tokens), groupings, turn), sample)
         return tokens + self.skip(mlp_scale * self.mlp(self.mlp_norm(tokens)), sample)
 
     def skip(

@@ -58,12 +58,16 @@ def octaves(value: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F
 
 
 class Position(nn.Module):
-    """Where and when a token is: centre, size, time, and the boundaries it touches."""
+    """Where and when a token is: centre, size, time, and the boundaries it touches.
+
+    Unless `absolute`, only what does not change when a periodic domain is shifted.
+    """
 
     CENTRE, SIZE, TIME = 8, 6, 6  # frequencies of each
 
-    def __init__(self, embed_dim: int) -> None:
+    def __init__(self, embed_dim: int, absolute: bool) -> None:
         super().__init__()
+        self.absolute = absolute
         self.centre = nn.Linear(3 * 2 * self.CENTRE, embed_dim)
         self.size = nn.Linear(3 * (2 * self.SIZE + 1), embed_dim, bias=False)
         self.time = nn.Linear(2 * self.TIME + 1, embed_dim, bias=False)
@@ -74,9 +78,13 @@ class Position(nn.Module):
     def forward(
         self, tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
     ) -> Float[Tensor, "N T D"]:
-        place = self.centre(waves(tokens.centre, self.CENTRE).flatten(1))
-        place = place + self.size(octaves(tokens.size.log2(), self.SIZE).flatten(1))
-        place = place + self.sides(touched_sides(tokens, boundaries).flatten(1))
+        place = self.size(octaves(tokens.size.log2(), self.SIZE).flatten(1))
+        sides = touched_sides(tokens, boundaries)
+        if self.absolute:
+            place = place + self.centre(waves(tokens.centre, self.CENTRE).flatten(1))
+        else:  # a periodic side is no place
+            sides = sides * (torch.arange(len(Boundary), device=sides.device) != Boundary.PERIODIC)
+        place = place + self.sides(sides.flatten(1))
         return place[:, None] + self.time(octaves(tokens.time / 4, self.TIME))
 
 

@@ -17,6 +17,7 @@ from matey.config import ModelConfig
 from matey.errors import DataError, nearest
 from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.nn import rollout
+from matey.nn.attention import rotations
 from matey.nn.block import Block
 from matey.nn.embed import Conditioning, Position
 from matey.nn.normalise import Statistics, measure
@@ -62,7 +63,7 @@ class Matey(nn.Module):
         stages = len(SCHEMES[config.scheme])
         drop = torch.linspace(0, config.drop_path, config.depth).tolist()
         self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels)
-        self.position = Position(config.embed_dim)
+        self.position = Position(config.embed_dim, config.absolute_position)
         self.conditioning = Conditioning(config.embed_dim)
         self.blocks = nn.ModuleList(Block(config, stages, p) for p in drop)
         self.norm = nn.LayerNorm(config.embed_dim)
@@ -100,8 +101,9 @@ class Matey(nn.Module):
         tokens = tokens + case[sequence.sample, None]
 
         stages = segment(self.config.scheme, sequence)
+        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
         for block in self.blocks:
-            tokens = block(tokens, stages, sequence.sample)
+            tokens = block(tokens, stages, turn, sequence.sample)
 
         last = unpack(self.norm(tokens[:, -1]), plan)
         output = self.tokenizer.decode(last, plan, [names[i] for i in spec.predicted])

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.errors import DivergenceError
-from matey.fields import Field, Inputs, stack_fields
+from matey.fields import Field, Inputs, Stacked, stack_fields
 
 if TYPE_CHECKING:
     from matey.nn.model import Matey
@@ -45,18 +45,21 @@ def continue_inputs(
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
     """The same for many histories at once, on the model's device; static variables stay."""
     inputs = known_parameters(model, inputs).to(model.norm.weight.device)
-    predicted = list(inputs.spec.predicted)
     for _ in range(steps):
-        with torch.inference_mode():
-            was_training = model.training
-            model.eval()
-            prediction = model(inputs).fields
-            model.train(was_training)
-            frame = inputs.values[:, -1].clone()
-            frame[:, predicted] = prediction
-            values = torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1)
-        inputs = replace(inputs, values=values)
-        yield frame
+        inputs = advance(model, inputs)
+        yield inputs.values[:, -1]
+
+
+@torch.no_grad()
+def advance(model: "Matey", inputs: Stacked) -> Stacked:
+    """The inputs one lead time later: the model's own frame is the last of the history."""
+    was_training = model.training
+    model.eval()
+    prediction = model(inputs).fields
+    model.train(was_training)
+    frame = inputs.values[:, -1].clone()
+    frame[:, list(inputs.spec.predicted)] = prediction
+    return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
 
 
 def known_parameters(model: "Matey", inputs: Inputs) -> Inputs:

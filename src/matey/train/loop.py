@@ -15,6 +15,7 @@ from matey.fields import Batch
 from matey.metrics.error import nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
+from matey.nn.rollout import advance
 from matey.tokens.lattice import check_tiles
 from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
@@ -69,6 +70,7 @@ def train(
         for _ in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
+                batch = push_forward(model, batch)
                 prediction = model(batch)
             loss = batch_loss(prediction, batch)
             check_finite(loss, "loss", step, batch)
@@ -96,6 +98,17 @@ def train(
     save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
+
+
+def push_forward(model: Matey, batch: Batch) -> Batch:
+    """The batch with its last frames replaced by the model's own, `pushes` steps ahead.
+
+    No gradient flows through them. Source: Brandstetter, Worrall, Welling (2022).
+    """
+    pushed = replace(batch, lead_time=torch.ones_like(batch.lead_time))
+    for _ in range(batch.pushes):
+        pushed = advance(model, pushed)
+    return replace(batch, values=pushed.values, pushes=0)
 
 
 def batch_loss(prediction: Prediction, batch: Batch) -> torch.Tensor:
