@@ -13,7 +13,8 @@ class Scale:
     """How much the demo does.
 
     `trajectories` and `frames` are of each system to pretrain on, `thermals` and
-    `thermals_frames` of the thermals; `pretrain` and `finetune` are optimizer steps.
+    `thermals_frames` of the thermals; `pretrain` and `finetune` are optimizer steps, `rollout`
+    the steps scored from `windows` starts per system.
     """
 
     trajectories: int
@@ -24,11 +25,12 @@ class Scale:
     pretrain: int
     finetune: int
     rollout: int
+    windows: int
 
 
 SCALES = {
-    "full": Scale(32, 8, 64, 21, 101, 500, 220, 10),
-    "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2),
+    "full": Scale(32, 8, 64, 21, 251, 1000, 2000, 10, 96),
+    "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2, 4),
 }
 
 PRETRAIN = """\
@@ -48,16 +50,16 @@ optim:
   lr: 3e-3
   warmup: 30
 batch: 4
-accumulate: 2
 """
 
 FINETUNE = """\
 windows:
   roll: true
+  pushforward: 1
 optim:
-  lr: 2e-3
+  lr: 4e-3
   warmup: 20
-batch: 8
+batch: 2
 """
 
 MIX = """\
@@ -117,6 +119,7 @@ def commands(scale: Scale, out: str, common: str) -> list[str]:
         "diffusion_reaction": (scale.trajectories, scale.frames),
         "thermals": (scale.thermals, scale.thermals_frames),
     }
+    rollouts = f"--rollout {scale.rollout} --windows {scale.windows}"
     return [
         *(
             f"simulate {name} --out {out}/data/{name} --trajectories {count} --steps {frames}"
@@ -128,9 +131,9 @@ def commands(scale: Scale, out: str, common: str) -> list[str]:
         f" --steps {scale.pretrain} {common}",
         f"finetune {out}/pretrained --config {out}/finetune.yaml --data {out}/thermals.yaml"
         f" --trajectories 1 --run {out}/finetuned --steps {scale.finetune} {common}",
-        f"evaluate {out}/pretrained --data {out}/mix.yaml --rollout {scale.rollout}"
+        f"evaluate {out}/pretrained --data {out}/mix.yaml {rollouts}"
         f" --out {out}/results/pretrained {common}",
-        f"evaluate {out}/finetuned --data {out}/thermals.yaml --rollout {scale.rollout}"
+        f"evaluate {out}/finetuned --data {out}/thermals.yaml {rollouts}"
         f" --out {out}/results/finetuned {common}",
         f"report {out}/pretrained {out}/finetuned {out}/results/pretrained"
         f" {out}/results/finetuned --out {out}/report.html",
