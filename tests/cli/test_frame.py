@@ -68,6 +68,11 @@ def test_a_misspelt_option_is_one_line_with_the_nearest(capsys):
     assert complaint.count("\n") == 1
 
 
+def test_an_abbreviated_option_is_refused(capsys):
+    assert main(["report", "runs/a", "--ou", "x.html"]) == 2
+    assert "--ou" in capsys.readouterr().err
+
+
 def test_a_missing_folder_is_one_line_that_names_it(capsys, tmp_path):
     assert main(["report", str(tmp_path / "absent"), "--out", str(tmp_path / "r.html")]) == 2
     complaint = capsys.readouterr().err

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,6 +78,17 @@ def test_rolls_move_windows_along_periodic_axes_only_and_history_with_target(win
             change = (before.target - before.values[:, -1]).flatten(2).sort().values
             moved = (after.target - after.values[:, -1]).flatten(2).sort().values
             assert torch.equal(change, moved)
+
+
+def test_pushes_are_drawn_per_batch_and_leave_room_for_a_target(windows):
+    fields = windows["shallow_water"].fields
+    config = WindowConfig(history=3, max_lead=2, pushforward=2)
+    mixture = Mixture({"shallow_water": Windows(fields, range(4), config)}, 2, seed=0)
+    batches = [mixture[i] for i in range(40)]
+    assert {batch.pushes for batch in batches} == {0, 1, 2}
+    assert {lead for batch in batches for lead in batch.lead_time.tolist()} == {1.0, 2.0}
+    plain = Windows(fields, range(4), replace(config, pushforward=0))
+    assert all(Mixture({"shallow_water": plain}, 2, seed=0)[i].pushes == 0 for i in range(10))
 
 
 def test_a_batch_larger_than_the_data_repeats_windows(windows):

@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,7 +9,7 @@ from hypothesis import strategies as st
 import matey
 from matey.config import SplitConfig, WindowConfig
 from matey.data.windows import SPLITS, Windows, split_trajectories
-from matey.errors import DataError
+from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
 
 
@@ -27,9 +30,26 @@ def test_a_window_holds_consecutive_frames_and_the_frame_at_its_lead(fields):
     assert "#0005 frames 1-3" in window.source
 
 
-def test_leads_never_reach_beyond_the_end(fields):
+def test_frames_after_a_window_are_counted_to_the_end(fields):
     windows = Windows(fields, [0], WindowConfig(history=3, max_lead=4))
     assert [windows.after(i) for i in range(len(windows))] == [5, 4, 3, 2, 1]
+
+
+def test_a_pushed_window_has_its_target_so_many_frames_later(fields):
+    windows = Windows(fields, [2], WindowConfig(history=2, max_lead=2, pushforward=3))
+    window = windows.read(1, lead=2, pushes=3)
+    assert torch.equal(window.history.values, fields[2].values[1:3])
+    assert torch.equal(window.target, fields[2].values[2 + 3 + 2])
+    assert window.lead_time == 2.0
+
+
+def test_pushforward_over_uneven_steps_is_refused(fields):
+    times = fields.trajectories[0].times
+    uneven = replace(fields.trajectories[0], times=times + 0.3 * torch.arange(len(times)) ** 2)
+    stretched = copy.copy(fields)
+    stretched.trajectories = [uneven]
+    with pytest.raises(ConfigError, match=r"'shallow_water' are not\. Set it to 0"):
+        Windows(stretched, [0], WindowConfig(history=2, pushforward=1))
 
 
 def test_a_history_longer_than_the_trajectory_is_refused_with_the_longest_possible(fields):

@@ -44,6 +44,16 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     assert score.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
 
 
+@pytest.mark.parametrize("asked", [1, 3, 50])
+def test_so_many_rollouts_as_asked_are_spread_over_all_test_trajectories(data, tmp_path, asked):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    half = DataConfig(data.systems, SplitConfig(test=0.5))
+    every = 3 * (8 - 2 - 2 + 1)
+    (score,) = evaluate(model, "toy", half, steps=2, out=tmp_path / "out", windows=asked)
+    assert score.windows == min(asked, every)
+    assert score.trajectories == min(asked, 3)
+
+
 def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     evaluate(model, "toy", data, steps=4, out=tmp_path / "out")

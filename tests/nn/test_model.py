@@ -89,6 +89,25 @@ def test_lead_time_parameters_and_boundaries_change_the_output_from_the_first_st
         assert float((other - output).abs().max()) > 1e-4, change
 
 
+@pytest.mark.parametrize(("scheme", "predict"), MODES)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_without_absolute_position_a_shift_by_coarse_cells_commutes_with_the_model(
+    scheme, predict, ndim
+):
+    spec = system(ndim)
+    inputs = rough_inputs(spec, points=32 if ndim < 3 else 16)
+    model = tiny_model(spec, scheme=scheme, predict=predict, absolute_position=False)
+    axes = (-1, -2, -3)[:ndim]
+    shift = (8, 16, 8)[:ndim]
+    moved = replace(inputs, values=inputs.values.roll(shift, axes))
+    torch.testing.assert_close(
+        model(moved).normalised, model(inputs).normalised.roll(shift, axes), **CLOSE
+    )
+    located = tiny_model(spec, scheme=scheme, predict=predict)
+    change = located(moved).normalised - located(inputs).normalised.roll(shift, axes)
+    assert float(change.abs().max()) > 1e-4, "absolute position should be felt"
+
+
 def test_each_side_has_a_boundary_of_its_own():
     spec = system()
     model = tiny_model(spec)

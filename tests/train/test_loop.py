@@ -14,10 +14,13 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
+from matey.data.mixture import collate
+from matey.data.windows import Windows
 from matey.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from matey.train.finetune import finetune
-from matey.train.loop import train
+from matey.train.loop import push_forward, train
 from tests.files import write_compressible, write_shallow_water
+from tests.nn.helpers import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,17 @@ def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
     assert set(record["losses"]) == {"shallow_water", "compressible"}
     assert record["windows"] == 4
     assert record["loss"] == pytest.approx(sum(record["losses"].values()) / 2)
+
+
+def test_pushed_batches_continue_with_the_models_own_frames(data):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec)
+    window = Windows(fields, [0], WindowConfig(history=2, pushforward=3)).read(1, lead=1, pushes=3)
+    pushed = push_forward(model, collate([window], pushes=3))
+    rolled = model.rollout(window.history, steps=3).values
+    assert torch.equal(pushed.values[0], rolled[-2:])
+    assert torch.equal(pushed.target[0], fields[0].values[3 + 3])
+    assert not pushed.values.requires_grad
 
 
 def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):

@@ -70,6 +70,7 @@ def make_parser(name: str, text: str, example: str) -> Parser:
         formatter_class=HelpFormatter,
         parser_mode="matey",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
