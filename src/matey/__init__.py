@@ -15,7 +15,7 @@ _PUBLIC = {
     "SystemSpec": "matey.fields",
     "Variable": "matey.fields",
     "Window": "matey.fields",
-    "criterion": "matey.tokens.refine",
+    "criterion": "matey.tokens.criteria",
     "from_pretrained": "matey.nn.pretrained",
     "open": "matey.data.reader",
 }

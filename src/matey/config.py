@@ -10,6 +10,8 @@ from typing import Literal
 
 from matey.errors import ConfigError
 
+Scheme = Literal["vit", "svit", "avit"]
+
 
 def require(condition: bool, key: str, value: object, expected: str) -> None:
     """Raise ConfigError unless the condition holds."""
@@ -39,13 +41,32 @@ class RefineConfig:
         criterion: what is measured in each cell; `variance` of the normalised fields.
         threshold: refine where the criterion exceeds this fraction of its largest value in
             the sample; 0 refines every cell, 1 none. Start with 0.2 to 0.6.
+        fraction: instead, refine this fraction of the cells, those of the largest criterion.
+        token_budget: instead, refine as many cells as leave no more than so many tokens per
+            frame; where cells of several levels compete, the largest criterion wins.
+        buffer: refine the neighbours of refined cells too, so many rings of them: features move
+            before the next frame.
     """
 
     criterion: str = "variance"
     threshold: float = 0.3
+    fraction: float | None = None
+    token_budget: int | None = None
+    buffer: int = 0
 
     def __post_init__(self) -> None:
         require_fraction(self, "model.refine.", "threshold")
+        if self.fraction is not None:
+            require_fraction(self, "model.refine.", "fraction")
+        if self.token_budget is not None:
+            require_positive(self, "model.refine.", "token_budget")
+            require(
+                self.fraction is None,
+                "model.refine.fraction",
+                self.fraction,
+                "none, as model.refine.token_budget is given",
+            )
+        require(self.buffer >= 0, "model.refine.buffer", self.buffer, "0 rings or more")
 
 
 @dataclass(frozen=True)
@@ -57,10 +78,18 @@ class ModelConfig:
         embed_dim: width of a token.
         heads: attention heads; divides embed_dim.
         depth: number of blocks.
-        scheme: which tokens attend together: `vit` all, `svit` time then space.
-        mode: `uniform` tokens of one patch size, or `adap_mix`: coarse and fine in one sequence.
+        scheme: which tokens attend together: `vit` all at once, `svit` time then space, `avit`
+            time then the lines along each axis. A list of them is repeated over the blocks:
+            `[svit, svit, vit]` attends to all at once in every third block.
+        mode: `uniform` tokens of one patch size; `adap_mix`: coarse and fine ones in one sequence;
+            `adap_mul`: a coarse pass, and a short sequence of fine tokens in each refined cell.
         patches: patch sizes in grid points, coarse to fine; each divides the one before.
         refine: where fine patches go.
+        band: width in grid points of the lines of `avit`; by default the coarsest patch.
+        stem: a patch becomes a token by one `linear` map, or by a `hierarchical` one of up to
+            three stages.
+        jitter: shift the lattice of patches at random along periodic axes, in training and at
+            each step of a rollout, so that no patch edge stays in one place.
         absolute_position: tell tokens where in the domain they are; how far apart two of them
             are, attention knows in any case.
         latent_channels: width of the space that variables are mixed into.
@@ -73,10 +102,13 @@ class ModelConfig:
     embed_dim: int = 192
     heads: int = 3
     depth: int = 12
-    scheme: Literal["vit", "svit"] = "svit"
-    mode: Literal["uniform", "adap_mix"] = "adap_mix"
+    scheme: Scheme | tuple[Scheme, ...] = "svit"
+    mode: Literal["uniform", "adap_mix", "adap_mul"] = "adap_mix"
     patches: tuple[int, ...] = (16, 8)
     refine: RefineConfig = field(default_factory=RefineConfig)
+    band: int | None = None
+    stem: Literal["linear", "hierarchical"] = "linear"
+    jitter: bool = False
     absolute_position: bool = True
     latent_channels: int = 32
     predict: Literal["state", "delta"] = "delta"
@@ -115,6 +147,26 @@ class ModelConfig:
             )
         if self.mode == "uniform":
             require(len(self.patches) == 1, "model.patches", self.patches, "one size for uniform")
+        if self.band is not None:
+            require(
+                self.band > 0 and self.band % self.patches[0] == 0,
+                "model.band",
+                self.band,
+                f"a multiple of the coarsest patch, {self.patches[0]}",
+            )
+        pattern = (self.scheme,) if isinstance(self.scheme, str) else self.scheme
+        require(
+            len(pattern) > 0 and self.depth % len(pattern) == 0,
+            "model.scheme",
+            self.scheme,
+            f"one scheme, or a list whose length divides model.depth = {self.depth}",
+        )
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The scheme of each block."""
+        pattern = (self.scheme,) if isinstance(self.scheme, str) else tuple(self.scheme)
+        return pattern * (self.depth // len(pattern))
 
 
 @dataclass(frozen=True)
@@ -232,6 +284,26 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """What training minimises besides the squared NRMSE of the state: 0 leaves a term out.
+
+    Args:
+        base: weight of the same for the coarse pass alone, in mode `adap_mul`.
+        gradient: weight of the squared NRMSE of the differences between neighbouring points.
+        conservation: weight of the squared error of each variable's mean over the domain.
+    """
+
+    base: float = 0.0
+    gradient: float = 0.0
+    conservation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("base", "gradient", "conservation"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, f"loss.{name}", value, "0 or more")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A training run, complete: with its data it reproduces the run.
 
@@ -239,11 +311,15 @@ class RunConfig:
         model: the transformer.
         windows: what one sample is.
         optim: optimizer and schedule.
+        loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
         steps: optimizer steps.
         batch: windows per batch; a batch holds one system.
         accumulate: batches per optimizer step, systems interleaved.
         precision: `float32`, or `bfloat16` autocast.
+        activation_checkpointing: keep only each block's input for the backward pass, and compute
+            the rest again: an eighth of the memory for a third more time.
+        compile: compile the blocks; the first step takes a minute longer.
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
         checkpoint_every: steps between checkpoints; one is always written at the end.
@@ -257,11 +333,14 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     steps: int = 1000
     batch: int = 8
     accumulate: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False
+    compile: bool = False
     validate_every: int = 200
     validate_windows: int = 32
     checkpoint_every: int = 200

@@ -6,16 +6,10 @@ from hypothesis import strategies as st
 import matey
 from matey.config import RefineConfig
 from matey.errors import ConfigError
+from matey.tokens.criteria import CRITERIA, cell_variance
 from matey.tokens.lattice import patch_shape
-from matey.tokens.refine import CRITERIA, cell_variance, plan_refinement
-
-
-def random_fields(ndim: int, points: int, samples: int, seed: int) -> torch.Tensor:
-    """Normalised fields whose variance differs from place to place."""
-    torch.manual_seed(seed)
-    shape = (1,) * (3 - ndim) + (points,) * ndim
-    return torch.randn(samples, 2, 2, *shape) * torch.rand(samples, 1, 1, *shape) ** 4
-
+from matey.tokens.refine import plan_refinement
+from tests.tokens.helpers import random_fields, sides
 
 sizes_of = {1: (16, 8, 4, 2), 2: (8, 4, 2), 3: (4, 2)}
 
@@ -25,7 +19,7 @@ def test_leaves_tile_every_domain_exactly_once(ndim, levels, samples, threshold,
     patches = sizes_of[ndim][:levels]
     fields = random_fields(ndim, 2 * patches[0], samples, seed)
     sizes = [patch_shape(ndim, patch) for patch in patches]
-    plan = plan_refinement(fields, sizes, RefineConfig(threshold=threshold))
+    plan = plan_refinement(fields, sides(fields), sizes, RefineConfig(threshold=threshold))
     covered = torch.zeros(samples, *fields.shape[-3:], dtype=torch.long)
     for leaf in plan.leaves.tolist():
         z, y, x = plan.corner[leaf].tolist()
@@ -50,13 +44,19 @@ def test_a_threshold_of_0_refines_every_cell_also_in_still_water_and_1_refines_n
     fields = torch.zeros(2, 2, 1, 1, 16, 16)
     fields[0] = torch.randn(2, 1, 1, 16, 16)
     sizes = [(1, 8, 8), (1, 4, 4)]
-    assert plan_refinement(fields, sizes, RefineConfig(threshold=0)).tokens.tolist() == [16, 16]
-    assert plan_refinement(fields, sizes, RefineConfig(threshold=1)).tokens.tolist() == [4, 4]
+    assert plan_refinement(
+        fields, sides(fields), sizes, RefineConfig(threshold=0)
+    ).tokens.tolist() == [16, 16]
+    assert plan_refinement(
+        fields, sides(fields), sizes, RefineConfig(threshold=1)
+    ).tokens.tolist() == [4, 4]
 
 
 def test_a_constant_field_is_refined_nowhere():
     fields = torch.full((1, 2, 1, 1, 16, 16), 0.1)
-    plan = plan_refinement(fields, [(1, 8, 8), (1, 4, 4)], RefineConfig(threshold=0.01))
+    plan = plan_refinement(
+        fields, sides(fields), [(1, 8, 8), (1, 4, 4)], RefineConfig(threshold=0.01)
+    )
     assert not bool(plan.refined.any())
 
 
@@ -66,9 +66,9 @@ def test_the_plan_of_a_sample_does_not_depend_on_its_batch_mates(ndim, threshold
     fields = random_fields(ndim, 2 * patches[0], 3, seed)
     sizes = [patch_shape(ndim, patch) for patch in patches]
     config = RefineConfig(threshold=threshold)
-    together = plan_refinement(fields, sizes, config)
+    together = plan_refinement(fields, sides(fields), sizes, config)
     for i in range(3):
-        alone = plan_refinement(fields[i : i + 1], sizes, config)
+        alone = plan_refinement(fields[i : i + 1], sides(fields)[i : i + 1], sizes, config)
         mine = together.leaves[together.sample[together.leaves] == i]
         assert torch.equal(together.corner[mine], alone.corner[alone.leaves])
 
@@ -76,7 +76,7 @@ def test_the_plan_of_a_sample_does_not_depend_on_its_batch_mates(ndim, threshold
 def test_a_child_lies_inside_its_parent():
     fields = random_fields(2, 16, 2, seed=0)
     sizes = [(1, 8, 8), (1, 4, 4), (1, 2, 2)]
-    plan = plan_refinement(fields, sizes, RefineConfig(threshold=0.5))
+    plan = plan_refinement(fields, sides(fields), sizes, RefineConfig(threshold=0.5))
     child = (plan.parent >= 0).nonzero().squeeze(1)
     parent = plan.parent[child]
     assert bool((plan.level[child] == plan.level[parent] + 1).all())
@@ -96,17 +96,19 @@ def test_a_users_criterion_decides_which_cells_are_refined():
         return score
 
     try:
+        fields = torch.zeros(1, 1, 1, 1, 8, 8)
         config = RefineConfig(criterion="leftmost", threshold=0.5)
-        plan = plan_refinement(torch.zeros(1, 1, 1, 1, 8, 8), [(1, 4, 4), (1, 2, 2)], config)
+        plan = plan_refinement(fields, sides(fields), [(1, 4, 4), (1, 2, 2)], config)
     finally:
         del CRITERIA["leftmost"]
     assert plan.corner[plan.refined].tolist() == [[0, 0, 0], [0, 4, 0]]
 
 
 def test_an_unregistered_criterion_is_named_with_the_nearest_known():
+    fields = torch.zeros(1, 1, 1, 1, 8, 8)
     config = RefineConfig(criterion="varianc")
     with pytest.raises(ConfigError, match=r"'varianc'.*Did you mean 'variance'"):
-        plan_refinement(torch.zeros(1, 1, 1, 1, 8, 8), [(1, 4, 4), (1, 2, 2)], config)
+        plan_refinement(fields, sides(fields), [(1, 4, 4), (1, 2, 2)], config)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])

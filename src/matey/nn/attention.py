@@ -1,21 +1,18 @@
-"""Attention within segments of packed tokens: one kernel for every scheme.
+"""Multi-head attention of packed tokens: what a token asks, and where it is, for the kernel.
 
-Axes: N cells in use, T times, D width, H heads, d width of a head; S segments, L cells of
-one segment.
+Axes: N cells in use, T times, D width, H heads, d width of a head.
 """
 
 import math
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear
 
+from matey.nn.kernels import Heads, Kernel, attend
 from matey.tokens.pack import Segments
-
-Heads = Float[Tensor, "N T H d"]
 
 
 class Attention(nn.Module):
@@ -28,30 +25,35 @@ class Attention(nn.Module):
     def __init__(self, embed_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+        self.query = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.key = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.value = nn.Linear(embed_dim, embed_dim, bias=False)
         self.query_norm = nn.LayerNorm(embed_dim // heads)
         self.key_norm = nn.LayerNorm(embed_dim // heads)
         self.out = nn.Linear(embed_dim, embed_dim)
+        self.kernel: Kernel = attend
 
     def forward(
         self,
         tokens: Float[Tensor, "N T D"],
         groupings: Sequence[Segments],
         turn: Complex[Tensor, "N 1 1 half"],
-    ) -> Float[Tensor, "N T D"]:
-        heads = rearrange(
-            self.qkv(tokens), "N T (three H d) -> three N T H d", three=3, H=self.heads
-        )
-        query, key, value = heads.unbind(0)
-        query, key = self.query_norm(query), self.key_norm(key)
+        scale: Float[Tensor, " D"],
+        frames: int,
+    ) -> Float[Tensor, "N frames D"]:
+        """What the last `frames` of each cell attend to, times `scale`."""
+        width = (self.heads, -1)
+        query = self.query_norm(self.query(tokens[:, -frames:]).unflatten(-1, width))
+        key = self.key_norm(self.key(tokens).unflatten(-1, width))
+        value = self.value(tokens).unflatten(-1, width)
         if any(segments.time != "segment" for segments in groupings):
             query, key = rotate(query, turn), rotate(key, turn)
-        mixed = attend(query, key, value, groupings[0])
+        mixed = self.kernel(query, key, value, groupings[0])
         for segments in groupings[1:]:
-            mixed = mixed + attend(query, key, value, segments)
-        if len(groupings) > 1:
-            mixed = mixed / len(groupings)
-        return self.out(rearrange(mixed, "N T H d -> N T (H d)"))
+            mixed = mixed + self.kernel(query, key, value, segments)
+        share = scale / len(groupings)
+        # Scales go into the weights: one matrix, not all tokens, is multiplied.
+        return linear(mixed.flatten(2), share[:, None] * self.out.weight, scale * self.out.bias)
 
 
 def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:
@@ -71,32 +73,3 @@ def rotate(heads: Heads, turn: Complex[Tensor, "N 1 1 half"]) -> Heads:
     """Queries or keys with each pair of channels turned."""
     pairs = heads.float().unflatten(-1, (-1, 2))
     return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)
-
-
-def attend(query: Heads, key: Heads, value: Heads, segments: Segments) -> Heads:
-    """Attention of each token over the tokens of its own segment.
-
-    One dense call where all segments have one length, else one call per segment: nothing
-    is padded.
-    """
-    if segments.order is not None:
-        query, key, value = (heads.index_select(0, segments.order) for heads in (query, key, value))
-        mixed = attend(query, key, value, Segments(segments.lengths, segments.time))
-        return mixed.index_select(0, torch.argsort(segments.order))
-    times, lengths = query.shape[1], segments.lengths
-    if segments.time == "segment":
-        return _dense(query, key, value, "N T H d -> N H T d", T=times)
-    inside = segments.time == "inside"
-    pattern = "(S L) T H d -> S H (L T) d" if inside else "(S L) T H d -> (S T) H L d"
-    if len(set(lengths)) == 1:
-        return _dense(query, key, value, pattern, S=len(lengths), T=times)
-    pieces = zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
-    return torch.cat([_dense(q, k, v, pattern, S=1, T=times) for q, k, v in pieces])
-
-
-def _dense(query: Heads, key: Heads, value: Heads, pattern: str, **sizes: int) -> Heads:
-    """Attention over the last but one axis of the tensors rearranged by the pattern."""
-    query, key, value = (rearrange(heads, pattern, **sizes) for heads in (query, key, value))
-    mixed = scaled_dot_product_attention(query, key, value)
-    before, after = pattern.split(" -> ")
-    return rearrange(mixed, f"{after} -> {before}", **sizes)

@@ -1,23 +1,39 @@
 """The transformer block: the same for every scheme.
 
-Axes: N cells in use, T times, D width.
+Axes: N cells in use, T times, D width, B samples.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from matey.config import ModelConfig
 from matey.nn.attention import Attention
 from matey.tokens.pack import Segments
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a block is told of its tokens: who attends to whom, where they are, whose they are.
+
+    `stages` are the groupings of each stage, `turn` is from `rotations`, `sample` the sample
+    of each cell, of `samples` in all.
+    """
+
+    stages: Sequence[Sequence[Segments]]
+    turn: Complex[Tensor, "N 1 1 half"]
+    sample: Int[Tensor, " N"]
+    samples: int
+
+
 class Block(nn.Module):
     """Pre-norm attention, one stage after the other, then the MLP; each scaled and skipped.
 
-    `stages` is the number of attention stages of the scheme: 1 for ViT, 2 for SViT.
+    `stages` is the number of attention stages of the scheme: 1 for ViT, 2 for SViT and AViT.
     """
 
     def __init__(self, config: ModelConfig, stages: int, drop_path: float) -> None:
@@ -27,35 +43,28 @@ class Block(nn.Module):
         self.attentions = nn.ModuleList(Attention(width, config.heads) for _ in range(stages))
         self.attention_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(stages))
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, config.mlp_ratio * width),
-            nn.GELU(),
-            nn.Linear(config.mlp_ratio * width, width),
-        )
-        scales = torch.full((stages + 1, width), config.layer_scale)
-        self.scales = nn.Parameter(scales)
+        self.mlp_in = nn.Linear(width, config.mlp_ratio * width)
+        self.mlp_out = nn.Linear(config.mlp_ratio * width, width)
+        self.scales = nn.Parameter(torch.full((stages + 1, width), config.layer_scale))
 
     def forward(
-        self,
-        tokens: Float[Tensor, "N T D"],
-        stages: Sequence[Sequence[Segments]],
-        turn: Complex[Tensor, "N 1 1 half"],
-        sample: Int[Tensor, " N"],
-    ) -> Float[Tensor, "N T D"]:
-        attention_scales, mlp_scale = self.scales[:-1], self.scales[-1]
-        for attention, norm, scale, groupings in zip(
-            self.attentions, self.attention_norms, attention_scales, stages, strict=True
-        ):
-            tokens = tokens + self.skip(scale * attention(norm(tokens), groupings, turn), sample)
-        return tokens + self.skip(mlp_scale * self.mlp(self.mlp_norm(tokens)), sample)
+        self, tokens: Float[Tensor, "N T D"], around: Surroundings, frames: int
+    ) -> Float[Tensor, "N frames D"]:
+        """The last `frames` of the tokens, after this block. All are attended to."""
+        parts = zip(self.attentions, self.attention_norms, self.scales, around.stages, strict=False)
+        for attention, norm, scale, groupings in parts:
+            branch = attention(norm(tokens), groupings, around.turn, scale, frames)
+            tokens = tokens[:, -frames:] + self.skip(branch, around)
+        scale = self.scales[-1]
+        hidden = nn.functional.gelu(self.mlp_in(self.mlp_norm(tokens)))
+        # The scale goes into the weights, as in the attention.
+        branch = linear(hidden, scale[:, None] * self.mlp_out.weight, scale * self.mlp_out.bias)
+        return tokens + self.skip(branch, around)
 
-    def skip(
-        self, branch: Float[Tensor, "N T D"], sample: Int[Tensor, " N"]
-    ) -> Float[Tensor, "N T D"]:
+    def skip(self, branch: Float[Tensor, "N T D"], around: Surroundings) -> Float[Tensor, "N T D"]:
         """Drop path: in training, leave a branch out for whole samples at random."""
         if not self.training or self.drop_path == 0:
             return branch
         keep = 1 - self.drop_path
-        samples = int(sample[-1]) + 1
-        kept = torch.rand(samples, device=branch.device) < keep
-        return branch * (kept / keep)[sample, None, None]
+        kept = torch.rand(around.samples, device=branch.device) < keep
+        return branch * (kept / keep)[around.sample, None, None]

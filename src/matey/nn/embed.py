@@ -60,14 +60,15 @@ def octaves(value: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F
 class Position(nn.Module):
     """Where and when a token is: centre, size, time, and the boundaries it touches.
 
-    Unless `absolute`, only what does not change when a periodic domain is shifted.
+    Unless `absolute`, only what does not change when a periodic domain is shifted. With
+    `jitter` the seam of a periodic axis is no place of the domain, and is not marked.
     """
 
     CENTRE, SIZE, TIME = 8, 6, 6  # frequencies of each
 
-    def __init__(self, embed_dim: int, absolute: bool) -> None:
+    def __init__(self, embed_dim: int, absolute: bool, jitter: bool) -> None:
         super().__init__()
-        self.absolute = absolute
+        self.absolute, self.mark_seams = absolute, absolute and not jitter
         self.centre = nn.Linear(3 * 2 * self.CENTRE, embed_dim)
         self.size = nn.Linear(3 * (2 * self.SIZE + 1), embed_dim, bias=False)
         self.time = nn.Linear(2 * self.TIME + 1, embed_dim, bias=False)
@@ -76,13 +77,17 @@ class Position(nn.Module):
             nn.init.normal_(linear.weight, std=0.5 / math.sqrt(linear.in_features))
 
     def forward(
-        self, tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
+        self,
+        tokens: TokenSequence,
+        boundaries: Int[Tensor, "B 3 2"],
+        offset: Float[Tensor, " 3"],
     ) -> Float[Tensor, "N T D"]:
+        """`offset` is how far the fields were shifted, as a fraction of the domain."""
         place = self.size(octaves(tokens.size.log2(), self.SIZE).flatten(1))
         sides = touched_sides(tokens, boundaries)
         if self.absolute:
-            place = place + self.centre(waves(tokens.centre, self.CENTRE).flatten(1))
-        else:  # a periodic side is no place
+            place = place + self.centre(waves(tokens.centre - offset, self.CENTRE).flatten(1))
+        if not self.mark_seams:
             sides = sides * (torch.arange(len(Boundary), device=sides.device) != Boundary.PERIODIC)
         place = place + self.sides(sides.flatten(1))
         return place[:, None] + self.time(octaves(tokens.time / 4, self.TIME))

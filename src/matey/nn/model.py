@@ -12,19 +12,21 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from matey.config import ModelConfig
+from matey.config import ModelConfig, RefineConfig
 from matey.errors import DataError, nearest
-from matey.fields import Field, Inputs, SystemSpec, stack_fields
+from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
 from matey.nn import rollout
-from matey.nn.attention import rotations
-from matey.nn.block import Block
+from matey.nn.attention import Attention, rotations
+from matey.nn.block import Block, Surroundings
 from matey.nn.embed import Conditioning, Position
 from matey.nn.normalise import Statistics, measure
 from matey.nn.schemes import SCHEMES, segment
 from matey.nn.tokenizer import Tokenizer, shape_key
+from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, patch_shape
-from matey.tokens.pack import pack, unpack
+from matey.tokens.pack import PACKINGS, Packing, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
 
 log = logging.getLogger("matey")
@@ -34,13 +36,19 @@ log = logging.getLogger("matey")
 class Prediction:
     """A predicted frame of the variables that change in time.
 
-    `normalised` is dimensionless, `statistics` turns it into physical units, `plan` says
-    which cells the tokens were.
+    `normalised` is dimensionless, `statistics` turns it into physical units, `packing` says
+    which cells the tokens were. `base` is what the coarse cells alone predict, in Adap_Mul.
     """
 
     normalised: Float[Tensor, "B P Z Y X"]
     statistics: Statistics
-    plan: RefinementPlan
+    packing: Packing
+    base: Float[Tensor, "B P Z Y X"] | None = None
+
+    @property
+    def plan(self) -> RefinementPlan:
+        """Which cells were refined."""
+        return self.packing.plan
 
     @property
     def fields(self) -> Float[Tensor, "B P Z Y X"]:
@@ -60,12 +68,16 @@ class Matey(nn.Module):
         self.config = config
         self.history = history
         self.specs: dict[str, SystemSpec] = {}
-        stages = len(SCHEMES[config.scheme])
+        self.activation_checkpointing = False
+        find_criterion(config.refine.criterion)
         drop = torch.linspace(0, config.drop_path, config.depth).tolist()
-        self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels)
-        self.position = Position(config.embed_dim, config.absolute_position)
+        self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels, config.stem)
+        self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
         self.conditioning = Conditioning(config.embed_dim)
-        self.blocks = nn.ModuleList(Block(config, stages, p) for p in drop)
+        self.blocks = nn.ModuleList(
+            Block(config, len(SCHEMES[scheme]), p)
+            for scheme, p in zip(config.schemes, drop, strict=True)
+        )
         self.norm = nn.LayerNorm(config.embed_dim)
         self.add_systems(specs)
 
@@ -84,32 +96,94 @@ class Matey(nn.Module):
         """The patch shape of each level, for fields of so many dimensions."""
         return tuple(patch_shape(ndim, patch) for patch in self.config.patches)
 
-    def forward(self, inputs: Inputs) -> Prediction:
+    def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> Prediction:
         """The frame at the given lead time.
 
-        Raises ShapeError if the patches do not tile the grid.
+        `shift` moves the lattice of patches by so many grid points along Z, Y and X: along
+        periodic axes only. Raises ShapeError if the patches do not tile the grid.
         """
         spec = inputs.spec
         statistics = measure(inputs.values)
-        fields = statistics.normalise(inputs.values)
-        plan = plan_refinement(fields, self.patches(spec.ndim), self.config.refine)
+        fields = statistics.normalise(inputs.values).roll(shift, (-3, -2, -1))
+        plan = self.plan_normalised(fields, inputs)
 
         names = [variable.name for variable in spec.variables]
-        sequence = pack(self.tokenizer.encode(fields, plan, names), plan)
+        packing = PACKINGS[self.config.mode](plan)
+        sequence = pack(self.tokenizer.encode(fields, packing, names), packing, self.config.band)
+        offset = torch.tensor(shift, device=fields.device) / torch.tensor(
+            plan.grid, device=fields.device
+        )
         case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
-        tokens = sequence.tokens + self.position(sequence, inputs.boundaries)
+        tokens = sequence.tokens + self.position(sequence, inputs.boundaries, offset)
         tokens = tokens + case[sequence.sample, None]
 
-        stages = segment(self.config.scheme, sequence)
         turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
-        for block in self.blocks:
-            tokens = block(tokens, stages, turn, sequence.sample)
+        around = {
+            scheme: Surroundings(segment(scheme, sequence), turn, sequence.sample, plan.samples)
+            for scheme in set(self.config.schemes)
+        }
+        for block, scheme in zip(self.blocks, self.config.schemes, strict=True):
+            # The last block is asked for the last frame only: no other is decoded.
+            frames = 1 if block is self.blocks[-1] else tokens.shape[1]
+            if self.activation_checkpointing and self.training:
+                tokens = checkpoint(block, tokens, around[scheme], frames, use_reentrant=False)
+            else:
+                tokens = block(tokens, around[scheme], frames)
 
-        last = unpack(self.norm(tokens[:, -1]), plan)
-        output = self.tokenizer.decode(last, plan, [names[i] for i in spec.predicted])
+        last = unpack(self.norm(tokens[:, -1]), packing)
+        levels = self.tokenizer.decode(last, packing, [names[i] for i in spec.predicted])
+        start = torch.zeros_like(levels[0])
         if self.config.predict == "delta":
-            output = output + fields[:, -1, list(spec.predicted)]
-        return Prediction(output, statistics.take(spec.predicted), plan)
+            start = fields[:, -1, list(spec.predicted)]
+        back = [-points for points in shift]
+        base = (start + levels[0]).roll(back, (-3, -2, -1))
+        output = (start + sum(levels)).roll(back, (-3, -2, -1))
+        mul = self.config.mode == "adap_mul"
+        return Prediction(output, statistics.take(spec.predicted), packing, base if mul else None)
+
+    def plan_normalised(
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
+    ) -> RefinementPlan:
+        """The cells that normalised fields are cut into."""
+        sizes = self.patches(inputs.spec.ndim)
+        return plan_refinement(fields, inputs.boundaries, sizes, self.refine)
+
+    @property
+    def refine(self) -> RefineConfig:
+        """How cells are chosen. Set another one to spend more or fewer tokens: no weight changes.
+
+        For example `model.refine = RefineConfig(token_budget=800)`.
+        """
+        return self.config.refine
+
+    @refine.setter
+    def refine(self, refine: RefineConfig) -> None:
+        find_criterion(refine.criterion)
+        self.config = replace(self.config, refine=refine)
+
+    def draw_shift(self, inputs: Inputs, generator: torch.Generator | None = None) -> Triple:
+        """A random shift of the lattice along the axes that are periodic in every sample.
+
+        No shift unless the model was made with `jitter`.
+        """
+        if not self.config.jitter:
+            return (0, 0, 0)
+        coarse = self.patches(inputs.spec.ndim)[0]
+        periodic = (inputs.boundaries == Boundary.PERIODIC).all(dim=2).all(dim=0).tolist()
+        drawn = torch.rand(3, generator=generator).tolist()
+        z, y, x = (
+            int(number * cell) if wraps else 0
+            for number, cell, wraps in zip(drawn, coarse, periodic, strict=True)
+        )
+        return z, y, x
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks for any number of tokens; the attention kernel stays as it is."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.kernel = torch.compiler.disable(module.kernel)
+        for block in self.blocks:
+            block.compile(dynamic=True)
 
     def plan(self, field: Field) -> RefinementPlan:
         """The cells that the end of a field is cut into; `plan.leaves` are those in use."""
@@ -122,21 +196,23 @@ class Matey(nn.Module):
     @torch.no_grad()
     def plan_inputs(self, inputs: Inputs) -> RefinementPlan:
         """The cells that each of several histories is cut into."""
-        values = inputs.values.to(self.norm.weight.device)
-        fields = measure(values).normalise(values)
-        return plan_refinement(fields, self.patches(inputs.spec.ndim), self.config.refine)
+        inputs = inputs.to(self.norm.weight.device)
+        return self.plan_normalised(measure(inputs.values).normalise(inputs.values), inputs)
 
-    def rollout_steps(self, field: Field, steps: int, lead_time: float = 1.0) -> Iterator[Field]:
+    def rollout_steps(
+        self, field: Field, steps: int, lead_time: float = 1.0, seed: int = 0
+    ) -> Iterator[Field]:
         """The frames after a field's last, one at a time, each from those before it.
 
-        `lead_time` is the time between them in units of the system's dt.
+        `lead_time` is the time between them in units of the system's dt; `seed` matters only
+        for a model made with `jitter`.
         """
         self.check(field)
-        return rollout.rollout_steps(self, field, steps, lead_time)
+        return rollout.rollout_steps(self, field, steps, lead_time, seed)
 
-    def rollout(self, field: Field, steps: int, lead_time: float = 1.0) -> Field:
+    def rollout(self, field: Field, steps: int, lead_time: float = 1.0, seed: int = 0) -> Field:
         """The `steps` frames after the last of a field, as one field."""
-        return rollout.join(list(self.rollout_steps(field, steps, lead_time)))
+        return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
 
     def check(self, field: Field) -> None:
         """Raise DataError unless the model can continue the field; warn of what it ignores."""

@@ -73,6 +73,8 @@ def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
             )
         settings = dict(description["model"])
         settings["patches"] = tuple(settings["patches"])
+        if not isinstance(settings["scheme"], str):
+            settings["scheme"] = tuple(settings["scheme"])
         settings["refine"] = RefineConfig(**settings["refine"])
         specs = [read_spec(entry) for entry in description["systems"]]
         return Matey(ModelConfig(**settings), specs, int(description["history"])), description

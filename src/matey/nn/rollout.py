@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 
 def rollout_steps(
-    model: "Matey", field: Field, steps: int, lead_time: float = 1.0
+    model: "Matey", field: Field, steps: int, lead_time: float = 1.0, seed: int = 0
 ) -> Iterator[Field]:
     """The frames after a field's last, one at a time, on the field's own device.
 
-    Memory does not grow with `steps`. Raises DivergenceError, with the step, where a
+    Memory does not grow with `steps`. `seed` is of the shifts of the patches, where the model
+    was made with `jitter`; else nothing is random. Raises DivergenceError, with the step, where a
     prediction stops being finite.
     """
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
     inputs = stack_fields([history], [lead_time], [field.spec.name])
     time = field.times[-1:]
-    for step, frame in enumerate(continue_inputs(model, inputs, steps), start=1):
+    for step, frame in enumerate(continue_inputs(model, inputs, steps, seed), start=1):
         if not bool(frame.isfinite().all()):
             raise DivergenceError(
                 f"The rollout of system {field.spec.name!r} stopped being finite at step {step} "
@@ -41,21 +42,25 @@ def rollout_steps(
 
 
 def continue_inputs(
-    model: "Matey", inputs: Inputs, steps: int
+    model: "Matey", inputs: Inputs, steps: int, seed: int = 0
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
     """The same for many histories at once, on the model's device; static variables stay."""
     inputs = known_parameters(model, inputs).to(model.norm.weight.device)
+    generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        inputs = advance(model, inputs)
+        inputs = advance(model, inputs, generator)
         yield inputs.values[:, -1]
 
 
 @torch.no_grad()
-def advance(model: "Matey", inputs: Stacked) -> Stacked:
-    """The inputs one lead time later: the model's own frame is the last of the history."""
+def advance(model: "Matey", inputs: Stacked, generator: torch.Generator | None = None) -> Stacked:
+    """The inputs one lead time later: the model's own frame is the last of the history.
+
+    `generator` draws the shift of the patches, where the model was made with `jitter`.
+    """
     was_training = model.training
     model.eval()
-    prediction = model(inputs).fields
+    prediction = model(inputs, model.draw_shift(inputs, generator)).fields
     model.train(was_training)
     frame = inputs.values[:, -1].clone()
     frame[:, list(inputs.spec.predicted)] = prediction

@@ -3,31 +3,33 @@
 Variables are mixed into a latent space by a learned vector per name. That is a linear map
 before a linear map, so it is folded into the patch projection: no latent field is made.
 
-Axes: B samples, T times, C variables, (Z, Y, X) grid points, M cells of one level
-(_ where levels differ),
-(z, y, x) points of a cell, P = z·y·x, E latent channels, D width.
+Axes: B samples, T times, C variables, (Z, Y, X) grid points, M cells of one level (_ where
+levels differ), (z, y, x) points of a cell, P = z·y·x, E latent channels, D width.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import gelu, linear
 
 from matey.nn.embed import Named
-from matey.tokens.lattice import Triple, all_patches, put_patches, take_patches
-from matey.tokens.refine import RefinementPlan
+from matey.tokens.lattice import Triple, all_patches, join_patches
+from matey.tokens.pack import Packing
+
+Stem = Literal["linear", "hierarchical"]
 
 
 class Tokenizer(nn.Module):
-    """Encodes the leaves of a plan, each level by its own weights, and decodes them."""
+    """Encodes the cells in use, each level by its own weights, and decodes them."""
 
-    def __init__(self, embed_dim: int, latent_channels: int) -> None:
+    def __init__(self, embed_dim: int, latent_channels: int, stem: Stem) -> None:
         super().__init__()
-        self.embed_dim, self.latent_channels = embed_dim, latent_channels
+        self.embed_dim, self.latent_channels, self.stem = embed_dim, latent_channels, stem
         self.inputs = Named(latent_channels)
         self.outputs = Named(latent_channels)
         self.encoders = nn.ModuleDict()
@@ -37,67 +39,93 @@ class Tokenizer(nn.Module):
         """Make encoders and decoders for the patch shapes that have none yet."""
         for patch in patches:
             if shape_key(patch) not in self.encoders:
-                self.encoders[shape_key(patch)] = Encoder(
-                    self.embed_dim, self.latent_channels, math.prod(patch)
-                )
-                self.decoders[shape_key(patch)] = Decoder(
-                    self.embed_dim, self.latent_channels, math.prod(patch)
-                )
+                sizes = (self.embed_dim, self.latent_channels, stem_stages(patch, self.stem))
+                self.encoders[shape_key(patch)] = Encoder(*sizes)
+                self.decoders[shape_key(patch)] = Decoder(*sizes)
 
     def encode(
-        self, fields: Float[Tensor, "B T C Z Y X"], plan: RefinementPlan, names: Sequence[str]
+        self, fields: Float[Tensor, "B T C Z Y X"], packing: Packing, names: Sequence[str]
     ) -> list[Float[Tensor, "_ T D"]]:
-        """Tokens of each level's leaves. Cells that are not in use are not touched."""
+        """Tokens of each level's cells in use. The others are not embedded."""
         variables = self.inputs(names)
         levels = []
-        for level, patch in enumerate(plan.sizes):
-            used = plan.at(level)
-            if len(plan.sizes) == 1:
-                patches = all_patches(fields, patch)
-            else:
-                patches = take_patches(fields, patch, plan.sample[used], plan.corner[used])
+        for level, (patch, used) in enumerate(zip(packing.plan.sizes, packing.levels, strict=True)):
+            patches = all_patches(fields, patch)
+            if level > 0 or len(used) < len(patches):  # else they are all there, in order
+                patches = patches.index_select(0, packing.plan.place(level, used))
             levels.append(self.encoders[shape_key(patch)](patches, variables))
         return levels
 
     def decode(
-        self, levels: Sequence[Float[Tensor, "_ D"]], plan: RefinementPlan, names: Sequence[str]
-    ) -> Float[Tensor, "B C Z Y X"]:
-        """The fields that the leaves' tokens tile, for the named variables only."""
+        self, levels: Sequence[Float[Tensor, "_ D"]], packing: Packing, names: Sequence[str]
+    ) -> list[Float[Tensor, "B C Z Y X"]]:
+        """What each level's cells in use say of the named variables, 0 elsewhere.
+
+        Where cells tile the domain, the sum of the levels is the field.
+        """
         variables = self.outputs(names)
-        fields = levels[0].new_zeros(plan.samples, len(names), *plan.grid)
-        for level, (patch, tokens) in enumerate(zip(plan.sizes, levels, strict=True)):
-            used = plan.at(level)
-            values = self.decoders[shape_key(patch)](tokens, variables)
-            patches = values.unflatten(2, patch).to(fields.dtype)
-            fields = put_patches(fields, patches, plan.sample[used], plan.corner[used])
+        plan, fields = packing.plan, []
+        for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
+            patches = self.decoders[shape_key(patch)](levels[level], variables).float()
+            cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
+            if level > 0 or len(used) < cells:
+                everywhere = patches.new_zeros(cells, *patches.shape[1:])
+                patches = everywhere.index_copy(0, plan.place(level, used), patches)
+            fields.append(join_patches(patches.unflatten(2, patch), plan.grid))
         return fields
 
 
 class Encoder(nn.Module):
-    """A linear projection of one patch shape, behind the mixing of variables."""
+    """Patches of one shape to tokens, behind the mixing of variables.
 
-    def __init__(self, embed_dim: int, latent_channels: int, points: int) -> None:
+    `stages` are the shapes that points, and then what came of them, are merged in; with one
+    stage the map is linear. Norms see one piece of a patch at a time, so that a patch becomes
+    the same token whatever its neighbours are.
+    """
+
+    def __init__(self, embed_dim: int, latent_channels: int, stages: Sequence[Triple]) -> None:
         super().__init__()
+        self.stages = tuple(stages)
+        inner = embed_dim // 4
+        first, *widths = [inner] * (len(stages) - 1) + [embed_dim]
         # Tokens of about unit variance for normalised fields and unit variable vectors.
+        points = math.prod(stages[0])
         scale = 1 / math.sqrt(latent_channels * points)
-        self.weight = nn.Parameter(torch.randn(embed_dim, latent_channels, points) * scale)
-        self.bias = nn.Parameter(torch.zeros(embed_dim))
+        self.weight = nn.Parameter(torch.randn(first, latent_channels, points) * scale)
+        self.bias = nn.Parameter(torch.zeros(first))
+        self.norms = nn.ModuleList(nn.LayerNorm(inner) for _ in stages[1:])
+        self.linears = nn.ModuleList(
+            nn.Linear(inner * math.prod(stage), width)
+            for stage, width in zip(stages[1:], widths, strict=True)
+        )
 
     def forward(
         self, patches: Float[Tensor, "M T C z y x"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M T D"]:
         folded = einsum(self.weight, variables, "D E P, C E -> D C P") / math.sqrt(len(variables))
-        return linear(patches.flatten(2), folded.flatten(1), self.bias)
+        tokens = linear(merge(patches, self.stages[0]), folded.flatten(1), self.bias)
+        for norm, stage, project in zip(self.norms, self.stages[1:], self.linears, strict=True):
+            tokens = project(merge(gelu(norm(tokens)).movedim(-1, 2), stage))
+        return tokens.flatten(1, 4)
 
 
 class Decoder(nn.Module):
-    """The projection of a token to the points of its patch, in front of the variables."""
+    """Tokens to the points of their patches, in front of the variables: an encoder reversed."""
 
-    def __init__(self, embed_dim: int, latent_channels: int, points: int) -> None:
+    def __init__(self, embed_dim: int, latent_channels: int, stages: Sequence[Triple]) -> None:
         super().__init__()
+        self.stages = tuple(stages)
+        inner = embed_dim // 4
+        widths = [embed_dim, *([inner] * (len(stages) - 1))]
+        self.linears = nn.ModuleList(
+            nn.Linear(width, inner * math.prod(stage))
+            for width, stage in zip(widths, self.stages[:0:-1], strict=False)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(inner) for _ in stages[1:])
         # Small first predictions: a tenth of the normalised fields.
-        scale = 0.1 / math.sqrt(embed_dim * latent_channels)
-        self.weight = nn.Parameter(torch.randn(latent_channels, points, embed_dim) * scale)
+        points, last = math.prod(stages[0]), widths[-1]
+        scale = 0.1 / math.sqrt(last * latent_channels)
+        self.weight = nn.Parameter(torch.randn(latent_channels, points, last) * scale)
         self.bias = nn.Parameter(torch.zeros(latent_channels, points))
 
     def forward(
@@ -105,8 +133,39 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "M C P"]:
         folded = einsum(self.weight, variables, "E P D, C E -> C P D")
         bias = einsum(self.bias, variables, "E P, C E -> C P")
-        values = linear(tokens, folded.flatten(0, 1), bias.flatten())
-        return rearrange(values, "M (C P) -> M C P", C=len(variables))
+        pieces = tokens[:, None, None, None]
+        for norm, stage, project in zip(self.norms, self.stages[:0:-1], self.linears, strict=True):
+            pieces = gelu(norm(divide(project(pieces), stage)))
+        values = linear(pieces, folded.flatten(0, 1), bias.flatten())
+        return rearrange(divide(values, self.stages[0]), "M z y x C -> M C (z y x)")
+
+
+def merge(patches: Float[Tensor, "M T C z y x"], piece: Triple) -> Float[Tensor, "M T ..."]:
+    """The channels of all points of each piece of the patches side by side, `[M T Z Y X C·P]`."""
+    z, y, x = piece
+    pattern = "M T C (Z z) (Y y) (X x) -> M T Z Y X (C z y x)"
+    return rearrange(patches, pattern, z=z, y=y, x=x)
+
+
+def divide(pieces: Float[Tensor, "M Z Y X CP"], piece: Triple) -> Float[Tensor, "M ..."]:
+    """Channels dealt out to the points of each piece, `[M Z·z Y·y X·x C]`: `merge` reversed."""
+    z, y, x = piece
+    pattern = "M Z Y X (C z y x) -> M (Z z) (Y y) (X x) C"
+    return rearrange(pieces, pattern, z=z, y=y, x=x)
+
+
+def stem_stages(patch: Triple, stem: Stem) -> list[Triple]:
+    """The shapes that a patch is merged in: one, or up to three whose first is the largest.
+
+    A patch of 16 is merged by 4, 2 and 2: little is computed at full resolution.
+    """
+    size = max(patch)
+    later = sum(size % factor == 0 and size > factor for factor in (2, 4))
+    if stem == "linear" or later == 0:
+        return [patch]
+    halves: Triple = tuple(2 if points > 1 else 1 for points in patch)  # type: ignore[assignment]
+    first: Triple = tuple(points // 2**later if points > 1 else 1 for points in patch)  # type: ignore[assignment]
+    return [first] + [halves] * later
 
 
 def shape_key(patch: Triple) -> str:

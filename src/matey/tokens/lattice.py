@@ -1,7 +1,7 @@
 """Cells of a grid: the lattice of one patch size, and the patches of values in it.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells,
-M chosen cells, (z, y, x) points of one cell.
+M cells of all samples, (z, y, x) points of one cell.
 """
 
 import torch
@@ -51,35 +51,23 @@ def all_patches(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Ten
     return cells(fields, cell).flatten(0, 3)
 
 
-def take_patches(
-    fields: Float[Tensor, "B T C Z Y X"],
-    cell: Triple,
-    sample: Int[Tensor, " M"],
-    corner: Int[Tensor, "M 3"],
-) -> Float[Tensor, "M T C z y x"]:
-    """The patches of chosen cells, given by their sample and lowest grid point."""
-    z, y, x = (corner // torch.tensor(cell, device=corner.device)).unbind(1)
-    return cells(fields, cell)[sample, z, y, x]
-
-
-def put_patches(
-    fields: Float[Tensor, "B C Z Y X"],
-    patches: Float[Tensor, "M C z y x"],
-    sample: Int[Tensor, " M"],
-    corner: Int[Tensor, "M 3"],
-) -> Float[Tensor, "B C Z Y X"]:
-    """The fields with the chosen cells replaced by patches: the inverse of `take_patches`."""
-    z_size, y_size, x_size = patches.shape[2:]
-    z, y, x = (corner // torch.tensor(patches.shape[2:], device=corner.device)).unbind(1)
-    view = rearrange(
-        fields,
-        "B C (Kz z) (Ky y) (Kx x) -> B Kz Ky Kx C z y x",
-        z=z_size,
-        y=y_size,
-        x=x_size,
+def join_patches(patches: Float[Tensor, "M C z y x"], points: Triple) -> Float[Tensor, "B C Z Y X"]:
+    """The fields that the patches of every cell make up: the inverse of `all_patches`."""
+    cell = patches.shape[2:]
+    kz, ky, kx = (count // size for count, size in zip(points, cell, strict=True))
+    return rearrange(
+        patches,
+        "(B Kz Ky Kx) C z y x -> B C (Kz z) (Ky y) (Kx x)",
+        Kz=kz,
+        Ky=ky,
+        Kx=kx,
     )
-    filled = view.index_put((sample, z, y, x), patches)
-    return rearrange(filled, "B Kz Ky Kx C z y x -> B C (Kz z) (Ky y) (Kx x)")
+
+
+def corners(lattice: Triple, cell: Triple, device: torch.device) -> Int[Tensor, "K 3"]:
+    """Lowest grid points of all cells of a lattice, in order Z, Y, X."""
+    axes = [torch.arange(n, device=device) * size for n, size in zip(lattice, cell, strict=True)]
+    return torch.cartesian_prod(*axes).reshape(-1, 3)
 
 
 def _points(fields: Tensor) -> Triple:

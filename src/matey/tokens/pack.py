@@ -1,89 +1,172 @@
-"""Packed tokens: the leaves of all samples in one sequence, with no padding.
+"""Packed tokens: the cells in use of all samples in one sequence, with no padding.
 
-Axes: N cells in use, T times, D width, B samples; _ the leaves of one level.
+Axes: N cells in use, T times, D width, B samples; _ the cells in use of one level.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from matey.tokens.lattice import Triple, lattice_shape
 from matey.tokens.refine import RefinementPlan
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Which cells of a plan become tokens, and which of them may attend together.
+
+    `levels` are the cells in use of each level, as indices into the plan, and `cell` all of
+    them as packed: `order` says where each stands in `levels` one after the other (None: the
+    same). Packed cells are sorted by `sequence`; `lengths` counts the cells of each sequence.
+    `lattices` says, where the cells of every sequence are a whole lattice, how many sequences
+    one after the other have lattices of which shape; it is empty where they are not.
+    """
+
+    plan: RefinementPlan
+    levels: tuple[Int[Tensor, " _"], ...]
+    order: Int[Tensor, " N"] | None
+    cell: Int[Tensor, " N"]
+    sequence: Int[Tensor, " N"]
+    lengths: tuple[int, ...]
+    lattices: tuple[tuple[int, Triple], ...]
+
+    @property
+    def tokens(self) -> Int[Tensor, " B"]:
+        """Tokens of each sample, per frame."""
+        return torch.bincount(self.plan.sample[self.cell], minlength=self.plan.samples)
+
+
+def pack_mixed(plan: RefinementPlan) -> Packing:
+    """Adap_Mix: one sequence per sample, of its leaves, coarse ones first."""
+    levels = tuple(plan.at(level) for level in range(len(plan.sizes)))
+    cell, order = torch.cat(levels), None
+    if len(levels) > 1 and plan.samples > 1:
+        order = torch.sort(plan.sample[cell], stable=True).indices
+        cell = cell[order]
+    sequence = plan.sample[cell]
+    lengths = tuple(torch.bincount(sequence, minlength=plan.samples).tolist())
+    lattices = ((plan.samples, lattice_shape(plan.grid, plan.sizes[0])),)
+    mixed = len(cell) != len(levels[0])
+    return Packing(plan, levels, order, cell, sequence, lengths, () if mixed else lattices)
+
+
+def pack_local(plan: RefinementPlan) -> Packing:
+    """Adap_Mul: a sequence of all coarse cells per sample, and one inside each refined cell."""
+    levels = tuple((plan.level == level).nonzero().squeeze(1) for level in range(len(plan.sizes)))
+    lattices = [(plan.samples, lattice_shape(plan.grid, plan.sizes[0]))]
+    for size, finer, cells in zip(plan.sizes, plan.sizes[1:], levels[1:], strict=False):
+        inside = lattice_shape(size, finer)
+        lattices.append((len(cells) // math.prod(inside), inside))
+    lengths = tuple(math.prod(shape) for count, shape in lattices for _ in range(count))
+    count = torch.tensor(lengths, device=plan.level.device)
+    sequence = torch.arange(len(lengths), device=plan.level.device).repeat_interleave(count)
+    return Packing(plan, levels, None, torch.cat(levels), sequence, lengths, tuple(lattices))
+
+
+PACKINGS: dict[str, Callable[[RefinementPlan], Packing]] = {
+    "uniform": pack_mixed,
+    "adap_mix": pack_mixed,
+    "adap_mul": pack_local,
+}
 
 
 @dataclass(frozen=True)
 class TokenSequence:
     """Tokens of all cells in use, sorted by sequence, and where each of them is.
 
-    A sequence is what attends together. `centre` and `size` are fractions of the domain,
-    `time` counts steps before the last frame (0, -1, ...), `cell` points into the plan.
+    A sequence is what may attend together; `lengths` and `lattices` describe them as in
+    `Packing`. `centre` and `size` are fractions of the domain, `time` counts steps before the
+    last frame (0, -1, ...), `cell` points into the plan. `band` is the index, along each axis,
+    of the band of the domain that the cell lies in; `active` are the axes of more than one
+    grid point.
     """
 
     tokens: Float[Tensor, "N T D"]
     time: Float[Tensor, " T"]
     sequence: Int[Tensor, " N"]
+    lengths: tuple[int, ...]
+    lattices: tuple[tuple[int, Triple], ...]
     sample: Int[Tensor, " N"]
     level: Int[Tensor, " N"]
     cell: Int[Tensor, " N"]
     centre: Float[Tensor, "N 3"]
     size: Float[Tensor, "N 3"]
+    band: Int[Tensor, "N 3"]
+    active: tuple[int, ...]
 
-    @cached_property
-    def lengths(self) -> tuple[int, ...]:
-        """Cells in each sequence."""
-        return tuple(torch.bincount(self.sequence).tolist())
+
+@dataclass(frozen=True)
+class Run:
+    """`outer * inner` segments of one length, in consecutive cells.
+
+    The cells are an array [outer, length, inner]: those of a segment stand `inner` apart.
+    """
+
+    outer: int
+    length: int
+    inner: int = 1
+
+    @property
+    def cells(self) -> int:
+        return self.outer * self.length * self.inner
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Which cells attend together: runs of `lengths` cells, after sorting by `order`.
+    """Which cells attend together: runs of segments, after sorting the cells by `order`.
 
     `time` says what the T frames are: `inside` a segment (its cells at all times attend
     together), the `segment` itself (each cell attends over its own times), or a `batch`
     axis (the cells of a segment attend at each time apart).
     """
 
-    lengths: tuple[int, ...]
+    runs: tuple[Run, ...]
     time: Literal["inside", "segment", "batch"]
     order: Int[Tensor, " N"] | None = None
 
 
-def pack(levels: Sequence[Float[Tensor, "_ T D"]], plan: RefinementPlan) -> TokenSequence:
-    """One sequence per sample from the tokens of each level's leaves (`plan.at(level)`)."""
-    leaves = plan.leaves
+def pack(
+    levels: Sequence[Float[Tensor, "_ T D"]], packing: Packing, band: int | None = None
+) -> TokenSequence:
+    """The tokens of each level's cells in use (`packing.levels`), packed.
+
+    `band` is the width in grid points of the bands that samples are divided in; by default,
+    and inside a refined cell always, one cell: the sequence's coarsest.
+    """
+    plan, cell = packing.plan, packing.cell
     tokens = torch.cat(list(levels)) if len(levels) > 1 else levels[0]
-    if len(plan.sizes) > 1 and plan.samples > 1:
-        tokens = tokens.index_select(0, _order(plan))
-    grid = torch.tensor(plan.grid, device=leaves.device)
-    size = plan.size[leaves] / grid
-    times = tokens.shape[1]
+    if packing.order is not None:
+        tokens = tokens.index_select(0, packing.order)
+    grid = torch.tensor(plan.grid, device=cell.device)
+    size, corner = plan.size[cell], plan.corner[cell]
+    widths = torch.tensor(
+        [min(band or size, points) for size, points in zip(plan.sizes[0], plan.grid, strict=True)]
+    )
+    # Sequences of one sample each come first, those inside a refined cell after them.
+    whole = packing.sequence < plan.samples
     return TokenSequence(
         tokens=tokens,
-        time=torch.arange(1 - times, 1, device=leaves.device, dtype=torch.float32),
-        sequence=plan.sample[leaves],
-        sample=plan.sample[leaves],
-        level=plan.level[leaves],
-        cell=leaves,
-        centre=plan.corner[leaves] / grid + size / 2,
-        size=size,
+        time=torch.arange(1 - tokens.shape[1], 1, device=cell.device, dtype=torch.float32),
+        sequence=packing.sequence,
+        lengths=packing.lengths,
+        lattices=() if band not in (None, plan.sizes[0][2]) else packing.lattices,
+        sample=plan.sample[cell],
+        level=plan.level[cell],
+        cell=cell,
+        centre=(corner + size / 2) / grid,
+        size=size / grid,
+        band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
+        active=tuple(axis for axis, points in enumerate(plan.grid) if points > 1),
     )
 
 
-def unpack(
-    tokens: Float[Tensor, "N *width"], plan: RefinementPlan
-) -> list[Float[Tensor, "_ *width"]]:
-    """The tokens of each level's leaves: the inverse of `pack`."""
-    if len(plan.sizes) > 1 and plan.samples > 1:
-        tokens = tokens.index_select(0, torch.argsort(_order(plan)))
-    counts = [len(plan.at(level)) for level in range(len(plan.sizes))]
-    return list(tokens.split(counts))
-
-
-def _order(plan: RefinementPlan) -> Int[Tensor, " N"]:
-    """Where each packed token stands among the leaves in order of level."""
-    by_level = torch.cat([plan.at(level) for level in range(len(plan.sizes))])
-    return torch.sort(plan.sample[by_level], stable=True).indices
+def unpack(tokens: Float[Tensor, "N *width"], packing: Packing) -> list[Float[Tensor, "_ *width"]]:
+    """The tokens of each level's cells in use: the inverse of `pack`."""
+    if packing.order is not None:
+        tokens = tokens.index_select(0, torch.argsort(packing.order))
+    return list(tokens.split([len(cells) for cells in packing.levels]))

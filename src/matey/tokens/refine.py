@@ -1,56 +1,30 @@
-"""Where fine tokens go: the criterion, and the plan of cells that follows from it.
+"""Where fine tokens go: which cells are cut finer, and the plan of cells that follows.
 
-Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells,
-M cells of all levels, N leaves.
+Axes: B samples, (Z, Y, X) grid points, (Kz, Ky, Kx) cells of one level, M cells of all
+levels, N leaves.
 Source: arXiv:2412.20601, section 3.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matey.config import RefineConfig
-from matey.errors import ConfigError, nearest
-from matey.tokens.lattice import Triple, cells, lattice_shape
-
-Criterion = Callable[[Tensor, Triple], Tensor]
-CRITERIA: dict[str, Criterion] = {}
+from matey.errors import ConfigError
+from matey.fields import Boundary
+from matey.tokens.criteria import find_criterion
+from matey.tokens.lattice import Triple, corners, lattice_shape
 
 # Normalised fields vary by about 1. What varies by less than this is rounding, not physics.
 STILL = 1e-9
 
-
-def criterion(name: str) -> Callable[[Criterion], Criterion]:
-    """Register a criterion under the name that `model.refine.criterion` gives.
-
-    It receives normalised fields [B T C Z Y X] and a cell (z, y, x) in grid points, and
-    returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining.
-    """
-
-    def register(function: Criterion) -> Criterion:
-        CRITERIA[name] = function
-        return function
-
-    return register
-
-
-@criterion("variance")
-def cell_variance(
-    fields: Float[Tensor, "B T C Z Y X"], cell: Triple
-) -> Float[Tensor, "B Kz Ky Kx"]:
-    """Variance inside each cell over time and space, averaged over variables.
-
-    `cell` is (z, y, x) in grid points. Pass normalised, dimensionless `fields`: otherwise
-    the variable of largest magnitude decides alone.
-    Raises ShapeError if the cells do not tile the grid.
-    """
-    patches = rearrange(cells(fields, cell), "B Kz Ky Kx T C z y x -> B Kz Ky Kx C (T z y x)")
-    return patches.var(dim=-1, correction=0).mean(dim=-1)
+Cells = Bool[Tensor, "B Kz Ky Kx"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +34,7 @@ class RefinementPlan:
     `grid` is the shape of the fields and `sizes` the cell of each level, in grid points.
     For each of M cells: `sample`, `level`, `corner` (its lowest grid point, z y x), `parent`
     (index of the cell it was cut from, -1 for none) and `refined` (it was cut further).
-    Within a level cells are sorted by sample.
+    Within a level cells are sorted by sample, and those of one parent stand together.
     """
 
     grid: Triple
@@ -88,88 +62,178 @@ class RefinementPlan:
 
     @property
     def tokens(self) -> Int[Tensor, " B"]:
-        """Leaves of each sample: the tokens that it costs, per frame."""
+        """Leaves of each sample, per frame."""
         return torch.bincount(self.sample[self.leaves], minlength=self.samples)
 
     def at(self, level: int) -> Int[Tensor, " leaves"]:
         """Indices of the leaves of one level, sorted by sample."""
         return ((self.level == level) & ~self.refined).nonzero().squeeze(1)
 
+    def place(self, level: int, cells: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"]:
+        """Where cells of one level stand among all cells of its lattices, samples first."""
+        size = torch.tensor(self.sizes[level], device=self.level.device)
+        _, rows, columns = lattice = lattice_shape(self.grid, self.sizes[level])
+        z, y, x = (self.corner[cells] // size).unbind(1)
+        return self.sample[cells] * math.prod(lattice) + (z * rows + y) * columns + x
+
 
 @torch.no_grad()
 def plan_refinement(
-    fields: Float[Tensor, "B T C Z Y X"], sizes: Sequence[Triple], config: RefineConfig
+    fields: Float[Tensor, "B T C Z Y X"],
+    boundaries: Int[Tensor, "B 3 2"],
+    sizes: Sequence[Triple],
+    config: RefineConfig,
 ) -> RefinementPlan:
     """Cut every sample into cells of `sizes[0]`, and those that deserve it further.
 
-    A cell is refined where its criterion exceeds `config.threshold` of the largest among
-    the sample's cells of that level. By definition a threshold of 0 refines every cell, and
-    1 none; a constant field is refined nowhere for thresholds above 0. What is planned for
-    a sample does not depend on the others.
-    Raises ShapeError if the cells do not tile the grid, ConfigError for an unknown criterion.
+    What is planned for a sample does not depend on the others. `boundaries` say where a
+    buffer goes on across a side.
+    Raises ShapeError if the cells do not tile the grid, ConfigError for an unknown criterion
+    or a token budget below the number of coarse cells.
     """
-    if config.criterion not in CRITERIA:
-        raise ConfigError(
-            f"model.refine.criterion is {config.criterion!r}, which is not registered. "
-            f"{nearest(config.criterion, CRITERIA)} Register your own with @matey.criterion(name)."
-        )
-    samples = len(fields)
     z, y, x = fields.shape[-3:]
-    grid = (z, y, x)
-    corner = corners(lattice_shape(grid, sizes[0]), sizes[0], fields.device)
-    count = len(corner)
-    sample = torch.arange(samples, device=fields.device).repeat_interleave(count)
-    corner = corner.repeat(samples, 1)
+    grid, device = (z, y, x), fields.device
+    corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
+    masks = choose_cells(fields, boundaries, sizes, config)
+    sample = torch.arange(len(fields), device=device).repeat_interleave(len(corner))
+    corner = corner.repeat(len(fields), 1)
     parent = torch.full_like(sample, -1)
     levels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     first = 0  # index in the plan of this level's first cell
     for level, size in enumerate(sizes):
-        last = level == len(sizes) - 1
-        refined = (
-            torch.zeros_like(sample, dtype=torch.bool)
-            if last
-            else select_cells(fields, size, sample, corner, config)
-        )
-        levels.append((sample, corner, parent, refined))
-        if last:
+        if level == len(sizes) - 1:
+            levels.append((sample, corner, parent, torch.zeros_like(sample, dtype=torch.bool)))
             break
-        finer = sizes[level + 1]
-        inner = corners(lattice_shape(size, finer), finer, fields.device)
+        z_cell, y_cell, x_cell = (corner // torch.tensor(size, device=device)).unbind(1)
+        refined = masks[level][sample, z_cell, y_cell, x_cell]
+        levels.append((sample, corner, parent, refined))
+        inner = corners(lattice_shape(size, sizes[level + 1]), sizes[level + 1], device)
         chosen = refined.nonzero().squeeze(1)
         parent = (first + chosen).repeat_interleave(len(inner))
         first += len(sample)
         sample = sample[chosen].repeat_interleave(len(inner))
         corner = (corner[chosen, None] + inner).flatten(0, 1)
-    lengths = torch.tensor([len(group[0]) for group in levels], device=fields.device)
+    lengths = torch.tensor([len(group[0]) for group in levels], device=device)
     return RefinementPlan(
         grid=grid,
         sizes=tuple(sizes),
-        samples=samples,
+        samples=len(fields),
         sample=torch.cat([group[0] for group in levels]),
-        level=torch.arange(len(levels), device=fields.device).repeat_interleave(lengths),
+        level=torch.arange(len(levels), device=device).repeat_interleave(lengths),
         corner=torch.cat([group[1] for group in levels]),
         parent=torch.cat([group[2] for group in levels]),
         refined=torch.cat([group[3] for group in levels]),
     )
 
 
-def select_cells(
+def choose_cells(
     fields: Float[Tensor, "B T C Z Y X"],
-    size: Triple,
-    sample: Int[Tensor, " M"],
-    corner: Int[Tensor, "M 3"],
+    boundaries: Int[Tensor, "B 3 2"],
+    sizes: Sequence[Triple],
     config: RefineConfig,
-) -> Bool[Tensor, " M"]:
-    """Which of a level's cells to refine, by the criterion over each sample's own largest."""
+) -> list[Cells]:
+    """The cells to refine of each level but the finest, as masks over its whole lattice.
+
+    A cell is refined where its criterion exceeds `config.threshold` of the largest among the
+    sample's cells of that level. By definition a threshold of 0 refines every cell, and 1
+    none; a constant field is refined nowhere for thresholds above 0. `config.fraction` or
+    `config.token_budget` decide instead where they are given; ties go to the lower cell.
+    """
+    measure = find_criterion(config.criterion)
+    values = [measure(fields, size) for size in sizes[:-1]]
+    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
+    if config.token_budget is not None:
+        return choose_by_budget(values, sizes, periodic, config.token_budget, config.buffer)
+    masks: list[Cells] = []
+    for value in values:
+        candidates = spread(masks[-1], value) if masks else torch.ones_like(value, dtype=torch.bool)
+        chosen = select(value, candidates, config)
+        masks.append(dilate(chosen, config.buffer, periodic) & candidates)
+    return masks
+
+
+def select(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, config: RefineConfig) -> Cells:
+    """The candidates of one level to refine, by threshold or fraction."""
+    if config.fraction is not None:
+        count = candidates.flatten(1).sum(dim=1, keepdim=True)
+        lowest = value.masked_fill(~candidates, -torch.inf)
+        return (rank(lowest.flatten(1)) < (config.fraction * count).round()).view_as(candidates)
     if config.threshold in (0, 1):
-        return torch.full_like(sample, config.threshold == 0, dtype=torch.bool)
-    z, y, x = (corner // torch.tensor(size, device=corner.device)).unbind(1)
-    value = CRITERIA[config.criterion](fields, size)[sample, z, y, x]
-    largest = value.new_zeros(len(fields)).scatter_reduce(0, sample, value, "amax")
-    return value > (config.threshold * largest).clamp(min=STILL)[sample]
+        return candidates if config.threshold == 0 else torch.zeros_like(candidates)
+    largest = value.masked_fill(~candidates, 0).flatten(1).amax(dim=1)
+    bar = (config.threshold * largest).clamp(min=STILL)
+    return candidates & (value > bar[:, None, None, None])
 
 
-def corners(lattice: Triple, cell: Triple, device: torch.device) -> Int[Tensor, "K 3"]:
-    """Lowest grid points of all cells of a lattice, in order Z, Y, X."""
-    axes = [torch.arange(n, device=device) * size for n, size in zip(lattice, cell, strict=True)]
-    return torch.cartesian_prod(*axes).reshape(-1, 3)
+def choose_by_budget(
+    values: Sequence[Float[Tensor, "B ..."]],
+    sizes: Sequence[Triple],
+    periodic: Bool[Tensor, "B 3"],
+    budget: int,
+    buffer: int,
+) -> list[Cells]:
+    """As many cells as leave no more than `budget` leaves per sample, most deserving first.
+
+    Cells of all levels compete; one is never cut before the cell it lies in, so that what is
+    chosen grows with the budget. Raises ConfigError for a budget below the coarse cells.
+    """
+    if not values:  # one level: nothing to choose
+        return []
+    coarse = math.prod(values[0].shape[1:])
+    if budget < coarse:
+        raise ConfigError(
+            f"model.refine.token_budget is {budget}, but the coarse patches alone are {coarse} "
+            f"tokens per frame: the least possible. Give {coarse} or more."
+        )
+    claims = [values[0]]
+    for value in values[1:]:
+        claims.append(value.minimum(spread(claims[-1], value)))
+    ranks = rank(torch.cat([claim.flatten(1) for claim in claims], dim=1))
+    parts = ranks.split([claim[0].numel() for claim in claims], dim=1)
+    by_level = [part.view_as(claim) for part, claim in zip(parts, claims, strict=True)]
+    gains = [math.prod(size) // math.prod(finer) - 1 for size, finer in pairwise(sizes)]
+
+    def first(count: Int[Tensor, " B"]) -> list[Cells]:
+        """The masks that refine the first `count` cells of each sample, and their buffers."""
+        masks: list[Cells] = []
+        for place in by_level:
+            chosen = dilate(place < count[:, None, None, None], buffer, periodic)
+            masks.append(chosen & spread(masks[-1], place) if masks else chosen)
+        return masks
+
+    def leaves(masks: list[Cells]) -> Int[Tensor, " B"]:
+        counts = torch.stack([mask.flatten(1).sum(dim=1) for mask in masks])
+        return coarse + (counts * torch.tensor(gains, device=counts.device)[:, None]).sum(dim=0)
+
+    # Halving: `low` cells always fit; what is chosen and its leaves grow with the count.
+    low = torch.zeros_like(ranks[:, 0])
+    high = torch.full_like(low, ranks.shape[1])
+    while bool((low < high).any()):
+        middle = (low + high + 1) // 2
+        fits = leaves(first(middle)) <= budget
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle - 1)
+    return first(low)
+
+
+def rank(value: Float[Tensor, "B K"]) -> Int[Tensor, "B K"]:
+    """The place of each value of a row in falling order; ties in the order they stand."""
+    return value.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+
+
+def spread(cells: Tensor, finer: Tensor) -> Tensor:
+    """What holds for cells, for the cells of a finer lattice inside them."""
+    for axis in (1, 2, 3):
+        cells = cells.repeat_interleave(finer.shape[axis] // cells.shape[axis], dim=axis)
+    return cells
+
+
+def dilate(cells: Cells, rings: int, periodic: Bool[Tensor, "B 3"]) -> Cells:
+    """The cells and their neighbours, corners too, `rings` cells far; across periodic sides."""
+    for _ in range(rings):
+        for axis in (1, 2, 3):
+            wraps = periodic[:, axis - 1].view(-1, 1, 1, 1)
+            below, above = cells.roll(1, axis), cells.roll(-1, axis)
+            below.narrow(axis, 0, 1).logical_and_(wraps)
+            above.narrow(axis, cells.shape[axis] - 1, 1).logical_and_(wraps)
+            cells = cells | below | above
+    return cells

@@ -25,7 +25,7 @@ def finetune(
     may change how it refines.
     """
     model = from_pretrained(pretrained)
-    model.config = replace(model.config, refine=config.model.refine)
+    model.refine = config.model.refine
     model.history = config.windows.history
     config = replace(config, model=model.config)
     parent = find_model(pretrained).resolve()

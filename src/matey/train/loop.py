@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from matey.config import RunConfig
+from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError, ShapeError
 from matey.fields import Batch
@@ -19,7 +19,7 @@ from matey.nn.rollout import advance
 from matey.tokens.lattice import check_tiles
 from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
-from matey.train.loss import squared_nrmse
+from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 
 
@@ -48,6 +48,9 @@ def train(
         model = Matey(config.model, [], config.windows.history)
     model.add_systems([system.spec for system in systems.values()])
     model.to(device).train()
+    model.activation_checkpointing = config.activation_checkpointing
+    if config.compile:
+        model.compile_blocks()
     check_grids(model, systems)
     optimizer = make_optimizer(model, config.optim)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
@@ -71,8 +74,8 @@ def train(
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
                 batch = push_forward(model, batch)
-                prediction = model(batch)
-            loss = batch_loss(prediction, batch)
+                prediction = model(batch, model.draw_shift(batch))
+            loss = loss_of(prediction, batch, config.loss)
             check_finite(loss, "loss", step, batch)
             (loss / config.accumulate).backward()
             tally.add(batch, prediction, loss)
@@ -111,10 +114,10 @@ def push_forward(model: Matey, batch: Batch) -> Batch:
     return replace(batch, values=pushed.values, pushes=0)
 
 
-def batch_loss(prediction: Prediction, batch: Batch) -> torch.Tensor:
-    """The squared NRMSE of the variables that change in time, normalised as the history."""
-    target = batch.target[:, list(batch.spec.predicted)]
-    return squared_nrmse(prediction.normalised, prediction.statistics.normalise(target))
+def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.Tensor:
+    """The loss on the variables that change in time, normalised as the history."""
+    target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
+    return batch_loss(prediction.normalised, prediction.base, target, config)
 
 
 @torch.no_grad()
@@ -133,7 +136,7 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
             prediction = model(batch)
             errors.append(nrmse(prediction.fields, batch.target[:, predicted]))
             still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
-            losses.append(batch_loss(prediction, batch))
+            losses.append(loss_of(prediction, batch, config.loss))
         if errors:
             record["nrmse"][name] = float(torch.cat(errors).mean())
             record["persistence"][name] = float(torch.cat(still).mean())
@@ -153,7 +156,7 @@ class Tally:
         """Count one batch. Nothing waits for the device here."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
-        self.tokens += len(prediction.plan.leaves) * times
+        self.tokens += len(prediction.packing.cell) * times
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
     def record(self) -> Record:

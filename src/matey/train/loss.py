@@ -6,6 +6,8 @@ Axes: B samples, C variables, (Z, Y, X) grid points.
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.config import LossConfig
+
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
 EPSILON = 1e-3
@@ -26,3 +28,26 @@ def squared_nrmse(
     error = ((prediction - target) / scale).square().mean(dim=points, keepdim=True)
     power = (target / scale).square().mean(dim=points, keepdim=True)
     return (error / (EPSILON / scale / scale + power)).mean()
+
+
+def batch_loss(
+    prediction: Float[Tensor, "B C Z Y X"],
+    base: Float[Tensor, "B C Z Y X"] | None,
+    target: Float[Tensor, "B C Z Y X"],
+    config: LossConfig,
+) -> Float[Tensor, ""]:
+    """The squared NRMSE of normalised fields, and the terms that the config asks for.
+
+    `base` is what the coarse tokens alone predict, where there is such a thing.
+    """
+    loss = squared_nrmse(prediction, target)
+    if config.base and base is not None:
+        loss = loss + config.base * squared_nrmse(base, target)
+    if config.gradient:
+        axes = [axis for axis in (-3, -2, -1) if target.shape[axis] > 1]
+        slopes = [squared_nrmse(prediction.diff(dim=a), target.diff(dim=a)) for a in axes]
+        loss = loss + config.gradient * sum(slopes) / len(axes)
+    if config.conservation:
+        drift = (prediction.float() - target.float()).mean(dim=(-3, -2, -1))
+        loss = loss + config.conservation * drift.square().mean()
+    return loss

@@ -1,0 +1,170 @@
+"""Attention within segments of packed tokens: one interface, a kernel for each kind of hardware.
+
+Axes: N cells in use, T times (Q of them asked for), H heads, d width of a head; a run of
+segments is [S L M]: S·M segments of L tokens, those of a segment M apart.
+"""
+
+from collections.abc import Callable
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from matey.tokens.pack import Run, Segments
+
+Queries = Float[Tensor, "N Q H d"]
+Heads = Float[Tensor, "N T H d"]
+Kernel = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
+
+# Sequences up to this length are attended by batched matrix products: the fused kernel handles
+# one sequence and head at a time, which costs more than the attention itself.
+SHORT = 16
+# In bfloat16 on a CPU the fused kernel is slower than in float32 below this length.
+SHORT_BFLOAT16 = 256
+
+
+def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
+    """Attention of each token over the tokens of its own segment.
+
+    Queries may be those of the last frames only. One dense call for each run of segments of
+    one length: nothing is padded. On CUDA in half precision ragged segments take one call of
+    the variable-length kernel.
+    """
+    if query.is_cuda and query.dtype != torch.float32 and len(segments.runs) > 1:
+        return varlen(query, key, value, segments)
+    if segments.order is not None:
+        query, key, value = (heads.index_select(0, segments.order) for heads in (query, key, value))
+    cells = [run.cells for run in segments.runs]
+    pieces = zip(query.split(cells), key.split(cells), value.split(cells), strict=True)
+    mixed = [
+        attend_run(*piece, run, segments.time)
+        for piece, run in zip(pieces, segments.runs, strict=True)
+    ]
+    joined = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
+    if segments.order is not None:
+        joined = joined.index_select(0, torch.argsort(segments.order))
+    return joined
+
+
+def attend_run(query: Queries, key: Heads, value: Heads, run: Run, time: str) -> Queries:
+    """The attention of one run of segments."""
+    together = time != "batch"
+    pattern = "(S L M) T H d -> S (L T) M H d" if together else "(S L M) T H d -> S L (M T) H d"
+    sizes = {"S": run.outer, "L": run.length, "M": run.inner}
+    query_frames = query.shape[1]
+    query, key, value = (rearrange(heads, pattern, **sizes) for heads in (query, key, value))
+    mixed = dense(query, key, value)
+    before, after = pattern.split(" -> ")
+    return rearrange(mixed, f"{after} -> {before}", **sizes, T=query_frames)
+
+
+def dense(
+    query: Float[Tensor, "S Q M H d"],
+    key: Float[Tensor, "S L M H d"],
+    value: Float[Tensor, "S L M H d"],
+) -> Float[Tensor, "S Q M H d"]:
+    """Attention along the second axis, by views into packed tokens where that is fastest."""
+    outer, length, inner = key.shape[:3]
+    if query.is_cuda:
+        query, key, value = (
+            rearrange(heads, "S L M H d -> (S M) H L d") for heads in (query, key, value)
+        )
+        mixed = scaled_dot_product_attention(query, key, value)
+        return rearrange(mixed, "(S M) H L d -> S L M H d", S=outer)
+    if length < SHORT_BFLOAT16 and torch.is_autocast_enabled(query.device.type):
+        with torch.autocast(query.device.type, enabled=False):
+            return dense(query.float(), key.float(), value.float())
+    if length <= SHORT:
+        return dense_short(query, key, value)
+    if outer <= inner:
+        each = zip(query, key, value, strict=True)
+        return torch.stack([fused(*heads, "L M H d -> M H L d") for heads in each])
+    each = zip(query.unbind(2), key.unbind(2), value.unbind(2), strict=True)
+    return torch.stack([fused(*heads, "S L H d -> S H L d") for heads in each], dim=2)
+
+
+def fused(query: Tensor, key: Tensor, value: Tensor, pattern: str) -> Tensor:
+    """Torch's fused attention on tensors whose axes the pattern brings into its order."""
+    query, key, value = (rearrange(heads, pattern) for heads in (query, key, value))
+    before, after = pattern.split(" -> ")
+    return rearrange(scaled_dot_product_attention(query, key, value), f"{after} -> {before}")
+
+
+def dense_short(
+    query: Float[Tensor, "S Q M H d"],
+    key: Float[Tensor, "S L M H d"],
+    value: Float[Tensor, "S L M H d"],
+) -> Float[Tensor, "S Q M H d"]:
+    """The same for very many short sequences, by batched matrix products."""
+    sizes = dict(zip("SMH", (query.shape[0], query.shape[2], query.shape[3]), strict=True))
+    query, key, value = (
+        rearrange(heads, "S L M H d -> (S M H) L d") for heads in (query, key, value)
+    )
+    scores = torch.bmm(query, key.transpose(1, 2)) * query.shape[-1] ** -0.5
+    mixed = torch.bmm(scores.softmax(dim=-1), value)
+    return rearrange(mixed, "(S M H) L d -> S L M H d", **sizes)
+
+
+def varlen(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
+    """The same by CUDA's kernel for sequences of any lengths, in half precision.
+
+    Source: `torch.nn.attention.varlen`.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    asked, times = query.shape[1], key.shape[1]
+    of_queries, query_lengths = token_rows(segments, len(query), asked, query.device)
+    of_keys, key_lengths = token_rows(segments, len(key), times, query.device)
+    mixed = varlen_attn(
+        query.flatten(0, 1)[of_queries],
+        key.flatten(0, 1)[of_keys].to(query.dtype),
+        value.flatten(0, 1)[of_keys].to(query.dtype),
+        starts_of(query_lengths),
+        starts_of(key_lengths),
+        int(query_lengths.max()),
+        int(key_lengths.max()),
+    )
+    rows = torch.empty_like(of_queries)
+    rows[of_queries] = torch.arange(len(rows), device=rows.device)
+    return mixed[rows].unflatten(0, (-1, asked))
+
+
+def starts_of(lengths: Int[Tensor, " S"]) -> Int[Tensor, " S1"]:
+    """Where each of the sequences of some lengths starts, and the last one ends."""
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
+
+
+def token_rows(
+    segments: Segments, cells: int, times: int, device: torch.device
+) -> tuple[Int[Tensor, " rows"], Int[Tensor, " S"]]:
+    """The rows of [N T] tokens, segment after segment, and how many each segment has."""
+    order = segments.order if segments.order is not None else torch.arange(cells, device=device)
+    token = (order[:, None] * times + torch.arange(times, device=device)).split(
+        [run.cells for run in segments.runs]
+    )
+    rows, lengths = [], []
+    for run, tokens in zip(segments.runs, token, strict=True):
+        view = tokens.view(run.outer, run.length, run.inner, times)
+        if segments.time == "batch":
+            view = rearrange(view, "S L M T -> (S M T) L")
+        else:
+            view = rearrange(view, "S L M T -> (S M) (L T)")
+        rows.append(view.flatten())
+        lengths.append(torch.full((len(view),), view.shape[1], device=device))
+    return torch.cat(rows), torch.cat(lengths)
+
+
+def reference(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
+    """The same as one softmax over all tokens, those of other segments masked: plain and slow."""
+    asked, times = query.shape[1], key.shape[1]
+    rows, lengths = token_rows(segments, len(key), times, key.device)
+    segment = torch.empty_like(rows)
+    segment[rows] = torch.arange(len(lengths), device=rows.device).repeat_interleave(lengths)
+    segment = segment.view(len(key), times)
+    mates = segment[:, -asked:].reshape(-1, 1) == segment.reshape(1, -1)
+    queries, keys, values = (heads.flatten(0, 1).movedim(1, 0) for heads in (query, key, value))
+    scores = queries @ keys.transpose(1, 2) * query.shape[-1] ** -0.5
+    weights = scores.masked_fill(~mates, -torch.inf).softmax(dim=-1)
+    return (weights @ values).movedim(0, 1).unflatten(0, (-1, asked))
