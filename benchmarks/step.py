@@ -8,9 +8,9 @@ The mixed modes refine 6 to 25 % of the cells, another number in each sample.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of
@@ -122,9 +122,16 @@ def memory(case: Case, scheme: str, mode: str, args: argparse.Namespace) -> floa
 def resident_growth(args: argparse.Namespace) -> float:
     """Highest resident memory in a step over that before it, in megabytes, in this process."""
     case = Case(*args.memory_of, args)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest so far
     case.step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return (resident("VmHWM") - before) / 1e3
+
+
+def resident(what: str) -> int:
+    """Resident memory of this process now (VmRSS) or at its highest (VmHWM), in kilobytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 if __name__ == "__main__":

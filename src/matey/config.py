@@ -110,7 +110,7 @@ class ModelConfig:
     stem: Literal["linear", "hierarchical"] = "linear"
     jitter: bool = False
     absolute_position: bool = True
-    latent_channels: int = 32
+    latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
     mlp_ratio: int = 4
     drop_path: float = 0.0

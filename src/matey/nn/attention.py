@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from matey.nn.kernels import Heads, Kernel, attend
+from matey.nn.kernels import Heads, Kernel, Queries, attend
 from matey.tokens.pack import Segments
 
 
@@ -25,9 +25,7 @@ class Attention(nn.Module):
     def __init__(self, embed_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.key = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.value = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
         self.query_norm = nn.LayerNorm(embed_dim // heads)
         self.key_norm = nn.LayerNorm(embed_dim // heads)
         self.out = nn.Linear(embed_dim, embed_dim)
@@ -42,10 +40,8 @@ class Attention(nn.Module):
         frames: int,
     ) -> Float[Tensor, "N frames D"]:
         """What the last `frames` of each cell attend to, times `scale`."""
-        width = (self.heads, -1)
-        query = self.query_norm(self.query(tokens[:, -frames:]).unflatten(-1, width))
-        key = self.key_norm(self.key(tokens).unflatten(-1, width))
-        value = self.value(tokens).unflatten(-1, width)
+        query, key, value = self.project(tokens, frames)
+        query, key = self.query_norm(query), self.key_norm(key)
         if any(segments.time != "segment" for segments in groupings):
             query, key = rotate(query, turn), rotate(key, turn)
         mixed = self.kernel(query, key, value, groupings[0])
@@ -54,6 +50,18 @@ class Attention(nn.Module):
         share = scale / len(groupings)
         # Scales go into the weights: one matrix, not all tokens, is multiplied.
         return linear(mixed.flatten(2), share[:, None] * self.out.weight, scale * self.out.bias)
+
+    def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:
+        """Queries of the last `frames`, keys and values of all: in one product if that is all."""
+        split = (-1, self.heads, tokens.shape[2] // self.heads)
+        if frames == tokens.shape[1]:
+            query, key, value = self.qkv(tokens).unflatten(-1, split).unbind(2)
+            return query, key, value
+        width = tokens.shape[2]
+        query = linear(tokens[:, -frames:], self.qkv.weight[:width]).unflatten(-1, split)
+        pair = linear(tokens, self.qkv.weight[width:]).unflatten(-1, split)
+        key, value = pair.unbind(2)
+        return query.squeeze(2), key, value
 
 
 def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:

@@ -20,7 +20,7 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
 
 # Sequences up to this length are attended by batched matrix products: the fused kernel handles
 # one sequence and head at a time, which costs more than the attention itself.
-SHORT = 16
+SHORT = 64
 # In bfloat16 on a CPU the fused kernel is slower than in float32 below this length.
 SHORT_BFLOAT16 = 256
 
