@@ -52,16 +52,49 @@ class Attention(nn.Module):
         return linear(mixed.flatten(2), share[:, None] * self.out.weight, scale * self.out.bias)
 
     def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:
-        """Queries of the last `frames`, keys and values of all: in one product if that is all."""
-        split = (-1, self.heads, tokens.shape[2] // self.heads)
+        """Queries of the last `frames`, keys and values of all."""
+        weight = self.qkv.weight
+        if torch.is_autocast_enabled(tokens.device.type):
+            dtype = torch.get_autocast_dtype(tokens.device.type)
+            tokens, weight = tokens.to(dtype), weight.to(dtype)
+        split = (self.heads, -1)
         if frames == tokens.shape[1]:
-            query, key, value = self.qkv(tokens).unflatten(-1, split).unbind(2)
-            return query, key, value
-        width = tokens.shape[2]
-        query = linear(tokens[:, -frames:], self.qkv.weight[:width]).unflatten(-1, split)
-        pair = linear(tokens, self.qkv.weight[width:]).unflatten(-1, split)
-        key, value = pair.unbind(2)
-        return query.squeeze(2), key, value
+            query, key, value = Projections.apply(tokens, weight)
+        else:
+            query = linear(tokens[:, -frames:], weight[: tokens.shape[2]])
+            key, value = linear(tokens, weight[tokens.shape[2] :]).chunk(2, dim=-1)
+        return query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split)
+
+
+class Projections(torch.autograd.Function):
+    """Tokens times each third of a matrix, as three tensors that are each in one piece.
+
+    One product and its parts would have to be copied apart for the norms, and their gradients
+    copied together again, at two to five per cent of a step.
+    """
+
+    @staticmethod
+    def forward(ctx, tokens, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+        """`[N T D]` and `[3·D D]` to three of `[N T D]`."""
+        ctx.save_for_backward(tokens, weight)
+        return tuple(linear(tokens, part) for part in weight.chunk(3))
+
+    @staticmethod
+    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+        """Gradients of tokens and weight, summed inside the products."""
+        tokens, weight = ctx.saved_tensors
+        rows = tokens.flatten(0, 1)
+        to_tokens, to_weight = None, torch.empty_like(weight)
+        for gradient, part, piece in zip(
+            gradients, weight.chunk(3), to_weight.chunk(3), strict=True
+        ):
+            gradient = gradient.reshape(rows.shape)
+            torch.mm(gradient.t(), rows, out=piece)
+            if to_tokens is None:
+                to_tokens = gradient @ part
+            else:
+                to_tokens.addmm_(gradient, part)
+        return to_tokens.view_as(tokens), to_weight
 
 
 def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:

@@ -78,9 +78,12 @@ def dense(
             return dense(query.float(), key.float(), value.float())
     if length <= SHORT:
         return dense_short(query, key, value)
+    if inner == 1:
+        return fused(query, key, value, "S L 1 H d -> S H L d")
     if outer <= inner:
         each = zip(query, key, value, strict=True)
-        return torch.stack([fused(*heads, "L M H d -> M H L d") for heads in each])
+        pieces = [fused(*heads, "L M H d -> M H L d") for heads in each]
+        return torch.stack(pieces) if outer > 1 else pieces[0][None]
     each = zip(query.unbind(2), key.unbind(2), value.unbind(2), strict=True)
     return torch.stack([fused(*heads, "S L H d -> S H L d") for heads in each], dim=2)
 

@@ -104,7 +104,7 @@ class Matey(nn.Module):
         """
         spec = inputs.spec
         statistics = measure(inputs.values)
-        fields = statistics.normalise(inputs.values).roll(shift, (-3, -2, -1))
+        fields = moved(statistics.normalise(inputs.values), shift)
         plan = self.plan_normalised(fields, inputs)
 
         names = [variable.name for variable in spec.variables]
@@ -131,15 +131,13 @@ class Matey(nn.Module):
                 tokens = block(tokens, around[scheme], frames)
 
         last = unpack(self.norm(tokens[:, -1]), packing)
+        back: Triple = (-shift[0], -shift[1], -shift[2])
         levels = self.tokenizer.decode(last, packing, [names[i] for i in spec.predicted])
-        start = torch.zeros_like(levels[0])
         if self.config.predict == "delta":
-            start = fields[:, -1, list(spec.predicted)]
-        back = [-points for points in shift]
-        base = (start + levels[0]).roll(back, (-3, -2, -1))
-        output = (start + sum(levels)).roll(back, (-3, -2, -1))
-        mul = self.config.mode == "adap_mul"
-        return Prediction(output, statistics.take(spec.predicted), packing, base if mul else None)
+            levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
+        output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)
+        base = moved(levels[0], back) if self.config.mode == "adap_mul" else None
+        return Prediction(output, statistics.take(spec.predicted), packing, base)
 
     def plan_normalised(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
@@ -243,3 +241,8 @@ class Matey(nn.Module):
         for name in spec.parameters:
             if name not in self.conditioning.names:
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
+
+
+def moved(fields: Float[Tensor, "*axes Z Y X"], shift: Triple) -> Float[Tensor, "*axes Z Y X"]:
+    """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
+    return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields

@@ -5,6 +5,7 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,10 +38,14 @@ def measure(history: Float[Tensor, "B T C Z Y X"]) -> Statistics:
     The scale has the floor max(1e-6·max|u|, 1e-30): a field of amplitude 1e-6 is normalised
     like one of amplitude 1, and a constant field stays finite. Sums are in float64.
     """
-    double = history.double().transpose(1, 2).flatten(2)
-    mean = double.mean(dim=2)
-    deviation = double.std(dim=2, correction=0)
-    floor = (1e-6 * double.abs().amax(dim=2)).clamp(min=1e-30)
+    axes = (1, 3, 4, 5)
+    least, most = history.amin(dim=axes, keepdim=True), history.amax(dim=axes, keepdim=True)
+    mean = history.mean(dim=axes, keepdim=True, dtype=torch.float64)
+    offset = history - mean.to(history)
+    power = torch.linalg.vector_norm(offset, dim=axes, keepdim=True, dtype=torch.float64).square()
+    count = history[0, :, 0].numel()
+    rounding = offset.mean(dim=axes, keepdim=True, dtype=torch.float64)  # of the mean
+    deviation = (power / count - rounding.square()).clamp(min=0).sqrt()
+    floor = (1e-6 * least.abs().maximum(most.abs()).double()).clamp(min=1e-30)
     scale = deviation.maximum(floor)
-    shape = (*mean.shape, 1, 1, 1)
-    return Statistics(mean.to(history).reshape(shape), scale.to(history).reshape(shape))
+    return Statistics(mean.to(history).squeeze(1), scale.to(history).squeeze(1))

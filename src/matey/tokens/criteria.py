@@ -53,7 +53,8 @@ def cell_variance(
     Raises ShapeError if the cells do not tile the grid.
     """
     patches = rearrange(cells(fields, cell), "B Kz Ky Kx T C z y x -> B Kz Ky Kx C (T z y x)")
-    return patches.var(dim=-1, correction=0).mean(dim=-1)
+    offset = patches - patches.mean(dim=-1, keepdim=True)
+    return offset.square().mean(dim=(-1, -2))
 
 
 @criterion("gradient")
