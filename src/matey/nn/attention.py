@@ -74,13 +74,13 @@ class Projections(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, tokens, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def forward(ctx, tokens, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001
         """`[N T D]` and `[3·D D]` to three of `[N T D]`."""
         ctx.save_for_backward(tokens, weight)
         return tuple(linear(tokens, part) for part in weight.chunk(3))
 
     @staticmethod
-    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def backward(ctx, *gradients):  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Gradients of tokens and weight, summed inside the products."""
         tokens, weight = ctx.saved_tensors
         rows = tokens.flatten(0, 1)
