@@ -1,3 +1,6 @@
+import math
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -6,8 +9,9 @@ from hypothesis import strategies as st
 import matey
 from matey.config import RefineConfig
 from matey.errors import ConfigError
-from matey.tokens.criteria import CRITERIA, cell_variance
-from matey.tokens.lattice import patch_shape
+from matey.fields import Boundary
+from matey.tokens.criteria import CRITERIA, cell_gradient, cell_variance
+from matey.tokens.lattice import lattice_shape, patch_shape
 from matey.tokens.refine import plan_refinement
 from tests.tokens.helpers import random_fields, sides
 
@@ -115,3 +119,107 @@ def test_an_unregistered_criterion_is_named_with_the_nearest_known():
 def test_a_threshold_outside_0_to_1_is_refused(threshold):
     with pytest.raises(ConfigError, match=r"model\.refine\.threshold"):
         RefineConfig(threshold=threshold)
+
+
+def levels_of(ndim: int, count: int) -> list:
+    return [patch_shape(ndim, patch) for patch in sizes_of[ndim][:count]]
+
+
+@given(st.integers(1, 3), st.floats(0, 1), st.integers(0, 99))
+def test_a_fraction_refines_that_share_of_the_cells_those_that_vary_most(ndim, fraction, seed):
+    fields, sizes = random_fields(ndim, 32 if ndim < 3 else 8, 2, seed), levels_of(ndim, 2)
+    plan = plan_refinement(fields, sides(fields), sizes, RefineConfig(fraction=fraction))
+    value = cell_variance(fields, sizes[0]).flatten(1)
+    refined = plan.refined[plan.level == 0].view(2, -1)
+    assert refined.sum(dim=1).tolist() == [round(fraction * value.shape[1])] * 2
+    for chosen, numbers in zip(refined, value, strict=True):
+        if chosen.any() and not chosen.all():
+            assert numbers[chosen].min() >= numbers[~chosen].max()
+
+
+@given(
+    st.integers(1, 3), st.integers(2, 3), st.integers(0, 300), st.integers(0, 2), st.integers(0, 99)
+)
+def test_a_token_budget_is_kept_and_used_up(ndim, levels, extra, buffer, seed):
+    if ndim == 3:
+        levels = 2
+    fields, sizes = random_fields(ndim, 32 if ndim < 3 else 8, 2, seed), levels_of(ndim, levels)
+    coarse = math.prod(lattice_shape(tuple(fields.shape[-3:]), sizes[0]))
+    config = RefineConfig(token_budget=coarse + extra, buffer=buffer)
+    plan = plan_refinement(fields, sides(fields), sizes, config)
+    assert bool((plan.tokens <= coarse + extra).all())
+    if buffer == 0:  # one more cell would not fit, or there is none
+        gains = [math.prod(a) // math.prod(b) - 1 for a, b in pairwise(sizes)]
+        finest = math.prod(fields.shape[-3:]) // math.prod(sizes[-1])
+        room = coarse + extra - plan.tokens
+        assert bool(((room < max(gains)) | (plan.tokens == finest)).all())
+
+
+def test_a_larger_budget_refines_the_same_cells_and_more():
+    fields, sizes = random_fields(2, 32, 1, seed=3), levels_of(2, 3)
+    before = None
+    for budget in (16, 40, 90, 200, 256):
+        config = RefineConfig(token_budget=budget)
+        plan = plan_refinement(fields, sides(fields), sizes, config)
+        cells = {
+            (level, *corner)
+            for level, corner in zip(
+                plan.level[plan.refined].tolist(), plan.corner[plan.refined].tolist(), strict=True
+            )
+        }
+        assert before is None or before <= cells
+        before = cells
+
+
+def test_ties_for_the_budget_go_to_the_lower_cell():
+    wave = torch.sin(torch.arange(8.0) * torch.pi / 4).repeat(2)  # the same in every cell
+    fields = wave.expand(1, 1, 1, 1, 16, 16).clone()
+    config = RefineConfig(token_budget=10)
+    plan = plan_refinement(fields, sides(fields), [(1, 8, 8), (1, 4, 4)], config)
+    assert plan.corner[plan.refined].tolist() == [[0, 0, 0], [0, 0, 8]]
+
+
+def test_a_budget_below_the_coarse_grid_is_refused_with_the_least_possible():
+    fields = torch.zeros(1, 1, 1, 1, 16, 16)
+    with pytest.raises(ConfigError, match=r"token_budget is 3.*4 tokens.*least possible"):
+        plan_refinement(fields, sides(fields), [(1, 8, 8), (1, 4, 4)], RefineConfig(token_budget=3))
+
+
+@pytest.mark.parametrize("kind", [Boundary.PERIODIC, Boundary.WALL])
+def test_a_buffer_refines_rings_of_neighbours_also_across_periodic_sides(kind):
+    fields = torch.zeros(1, 1, 1, 1, 32, 32)
+    fields[..., 0:4, 0:4] = torch.randn(4, 4)  # in the corner cell
+    sizes = [(1, 4, 4), (1, 2, 2)]
+    for rings in (0, 1, 2):
+        config = RefineConfig(threshold=0.5, buffer=rings)
+        plan = plan_refinement(fields, sides(fields, kind), sizes, config)
+        near = [i % 8 for i in range(-rings, rings + 1)]
+        if kind == Boundary.WALL:
+            near = list(range(rings + 1))
+        expected = sorted([0, 4 * y, 4 * x] for y in near for x in near)
+        assert sorted(plan.corner[plan.refined].tolist()) == expected
+
+
+def test_the_gradient_criterion_finds_the_steep_cell_and_not_the_high_one():
+    fields = torch.zeros(1, 1, 1, 1, 8, 32)
+    fields[..., 16:] = 5.0  # a step between the second and third cell of 8
+    value = cell_gradient(fields, (1, 8, 8))[0, 0, 0]
+    assert value[1] > 0
+    assert value[2] > 0
+    assert value[0] == value[3] == 0
+    slope = 0.3
+    ramp = (slope * torch.arange(32.0)).expand(1, 1, 1, 1, 8, 32)
+    torch.testing.assert_close(cell_gradient(ramp, (1, 8, 8)), torch.full((1, 1, 1, 4), slope))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"fraction": 1.5}, {"fraction": float("nan")}, {"token_budget": 0}, {"buffer": -1}]
+)
+def test_a_fraction_budget_or_buffer_out_of_range_is_refused(wrong):
+    with pytest.raises(ConfigError, match=rf"model\.refine\.{next(iter(wrong))}"):
+        RefineConfig(**wrong)
+
+
+def test_a_fraction_and_a_budget_together_are_refused():
+    with pytest.raises(ConfigError, match="token_budget is given"):
+        RefineConfig(fraction=0.5, token_budget=100)

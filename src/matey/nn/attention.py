@@ -105,12 +105,12 @@ def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 
     Source: Su et al. (2021), on cell centres in three dimensions.
     """
     pair = torch.arange(width // 2, device=centre.device)
-    position = centre[:, [2, 1, 0]].float()[:, pair % 3]
+    position = centre[:, [2, 1, 0]][:, pair % 3]
     angle = 2 * math.pi * position * (1 + pair // 3)
     return torch.polar(torch.ones_like(angle), angle)[:, None, None]
 
 
 def rotate(heads: Heads, turn: Complex[Tensor, "N 1 1 half"]) -> Heads:
     """Queries or keys with each pair of channels turned."""
-    pairs = heads.float().unflatten(-1, (-1, 2))
+    pairs = heads.to(turn.real.dtype).unflatten(-1, (-1, 2))
     return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2)

@@ -6,8 +6,9 @@ Source: arXiv:2412.20601.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,7 +71,7 @@ class Matey(nn.Module):
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
         find_criterion(config.refine.criterion)
-        drop = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels, config.stem)
         self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
         self.conditioning = Conditioning(config.embed_dim)
@@ -175,13 +176,13 @@ class Matey(nn.Module):
         )
         return z, y, x
 
-    def compile_blocks(self) -> None:
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks for any number of tokens; the attention kernel stays as it is."""
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = torch.compiler.disable(module.kernel)
         for block in self.blocks:
-            block.compile(dynamic=True)
+            block.compile(dynamic=True, backend=backend)
 
     def plan(self, field: Field) -> RefinementPlan:
         """The cells that the end of a field is cut into; `plan.leaves` are those in use."""

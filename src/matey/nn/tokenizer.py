@@ -66,7 +66,8 @@ class Tokenizer(nn.Module):
         variables = self.outputs(names)
         plan, fields = packing.plan, []
         for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
-            patches = self.decoders[shape_key(patch)](levels[level], variables).float()
+            patches = self.decoders[shape_key(patch)](levels[level], variables)
+            patches = patches.to(variables.dtype)  # out of autocast
             cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
             if level > 0 or len(used) < cells:
                 everywhere = patches.new_zeros(cells, *patches.shape[1:])

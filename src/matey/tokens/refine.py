@@ -25,6 +25,7 @@ from matey.tokens.lattice import Triple, corners, lattice_shape
 STILL = 1e-9
 
 Cells = Bool[Tensor, "B Kz Ky Kx"]
+Levels = list[Bool[Tensor, "B ..."]]  # one mask over a lattice for each level but the finest
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def choose_cells(
     boundaries: Int[Tensor, "B 3 2"],
     sizes: Sequence[Triple],
     config: RefineConfig,
-) -> list[Cells]:
+) -> Levels:
     """The cells to refine of each level but the finest, as masks over its whole lattice.
 
     A cell is refined where its criterion exceeds `config.threshold` of the largest among the
@@ -144,7 +145,7 @@ def choose_cells(
     periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
     if config.token_budget is not None:
         return choose_by_budget(values, sizes, periodic, config.token_budget, config.buffer)
-    masks: list[Cells] = []
+    masks: Levels = []
     for value in values:
         candidates = spread(masks[-1], value) if masks else torch.ones_like(value, dtype=torch.bool)
         chosen = select(value, candidates, config)
@@ -171,7 +172,7 @@ def choose_by_budget(
     periodic: Bool[Tensor, "B 3"],
     budget: int,
     buffer: int,
-) -> list[Cells]:
+) -> Levels:
     """As many cells as leave no more than `budget` leaves per sample, most deserving first.
 
     Cells of all levels compete; one is never cut before the cell it lies in, so that what is
@@ -193,15 +194,15 @@ def choose_by_budget(
     by_level = [part.view_as(claim) for part, claim in zip(parts, claims, strict=True)]
     gains = [math.prod(size) // math.prod(finer) - 1 for size, finer in pairwise(sizes)]
 
-    def first(count: Int[Tensor, " B"]) -> list[Cells]:
+    def first(count: Int[Tensor, " B"]) -> Levels:
         """The masks that refine the first `count` cells of each sample, and their buffers."""
-        masks: list[Cells] = []
+        masks: Levels = []
         for place in by_level:
             chosen = dilate(place < count[:, None, None, None], buffer, periodic)
             masks.append(chosen & spread(masks[-1], place) if masks else chosen)
         return masks
 
-    def leaves(masks: list[Cells]) -> Int[Tensor, " B"]:
+    def leaves(masks: Levels) -> Int[Tensor, " B"]:
         counts = torch.stack([mask.flatten(1).sum(dim=1) for mask in masks])
         return coarse + (counts * torch.tensor(gains, device=counts.device)[:, None]).sum(dim=0)
 
