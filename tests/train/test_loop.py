@@ -17,6 +17,7 @@ from matey.config import (
 from matey.data.mixture import collate
 from matey.data.windows import Windows
 from matey.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
+from matey.nn.pretrained import save_pretrained
 from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_compressible, write_shallow_water
@@ -205,3 +206,18 @@ def test_damaged_weights_are_refused_by_name(data, tmp_path, damage):
         weights.unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         matey.from_pretrained(tmp_path / "run")
+
+
+def test_a_file_where_the_model_folder_goes_is_refused_before_the_first_step(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model").write_text("a file")
+    with pytest.raises(ConfigError, match=r"run/model is a file"):
+        train(config_for(data), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_model_folder_that_cannot_be_written_is_a_checkpoint_error(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/model cannot be written"):
+        save_pretrained(model, tmp_path / "file/model", {})

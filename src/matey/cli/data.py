@@ -102,14 +102,13 @@ def write_config(found: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
     from matey.data.inspect import config_text
-    from matey.data.write import replacing
+    from matey.output import write_text
 
     if found.refused:
         console.print(f"{target} is not written.", markup=False, highlight=False)
         return
     text = config_text(found, target.parent)
-    with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(target, text)
     console.print(f"\nWrote {target}.", markup=False, highlight=False, soft_wrap=True)
 
 

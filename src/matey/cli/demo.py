@@ -96,13 +96,13 @@ def run(options: Any) -> None:
 
     from matey.cli.console import console
     from matey.errors import ConfigError
+    from matey.output import write_text
 
     out = Path(options.out)
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty. Remove it, or choose another with --out.")
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
-        (out / f"{name}.yaml").write_text(text)
+        write_text(out / f"{name}.yaml", text, ConfigError)
     began = time.monotonic()
     common = f"--seed {options.seed} --device {options.device}"
     for command in commands(SCALES[options.scale], shlex.quote(str(out)), common):

@@ -3,8 +3,6 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, S steps.
 """
 
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +22,7 @@ from matey.fields import Field, Inputs, stack_fields
 from matey.metrics.error import nrmse
 from matey.nn.model import Matey
 from matey.nn.rollout import continue_inputs
+from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
 
 FORMAT = 1
@@ -97,9 +96,7 @@ def evaluate(
         "seconds": round(time.monotonic() - began, 2),
         "systems": [asdict(score) for score in scores],
     }
-    temporary = out / f".scores.{os.getpid()}"
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(out / "scores.json")
+    write_text(out / "scores.json", to_json(results, indent=2))
     return scores
 
 
@@ -223,20 +220,20 @@ def write_example(
     shown: Sequence[int],
 ) -> None:
     """The first rollout of a system, at some steps, with the cells of its first plan."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     chosen = list(field.spec.predicted)
     leaves = plan.leaves[plan.sample[plan.leaves] == 0]
-    np.savez_compressed(
-        path,
-        truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
-        prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
-        last=last[0, chosen].numpy(),
-        steps=np.array(shown),
-        variables=np.array([field.spec.variables[i].name for i in chosen]),
-        corner=plan.corner[leaves].cpu().numpy(),
-        size=plan.size[leaves].cpu().numpy(),
-        level=plan.level[leaves].cpu().numpy(),
-    )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
+            prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
+            last=last[0, chosen].numpy(),
+            steps=np.array(shown),
+            variables=np.array([field.spec.variables[i].name for i in chosen]),
+            corner=plan.corner[leaves].cpu().numpy(),
+            size=plan.size[leaves].cpu().numpy(),
+            level=plan.level[leaves].cpu().numpy(),
+        )
 
 
 def prepare_folder(out: Path) -> None:
