@@ -168,6 +168,40 @@ def test_a_run_folder_that_cannot_be_made_is_named(folder, capsys):
     assert "runs/a" in refusal(capsys, *TRAIN)
 
 
+def strict_json(path):
+    """JSON as other programs read it: without NaN and Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{path} holds {constant}")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def test_a_steady_field_is_trained_on_and_scored(folder, capsys):
+    """Persistence is exact then: there is no lower error, and nothing to divide by."""
+    with h5py.File(folder / GAS, "r+") as file:
+        for name in ("density", "pressure", "Vx", "Vy"):
+            file[name][...] = file[name][:, :1]
+    assert main(TRAIN) == 0
+    assert main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2"]) == 0
+    assert "compressible" in capsys.readouterr().out
+
+
+def test_a_variable_that_is_zero_everywhere_is_left_out_of_the_mean(folder):
+    with h5py.File(folder / GAS, "r+") as file:
+        file["Vy"][...] = 0
+    assert main(TRAIN) == 0
+    assert main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2"]) == 0
+    assert len(strict_json(folder / "runs/a/metrics.jsonl")) > 2
+    scores = json.loads((folder / "results/scores.json").read_text())
+    assert "Infinity" not in (folder / "results/scores.json").read_text()
+    gas = scores["systems"][1]
+    assert gas["by_variable"]["velocity_y"] == [None, None]
+    others = [gas["by_variable"][name][0] for name in ("density", "pressure", "velocity_x")]
+    assert gas["nrmse"][0] == pytest.approx(sum(others) / 3)
+    assert main(["report", "results", "--out", "page.html"]) == 0
+
+
 @pytest.mark.slow
 def test_the_demo_runs_at_smoke_scale_and_leaves_a_report(tmp_path, capsys):
     assert main(["demo", "--scale", "smoke", "--out", str(tmp_path / "my demo")]) == 0

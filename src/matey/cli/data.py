@@ -23,7 +23,7 @@ def run_inspect(options: Any) -> int:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors
+    from matey.cli.console import console, errors, plain
     from matey.config import WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
@@ -60,7 +60,7 @@ def run_inspect(options: Any) -> int:
 
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
-    from matey.cli.console import console
+    from matey.cli.console import console, plain
     from matey.data.inspect import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
@@ -82,6 +82,8 @@ def variable_table(system: "SystemReport") -> "Table":
     """Names, units and ranges of a system's variables."""
     from rich.box import SIMPLE
     from rich.table import Table
+
+    from matey.cli.console import plain
 
     table = Table(box=SIMPLE, padding=0, pad_edge=False)
     for heading in ("variable", "in the file", "units"):
@@ -122,15 +124,6 @@ def together(messages: Iterable[str]) -> list[str]:
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
         for text, names in files.items()
     ]
-
-
-def plain(text: str) -> str:
-    """Text from a file, safe to print: on one line and without markup."""
-    from rich.markup import escape
-
-    from matey.data.files import shown
-
-    return escape(shown(text))
 
 
 def NoticeHandler() -> Any:  # noqa: N802 - makes an object of a class that needs logging

@@ -19,7 +19,7 @@ from matey.data.mixture import System, open_systems
 from matey.data.reader import Fields
 from matey.errors import ConfigError, DataError
 from matey.fields import Field, Inputs, stack_fields
-from matey.metrics.error import nrmse
+from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey
 from matey.nn.rollout import continue_inputs
 from matey.output import replacing, to_json, write_text
@@ -31,6 +31,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class SystemScore:
     """Errors of one system, by step of the rollout; NRMSE as in `matey.metrics.error`.
+
+    Where it is undefined, as for a variable that is zero everywhere, it is NaN, in JSON null.
 
     `windows` rollouts start from frames of `trajectories` test trajectories that leave room for
     all steps: from every such frame, or from as many as were asked for. `tokens` are per frame:
@@ -140,10 +142,12 @@ def score_system(
         tokens={"mean": float(torch.cat(tokens).double().mean()), **cost},
         lead=1.0,
         steps=list(range(1, steps + 1)),
-        nrmse=error.mean(dim=(0, 2)).tolist(),
-        persistence=persistence.mean(dim=(0, 2)).tolist(),
-        by_variable=dict(zip(names, error.mean(dim=0).T.tolist(), strict=True)),
-        persistence_by_variable=dict(zip(names, persistence.mean(dim=0).T.tolist(), strict=True)),
+        nrmse=mean_nrmse(error).tolist(),
+        persistence=mean_nrmse(persistence).tolist(),
+        by_variable=dict(zip(names, error.nanmean(dim=0).T.tolist(), strict=True)),
+        persistence_by_variable=dict(
+            zip(names, persistence.nanmean(dim=0).T.tolist(), strict=True)
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError, ShapeError
 from matey.fields import Batch
-from matey.metrics.error import nrmse
+from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
@@ -92,9 +92,10 @@ def train(
         if is_due(done, config.validate_every, config.steps):
             scores = validate(model, systems, config)
             journal.write("valid", step=done, **scores)
-            if scores["nrmse"]:
-                mean = sum(scores["nrmse"].values()) / len(scores["nrmse"])
-                progress = replace(progress, best=min(mean, progress.best or math.inf))
+            known = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+            if known:
+                best = min(sum(known) / len(known), progress.best or math.inf)
+                progress = replace(progress, best=best)
         if is_due(done, config.checkpoint_every, config.steps):
             progress = replace(progress, step=done)
             checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
@@ -138,8 +139,8 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
             still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
             losses.append(loss_of(prediction, batch, config.loss))
         if errors:
-            record["nrmse"][name] = float(torch.cat(errors).mean())
-            record["persistence"][name] = float(torch.cat(still).mean())
+            record["nrmse"][name] = float(mean_nrmse(torch.cat(errors)))
+            record["persistence"][name] = float(mean_nrmse(torch.cat(still)))
             record["loss"][name] = float(torch.stack(losses).mean())
     model.train()
     return record
@@ -185,7 +186,7 @@ def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> Non
     """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
     if not bool(value.isfinite()):
         raise DivergenceError(
-            f"The {what} is {float(value)} at step {step + 1}, system {batch.spec.name!r}, from "
+            f"The {what} is {float(value.detach())} at step {step + 1}, system {batch.spec.name!r}, from "
             f"{'; '.join(batch.sources)}. Nothing was updated. Lower optim.lr, or look at the data."
         )
 
