@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
+from matey.train.resume import changes
 
 
 def train(
@@ -35,8 +37,9 @@ def train(
     """Train a model into a run folder: a new one, or the given one further.
 
     Systems that the model does not know get the weights they need.
-    With `resume`, go on from the newest checkpoint in the folder, if there is one. `watch`
-    is shown every record that is logged. `parent` names the model that is trained further.
+    With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
+    ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
+    shown every record that is logged. `parent` names the model that is trained further.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite.
     """
     device = choose_device(config.device)
@@ -57,15 +60,26 @@ def train(
     mixture = Mixture(windows, config.batch, config.seed)
 
     progress = checkpoint.Progress(step=0)
+    changed: Record = {}
     if resume and checkpoint.find(run):
+        changed = changes(run, config, systems)
         progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
-    prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch)
-    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
-
+        if progress.step > config.steps:
+            raise ConfigError(
+                f"steps is {config.steps}, but {run} has done {progress.step}. Give as many or "
+                "more, or another --run."
+            )
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
+    if progress.step < config.steps:  # data that cannot be read leave no run folder
+        batches = chain([next(batches)], batches)
+    prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch)
+    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
+    if changed:
+        journal.write("changed", step=progress.step, settings=changed)
+
     tally = Tally()
     for step in range(progress.step, config.steps):
         for group in optimizer.param_groups:
@@ -186,8 +200,9 @@ def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> Non
     """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
     if not bool(value.isfinite()):
         raise DivergenceError(
-            f"The {what} is {float(value.detach())} at step {step + 1}, system {batch.spec.name!r}, from "
-            f"{'; '.join(batch.sources)}. Nothing was updated. Lower optim.lr, or look at the data."
+            f"The {what} is {float(value.detach())} at step {step + 1}, system "
+            f"{batch.spec.name!r}, from {'; '.join(batch.sources)}. Nothing was updated. "
+            "Lower optim.lr, or look at the data."
         )
 
 
