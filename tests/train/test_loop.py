@@ -261,7 +261,7 @@ def test_a_run_goes_on_where_its_files_moved_but_not_on_other_files(data, tmp_pa
     systems = [DataConfig((SourceConfig("water", (str(path),)),)) for path in (old, new)]
     train(config_for(systems[0], steps=1), run)
     train(config_for(systems[1], steps=2), run, resume=True)
-    write_shallow_water(new, trajectories=5)
+    write_shallow_water(tmp_path / source.name, trajectories=5).replace(new)
     with pytest.raises(ConfigError, match="files of system 'water' are others"):
         train(config_for(systems[1], steps=3), run, resume=True)
 

@@ -85,12 +85,12 @@ def dispatch(words: list[str]) -> int:
 
 def run(name: str, command: Command, words: list[str]) -> int:
     """Parse one command's words and run it."""
-    from matey.cli.options import make_parser, parse
+    from matey.cli.options import make_parser, parse, read
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
     if command.defaults:
-        parser.set_defaults(command.defaults(parse(parser, words)))
+        parser.set_defaults(command.defaults(read(parser, words)))
     return command.run(parse(parser, words)) or 0
 
 

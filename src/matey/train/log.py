@@ -109,7 +109,7 @@ def fingerprint(system: System) -> str:
 def to_yaml(config: RunConfig) -> str:
     """A run's config as YAML, with absolute paths to the data."""
     sources = tuple(
-        replace(source, paths=tuple(os.path.abspath(path) for path in source.paths))
+        replace(source, paths=tuple(os.path.abspath(os.path.expanduser(p)) for p in source.paths))
         for source in config.data.systems
     )
     data: DataConfig = replace(config.data, systems=sources)
