@@ -24,6 +24,7 @@ def run_inspect(options: Any) -> int:
     from pathlib import Path
 
     from matey.cli.console import console, errors, plain
+    from matey.cli.notices import notices
     from matey.config import WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
@@ -31,25 +32,14 @@ def run_inspect(options: Any) -> int:
     target = Path(options.write) if options.write else None
     if target and target.exists() and not options.overwrite:
         raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")
-    notices = NoticeHandler()
-    logger = logging.getLogger("matey")
-    level = logger.level
-    logger.addHandler(notices)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        with errors.status("reading") as status:
-            windows = WindowConfig(history=options.history)
-            found = inspect(
-                options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
-            )
-    finally:
-        logger.removeHandler(notices)
-        logger.setLevel(level)
-        logger.propagate = True
+    with notices(logging.INFO, show=False) as heard, errors.status("reading") as status:
+        windows = WindowConfig(history=options.history)
+        found = inspect(
+            options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
+        )
     for system in found.systems:
         show(system)
-    for message in together(notices.messages):
+    for message in together(heard.messages):
         console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
     for message in found.refused:
         console.print(f"refused: {message}", markup=False, highlight=False, soft_wrap=True)
@@ -126,25 +116,10 @@ def together(messages: Iterable[str]) -> list[str]:
     ]
 
 
-def NoticeHandler() -> Any:  # noqa: N802 - makes an object of a class that needs logging
-    """A logging handler that keeps each message once."""
-    import logging
-
-    class Keep(logging.Handler):
-        def __init__(self) -> None:
-            super().__init__(logging.INFO)
-            self.messages: dict[str, None] = {}
-
-        def emit(self, record: logging.LogRecord) -> None:
-            self.messages.setdefault(record.getMessage())
-
-    return Keep()
-
-
 COMMANDS = {
     "inspect": Command(
         "what is in files, whether it can be trained on, and the data config for them",
-        "matey data inspect ../shared/data/pdebench/swe --write mix.yaml",
+        "matey data inspect data/2D_rdb_NA_NA.h5 --write mix.yaml",
         add_inspect_arguments,
         run_inspect,
     )

@@ -90,7 +90,7 @@ def add_arguments(parser: Any) -> None:
     )
 
 
-def run(options: Any) -> None:
+def run(options: Any) -> int:
     """Simulate two systems and the thermals, pretrain, fine-tune on one trajectory, score."""
     from pathlib import Path
 
@@ -107,9 +107,13 @@ def run(options: Any) -> None:
     common = f"--seed {options.seed} --device {options.device}"
     for command in commands(SCALES[options.scale], shlex.quote(str(out)), common):
         console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
-        dispatch(shlex.split(command))
+        code = dispatch(shlex.split(command))
+        if code:
+            console.print(f"\nThe demo stops here: `matey {command.split()[0]}` gave {code}.")
+            return code
     seconds = time.monotonic() - began
     console.print(f"\nAll done in {seconds:.0f} s. Open {out}/report.html in a browser.")
+    return 0
 
 
 def commands(scale: Scale, out: str, common: str) -> list[str]:
