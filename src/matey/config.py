@@ -71,6 +71,18 @@ class RefineConfig:
             )
         require(self.buffer >= 0, "model.refine.buffer", self.buffer, "0 rings or more")
 
+    def describe(self) -> str:
+        """Which cells are cut finer, in words."""
+        if self.token_budget is not None:
+            text = f"where {self.criterion} is largest, up to {self.token_budget} tokens per frame"
+        elif self.fraction is not None:
+            text = f"where {self.criterion} is largest, in {self.fraction:.4g} of the cells"
+        else:
+            text = f"where {self.criterion} exceeds {self.threshold:g} of its maximum"
+        if self.buffer:
+            text += f", and {self.buffer} ring{'s' if self.buffer > 1 else ''} around"
+        return text
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.config import DataConfig
-from matey.data.mixture import System, open_systems
-from matey.data.reader import Fields
-from matey.errors import ConfigError, DataError
+from matey.config import DataConfig, require
+from matey.data.mixture import System
+from matey.data.reader import Fields, open_source
+from matey.data.windows import split_trajectories
+from matey.errors import ConfigError, DataError, MateyError
 from matey.fields import Field, Inputs, stack_fields
 from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey
@@ -55,6 +56,20 @@ class SystemScore:
     persistence_by_variable: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class Ask:
+    """How to score: steps ahead, rollouts at a time and per system, seed of what is random."""
+
+    steps: int
+    batch: int
+    windows: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+
+
 def evaluate(
     model: Matey,
     name: str,
@@ -63,22 +78,23 @@ def evaluate(
     out: Path,
     batch: int = 16,
     windows: int | None = None,
+    seed: int = 0,
 ) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
     Rollouts of so many `steps` start from every frame that leaves room for them, or from
     `windows` of these per system, spread evenly over its trajectories.
+    Only test trajectories are needed. `seed` is of the shifts of the patches, where the model was
+    made with `jitter`; else nothing is random.
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
+    ask = Ask(steps, batch, windows, seed)
     prepare_folder(out)
     began = time.monotonic()
-    systems = open_systems(data)
     scores = [
-        score_system(
-            model, system, steps, batch, windows, out / "examples" / f"{system.spec.name}.npz"
-        )
-        for system in systems.values()
+        score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
+        for system in open_for_test(data)
     ]
     config = model.config
     summary: dict[str, Any] = {
@@ -87,10 +103,11 @@ def evaluate(
         "scheme": config.scheme,
         "mode": config.mode,
         "patches": list(config.patches),
-        "threshold": config.refine.threshold,
+        "refine": asdict(config.refine) if len(config.patches) > 1 else None,
         "embed_dim": config.embed_dim,
         "depth": config.depth,
         "history": model.history,
+        "seed": seed,
     }
     results = {
         "format": FORMAT,
@@ -102,23 +119,32 @@ def evaluate(
     return scores
 
 
-def score_system(
-    model: Matey, system: System, steps: int, batch: int, windows: int | None, example: Path
-) -> SystemScore:
+def open_for_test(data: DataConfig) -> list[System]:
+    """The systems of a data config with their split; nothing need be left to train on."""
+    if not data.systems:
+        raise DataError(
+            "No data given: pass --data mix.yaml (`matey data inspect FILES --write mix.yaml` "
+            "writes it)."
+        )
+    opened = [open_source(source) for source in data.systems]
+    return [System(fields, split_trajectories(fields, data.split)) for fields in opened]
+
+
+def score_system(model: Matey, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     fields, trajectories = system.fields, system.split["test"]
-    steps = possible_steps(fields, trajectories, model.history, steps)
+    steps = possible_steps(fields, trajectories, model.history, ask.steps)
     spec = fields.spec
     errors, still, tokens = [], [], []
-    starts = choose_starts(fields, trajectories, model.history + steps, windows)
+    starts = choose_starts(fields, trajectories, model.history + steps, ask.windows)
     for trajectory, chosen in starts.items():
         field = fields.read(trajectory)
-        model.check(field)
-        for group in grouped(chosen, batch):
+        check_named(model, field, fields.trajectories[trajectory].name)
+        for group in grouped(chosen, ask.batch):
             inputs = histories(field, group, model.history, fields.trajectories[trajectory].name)
             plan = model.plan_inputs(inputs)
             tokens.append(plan.tokens)
-            frames = list(continue_inputs(model, inputs, steps))
+            frames = list(continue_inputs(model, inputs, steps, ask.seed))
             truth = field.values.unfold(0, steps, 1)[[s + model.history for s in group]]
             truth = truth.movedim(-1, 1)
             last = inputs.values[:, -1]
@@ -151,12 +177,20 @@ def score_system(
     )
 
 
+def check_named(model: Matey, field: Field, source: str) -> None:
+    """Check that the model can continue the field; an error names where it comes from."""
+    try:
+        model.check(field)
+    except MateyError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
 def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:
     """How many of the asked steps the shortest test trajectory can check."""
     if not trajectories:
         raise DataError(
             f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} in "
-            "all. Raise data.split.test."
+            "all. To score on all of them: --data.split.test 1 --data.split.valid 0."
         )
     shortest = min(len(fields.trajectories[i].times) for i in trajectories)
     if shortest <= history:

@@ -6,7 +6,7 @@ config.json         format version, model config, systems, history, what it was 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,28 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     if wrong:
         raise CheckpointError(f"{path} does not fit the model: {'; '.join(wrong[:8])}.")
     module.load_state_dict(found)
+
+
+def trained_lead(path: str | Path) -> int | None:
+    """The longest lead time that a saved model was trained for, in dt; None if it does not say."""
+    _, description = empty_model(find_model(Path(path)))
+    try:
+        return int(description["training"]["windows"]["max_lead"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def set_token_budget(model: Matey, budget: int) -> None:
+    """Spend no more than so many tokens per frame from now on: no weight changes.
+
+    Raises ConfigError for a model with one patch size, which has nothing to choose.
+    """
+    if len(model.config.patches) == 1:
+        raise ConfigError(
+            f"A token budget of {budget} was given, but the model has uniform patches of "
+            f"{model.config.patches[0]} grid points: nothing to refine. Leave it out."
+        )
+    model.refine = replace(model.refine, token_budget=budget, fraction=None)
 
 
 def choose_device(name: str) -> torch.device:
