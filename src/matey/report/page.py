@@ -50,7 +50,10 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (summary.number, summary.change, summary.duration, summary.amount, provenance):
+    for function in (
+        *(summary.number, summary.against, summary.change, summary.duration, summary.amount),
+        provenance,
+    ):
         environment.filters[function.__name__] = function
     environment.filters["tick"] = short
     environment.filters["yaml"] = lambda config: yaml.safe_dump(config, sort_keys=False)
