@@ -189,7 +189,11 @@ def test_a_model_folder_works_on_its_own_and_tells_no_paths(data, tmp_path):
     shutil.rmtree(tmp_path / "run")
     model = matey.from_pretrained(tmp_path / "alone")
     assert set(model.specs) == {"shallow_water", "compressible"}
-    assert str(tmp_path) not in (tmp_path / "alone/config.json").read_text()
+    text = (tmp_path / "alone/config.json").read_text()
+    assert str(tmp_path) not in text
+    sides = json.loads(text)["training"]["boundaries"]
+    assert sides["compressible"] == {"y": ["periodic"] * 2, "x": ["periodic"] * 2}
+    assert sides["shallow_water"] == {"y": ["open"] * 2, "x": ["open"] * 2}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "text", "missing", "pickle"])

@@ -23,6 +23,7 @@ import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
+from matey.fields import Boundary
 from matey.output import to_json, write_text
 
 Record = dict[str, Any]
@@ -135,5 +136,16 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Re
         "windows": asdict(config.windows),
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
+        "boundaries": {name: boundaries(system) for name, system in systems.items()},
         "normalisation": "per sample and variable over the history, mean and standard deviation",
+    }
+
+
+def boundaries(system: System) -> dict[str, list[str]]:
+    """What happens at the low and the high side of each axis, by the axis' name."""
+    known = system.fields.trajectories[0]
+    sides = known.boundaries[3 - known.grid.ndim :]
+    return {
+        axis: [Boundary(side).name.lower() for side in pair]
+        for axis, pair in zip(known.grid.axes, sides, strict=True)
     }
