@@ -92,10 +92,11 @@ def dispatch(words: list[str]) -> int:
 def run(name: str, command: Command, words: list[str]) -> int:
     """Parse one command's words and run it."""
     from matey.cli.notices import notices
-    from matey.cli.options import make_parser, parse, read
+    from matey.cli.options import add_common, make_parser, parse, read
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
+    add_common(parser)
     with notices():
         if command.defaults:
             parser.set_defaults(command.defaults(read(parser, words)))

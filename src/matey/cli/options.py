@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
@@ -76,6 +76,23 @@ def make_parser(name: str, text: str, example: str) -> Parser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_common(parser: Parser) -> None:
+    """`--seed` and `--device` for a command that has nothing random and computes nothing large.
+
+    Every command takes them, so that a script may pass the same options to all.
+    """
+    known = parser._option_string_actions
+    if "--seed" not in known:
+        parser.add_argument("--seed", type=int, default=0, help="nothing here is random")
+    if "--device" not in known:
+        parser.add_argument(
+            "--device",
+            type=Literal["auto", "cpu", "cuda"],
+            default="auto",
+            help="this command computes on the CPU",
+        )
 
 
 def parse(parser: Parser, words: list[str]) -> Namespace:
