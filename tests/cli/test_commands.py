@@ -73,9 +73,11 @@ def test_a_run_reproduces_from_its_own_config(folder):
     assert (folder / "runs/a" / weights).read_bytes() == (folder / "runs/b" / weights).read_bytes()
 
 
-def test_resume_auto_goes_on_where_the_run_stopped(folder):
+def test_resume_auto_goes_on_where_the_run_stopped(folder, capsys):
     assert main([*TRAIN, "--steps", "2"]) == 0
+    capsys.readouterr()
     assert main([*TRAIN, "--steps", "4", "--resume", "auto"]) == 0
+    assert "goes on with another steps: 4, not 2" in capsys.readouterr().err
     lines = map(json.loads, (folder / "runs/a/metrics.jsonl").read_text().splitlines())
     assert [line["step"] for line in lines if line["kind"] == "start"] == [0, 2]
 

@@ -35,6 +35,9 @@ def watch_training(title: str) -> Iterator[Any]:
             if record["kind"] == "start":
                 progress.update(task, total=record["steps"], completed=record["step"])
                 state.update(steps=record["steps"], began=record["seconds"], first=record["step"])
+            if record["kind"] == "changed":
+                for key, (was, now) in record["settings"].items():
+                    say(f"{title}: goes on with another {key}: {now}, not {was}")
             if record["kind"] == "train":
                 state["windows"] += record["windows"]
                 elapsed = max(record["seconds"] - state["began"], 1e-9)

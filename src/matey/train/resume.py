@@ -17,7 +17,7 @@ import yaml
 from matey.config import RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
-from matey.train.log import Record, fingerprint, plain
+from matey.train.log import Record, fingerprint, plain, to_yaml
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
@@ -33,7 +33,7 @@ def changes(run: Path, config: RunConfig, systems: Mapping[str, System]) -> Reco
     """
     before, files = recorded(run)
     # What an older version did not write had the default.
-    old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(plain(config))
+    old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(yaml.safe_load(to_yaml(config)))
     found = {
         key: [old.get(key), new.get(key)]
         for key in sorted({*old, *new})
