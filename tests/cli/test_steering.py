@@ -45,7 +45,15 @@ def test_a_token_budget_is_kept_and_recorded_with_scores(trained):
 
 
 def test_a_budget_below_the_coarse_patches_names_the_least(trained, capsys):
-    assert "Give 4 or more" in refusal(capsys, *PREDICT, "--token-budget", "3")
+    for words in (PREDICT, EVALUATE):
+        assert "Give 4 or more" in refusal(capsys, *words, "--token-budget", "3")
+    assert not (trained / "next.nc").exists()
+    assert not (trained / "results").exists()
+
+
+def test_a_results_folder_that_cannot_be_made_is_named_before_any_work(trained, capsys):
+    (trained / "file").write_text("in its place")
+    assert "file/results cannot be made" in refusal(capsys, *EVALUATE, "--out", "file/results")
 
 
 def test_a_uniform_model_refuses_a_budget(folder, capsys):  # noqa: F811

@@ -3,6 +3,7 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, S steps.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -90,7 +91,7 @@ def evaluate(
     Raises DataError for a system that has no test trajectory or too short ones.
     """
     ask = Ask(steps, batch, windows, seed)
-    prepare_folder(out)
+    check_folder(out)
     began = time.monotonic()
     scores = [
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
@@ -274,9 +275,8 @@ def write_example(
         )
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the results folder. Raises ConfigError if that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Results folder {out} cannot be made: {error.strerror}.") from error
+def check_folder(out: Path) -> None:
+    """Raise ConfigError, before any work, if the results folder cannot be made or written."""
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"Results folder {out} cannot be made: {place} is not a folder to write.")
