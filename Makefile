@@ -37,8 +37,7 @@ $(VENV)/installed-docs: $(VENV)/installed
 	@touch $@
 
 demo: install
-	rm -rf demo
-	$(BIN)/matey demo
+	$(BIN)/matey demo --again
 
 test: install
 	$(PYTEST) -m "not slow and not gpu"

@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = (
-    {"errors", "fields", "config"},
+    {"errors", "fields", "config", "output"},
     {"tokens", "metrics", "simulate"},
     {"nn", "data"},
     {"train", "evaluate"},

@@ -5,12 +5,15 @@ A value out of range raises ConfigError where it is made.
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from matey.errors import ConfigError
 
 Scheme = Literal["vit", "svit", "avit"]
+# Names become file names: no separator, no way up, no hidden file.
+NAME = re.compile(r"\w[\w .-]{0,99}")
 
 
 def require(condition: bool, key: str, value: object, expected: str) -> None:
@@ -68,6 +71,18 @@ class RefineConfig:
             )
         require(self.buffer >= 0, "model.refine.buffer", self.buffer, "0 rings or more")
 
+    def describe(self) -> str:
+        """Which cells are cut finer, in words."""
+        if self.token_budget is not None:
+            text = f"where {self.criterion} is largest, up to {self.token_budget} tokens per frame"
+        elif self.fraction is not None:
+            text = f"where {self.criterion} is largest, in {self.fraction:.4g} of the cells"
+        else:
+            text = f"where {self.criterion} exceeds {self.threshold:g} of its maximum"
+        if self.buffer:
+            text += f", and {self.buffer} ring{'s' if self.buffer > 1 else ''} around"
+        return text
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -120,6 +135,7 @@ class ModelConfig:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
         require_positive(self, "model.", "mlp_ratio", "layer_scale")
         require_fraction(self, "model.", "drop_path")
+        require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(
             self.embed_dim % self.heads == 0,
             "model.embed_dim",
@@ -188,6 +204,12 @@ class SourceConfig:
     thermodynamics: Literal["full", "perturbation"] = "full"
 
     def __post_init__(self) -> None:
+        require(
+            NAME.fullmatch(self.name) is not None,
+            "data.systems.name",
+            self.name,
+            "letters, digits, '_', '.', '-' and spaces, a letter or digit first, 100 at most",
+        )
         require(bool(self.paths), f"data.systems.{self.name}.paths", self.paths, "a path or more")
 
 
@@ -208,7 +230,8 @@ class SplitConfig:
     def __post_init__(self) -> None:
         require_fraction(self, "data.split.", "valid", "test")
         total = self.valid + self.test
-        require(total < 1, "data.split", total, "valid + test below 1, to leave some to train on")
+        require(total <= 1, "data.split", total, "valid + test of 1 at most")
+        require(self.seed >= 0, "data.split.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,11 @@ def test_a_run_reproduces_from_its_own_config(folder):
     assert (folder / "runs/a" / weights).read_bytes() == (folder / "runs/b" / weights).read_bytes()
 
 
-def test_resume_auto_goes_on_where_the_run_stopped(folder):
+def test_resume_auto_goes_on_where_the_run_stopped(folder, capsys):
     assert main([*TRAIN, "--steps", "2"]) == 0
+    capsys.readouterr()
     assert main([*TRAIN, "--steps", "4", "--resume", "auto"]) == 0
+    assert "goes on with another steps: 4, not 2" in capsys.readouterr().err
     lines = map(json.loads, (folder / "runs/a/metrics.jsonl").read_text().splitlines())
     assert [line["step"] for line in lines if line["kind"] == "start"] == [0, 2]
 
@@ -90,6 +92,44 @@ def test_fine_tuning_takes_its_history_from_the_checkpoint(folder):
     assert matey.from_pretrained("runs/b").history == 2
 
 
+def test_a_fine_tuned_run_reproduces_from_its_own_config(folder):
+    assert main(TRAIN) == 0
+    tune = "finetune runs/a --data mix.yaml --steps 2 --device cpu --model.refine.threshold 0.5"
+    assert main(tune.split()) == 0
+    again = "finetune runs/a --config runs/a-finetuned/config.yaml --run runs/b"
+    assert main(again.split()) == 0
+    weights = "model/model.safetensors"
+    first, second = (folder / "runs" / name / weights for name in ("a-finetuned", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert matey.from_pretrained("runs/b").refine.threshold == 0.5
+
+
+def test_fine_tuning_keeps_the_shape_of_the_model(folder, capsys):
+    assert main(TRAIN) == 0
+    capsys.readouterr()
+    tune = "finetune runs/a --data mix.yaml --run runs/b --model.depth 2"
+    assert "model.depth is 2, not 1" in refusal(capsys, *tune.split())
+    assert not (folder / "runs/b").exists()
+
+
+def test_paths_in_a_data_config_inside_a_config_are_relative_to_it(folder, monkeypatch):
+    systems = yaml.safe_load((folder / "mix.yaml").read_text())
+    config = {**yaml.safe_load(CONFIG), "data": systems, "steps": 1}
+    (folder / "all.yaml").write_text(yaml.safe_dump(config))
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert main(["train", "--config", "../all.yaml", "--run", "here"]) == 0
+
+
+def test_a_tilde_in_a_data_path_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    systems = [{"name": "water", "paths": ["~/2D_rdb_NA_NA.h5"]}]
+    (folder / "mix.yaml").write_text(yaml.safe_dump({"systems": systems}))
+    assert main([*TRAIN, "--steps", "1"]) == 0
+    config = yaml.safe_load((folder / "runs/a/config.yaml").read_text())
+    assert config["data"]["systems"][0]["paths"] == [str(folder / "2D_rdb_NA_NA.h5")]
+
+
 def test_paths_in_a_data_config_are_relative_to_it(folder, monkeypatch, tmp_path_factory):
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     words = ["train", "--config", str(folder / "config.yaml"), "--data", str(folder / "mix.yaml")]
@@ -100,9 +140,16 @@ def test_a_typo_in_a_config_key_names_the_nearest_key(folder, capsys):
     (folder / "config.yaml").write_text(CONFIG.replace("lr:", "learing_rate:"))
     line = refusal(capsys, *TRAIN)
     assert "learing_rate" in line
-    assert "optim" in line
+    assert "Did you mean 'optim.lr'?" in line
+    (folder / "config.yaml").write_text("learing_rate: 1e-3\n" + CONFIG)
+    assert "Did you mean 'optim.lr'?" in refusal(capsys, *TRAIN)
+    (folder / "config.yaml").write_text(CONFIG)
+    assert "Did you mean 'optim.lr'?" in refusal(capsys, *TRAIN, "--learning-rate", "1e-3")
     (folder / "config.yaml").write_text(CONFIG.replace("steps:", "stepz:"))
     assert "Did you mean 'steps'?" in refusal(capsys, *TRAIN)
+    (folder / "config.yaml").write_text(CONFIG)
+    (folder / "mix.yaml").write_text("systems: [{name: a, path: [x.h5]}]")
+    assert "Did you mean 'paths'?" in refusal(capsys, *TRAIN)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +157,9 @@ def test_a_typo_in_a_config_key_names_the_nearest_key(folder, capsys):
     [
         ("steps: 4", "steps: many", "steps"),
         ("steps: 4", "steps: -4", "steps is -4"),
+        ("windows: {history: 2}", "windows: null", "windows is empty"),
+        ("steps: 4", "steps: 4\ndata: {split: {seed: -1}}", "data.split.seed is -1"),
+        ("patches: [8, 4]", "patches: [8, 4], refine: {criterion: varience}", "varience"),
         ("steps: 4", "steps: 4\nsteps: 5", "'steps' stands twice"),
         ("embed_dim: 24", "embed_dim: 25", "a multiple of model.heads = 2"),
         ("patches: [8, 4]", "patches: [8, 3]", "model.patches"),
@@ -133,8 +183,17 @@ def test_a_bad_setting_is_one_line_that_names_it(folder, capsys, old, new, said)
 def test_a_missing_file_is_named(folder, capsys):
     (folder / GAS).unlink()
     assert GAS in refusal(capsys, *TRAIN)
-    assert "nowhere.yaml" in refusal(capsys, "train", "--data", "nowhere.yaml", "--run", "runs/b")
+    line = refusal(capsys, "train", "--data", "mixx.yaml", "--run", "runs/b")
+    assert "mixx.yaml does not exist. Did you mean 'mix.yaml'?" in line
     assert "runs/none" in refusal(capsys, "evaluate", "runs/none", "--data", "mix.yaml")
+
+
+def test_a_data_file_instead_of_a_data_config_is_told_how_to_become_one(folder, capsys):
+    words = ["train", "--config", "config.yaml", "--run", "runs/b"]
+    for given in (GAS, "."):
+        line = refusal(capsys, *words, "--data", given)
+        assert f"matey data inspect {given} --write mix.yaml" in line
+        assert "config.yaml" not in line
 
 
 def test_a_wrong_file_is_named(folder, capsys):
@@ -166,6 +225,40 @@ def test_no_data_says_how_to_get_a_config(folder, capsys):
 def test_a_run_folder_that_cannot_be_made_is_named(folder, capsys):
     (folder / "runs").write_text("a file in its place")
     assert "runs/a" in refusal(capsys, *TRAIN)
+
+
+def strict_json(path):
+    """JSON as other programs read it: without NaN and Infinity."""
+
+    def refuse(constant):
+        raise AssertionError(f"{path} holds {constant}")
+
+    return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+
+
+def test_a_steady_field_is_trained_on_and_scored(folder, capsys):
+    """Persistence is exact then: there is no lower error, and nothing to divide by."""
+    with h5py.File(folder / GAS, "r+") as file:
+        for name in ("density", "pressure", "Vx", "Vy"):
+            file[name][...] = file[name][:, :1]
+    assert main(TRAIN) == 0
+    assert main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2"]) == 0
+    assert "compressible" in capsys.readouterr().out
+
+
+def test_a_variable_that_is_zero_everywhere_is_left_out_of_the_mean(folder):
+    with h5py.File(folder / GAS, "r+") as file:
+        file["Vy"][...] = 0
+    assert main(TRAIN) == 0
+    assert main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2"]) == 0
+    assert len(strict_json(folder / "runs/a/metrics.jsonl")) > 2
+    scores = json.loads((folder / "results/scores.json").read_text())
+    assert "Infinity" not in (folder / "results/scores.json").read_text()
+    gas = scores["systems"][1]
+    assert gas["by_variable"]["velocity_y"] == [None, None]
+    others = [gas["by_variable"][name][0] for name in ("density", "pressure", "velocity_x")]
+    assert gas["nrmse"][0] == pytest.approx(sum(others) / 3)
+    assert main(["report", "results", "--out", "page.html"]) == 0
 
 
 @pytest.mark.slow

@@ -74,6 +74,14 @@ def test_torch_is_held_against_its_pin(monkeypatch, tmp_path, installed, state):
     assert doctor.torch_version().state == state
 
 
+def test_a_device_that_must_work_and_is_not_there_is_a_failure(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, complaint = findings_of(capsys, "--device", "cuda")
+    assert code == 1
+    assert "torch finds no CUDA device" in complaint
+    assert findings_of(capsys, "--device", "cpu")[0] == 0
+
+
 def test_a_folder_that_cannot_be_written_is_found(tmp_path):
     finding = doctor.attempt("folder", lambda: doctor.write_here(tmp_path / "absent"))
     assert finding.state == doctor.FAIL

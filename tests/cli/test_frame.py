@@ -100,6 +100,17 @@ def test_an_interrupt_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "matey: interrupted\n"
 
 
+@pytest.mark.parametrize("words", [["doctor", "--json"], ["--help"]])
+def test_a_reader_that_leaves_early_ends_a_command_quietly(words):
+    code = f"import sys; from matey.cli import main; sys.exit(main({words}))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()  # as `| head` does, before anything was written
+        complaint = process.stderr.read().decode()
+    assert "Traceback" not in complaint
+    assert "BrokenPipe" not in complaint
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_command_has_help_with_an_example(capsys, family):
     module = pytest.importorskip(f"matey.cli.{family}", exc_type=ImportError)
@@ -110,6 +121,8 @@ def test_every_command_has_help_with_an_example(capsys, family):
         shown = capsys.readouterr().out
         assert "example:\n" in shown
         assert f"matey {family}" in shown.split("example:\n")[1]
+        assert "--seed" in shown
+        assert "--device" in shown
 
 
 def test_the_report_command_writes_the_page(capsys, tmp_path, monkeypatch):

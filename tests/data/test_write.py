@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from matey.data.reader import open_reader
-from matey.data.write import replacing, write_netcdf, write_well
+from matey.data.write import write_netcdf, write_well
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
 
@@ -142,17 +142,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"p\.nc cannot be written"):
         write_netcdf(still(), tmp_path / "file" / "p.nc", provenance={})
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path):
-    def interrupted():
-        with replacing(tmp_path / "a") as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from matey.metrics.error import nrmse
+from matey.metrics.error import mean_nrmse, nrmse
 
 
 def test_an_exact_prediction_scores_0_and_zero_scores_1():
@@ -18,7 +19,20 @@ def test_an_error_of_a_tenth_scores_a_tenth_at_any_amplitude():
         torch.testing.assert_close(error, torch.full((1, 1), 0.1).double(), rtol=1e-5, atol=0)
 
 
-def test_a_target_of_zero_is_exact_or_infinitely_wrong():
+def test_a_target_of_zero_has_no_relative_error_whatever_is_predicted():
     zero = torch.zeros(1, 1, 1, 2, 2)
-    assert float(nrmse(zero, zero)) == 0
-    assert float(nrmse(zero + 1, zero)) == float("inf")
+    assert nrmse(zero, zero).isnan().all()
+    assert nrmse(zero + 1, zero).isnan().all()
+
+
+def test_a_prediction_that_is_not_finite_is_infinitely_wrong():
+    target = torch.ones(1, 1, 1, 2, 2)
+    for bad in (float("nan"), float("inf")):
+        assert float(nrmse(target * bad, target)) == float("inf")
+
+
+def test_the_mean_leaves_out_what_is_undefined_and_keeps_what_diverged():
+    nan, inf = float("nan"), float("inf")
+    errors = torch.tensor([[[0.1, nan], [inf, 0.4]], [[0.3, nan], [0.2, 0.6]]])
+    assert mean_nrmse(errors).tolist() == [pytest.approx(0.2), inf]
+    assert bool(mean_nrmse(torch.full((2, 1, 1), nan)).isnan().all())

@@ -163,7 +163,7 @@ def write_results(
         "scheme": "svit",
         "mode": "adap_mix",
         "patches": [16, 8],
-        "threshold": 0.2,
+        "refine": {"criterion": "variance", "threshold": 0.2, "token_budget": None, "buffer": 1},
         "embed_dim": 96,
         "depth": 6,
         "history": 4,

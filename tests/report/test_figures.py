@@ -90,7 +90,7 @@ def test_only_the_cells_that_the_middle_slice_cuts_are_drawn(tmp_path):
         (4, 0, 4, 4, 0),
         (4, 4, 4, 4, 0),
     ]
-    assert "M0 4h4v4h-4z" in cell_outlines(example, "cells")
+    assert "M0 8V4H4M4 8V4H8" in cell_outlines(example, "cells")
 
 
 def test_the_banner_is_wide_and_shows_the_cells(tmp_path):

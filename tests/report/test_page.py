@@ -98,6 +98,53 @@ def test_a_rollout_that_diverges_is_called_so(tmp_path):
     assert "partly better than persistence" in page
 
 
+def test_an_error_that_is_undefined_is_called_so_and_not_diverged(tmp_path):
+    results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
+    scores = json.loads((results / "scores.json").read_text())
+    for key in ("by_variable", "persistence_by_variable"):
+        scores["systems"][0][key]["velocity_x"] = [None] * 10
+    (results / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert page.count("undefined") == 4
+    assert "diverged" not in page
+
+
+def test_exact_persistence_is_no_yardstick(tmp_path):
+    results = write_results(tmp_path / "results", systems={"shallow_water": (0.01, 0.0)})
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "Persistence is exact or undefined: nothing to compare with" in page
+    assert "diverged" not in page
+
+
+def test_the_page_tells_how_cells_were_chosen(tmp_path):
+    results = write_results(tmp_path / "results")
+    path = results / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["model"] |= {"mode": "adap_mul", "scheme": ["svit", "svit", "vit"]}
+    scores["model"]["refine"] |= {"criterion": "gradient", "token_budget": 800}
+    path.write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "The model is a SViT, SViT and ViT transformer" in page
+    assert "sequences of their own (adap_mul)" in page
+    assert "gradient is largest, up to 800 tokens per frame, and 1 ring around" in page
+
+
+def test_each_step_has_an_error_scale_of_its_own(tmp_path):
+    """Errors grow along a rollout: on the last step's scale the first would be white."""
+    page = page_of(write_results(tmp_path / "results"), out=tmp_path / "report.html")
+    ranges = re.findall(r"error ±([\d.]+)", page)[:3]
+    assert sorted(ranges, key=float) == ranges
+    assert float(ranges[0]) < 0.5 * float(ranges[2])
+
+
+def test_every_score_has_a_label_for_narrow_screens(tmp_path):
+    parsed = outline(page_of(write_results(tmp_path / "results"), out=tmp_path / "report.html"))
+    labels = [a["data-label"] for tag, a in parsed.tags if tag == "td" and "data-label" in a]
+    row = ["Rollouts", "NRMSE, 1 step", "Persistence", "Error is"]
+    row += ["Step", "NRMSE", "Persistence", "Error is", "Tokens"]
+    assert labels == 3 * row
+
+
 def test_a_run_alone_is_reported(run_folder, tmp_path):
     page = page_of(run_folder, out=tmp_path / "report.html")
     assert "In its last validation" in page

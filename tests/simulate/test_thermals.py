@@ -6,6 +6,7 @@ import netCDF4
 import pytest
 import torch
 
+from matey.data.miniweather import FULL
 from matey.simulate.thermals import COLLISION, Bubble, Thermals, at_faces
 
 NAMES = ("dens", "uwnd", "wwnd", "theta")
@@ -146,3 +147,8 @@ def test_warm_air_rises_and_cold_air_sinks():
         momentum = list(system.run(state, [0.0, 30.0]))[-1][0, 2]
         row, column = round(bubble.z / 625 - 0.5), round(bubble.x / 625 - 0.5)
         assert direction * momentum[row, column] > 0
+
+
+def test_simulated_thermals_mix_with_miniweathers_files():
+    """The same names and the same spelling of the units, or they would be two systems."""
+    assert Thermals().spec(2.0).variables == tuple(FULL.values())

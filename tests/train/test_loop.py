@@ -1,7 +1,9 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -16,7 +18,8 @@ from matey.config import (
 )
 from matey.data.mixture import collate
 from matey.data.windows import Windows
-from matey.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
+from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
+from matey.nn.pretrained import save_pretrained
 from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_compressible, write_shallow_water
@@ -152,14 +155,12 @@ def test_bfloat16_autocast_trains(data, tmp_path):
     assert all(0 < loss < 10 for loss in losses)
 
 
-def test_resume_with_another_width_names_keys_and_shapes(data, tmp_path):
+def test_resume_with_another_width_names_the_key_and_both_widths(data, tmp_path):
     run = tmp_path / "run"
     config = config_for(data, steps=1)
     train(config, run)
     wider = replace(config, model=replace(config.model, embed_dim=48), steps=2)
-    with pytest.raises(
-        CheckpointError, match=r"position\.centre\.weight \(24, 48\) instead of \(48"
-    ):
+    with pytest.raises(ConfigError, match=r"model\.embed_dim was 24 and is 48"):
         train(wider, run, resume=True)
 
 
@@ -188,7 +189,11 @@ def test_a_model_folder_works_on_its_own_and_tells_no_paths(data, tmp_path):
     shutil.rmtree(tmp_path / "run")
     model = matey.from_pretrained(tmp_path / "alone")
     assert set(model.specs) == {"shallow_water", "compressible"}
-    assert str(tmp_path) not in (tmp_path / "alone/config.json").read_text()
+    text = (tmp_path / "alone/config.json").read_text()
+    assert str(tmp_path) not in text
+    sides = json.loads(text)["training"]["boundaries"]
+    assert sides["compressible"] == {"y": ["periodic"] * 2, "x": ["periodic"] * 2}
+    assert sides["shallow_water"] == {"y": ["open"] * 2, "x": ["open"] * 2}
 
 
 @pytest.mark.parametrize("damage", ["truncate", "text", "missing", "pickle"])
@@ -205,3 +210,72 @@ def test_damaged_weights_are_refused_by_name(data, tmp_path, damage):
         weights.unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         matey.from_pretrained(tmp_path / "run")
+
+
+def test_a_file_where_the_model_folder_goes_is_refused_before_the_first_step(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/model").write_text("a file")
+    with pytest.raises(ConfigError, match=r"run/model is a file"):
+        train(config_for(data), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+def test_a_model_folder_that_cannot_be_written_is_a_checkpoint_error(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/model cannot be written"):
+        save_pretrained(model, tmp_path / "file/model", {})
+
+
+def test_a_run_goes_on_with_another_schedule_and_logs_the_change(data, tmp_path):
+    run = tmp_path / "run"
+    train(config_for(data, steps=2), run)
+    train(config_for(data, steps=3, optim=OptimConfig(lr=1e-3, warmup=5)), run, resume=True)
+    (record,) = records(run, "changed")
+    assert record["step"] == 2
+    assert record["settings"] == {"optim.lr": [3e-3, 1e-3], "steps": [2, 3]}
+    assert "lr: 0.001" in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"batch": 3}, "batch was 2 and is 3"),
+        ({"windows": WindowConfig(history=2)}, r"windows\.max_lead was 2 and is 1"),
+        ({"steps": 1}, "steps is 1, but .* has done 2"),
+    ],
+)
+def test_a_run_does_not_go_on_as_another_run(data, tmp_path, changed, said):
+    run = tmp_path / "run"
+    train(config_for(data, steps=2), run)
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(ConfigError, match=said):
+        train(config_for(data, **{"steps": 4, **changed}), run, resume=True)
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_a_run_goes_on_where_its_files_moved_but_not_on_other_files(data, tmp_path):
+    source = Path(data.systems[0].paths[0])
+    old, new = tmp_path / "old" / source.name, tmp_path / "new" / source.name
+    for path in (old, new):
+        path.parent.mkdir()
+        shutil.copy(source, path)
+    run = tmp_path / "run"
+    systems = [DataConfig((SourceConfig("water", (str(path),)),)) for path in (old, new)]
+    train(config_for(systems[0], steps=1), run)
+    train(config_for(systems[1], steps=2), run, resume=True)
+    write_shallow_water(tmp_path / source.name, trajectories=5).replace(new)
+    with pytest.raises(ConfigError, match="files of system 'water' are others"):
+        train(config_for(systems[1], steps=3), run, resume=True)
+
+
+def test_data_that_cannot_be_read_leave_no_run_folder(data, tmp_path):
+    path = write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5")
+    with h5py.File(path, "r+") as file:
+        for group in file.values():
+            group["data"][:] = float("nan")
+    bad = DataConfig((SourceConfig("water", (str(path),)),))
+    with pytest.raises(DataError, match="nan"):
+        train(config_for(bad), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

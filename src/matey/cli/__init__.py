@@ -5,6 +5,7 @@ A module holds `COMMANDS`: a `Command` for each word after the family's name, or
 the empty word where the family is a single command.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. User errors are one line on stderr, and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return dispatch(words)
+        code = dispatch(words)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, as in `matey ... | head`, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for what is still to be flushed
+        return 0
     except MateyError as error:
         if "--debug" in words:
             raise
@@ -85,13 +91,16 @@ def dispatch(words: list[str]) -> int:
 
 def run(name: str, command: Command, words: list[str]) -> int:
     """Parse one command's words and run it."""
-    from matey.cli.options import make_parser, parse
+    from matey.cli.notices import notices
+    from matey.cli.options import add_common, make_parser, parse, read
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
-    if command.defaults:
-        parser.set_defaults(command.defaults(parse(parser, words)))
-    return command.run(parse(parser, words)) or 0
+    add_common(parser)
+    with notices():
+        if command.defaults:
+            parser.set_defaults(command.defaults(read(parser, words)))
+        return command.run(parse(parser, words)) or 0
 
 
 def overview() -> str:

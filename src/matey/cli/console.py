@@ -1,11 +1,14 @@
 """What long work shows: a progress bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -32,6 +35,9 @@ def watch_training(title: str) -> Iterator[Any]:
             if record["kind"] == "start":
                 progress.update(task, total=record["steps"], completed=record["step"])
                 state.update(steps=record["steps"], began=record["seconds"], first=record["step"])
+            if record["kind"] == "changed":
+                for key, (was, now) in record["settings"].items():
+                    say(f"{title}: goes on with another {key}: {now}, not {was}")
             if record["kind"] == "train":
                 state["windows"] += record["windows"]
                 elapsed = max(record["seconds"] - state["began"], 1e-9)
@@ -61,19 +67,37 @@ def watch_training(title: str) -> Iterator[Any]:
 
 def score_table(scores: Any, title: str) -> Table:
     """Errors one step ahead and at the end of the rollout, beside persistence."""
-    table = Table(title=title)
+    table = Table(title=plain(title), box=SIMPLE, padding=0, pad_edge=False)
     for heading in ("system", "ahead", "NRMSE", "persistence", "lower by", "tokens", "of fine"):
-        table.add_column(heading, justify="left" if heading == "system" else "right")
+        left = heading == "system"
+        # A name is folded rather than cut, a number neither.
+        table.add_column(
+            heading, justify="left" if left else "right", overflow="fold", no_wrap=not left
+        )
     for score in scores:
         for step in sorted({1, score.steps[-1]}):
             error, still = score.nrmse[step - 1], score.persistence[step - 1]
             table.add_row(
-                score.name if step == 1 else "",
+                plain(score.name) if step == 1 else "",
                 f"{step} step{'s' if step > 1 else ''}",
-                f"{error:.4f}",
-                f"{still:.4f}",
-                f"{1 - error / still:.0%}",
+                shown_error(error),
+                shown_error(still),
+                f"{1 - error / still:.0%}" if still > 0 and math.isfinite(error) else "-",
                 f"{score.tokens['mean']:.0f}" if step == 1 else "",
                 f"{score.tokens['mean'] / score.tokens['fine']:.0%}" if step == 1 else "",
             )
     return table
+
+
+def shown_error(error: float) -> str:
+    """Four digits; in words where there is no such number."""
+    if math.isnan(error):
+        return "undefined"
+    return f"{error:.4f}" if math.isfinite(error) else "diverged"
+
+
+def plain(text: str) -> str:
+    """Text from a file or a user, safe to print: on one line and without markup."""
+    from matey.data.files import shown
+
+    return escape(shown(text))

@@ -23,7 +23,8 @@ def run_inspect(options: Any) -> int:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors
+    from matey.cli.console import console, errors, plain
+    from matey.cli.notices import notices
     from matey.config import WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
@@ -31,25 +32,14 @@ def run_inspect(options: Any) -> int:
     target = Path(options.write) if options.write else None
     if target and target.exists() and not options.overwrite:
         raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")
-    notices = NoticeHandler()
-    logger = logging.getLogger("matey")
-    level = logger.level
-    logger.addHandler(notices)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        with errors.status("reading") as status:
-            windows = WindowConfig(history=options.history)
-            found = inspect(
-                options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
-            )
-    finally:
-        logger.removeHandler(notices)
-        logger.setLevel(level)
-        logger.propagate = True
+    with notices(logging.INFO, show=False) as heard, errors.status("reading") as status:
+        windows = WindowConfig(history=options.history)
+        found = inspect(
+            options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
+        )
     for system in found.systems:
         show(system)
-    for message in together(notices.messages):
+    for message in together(heard.messages):
         console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
     for message in found.refused:
         console.print(f"refused: {message}", markup=False, highlight=False, soft_wrap=True)
@@ -60,7 +50,7 @@ def run_inspect(options: Any) -> int:
 
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
-    from matey.cli.console import console
+    from matey.cli.console import console, plain
     from matey.data.inspect import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
@@ -83,6 +73,8 @@ def variable_table(system: "SystemReport") -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from matey.cli.console import plain
+
     table = Table(box=SIMPLE, padding=0, pad_edge=False)
     for heading in ("variable", "in the file", "units"):
         table.add_column(heading, overflow="fold")
@@ -102,14 +94,13 @@ def write_config(found: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
     from matey.data.inspect import config_text
-    from matey.data.write import replacing
+    from matey.output import write_text
 
     if found.refused:
         console.print(f"{target} is not written.", markup=False, highlight=False)
         return
     text = config_text(found, target.parent)
-    with replacing(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(target, text)
     console.print(f"\nWrote {target}.", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -125,34 +116,10 @@ def together(messages: Iterable[str]) -> list[str]:
     ]
 
 
-def plain(text: str) -> str:
-    """Text from a file, safe to print: on one line and without markup."""
-    from rich.markup import escape
-
-    from matey.data.files import shown
-
-    return escape(shown(text))
-
-
-def NoticeHandler() -> Any:  # noqa: N802 - makes an object of a class that needs logging
-    """A logging handler that keeps each message once."""
-    import logging
-
-    class Keep(logging.Handler):
-        def __init__(self) -> None:
-            super().__init__(logging.INFO)
-            self.messages: dict[str, None] = {}
-
-        def emit(self, record: logging.LogRecord) -> None:
-            self.messages.setdefault(record.getMessage())
-
-    return Keep()
-
-
 COMMANDS = {
     "inspect": Command(
         "what is in files, whether it can be trained on, and the data config for them",
-        "matey data inspect ../shared/data/pdebench/swe --write mix.yaml",
+        "matey data inspect data/2D_rdb_NA_NA.h5 --write mix.yaml",
         add_inspect_arguments,
         run_inspect,
     )

@@ -3,9 +3,12 @@
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from matey.cli import Command, dispatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -84,32 +87,62 @@ FILES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "mix": MIX, "thermals": THE
 def add_arguments(parser: Any) -> None:
     parser.add_argument("--scale", type=Literal["full", "smoke"], default="full", help="how much")
     parser.add_argument("--out", default="demo", help="the folder to write")
+    parser.add_argument(
+        "--again", action="store_true", help="replace the folder, if a demo wrote it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the data and the training")
     parser.add_argument(
         "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
     )
 
 
-def run(options: Any) -> None:
+def run(options: Any) -> int:
     """Simulate two systems and the thermals, pretrain, fine-tune on one trajectory, score."""
     from pathlib import Path
 
     from matey.cli.console import console
     from matey.errors import ConfigError
+    from matey.output import write_text
 
     out = Path(options.out)
-    if out.exists() and any(out.iterdir()):
+    if options.again:
+        clear(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{out} is not empty. Remove it, or choose another with --out.")
-    out.mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
-        (out / f"{name}.yaml").write_text(text)
+        write_text(out / f"{name}.yaml", text, ConfigError)
     began = time.monotonic()
     common = f"--seed {options.seed} --device {options.device}"
     for command in commands(SCALES[options.scale], shlex.quote(str(out)), common):
         console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
-        dispatch(shlex.split(command))
+        code = dispatch(shlex.split(command))
+        if code:
+            console.print(f"\nThe demo stops here: `matey {command.split()[0]}` gave {code}.")
+            return code
     seconds = time.monotonic() - began
     console.print(f"\nAll done in {seconds:.0f} s. Open {out}/report.html in a browser.")
+    return 0
+
+
+def clear(out: "Path") -> None:
+    """Remove what an earlier demo wrote, and nothing else.
+
+    Raises ConfigError for a folder that holds something of another origin.
+    """
+    import shutil
+
+    from matey.errors import ConfigError
+
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    ours = {*(f"{name}.yaml" for name in FILES), "data", "pretrained", "finetuned", "results"}
+    other = sorted(path.name for path in out.iterdir() if path.name not in {*ours, "report.html"})
+    if other or not all((out / f"{name}.yaml").is_file() for name in FILES):
+        raise ConfigError(
+            f"{out} holds {', '.join(other) or 'no demo'}, which no demo wrote: it is left as it "
+            "is. Remove it, or choose another with --out."
+        )
+    shutil.rmtree(out)
 
 
 def commands(scale: Scale, out: str, common: str) -> list[str]:

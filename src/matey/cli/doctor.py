@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matey.cli import Command
 
@@ -233,6 +233,13 @@ def round_trip_netcdf() -> str:
     return "written and read back"
 
 
+def chosen_device(name: str) -> str:
+    """The device that was asked for, if it is there."""
+    from matey.nn.pretrained import choose_device
+
+    return f"{choose_device(name)} is there"
+
+
 def write_here(folder: Path) -> str:
     """Runs and results are written to the current folder, if no other is named."""
     with tempfile.TemporaryFile(dir=folder) as file:
@@ -281,11 +288,19 @@ def show(findings: list[Finding]) -> None:
 def add_arguments(parser: Any) -> None:
     """What `matey doctor` takes."""
     parser.add_argument("--json", action="store_true", help="print for a program, not a person")
+    parser.add_argument(
+        "--device",
+        type=Literal["auto", "cpu", "cuda"],
+        default="auto",
+        help="the device that must work",
+    )
 
 
 def run(options: Any) -> int:
     """Examine, show, and tell whether training would work."""
     findings = examine(Path.cwd())
+    if options.device != "auto":
+        findings.append(attempt("device", lambda: chosen_device(options.device)))
     failed = [finding for finding in findings if finding.state == FAIL]
     if options.json:
         record = {"works": not failed, "findings": [asdict(finding) for finding in findings]}

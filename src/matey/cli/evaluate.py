@@ -12,14 +12,19 @@ def add_arguments(parser: Any) -> None:
 
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_class_arguments(DataConfig, "data")
-    parser.add_argument("--rollout", type=int, default=10, help="steps ahead to score")
+    parser.add_argument("--rollout", type=PositiveInt, default=10, help="steps ahead to score")
     parser.add_argument("--out", default="results", help="folder for scores.json and examples")
-    parser.add_argument("--batch", type=int, default=16, help="rollouts at a time")
+    parser.add_argument("--batch", type=PositiveInt, default=16, help="rollouts at a time")
     parser.add_argument(
         "--windows", type=PositiveInt | None, help="rollouts per system, spread evenly; else all"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of anything random; scoring has nothing"
+        "--token-budget",
+        type=PositiveInt | None,
+        help="refine as many cells as leave no more than so many tokens per frame",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
     )
     parser.add_argument(
         "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
@@ -31,9 +36,11 @@ def run(options: Any) -> None:
 
     from matey.cli.console import console, score_table
     from matey.evaluate.score import evaluate
-    from matey.nn.pretrained import choose_device, from_pretrained
+    from matey.nn.pretrained import choose_device, from_pretrained, set_token_budget
 
     model = from_pretrained(options.checkpoint).to(choose_device(options.device))
+    if options.token_budget is not None:
+        set_token_budget(model, options.token_budget)
     scores = evaluate(
         model,
         options.checkpoint,
@@ -42,8 +49,11 @@ def run(options: Any) -> None:
         Path(options.out),
         options.batch,
         options.windows,
+        options.seed,
     )
     console.print(score_table(scores, f"{options.checkpoint}: NRMSE on test trajectories"))
+    if len(model.config.patches) > 1:
+        console.print(f"Refined {model.refine.describe()}.", highlight=False)
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
 
 

@@ -3,14 +3,16 @@
 import difflib
 import re
 from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
-from matey.config import RunConfig
+from matey.config import RunConfig, SourceConfig
 from matey.errors import ConfigError, MateyError
 
 
@@ -76,27 +78,105 @@ def make_parser(name: str, text: str, example: str) -> Parser:
     return parser
 
 
+def add_common(parser: Parser) -> None:
+    """`--seed` and `--device` for a command that has nothing random and computes nothing large.
+
+    Every command takes them, so that a script may pass the same options to all.
+    """
+    known = parser._option_string_actions
+    if "--seed" not in known:
+        parser.add_argument("--seed", type=int, default=0, help="nothing here is random")
+    if "--device" not in known:
+        parser.add_argument(
+            "--device",
+            type=Literal["auto", "cpu", "cuda"],
+            default="auto",
+            help="this command computes on the CPU",
+        )
+
+
 def parse(parser: Parser, words: list[str]) -> Namespace:
     """The options, or ConfigError with the nearest key to a misspelt one."""
     try:
-        options = parser.parse_args(words)
-        if isinstance(options.get("data"), Namespace):
-            anchor_paths(options.data)
-        return parser.instantiate(options)
+        return parser.instantiate(read(parser, words))
     except MateyError:
         raise
     except (ArgumentError, TypeError, ValueError, OSError) as error:
         raise ConfigError(explain(parser, str(error), words)) from error
 
 
-def anchor_paths(data: Namespace) -> None:
-    """Make the paths in a data config relative to the YAML file that names them."""
-    source = data.get("__path__")
-    if source is None:
-        return
-    folder = Path(str(source.absolute)).parent
-    for system in data.systems:
-        system.paths = tuple(str(folder / path) for path in system.paths)
+def read(parser: Parser, words: list[str]) -> Namespace:
+    """The options as plain data, not yet checked against each other."""
+    for option in ("--config", "--data"):
+        if option in parser._option_string_actions:
+            check_text(option, given(option, words))
+    try:
+        options = parser.parse_args(words)
+    except MateyError:
+        raise
+    except (ArgumentError, TypeError, ValueError, OSError) as error:
+        raise ConfigError(explain(parser, str(error), words)) from error
+    for action in parser._actions:
+        parts = action.dest.split(".")
+        for depth in range(1, len(parts)):
+            group = ".".join(parts[:depth])
+            if group in options and options[group] is None:
+                raise ConfigError(f"{group} is empty (null), expected its settings or no such key.")
+    if isinstance(options.get("data"), Namespace):
+        anchor_paths(options, words)
+    return options
+
+
+def given(option: str, words: list[str]) -> list[str]:
+    """The values that the words give an option."""
+    after = [b for a, b in pairwise(words) if a == option]
+    return after + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
+
+
+def check_text(option: str, values: list[str]) -> None:
+    """Raise ConfigError unless the values name text files: a data file is easily given instead."""
+    for value in values:
+        path = Path(value)
+        if value.lstrip().startswith(("{", "[")):
+            continue  # written out on the command line
+        if not path.exists():
+            near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+            close = difflib.get_close_matches(path.name, near, 1, 0.6)
+            raise ConfigError(
+                f"{option}: {value} does not exist."
+                + (f" Did you mean {str(path.parent / close[0])!r}?" if close else "")
+            )
+        if path.is_dir() or is_binary(path):
+            kind = "a folder" if path.is_dir() else "no text file"
+            way_out = (
+                f" For files of fields, write one: matey data inspect {value} --write mix.yaml"
+                if option == "--data"
+                else ""
+            )
+            raise ConfigError(f"{option}: {value} is {kind}, expected a YAML file.{way_out}")
+
+
+def is_binary(path: Path) -> bool:
+    """Whether a file starts with what no text holds."""
+    with path.open("rb") as file:
+        start = file.read(512)
+    return b"\0" in start or start.startswith((b"\x89", b"\x93", b"PK", b"CDF"))
+
+
+def anchor_paths(options: Namespace, words: list[str]) -> None:
+    """Make the paths to data relative to the YAML file that names them; `~` is the home."""
+    folder = Path()
+    source = options.data.get("__path__")
+    if source is not None:
+        folder = Path(str(source.absolute)).parent
+    elif not any(word.startswith("--data.systems") for word in words):
+        for config in options.get("config") or ():
+            settings = load_yaml(Path(str(config.absolute)).read_text(encoding="utf-8"))
+            data = settings.get("data") if isinstance(settings, dict) else None
+            if isinstance(data, dict) and "systems" in data:
+                folder = Path(str(config.absolute)).parent
+    for system in options.data.systems or ():
+        system.paths = tuple(str(folder / Path(path).expanduser()) for path in system.paths)
 
 
 def run_config(options: Namespace, **given: Any) -> RunConfig:
@@ -108,14 +188,32 @@ def run_config(options: Namespace, **given: Any) -> RunConfig:
 def explain(parser: Parser, message: str, words: list[str]) -> str:
     """A parser's complaint as one line, with a suggestion where a name is unknown."""
     message = " ".join(message.replace("Parser key", "option").split())
+    message = re.sub(r"Problem with given class_path '[^']*': ", "", message)
     unknown = re.search(r"(?i)option '([^']+)'|arguments?:? (--\S+)", message)
-    known = [action.dest for action in parser._actions if action.dest != "help"]
     if unknown:
-        key = (unknown[1] or unknown[2]).lstrip("-").split("=")[0]
-        leaves = {dest.split(".")[-1]: dest for dest in known}
-        close = difflib.get_close_matches(key, known, 1, 0.6)
-        close = close or [leaves[k] for k in difflib.get_close_matches(key, leaves, 1, 0.6)]
+        key = (unknown[1] or unknown[2]).lstrip("-").split("=")[0].replace("-", "_")
+        known = {a.dest: str(a.help or "") for a in parser._actions if a.dest != "help"}
+        if '"data.systems"' in message:
+            known = {field.name: "" for field in fields(SourceConfig)}
+        close = nearest_key(key, known)
         if close:
-            message += f". Did you mean {close[0]!r}?"
+            message = message.rstrip(".") + f". Did you mean {close!r}?"
     files = [word for word in words if word.endswith((".yaml", ".yml")) and Path(word).exists()]
     return message + (f" (read {', '.join(files)})" if files else "")
+
+
+def nearest_key(key: str, known: Mapping[str, str]) -> str | None:
+    """The known key that is spelt most alike, as a whole or by its last part; else the one whose
+    description has all words of the unknown one, so that `learning_rate` finds `optim.lr`."""
+    leaf = key.split(".")[-1]
+    leaves = {dest.split(".")[-1]: dest for dest in known}
+    close = difflib.get_close_matches(key, known, 1, 0.6)
+    close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
+    if close:
+        return close[0]
+    described = []
+    for dest, text in known.items():
+        vocabulary = re.findall(r"[a-z]+", text.lower())
+        if all(difflib.get_close_matches(word, vocabulary, 1, 0.8) for word in leaf.split("_")):
+            described.append((len(text), dest))
+    return min(described)[1] if described else None

@@ -6,14 +6,21 @@ from matey.cli import Command
 
 
 def add_arguments(parser: Any) -> None:
+    from jsonargparse.typing import PositiveInt
+
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_argument("initial", help="a file whose last frames are the history")
-    parser.add_argument("--steps", type=int, default=10, help="frames to predict")
+    parser.add_argument("--steps", type=PositiveInt, default=10, help="frames to predict")
     parser.add_argument("--lead-time", type=float, default=1.0, help="time between them, in dt")
     parser.add_argument("--trajectory", type=int, default=0, help="which one of the file")
     parser.add_argument("--out", default="prediction.nc", help="the NetCDF file to write")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of anything random; a rollout has nothing"
+        "--token-budget",
+        type=PositiveInt | None,
+        help="refine as many cells as leave no more than so many tokens per frame",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
     )
     parser.add_argument(
         "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
@@ -26,12 +33,19 @@ def run(options: Any) -> None:
     import matey
     from matey.cli.console import console
     from matey.config import require
+    from matey.data.reader import find_files
     from matey.data.write import write_netcdf
-    from matey.nn.pretrained import choose_device
+    from matey.errors import ConfigError, MateyError
+    from matey.nn.pretrained import choose_device, set_token_budget
 
-    require(options.steps > 0, "--steps", options.steps, "a number above 0")
     require(options.lead_time > 0, "--lead-time", options.lead_time, "a number above 0")
+    out = Path(options.out)
+    if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
+        raise ConfigError(f"--out {out} is the file to read. Choose another name.")
     model = matey.from_pretrained(options.checkpoint).to(choose_device(options.device))
+    if options.token_budget is not None:
+        set_token_budget(model, options.token_budget)
+    warn_of_lead(options.checkpoint, options.lead_time)
     fields = matey.open(options.initial)
     require(
         0 <= options.trajectory < len(fields),
@@ -39,17 +53,50 @@ def run(options: Any) -> None:
         options.trajectory,
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
-    prediction = model.rollout(fields[options.trajectory], options.steps, options.lead_time)
+    tokens: list[int] = []
+    model.register_forward_hook(lambda _, given, made: tokens.append(len(made.packing.cell)))
+    try:
+        prediction = model.rollout(
+            fields[options.trajectory], options.steps, options.lead_time, options.seed
+        )
+    except MateyError as error:
+        raise type(error)(f"{options.initial}: {error}") from error
+    used = f"{sum(tokens) / len(tokens):.0f}"
+    if min(tokens) < max(tokens):
+        used += f" ({min(tokens)} to {max(tokens)})"
+    cells = "uniform patches"
+    if len(model.config.patches) > 1:
+        cells = f"refined {model.refine.describe()}"
     provenance = {
         "model": options.checkpoint,
         "initial": f"{options.initial} trajectory {options.trajectory}",
+        "tokens_per_frame": used,
+        "cells": cells,
+        "seed": str(options.seed),
         "matey_version": matey.__version__,
     }
-    write_netcdf(prediction, Path(options.out), provenance=provenance)
+    write_netcdf(prediction, out, provenance=provenance)
     console.print(
         f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
-        f"{float(prediction.times[-1]):g}, in {options.out}"
+        f"{float(prediction.times[-1]):g}, in {out}: {used} tokens per frame, {cells}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
     )
+
+
+def warn_of_lead(checkpoint: str, lead: float) -> None:
+    """Warn of a lead time that the model never saw."""
+    import logging
+
+    from matey.nn.pretrained import trained_lead
+
+    longest = trained_lead(checkpoint)
+    if longest is not None and not 1 <= lead <= longest:
+        logging.getLogger("matey").warning(
+            f"A lead time of {lead:g} dt was asked for, but the model was trained on "
+            + ("1 dt." if longest == 1 else f"1 to {longest} dt.")
+        )
 
 
 COMMANDS = {

@@ -8,8 +8,7 @@ Source: https://polymathic-ai.org/the_well/data_format
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,9 +18,9 @@ import h5py
 import numpy as np
 import torch
 
-from matey.data.files import shown
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, Variable
+from matey.output import replacing
 
 FRAMES = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
@@ -36,32 +35,6 @@ class Group:
     name: str
     order: int
     channels: tuple[int, ...]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends well.
-
-    Raises DataError if the folder cannot be written; then nothing is left behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise DataError(f"{shown(path)} cannot be written: {error}.") from error
-    finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
 
 
 def write_well(

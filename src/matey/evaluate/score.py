@@ -3,7 +3,6 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, S steps.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,14 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.config import DataConfig
-from matey.data.mixture import System, open_systems
-from matey.data.reader import Fields
-from matey.errors import ConfigError, DataError
+from matey.config import DataConfig, require
+from matey.data.mixture import System
+from matey.data.reader import Fields, open_source
+from matey.data.windows import split_trajectories
+from matey.errors import ConfigError, DataError, MateyError
 from matey.fields import Field, Inputs, stack_fields
-from matey.metrics.error import nrmse
+from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey
 from matey.nn.rollout import continue_inputs
+from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
 
 FORMAT = 1
@@ -32,6 +33,8 @@ FORMAT = 1
 @dataclass(frozen=True)
 class SystemScore:
     """Errors of one system, by step of the rollout; NRMSE as in `matey.metrics.error`.
+
+    Where it is undefined, as for a variable that is zero everywhere, it is NaN, in JSON null.
 
     `windows` rollouts start from frames of `trajectories` test trajectories that leave room for
     all steps: from every such frame, or from as many as were asked for. `tokens` are per frame:
@@ -54,6 +57,20 @@ class SystemScore:
     persistence_by_variable: dict[str, list[float]]
 
 
+@dataclass(frozen=True)
+class Ask:
+    """How to score: steps ahead, rollouts at a time and per system, seed of what is random."""
+
+    steps: int
+    batch: int
+    windows: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+
+
 def evaluate(
     model: Matey,
     name: str,
@@ -62,22 +79,23 @@ def evaluate(
     out: Path,
     batch: int = 16,
     windows: int | None = None,
+    seed: int = 0,
 ) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
     Rollouts of so many `steps` start from every frame that leaves room for them, or from
     `windows` of these per system, spread evenly over its trajectories.
+    Only test trajectories are needed. `seed` is of the shifts of the patches, where the model was
+    made with `jitter`; else nothing is random.
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
-    prepare_folder(out)
+    ask = Ask(steps, batch, windows, seed)
+    check_folder(out)
     began = time.monotonic()
-    systems = open_systems(data)
     scores = [
-        score_system(
-            model, system, steps, batch, windows, out / "examples" / f"{system.spec.name}.npz"
-        )
-        for system in systems.values()
+        score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
+        for system in open_for_test(data)
     ]
     config = model.config
     summary: dict[str, Any] = {
@@ -86,10 +104,11 @@ def evaluate(
         "scheme": config.scheme,
         "mode": config.mode,
         "patches": list(config.patches),
-        "threshold": config.refine.threshold,
+        "refine": asdict(config.refine) if len(config.patches) > 1 else None,
         "embed_dim": config.embed_dim,
         "depth": config.depth,
         "history": model.history,
+        "seed": seed,
     }
     results = {
         "format": FORMAT,
@@ -97,29 +116,36 @@ def evaluate(
         "seconds": round(time.monotonic() - began, 2),
         "systems": [asdict(score) for score in scores],
     }
-    temporary = out / f".scores.{os.getpid()}"
-    temporary.write_text(json.dumps(results, indent=2) + "\n")
-    temporary.replace(out / "scores.json")
+    write_text(out / "scores.json", to_json(results, indent=2))
     return scores
 
 
-def score_system(
-    model: Matey, system: System, steps: int, batch: int, windows: int | None, example: Path
-) -> SystemScore:
+def open_for_test(data: DataConfig) -> list[System]:
+    """The systems of a data config with their split; nothing need be left to train on."""
+    if not data.systems:
+        raise DataError(
+            "No data given: pass --data mix.yaml (`matey data inspect FILES --write mix.yaml` "
+            "writes it)."
+        )
+    opened = [open_source(source) for source in data.systems]
+    return [System(fields, split_trajectories(fields, data.split)) for fields in opened]
+
+
+def score_system(model: Matey, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     fields, trajectories = system.fields, system.split["test"]
-    steps = possible_steps(fields, trajectories, model.history, steps)
+    steps = possible_steps(fields, trajectories, model.history, ask.steps)
     spec = fields.spec
     errors, still, tokens = [], [], []
-    starts = choose_starts(fields, trajectories, model.history + steps, windows)
+    starts = choose_starts(fields, trajectories, model.history + steps, ask.windows)
     for trajectory, chosen in starts.items():
         field = fields.read(trajectory)
-        model.check(field)
-        for group in grouped(chosen, batch):
+        check_named(model, field, fields.trajectories[trajectory].name)
+        for group in grouped(chosen, ask.batch):
             inputs = histories(field, group, model.history, fields.trajectories[trajectory].name)
             plan = model.plan_inputs(inputs)
             tokens.append(plan.tokens)
-            frames = list(continue_inputs(model, inputs, steps))
+            frames = list(continue_inputs(model, inputs, steps, ask.seed))
             truth = field.values.unfold(0, steps, 1)[[s + model.history for s in group]]
             truth = truth.movedim(-1, 1)
             last = inputs.values[:, -1]
@@ -143,11 +169,21 @@ def score_system(
         tokens={"mean": float(torch.cat(tokens).double().mean()), **cost},
         lead=1.0,
         steps=list(range(1, steps + 1)),
-        nrmse=error.mean(dim=(0, 2)).tolist(),
-        persistence=persistence.mean(dim=(0, 2)).tolist(),
-        by_variable=dict(zip(names, error.mean(dim=0).T.tolist(), strict=True)),
-        persistence_by_variable=dict(zip(names, persistence.mean(dim=0).T.tolist(), strict=True)),
+        nrmse=mean_nrmse(error).tolist(),
+        persistence=mean_nrmse(persistence).tolist(),
+        by_variable=dict(zip(names, error.nanmean(dim=0).T.tolist(), strict=True)),
+        persistence_by_variable=dict(
+            zip(names, persistence.nanmean(dim=0).T.tolist(), strict=True)
+        ),
     )
+
+
+def check_named(model: Matey, field: Field, source: str) -> None:
+    """Check that the model can continue the field; an error names where it comes from."""
+    try:
+        model.check(field)
+    except MateyError as error:
+        raise type(error)(f"{source}: {error}") from error
 
 
 def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:
@@ -155,7 +191,7 @@ def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, st
     if not trajectories:
         raise DataError(
             f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} in "
-            "all. Raise data.split.test."
+            "all. To score on all of them: --data.split.test 1 --data.split.valid 0."
         )
     shortest = min(len(fields.trajectories[i].times) for i in trajectories)
     if shortest <= history:
@@ -223,25 +259,24 @@ def write_example(
     shown: Sequence[int],
 ) -> None:
     """The first rollout of a system, at some steps, with the cells of its first plan."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     chosen = list(field.spec.predicted)
     leaves = plan.leaves[plan.sample[plan.leaves] == 0]
-    np.savez_compressed(
-        path,
-        truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
-        prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
-        last=last[0, chosen].numpy(),
-        steps=np.array(shown),
-        variables=np.array([field.spec.variables[i].name for i in chosen]),
-        corner=plan.corner[leaves].cpu().numpy(),
-        size=plan.size[leaves].cpu().numpy(),
-        level=plan.level[leaves].cpu().numpy(),
-    )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
+            prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
+            last=last[0, chosen].numpy(),
+            steps=np.array(shown),
+            variables=np.array([field.spec.variables[i].name for i in chosen]),
+            corner=plan.corner[leaves].cpu().numpy(),
+            size=plan.size[leaves].cpu().numpy(),
+            level=plan.level[leaves].cpu().numpy(),
+        )
 
 
-def prepare_folder(out: Path) -> None:
-    """Make the results folder. Raises ConfigError if that cannot be."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Results folder {out} cannot be made: {error.strerror}.") from error
+def check_folder(out: Path) -> None:
+    """Raise ConfigError, before any work, if the results folder cannot be made or written."""
+    place = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"Results folder {out} cannot be made: {place} is not a folder to write.")

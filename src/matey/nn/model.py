@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig
-from matey.errors import DataError, nearest
+from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
 from matey.nn import rollout
 from matey.nn.attention import Attention, rotations
 from matey.nn.block import Block, Surroundings
+from matey.nn.contract import differences
 from matey.nn.embed import Conditioning, Position
 from matey.nn.normalise import Statistics, measure
 from matey.nn.schemes import SCHEMES, segment
@@ -214,7 +215,10 @@ class Matey(nn.Module):
         return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
 
     def check(self, field: Field) -> None:
-        """Raise DataError unless the model can continue the field; warn of what it ignores."""
+        """Raise DataError or ShapeError unless the model can continue the field.
+
+        Warns of what it ignores, and of units and time steps that it was not trained on.
+        """
         spec = field.spec
         for variable in spec.variables:
             if variable.name not in self.tokenizer.inputs:
@@ -239,6 +243,23 @@ class Matey(nn.Module):
                 f"{len(field)} frames of system {spec.name!r} were given, the model needs "
                 f"{self.history}. Give it a longer field."
             )
+        if not bool(field.values[-self.history :].isfinite().all()):
+            raise DataError(
+                f"The last {self.history} frames of system {spec.name!r} hold values that are not "
+                "finite: nothing can be predicted from them."
+            )
+        for axis, points, cell in zip(
+            "ZYX", field.grid.shape, self.patches(spec.ndim)[0], strict=True
+        ):
+            if points % cell:
+                below = points - points % cell
+                raise ShapeError(
+                    f"Axis {axis} of system {spec.name!r} has {points} grid points, which this "
+                    f"model's patches of {cell} cannot tile. Give it a multiple of them, "
+                    f"such as {below or cell}."
+                )
+        for difference in differences(spec, self.specs.values()):
+            log.warning(difference)
         for name in spec.parameters:
             if name not in self.conditioning.names:
                 log.warning("Parameter %r is new to the model, and is ignored.", name)

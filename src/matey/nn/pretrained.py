@@ -6,7 +6,7 @@ config.json         format version, model config, systems, history, what it was 
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,17 @@ from matey.config import ModelConfig, RefineConfig
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec, Variable
 from matey.nn.model import Matey
+from matey.output import replacing, to_json
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> None:
-    """Write a model folder. `training` is plain data on how it was trained."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS
-    )
+    """Write a model folder, whole or not at all. `training` tells how it was trained.
+
+    Raises CheckpointError if it cannot be written; a folder that was there then stays.
+    """
     description = {
         "format": FORMAT,
         "history": model.history,
@@ -36,7 +36,23 @@ def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> 
         "systems": [asdict(spec) for spec in model.specs.values()],
         "training": dict(training),
     }
-    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    with replacing(folder, CheckpointError) as temporary:
+        temporary.mkdir()
+        save_weights(model, temporary / WEIGHTS)
+        (temporary / CONFIG).write_text(to_json(description, indent=2))
+
+
+def save_weights(module: torch.nn.Module, path: Path) -> None:
+    """Write all weights of a module. Raises OSError."""
+    save_tensors(dict(module.state_dict()), path)
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors by name as safetensors. Raises OSError."""
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except safetensors.SafetensorError as error:  # a full disk, for one
+        raise OSError(str(error)) from error
 
 
 def from_pretrained(path: str | Path) -> Matey:
@@ -117,6 +133,28 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     if wrong:
         raise CheckpointError(f"{path} does not fit the model: {'; '.join(wrong[:8])}.")
     module.load_state_dict(found)
+
+
+def trained_lead(path: str | Path) -> int | None:
+    """The longest lead time that a saved model was trained for, in dt; None if it does not say."""
+    _, description = empty_model(find_model(Path(path)))
+    try:
+        return int(description["training"]["windows"]["max_lead"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def set_token_budget(model: Matey, budget: int) -> None:
+    """Spend no more than so many tokens per frame from now on: no weight changes.
+
+    Raises ConfigError for a model with one patch size, which has nothing to choose.
+    """
+    if len(model.config.patches) == 1:
+        raise ConfigError(
+            f"A token budget of {budget} was given, but the model has uniform patches of "
+            f"{model.config.patches[0]} grid points: nothing to refine. Leave it out."
+        )
+    model.refine = replace(model.refine, token_budget=budget, fraction=None)
 
 
 def choose_device(name: str) -> torch.device:

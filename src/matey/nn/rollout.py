@@ -3,6 +3,7 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.config import require
 from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, Stacked, stack_fields
 
@@ -25,8 +27,17 @@ def rollout_steps(
 
     Memory does not grow with `steps`. `seed` is of the shifts of the patches, where the model
     was made with `jitter`; else nothing is random. Raises DivergenceError, with the step, where a
-    prediction stops being finite.
+    prediction stops being finite; ConfigError for no step or a lead time that is not above 0.
     """
+    require(steps > 0, "steps", steps, "1 or more")
+    require(0 < lead_time < math.inf, "lead_time", lead_time, "a number above 0, in dt")
+    return _rollout_steps(model, field, steps, lead_time, seed)
+
+
+def _rollout_steps(
+    model: "Matey", field: Field, steps: int, lead_time: float, seed: int
+) -> Iterator[Field]:
+    """The same, step by step: what is asked was checked when it was asked."""
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
     inputs = stack_fields([history], [lead_time], [field.spec.name])

@@ -105,8 +105,11 @@ def cells_in_slice(example: Example) -> list[tuple[int, int, int, int, int]]:
 
 
 def cell_outlines(example: Example, key: str) -> Markup:
-    """The leaf cells of the drawn slice, y up, as an SVG group that pictures refer to."""
-    path = "".join(f"M{x} {y}h{w}v{h}h-{w}z" for x, y, w, h, _ in cells_in_slice(example))
+    """The leaf cells of the drawn slice, y up, as an SVG group that pictures refer to.
+
+    Left and upper edges only: leaves tile the plane, so that each line is drawn once.
+    """
+    path = "".join(f"M{x} {y + h}V{y}H{x + w}" for x, y, w, h, _ in cells_in_slice(example))
     return OUTLINES.format(key, path, path)
 
 

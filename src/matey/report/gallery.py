@@ -17,21 +17,24 @@ from matey.report.figures import (
 )
 from matey.report.load import Results, SystemScores
 
+DENSE = 36  # finest cells along half the page, from which on their outlines are faint
+
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a rollout as pictures."""
+    """One step of a rollout as pictures; `errors` is the scale of its error."""
 
     step: int
     truth: str
     prediction: str
     error: str
+    errors: Scale
     nrmse: float
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One variable of an example: its frames, the colour scales, the frame before them.
+    """One variable of an example: its frames, the colour scale, the frame before them.
 
     Of a one-dimensional field there are charts instead of pictures.
     """
@@ -40,7 +43,6 @@ class Panel:
     last: str
     frames: tuple[Frame, ...]
     values: Scale
-    errors: Scale
     charts: tuple[Chart, ...]
 
 
@@ -59,6 +61,17 @@ class Gallery:
     @property
     def width(self) -> int:
         return int(self.example.last.shape[3])
+
+    @property
+    def dense(self) -> bool:
+        """Whether the finest cells are so small on the page that strong lines would hide them."""
+        fits = DENSE * (2 if self.wide else 1)
+        return bool(self.example.size[:, 2].min(initial=self.width) * fits < self.width)
+
+    @property
+    def wide(self) -> bool:
+        """Whether its pictures take the width of the page."""
+        return self.width > 2 * self.height
 
     @property
     def height(self) -> int:
@@ -100,7 +113,8 @@ def picture_panel(example: Example, c: int) -> Panel:
     """One variable in the plane."""
     truth, prediction = example.truth[:, c], example.prediction[:, c]
     values = field_scale(truth)
-    errors = error_scale(prediction - truth)
+    # A scale of its own for each step: errors grow, and the first would be white on the last's.
+    scales = [error_scale(error) for error in prediction - truth]
     return Panel(
         variable=example.variables[c],
         last=picture(middle_slice(example.last[c]), values),
@@ -110,12 +124,14 @@ def picture_panel(example: Example, c: int) -> Panel:
                 truth=picture(middle_slice(true), values),
                 prediction=picture(middle_slice(predicted), values),
                 error=picture(middle_slice(predicted - true), errors),
+                errors=errors,
                 nrmse=relative_error(true, predicted),
             )
-            for step, true, predicted in zip(example.steps, truth, prediction, strict=True)
+            for step, true, predicted, errors in zip(
+                example.steps, truth, prediction, scales, strict=True
+            )
         ),
         values=values,
-        errors=errors,
         charts=(),
     )
 
@@ -146,4 +162,4 @@ def line_panel(example: Example, c: int) -> Panel:
             line_chart(name, lines, "grid point", example.variables[c], zero=False, bands=cells)
         )
     scale = field_scale(example.truth[:, c])
-    return Panel(example.variables[c], "", (), scale, scale, tuple(charts))
+    return Panel(example.variables[c], "", (), scale, tuple(charts))

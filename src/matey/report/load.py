@@ -82,7 +82,11 @@ class SystemScores:
     def skill(self, index: int) -> float:
         """1 - nrmse / persistence: how much lower the error is. NaN where it has no meaning."""
         error, still = self.nrmse[index], self.persistence[index]
-        return 1 - error / still if still > 0 and math.isfinite(still) else math.nan
+        return 1 - error / still if self.comparable(index) else math.nan
+
+    def comparable(self, index: int) -> bool:
+        """Whether persistence is a yardstick: neither exact nor undefined."""
+        return math.isfinite(self.persistence[index]) and self.persistence[index] > 0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The page: what is shown, in which order, as one file that needs nothing else."""
 
-import contextlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matey import __version__
-from matey.errors import DataError
+from matey.output import write_text
 from matey.report import summary
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
 from matey.report.gallery import gallery
@@ -40,7 +38,7 @@ def build(sources: Sequence[Path], out: Path) -> None:
     is neither or holds a file that cannot be read, or where `out` cannot be written.
     """
     runs, results = load_sources([Path(source) for source in sources])
-    write_whole(Path(out), render(runs, results))
+    write_text(Path(out), render(runs, results))
 
 
 def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
@@ -52,7 +50,10 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (summary.number, summary.change, summary.duration, summary.amount, provenance):
+    for function in (
+        *(summary.number, summary.against, summary.change, summary.duration, summary.amount),
+        provenance,
+    ):
         environment.filters[function.__name__] = function
     environment.filters["tick"] = short
     environment.filters["yaml"] = lambda config: yaml.safe_dump(config, sort_keys=False)
@@ -165,16 +166,3 @@ def provenance(run: Run) -> Iterable[tuple[str, str]]:
             yield name, ", ".join(f"{k} {v}" for k, v in value.items())
         elif value:
             yield name, str(value)
-
-
-def write_whole(out: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one. Raises DataError."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise DataError(f"{out} cannot be written: {error.strerror}.") from error

@@ -5,9 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matey.config import RefineConfig
+from matey.errors import ConfigError
 from matey.report.load import Results, Run, SystemScores
 
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
+PACKING = {
+    "adap_mix": "coarse and fine in one sequence (adap_mix)",
+    "adap_mul": "fine ones in sequences of their own (adap_mul)",
+}
 VERSUS = "error than persistence"
 
 
@@ -35,16 +41,15 @@ class Verdict:
 def judge_results(results: Results, run: Run | None) -> Verdict:
     """The verdict on scored rollouts; `run` is the training of that model, if known."""
     systems = results.systems
-    first = [system.skill(0) for system in systems]
-    final = [system.skill(-1) for system in systems]
-    grade, badge = grade_of([*first, *final])
+    skills = [s.skill(at) for at in (0, -1) for s in systems if not math.isnan(s.persistence[at])]
+    grade, badge = grade_of(skills)
     sentences = [model_sentence(results.model)]
     if run is not None:
         sentences.append(training_sentence(run))
     sentences.append(scoring_sentence(systems))
     sentences += [text for text in (weak_sentence(systems), token_sentence(systems)) if text]
     tiles = [
-        Tile("NRMSE, one step", number(mean(s.nrmse[0] for s in systems)), versus(systems, 0)),
+        Tile("NRMSE, one step", mean_error(systems), versus(systems, 0)),
         Tile("One step ahead", change(typical(systems, 0)), VERSUS),
     ]
     steps = common_steps(systems)
@@ -95,6 +100,8 @@ def judge_run(run: Run) -> Verdict:
 def grade_of(skills: Sequence[float]) -> tuple[str, str]:
     """Grade and badge: does the error stay below persistence everywhere?"""
     better = [skill > 0 for skill in skills]  # NaN, a rollout that diverged, is not better
+    if not better:
+        return "open", "nothing to compare"
     if all(better):
         return "good", "better than persistence"
     if any(better):
@@ -109,6 +116,8 @@ def headline(systems: Sequence[SystemScores]) -> str:
     late = common_steps(systems)
     if not systems:
         return "No system was scored"
+    if skill == -math.inf:
+        return "Persistence is exact or undefined: nothing to compare with"
     if len(systems) > 1 and not better:
         return f"Persistence is better one step ahead on each of {len(systems)} systems"
     if len(systems) > 1 and better < len(systems):
@@ -122,30 +131,42 @@ def headline(systems: Sequence[SystemScores]) -> str:
 def model_settings(run: Run) -> dict[str, Any]:
     """What a run's config says of its model."""
     model = run.config.get("model")
-    model = dict(model) if isinstance(model, dict) else {}
-    refine = model.get("refine")
-    return {**model, "threshold": refine.get("threshold") if isinstance(refine, dict) else None}
+    return dict(model) if isinstance(model, dict) else {}
 
 
 def model_sentence(model: dict[str, Any]) -> str:
     """What the model is."""
     if "scheme" not in model:
         return ""
-    scheme = str(model["scheme"])
     size = f"{amount(model['parameters'])} parameters" if "parameters" in model else ""
     shape = f"{model['depth']} blocks of width {model['embed_dim']}" if "depth" in model else ""
     patches = [str(patch) for patch in model.get("patches") or ()]
     cut = ""
     if len(patches) > 1:
-        cut = f"patches of {', '.join(patches[:-1])} and {patches[-1]} grid points"
-        if model.get("threshold") is not None:
-            cut += f", finer where variance exceeds {model['threshold']} of its maximum"
+        cut = f"patches of {listed(patches)} grid points"
+        cut += f", {PACKING[model['mode']]}" if model.get("mode") in PACKING else ""
+        cells = refinement(model.get("refine"))
+        cut += f", finer {cells}" if cells else ""
     elif patches:
         cut = f"uniform patches of {patches[0]} grid points"
     facts = "; ".join(fact for fact in (size, shape, cut) if fact)
-    return f"The model is a {SCHEMES.get(scheme, scheme)} transformer" + (
+    return f"The model is a {scheme_name(model['scheme'])} transformer" + (
         f": {facts}." if facts else "."
     )
+
+
+def scheme_name(scheme: Any) -> str:
+    """`SViT`; of a model whose blocks differ, `SViT, SViT and ViT`."""
+    names = [str(name) for name in (scheme if isinstance(scheme, list | tuple) else [scheme])]
+    return listed([SCHEMES.get(name, name) for name in names])
+
+
+def refinement(settings: Any) -> str:
+    """How cells are chosen, in words; nothing where the record does not tell."""
+    try:
+        return RefineConfig(**settings).describe()
+    except (TypeError, ConfigError):
+        return ""
 
 
 def training_sentence(run: Run) -> str:
@@ -179,7 +200,11 @@ def weak_sentence(systems: Sequence[SystemScores]) -> str:
     """Where the model loses against persistence: said, not left to be found."""
     weak = []
     for system in systems:
-        lost = [s for i, s in enumerate(system.steps) if not system.skill(i) > 0]
+        lost = [
+            step
+            for i, step in enumerate(system.steps)
+            if not (system.skill(i) > 0 or math.isnan(system.persistence[i]))
+        ]
         if lost:
             weak.append(f"{system.name} (from step {lost[0]})")
     return f"Persistence is better on {listed(weak)}." if weak else ""
@@ -209,13 +234,24 @@ def common_steps(systems: Sequence[SystemScores]) -> int:
 
 
 def typical(systems: Sequence[SystemScores], index: int) -> float:
-    """1 - the geometric mean over systems of nrmse / persistence."""
-    return 1 - geometric_mean([1 - system.skill(index) for system in systems])
+    """1 - the geometric mean of nrmse / persistence, over systems where that has a meaning.
+
+    -inf where it has none in any of them.
+    """
+    ratios = [1 - system.skill(index) for system in systems if system.comparable(index)]
+    return 1 - geometric_mean(ratios) if ratios else -math.inf
 
 
 def versus(systems: Sequence[SystemScores], index: int) -> str:
     """What an error is to be compared with."""
-    return f"persistence {number(mean(s.persistence[index] for s in systems))}"
+    known = [s.persistence[index] for s in systems if not math.isnan(s.persistence[index])]
+    return f"persistence {number(mean(known))}" if known else ""
+
+
+def mean_error(systems: Sequence[SystemScores]) -> str:
+    """The mean NRMSE one step ahead, over the systems where it is defined."""
+    known = [s.nrmse[0] for s in systems if not math.isnan(s.persistence[0])]
+    return number(mean(known)) if known else "undefined"
 
 
 def last_ratios(run: Run) -> list[float]:
@@ -249,8 +285,15 @@ def number(value: float) -> str:
     return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def against(error: float, still: float) -> str:
+    """An error as a number. It is undefined where persistence's is: the truth is zero there."""
+    return "undefined" if math.isnan(still) else number(error)
+
+
 def change(skill: float) -> str:
     """How much lower or higher an error is: `78% lower`, `3.1 times`."""
+    if skill == -math.inf:
+        return "no yardstick"
     if not math.isfinite(skill):
         return "diverged"
     if skill <= -1:

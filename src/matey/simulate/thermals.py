@@ -128,9 +128,9 @@ class Thermals:
 
     def spec(self, dt: float) -> SystemSpec:
         variables = (
-            Variable("density", "kg/m^3"),
-            Variable("velocity_x", "m/s", ("x",)),
-            Variable("velocity_y", "m/s", ("y",)),
+            Variable("density", "kg m-3"),
+            Variable("velocity_x", "m s-1", ("x",)),
+            Variable("velocity_y", "m s-1", ("y",)),
             Variable("potential_temperature", "K"),
         )
         return SystemSpec("thermals", 2, variables, (), dt)

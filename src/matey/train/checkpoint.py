@@ -8,19 +8,19 @@ A checkpoint is written beside its place and renamed: it is there whole, or not 
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from matey.errors import CheckpointError
 from matey.nn.model import Matey
-from matey.nn.pretrained import load_weights
+from matey.nn.pretrained import load_weights, save_tensors, save_weights
+from matey.output import replacing, to_json
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -42,21 +42,12 @@ def save(
     Raises CheckpointError, leaving the older ones as they are, if it cannot be written.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, temporary / WEIGHTS)
-        save_file(optimizer_state(model, optimizer), temporary / OPTIMIZER)
-        state = {"format": FORMAT, "step": progress.step, "best": progress.best}
-        (temporary / STATE).write_text(json.dumps(state) + "\n")
-        for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except (OSError, safetensors.SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"Checkpoint {folder} cannot be written: {error}.") from error
+    state = {"format": FORMAT, "step": progress.step, "best": progress.best}
+    with replacing(folder, CheckpointError) as temporary:
+        temporary.mkdir()
+        save_weights(model, temporary / WEIGHTS)
+        save_tensors(optimizer_state(model, optimizer), temporary / OPTIMIZER)
+        (temporary / STATE).write_text(to_json(state))
     for old in find(run)[:-keep]:
         shutil.rmtree(old)
     return folder

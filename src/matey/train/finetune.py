@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from matey.config import RunConfig
+from matey.errors import ConfigError
 from matey.nn.model import Matey
 from matey.nn.pretrained import find_model, from_pretrained
-from matey.train.log import Watch
+from matey.train.log import Watch, plain
 from matey.train.loop import train
+from matey.train.resume import flat
 
 
 def finetune(
@@ -21,13 +23,25 @@ def finetune(
     """Train all weights of a pretrained model further, on the systems of `config.data`.
 
     New variables, parameters and dimensions get weights of their own; those that were there
-    start from what they learned. The model's shape is the pretrained one's; `config.model`
-    may change how it refines.
+    start from what they learned. The model's shape is the pretrained one's: of `config.model`
+    only `refine` may differ. Raises ConfigError that names what else does.
     """
     model = from_pretrained(pretrained)
+    given = replace(config.model, refine=model.config.refine)
+    if given != model.config:
+        old, new = flat(plain(model.config), "model."), flat(plain(given), "model.")
+        wrong = [f"{key} is {new[key]!r}, not {old[key]!r}" for key in old if old[key] != new[key]]
+        raise ConfigError(
+            f"Fine-tuning keeps the shape of {pretrained}, but {'; '.join(wrong)}. Leave that out: "
+            "only model.refine may change."
+        )
     model.refine = config.model.refine
     model.history = config.windows.history
     config = replace(config, model=model.config)
-    parent = find_model(pretrained).resolve()
-    name = parent.parent.name if parent.name == "model" else parent.name
-    return train(config, run, watch, model=model, resume=resume, parent=name)
+    return train(config, run, watch, model=model, resume=resume, parent=parent_name(pretrained))
+
+
+def parent_name(pretrained: Path) -> str:
+    """What a checkpoint is called: the name of its run, or of a model folder on its own."""
+    folder = find_model(pretrained).resolve()
+    return folder.parent.name if folder.name == "model" else folder.name

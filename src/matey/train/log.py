@@ -6,7 +6,6 @@ metrics.jsonl     one object per logged step
 """
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -24,6 +23,8 @@ import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
+from matey.fields import Boundary
+from matey.output import to_json, write_text
 
 Record = dict[str, Any]
 Watch = Callable[[Record], None]
@@ -41,7 +42,7 @@ class Journal:
         """Add one record, with the seconds since this process began the run."""
         record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
         with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(to_json(record))
         self.watch(record)
 
 
@@ -50,14 +51,13 @@ def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], par
 
     Raises ConfigError if the folder cannot be made or written.
     """
-    try:
-        (run / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (run / "config.yaml").write_text(to_yaml(config))
-        (run / "provenance.json").write_text(
-            json.dumps(provenance(config, systems, parent), indent=2) + "\n"
-        )
-    except OSError as error:
-        raise ConfigError(f"Run folder {run} cannot be written: {error.strerror}.") from error
+    for folder in ("checkpoints", "model"):
+        if (run / folder).exists() and not (run / folder).is_dir():
+            raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
+    write_text(run / "config.yaml", to_yaml(config), ConfigError)
+    (run / "checkpoints").mkdir(exist_ok=True)
+    origin = provenance(config, systems, parent)
+    write_text(run / "provenance.json", to_json(origin, indent=2), ConfigError)
 
 
 def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) -> Record:
@@ -110,7 +110,7 @@ def fingerprint(system: System) -> str:
 def to_yaml(config: RunConfig) -> str:
     """A run's config as YAML, with absolute paths to the data."""
     sources = tuple(
-        replace(source, paths=tuple(os.path.abspath(path) for path in source.paths))
+        replace(source, paths=tuple(os.path.abspath(os.path.expanduser(p)) for p in source.paths))
         for source in config.data.systems
     )
     data: DataConfig = replace(config.data, systems=sources)
@@ -136,5 +136,16 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Re
         "windows": asdict(config.windows),
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
+        "boundaries": {name: boundaries(system) for name, system in systems.items()},
         "normalisation": "per sample and variable over the history, mean and standard deviation",
+    }
+
+
+def boundaries(system: System) -> dict[str, list[str]]:
+    """What happens at the low and the high side of each axis, by the axis' name."""
+    known = system.fields.trajectories[0]
+    sides = known.boundaries[3 - known.grid.ndim :]
+    return {
+        axis: [Boundary(side).name.lower() for side in pair]
+        for axis, pair in zip(known.grid.axes, sides, strict=True)
     }

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError, ShapeError
 from matey.fields import Batch
-from matey.metrics.error import nrmse
+from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
@@ -21,6 +22,7 @@ from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
+from matey.train.resume import changes
 
 
 def train(
@@ -35,8 +37,9 @@ def train(
     """Train a model into a run folder: a new one, or the given one further.
 
     Systems that the model does not know get the weights they need.
-    With `resume`, go on from the newest checkpoint in the folder, if there is one. `watch`
-    is shown every record that is logged. `parent` names the model that is trained further.
+    With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
+    ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
+    shown every record that is logged. `parent` names the model that is trained further.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite.
     """
     device = choose_device(config.device)
@@ -57,15 +60,26 @@ def train(
     mixture = Mixture(windows, config.batch, config.seed)
 
     progress = checkpoint.Progress(step=0)
+    changed: Record = {}
     if resume and checkpoint.find(run):
+        changed = changes(run, config, systems)
         progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
-    prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch)
-    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
-
+        if progress.step > config.steps:
+            raise ConfigError(
+                f"steps is {config.steps}, but {run} has done {progress.step}. Give as many or "
+                "more, or another --run."
+            )
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
+    if progress.step < config.steps:  # data that cannot be read leave no run folder
+        batches = chain([next(batches)], batches)
+    prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch)
+    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
+    if changed:
+        journal.write("changed", step=progress.step, settings=changed)
+
     tally = Tally()
     for step in range(progress.step, config.steps):
         for group in optimizer.param_groups:
@@ -92,9 +106,10 @@ def train(
         if is_due(done, config.validate_every, config.steps):
             scores = validate(model, systems, config)
             journal.write("valid", step=done, **scores)
-            if scores["nrmse"]:
-                mean = sum(scores["nrmse"].values()) / len(scores["nrmse"])
-                progress = replace(progress, best=min(mean, progress.best or math.inf))
+            known = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+            if known:
+                best = min(sum(known) / len(known), progress.best or math.inf)
+                progress = replace(progress, best=best)
         if is_due(done, config.checkpoint_every, config.steps):
             progress = replace(progress, step=done)
             checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
@@ -138,8 +153,8 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
             still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
             losses.append(loss_of(prediction, batch, config.loss))
         if errors:
-            record["nrmse"][name] = float(torch.cat(errors).mean())
-            record["persistence"][name] = float(torch.cat(still).mean())
+            record["nrmse"][name] = float(mean_nrmse(torch.cat(errors)))
+            record["persistence"][name] = float(mean_nrmse(torch.cat(still)))
             record["loss"][name] = float(torch.stack(losses).mean())
     model.train()
     return record
@@ -185,8 +200,9 @@ def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> Non
     """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
     if not bool(value.isfinite()):
         raise DivergenceError(
-            f"The {what} is {float(value)} at step {step + 1}, system {batch.spec.name!r}, from "
-            f"{'; '.join(batch.sources)}. Nothing was updated. Lower optim.lr, or look at the data."
+            f"The {what} is {float(value.detach())} at step {step + 1}, system "
+            f"{batch.spec.name!r}, from {'; '.join(batch.sources)}. Nothing was updated. "
+            "Lower optim.lr, or look at the data."
         )
 
 

@@ -1,0 +1,83 @@
+"""What may change when a run goes on, and what would make it another run.
+
+Free to change, and logged as a record `changed` in metrics.jsonl: the optimizer and its
+schedule, `steps` (not below what is done), what is logged, validated and kept and how often,
+and how the work is done (device, workers, compilation, activation checkpointing). Files may
+lie elsewhere if they are the same by their fingerprint. All else is refused: the model, the
+windows, the loss, the data and their split, batch, accumulate, precision and seed.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from matey.config import RunConfig
+from matey.data.mixture import System
+from matey.errors import ConfigError
+from matey.train.log import Record, fingerprint, plain, to_yaml
+
+FREE = {
+    *("optim", "steps", "log_every", "validate_every", "validate_windows"),
+    *("checkpoint_every", "keep_checkpoints"),
+    *("device", "workers", "compile", "activation_checkpointing"),
+}
+
+
+def changes(run: Path, config: RunConfig, systems: Mapping[str, System]) -> Record:
+    """The settings of a run that are others than before, as `[before, now]` by key.
+
+    Raises ConfigError for those that may not change, and where the run's own record is unreadable.
+    """
+    before, files = recorded(run)
+    # What an older version did not write had the default.
+    old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(yaml.safe_load(to_yaml(config)))
+    found = {
+        key: [old.get(key), new.get(key)]
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key)
+    }
+    refused = [
+        f"{key} was {was!r} and is {now!r}"
+        for key, (was, now) in found.items()
+        if key.split(".")[0] not in FREE and not key.endswith(".paths")
+    ]
+    refused += [
+        f"the files of system {name!r} are others"
+        for name, system in systems.items()
+        if name in files and files[name] != fingerprint(system)
+    ]
+    if refused:
+        raise ConfigError(
+            f"{run} cannot go on with other settings: {'; '.join(refused)}. Leave them as they "
+            f"were ({run / 'config.yaml'}), or start another --run."
+        )
+    return found
+
+
+def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The config of a run, and the fingerprints of its data."""
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        origin = json.loads((run / "provenance.json").read_text())
+        return dict(config), dict(origin["data_fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{run} does not tell how it began: config.yaml or provenance.json: {error}. It cannot "
+            "be resumed; start another --run."
+        ) from error
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key; those of a system under its name."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key == "systems":
+            value = {entry["name"]: entry for entry in value}
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
