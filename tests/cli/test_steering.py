@@ -149,3 +149,30 @@ def test_a_checkpoint_whose_criterion_is_not_registered_says_so(folder, capsys):
     line = refusal(capsys, *PREDICT)
     assert "'my_own', which is not registered" in line
     assert "@matey.criterion" in line
+
+
+def test_a_token_budget_too_small_for_one_of_the_systems_is_refused_before_the_first_step(
+    tmp_path, capsys
+):
+    run = tmp_path / "run"
+    words = ["simulate", "shallow_water", "--out", str(tmp_path / "data"), "--trajectories", "4"]
+    assert main([*words, "--resolution", "32", "--steps", "6"]) == 0
+    (tmp_path / "mix.yaml").write_text("systems:\n- name: swe\n  paths: [data]\n")
+    (tmp_path / "config.yaml").write_text(
+        "model: {embed_dim: 24, heads: 2, depth: 2, patches: [8, 4], refine: {token_budget: 15}}\n"
+        "windows: {history: 2}\nsteps: 2\nbatch: 2\n"
+    )
+    files = ["--config", str(tmp_path / "config.yaml"), "--data", str(tmp_path / "mix.yaml")]
+    capsys.readouterr()
+    assert main(["train", *files, "--run", str(run)]) == 2
+    message = capsys.readouterr().err
+    assert "token_budget is 15" in message
+    assert "16 tokens per frame: the least possible" in message
+    assert not (run / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("threshold", ["1.5", "-0.1", "nan", "half"])
+def test_a_threshold_that_is_no_fraction_is_refused_by_name(threshold, tmp_path, capsys):
+    words = ["train", "--run", str(tmp_path / "run"), "--model.refine.threshold", threshold]
+    assert main(words) == 2
+    assert "model.refine.threshold" in capsys.readouterr().err

@@ -95,6 +95,7 @@ def plan_refinement(
     z, y, x = fields.shape[-3:]
     grid, device = (z, y, x), fields.device
     corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
+    check_budget(grid, sizes[0], config)
     masks = choose_cells(fields, boundaries, sizes, config)
     sample = torch.arange(len(fields), device=device).repeat_interleave(len(corner))
     corner = corner.repeat(len(fields), 1)
@@ -166,6 +167,16 @@ def select(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, config: Refine
     return candidates & (value > bar[:, None, None, None])
 
 
+def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
+    """Raise ConfigError for a token budget below the number of coarse cells on a grid."""
+    coarse = math.prod(lattice_shape(grid, size))
+    if config.token_budget is not None and config.token_budget < coarse:
+        raise ConfigError(
+            f"model.refine.token_budget is {config.token_budget}, but the coarse patches alone are "
+            f"{coarse} tokens per frame: the least possible. Give {coarse} or more."
+        )
+
+
 def choose_by_budget(
     values: Sequence[Float[Tensor, "B ..."]],
     sizes: Sequence[Triple],
@@ -176,16 +187,11 @@ def choose_by_budget(
     """As many cells as leave no more than `budget` leaves per sample, most deserving first.
 
     Cells of all levels compete; one is never cut before the cell it lies in, so that what is
-    chosen grows with the budget. Raises ConfigError for a budget below the coarse cells.
+    chosen grows with the budget.
     """
     if not values:  # one level: nothing to choose
         return []
     coarse = math.prod(values[0].shape[1:])
-    if budget < coarse:
-        raise ConfigError(
-            f"model.refine.token_budget is {budget}, but the coarse patches alone are {coarse} "
-            f"tokens per frame: the least possible. Give {coarse} or more."
-        )
     claims = [values[0]]
     for value in values[1:]:
         claims.append(value.minimum(spread(claims[-1], value)))

@@ -17,7 +17,7 @@ from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
-from matey.tokens.lattice import check_tiles
+from matey.tokens.refine import check_budget
 from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
@@ -186,14 +186,16 @@ class Tally:
 
 
 def check_grids(model: Matey, systems: Mapping[str, System]) -> None:
-    """Raise ShapeError, before any step, for a grid that the patches do not tile."""
+    """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
+    or that has more coarse patches than the token budget.
+    """
     for system in systems.values():
         patch = model.patches(system.spec.ndim)[0]
         for trajectory in system.fields.trajectories:
             try:
-                check_tiles(trajectory.grid.shape, patch)
-            except ShapeError as error:
-                raise ShapeError(f"{trajectory.name}: {error}") from error
+                check_budget(trajectory.grid.shape, patch, model.refine)
+            except (ShapeError, ConfigError) as error:
+                raise type(error)(f"{trajectory.name}: {error}") from error
 
 
 def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:
