@@ -261,6 +261,49 @@ def test_a_variable_that_is_zero_everywhere_is_left_out_of_the_mean(folder):
     assert main(["report", "results", "--out", "page.html"]) == 0
 
 
+COST = ["benchmark", "cost", "--config", "config.yaml", "--data", "mix.yaml"]
+
+
+def test_the_cost_is_told_in_80_columns_without_making_a_run(folder, capsys, monkeypatch):
+    monkeypatch.setattr("matey.cli.console.console.width", 80, raising=False)
+    assert main(COST) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    for word in ("shallow_water", "compressible", "16 × 16", "M parameters", "GFLOP", "0.8"):
+        assert word in shown
+    assert not (folder / "runs").exists()
+
+
+def test_the_cost_for_a_program_agrees_with_the_model_that_is_trained(folder, capsys):
+    assert main([*COST, "--json"]) == 0
+    systems = json.loads(capsys.readouterr().out)["systems"]
+    assert [system["system"] for system in systems] == ["shallow_water", "compressible"]
+    water = systems[0]
+    assert water["grid"] == [1, 16, 16]
+    assert water["windows"] == 8
+    assert water["tokens"]["fine"] == 16
+    means = list(water["at_threshold"].values())
+    assert means == sorted(means, reverse=True)
+    assert len(means) == 8
+    assert water["step"]["total"] > water["inference"]["total"] > water["step"]["parameters"]
+    assert main(TRAIN) == 0
+    start = json.loads((folder / "runs/a/metrics.jsonl").read_text().splitlines()[0])
+    assert sum(water["parameters"].values()) == start["parameters"]
+
+
+def test_a_run_that_does_not_fit_into_memory_is_refused_with_numbers(folder, capsys, monkeypatch):
+    monkeypatch.setattr("matey.train.forecast.free_memory", lambda device: 400_000)
+    line = refusal(capsys, *TRAIN)
+    assert "0.0004 GB are free on cpu" in line
+    assert "2 samples of" in line
+    for way in ("batch (now 2)", "model.refine.token_budget", "activation_checkpointing"):
+        assert way in line
+    assert not (folder / "runs").exists()
+    assert "0.0004 GB" in refusal(
+        capsys, *TRAIN, "--model.mode", "uniform", "--model.patches", "[4]"
+    )
+
+
 @pytest.mark.slow
 def test_the_demo_runs_at_smoke_scale_and_leaves_a_report(tmp_path, capsys):
     assert main(["demo", "--scale", "smoke", "--out", str(tmp_path / "my demo")]) == 0

@@ -57,7 +57,7 @@ def test_an_unknown_command_is_one_line_with_the_nearest(capsys):
 
 def test_a_command_like_no_other_lists_them_all(capsys):
     assert main(["qqqq"]) == 2
-    assert "Known: data, demo, doctor" in capsys.readouterr().err
+    assert "Known: benchmark, data, demo, doctor" in capsys.readouterr().err
 
 
 def test_a_misspelt_option_is_one_line_with_the_nearest(capsys):

@@ -23,6 +23,7 @@ FAMILIES = {
     "finetune": "adapt a trained model to a new system",
     "evaluate": "score a model against persistence on test trajectories",
     "predict": "continue a field in time",
+    "benchmark": "what a run will cost: tokens, operations, memory",
     "report": "one self-contained HTML page of a run or its scores",
 }
 

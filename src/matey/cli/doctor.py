@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matey.cli import Command
+from matey.train.room import free_memory, read
 
 OK, NOTE, FAIL = "ok", "note", "fail"
 MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
@@ -153,26 +154,6 @@ def room(folder: Path) -> list[Finding]:
     advice = "runs write checkpoints here: free some, or choose another folder" if few else ""
     value = f"{disk / GIGA:.1f} GB in the current folder"
     return [*found, Finding("room", "free disk", value, NOTE if few else OK, advice)]
-
-
-def free_memory() -> float | None:
-    """Bytes that could be used now; None where the system does not say."""
-    available = re.search(r"^MemAvailable:\s*(\d+) kB", read("/proc/meminfo"), re.MULTILINE)
-    if available is None:
-        return None
-    free = int(available[1]) * 1024.0
-    limit, used = read("/sys/fs/cgroup/memory.max"), read("/sys/fs/cgroup/memory.current")
-    if limit.strip().isdigit() and used.strip().isdigit():
-        free = min(free, float(int(limit) - int(used)))
-    return free
-
-
-def read(path: str | Path) -> str:
-    """The text of a file that not every system has."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:

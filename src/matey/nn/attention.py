@@ -93,7 +93,7 @@ class Projections(torch.autograd.Function):
             if to_tokens is None:
                 to_tokens = gradient @ part
             else:
-                to_tokens.addmm_(gradient, part)
+                torch.addmm(to_tokens, gradient, part, out=to_tokens)
         return to_tokens.view_as(tokens), to_weight
 
 

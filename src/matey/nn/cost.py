@@ -1,4 +1,4 @@
-"""What a training step costs, counted before anything is allocated.
+"""What a training step costs in operations, counted before anything is allocated.
 
 Operations are those of matrix products, two for each multiply-add, as torch's own counter
 counts them: the backward pass of a product costs twice its forward pass, that of fused
@@ -8,39 +8,35 @@ Axes: N cells in use, T times, B samples, D width.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import nn
 
-from matey.config import ModelConfig
+from matey.config import ModelConfig, Scheme
 from matey.fields import SystemSpec
+from matey.nn.block import Block
+from matey.nn.embed import Conditioning, Position
 from matey.nn.kernels import SHORT
-from matey.nn.schemes import segment
-from matey.nn.tokenizer import stem_stages
+from matey.nn.schemes import SCHEMES, segment
+from matey.nn.tokenizer import Tokenizer, stem_stages
+from matey.tokens.lattice import patch_shape
 from matey.tokens.pack import Packing, Segments, pack
 
 
 @dataclass
 class Cost:
-    """Operations of a step by part of the model, and values kept for the backward pass.
-
-    `forward` and `backward` count floating-point operations; `kept` counts values (numbers
-    of four bytes in float32) that the forward pass leaves for the backward pass.
-    """
+    """Floating-point operations of a step, by part of the model."""
 
     forward: dict[str, int] = field(default_factory=dict)
     backward: dict[str, int] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
 
     def product(self, part: str, rows: int, inner: int, columns: int, first: bool = False) -> None:
         """Count `[rows inner] @ [inner columns]`; a `first` one needs no gradient of its input."""
         operations = 2 * rows * inner * columns
         self.forward[part] = self.forward.get(part, 0) + operations
         self.backward[part] = self.backward.get(part, 0) + operations * (1 if first else 2)
-
-    def keep(self, part: str, values: int) -> None:
-        """Count values kept for the backward pass."""
-        self.kept[part] = self.kept.get(part, 0) + values
 
     @property
     def operations(self) -> int:
@@ -89,15 +85,12 @@ def count_block(
         keys, queries = cells * times, cells * frames
         cost.product("attention projections", queries, width, 2 * width)  # query and output
         cost.product("attention projections", keys, width, 2 * width)  # key and value
-        # Norm, key and value, before and after the norms of queries and keys; what they mix.
-        cost.keep("attention", 2 * keys * width + 3 * keys * width + 3 * queries * width)
         for segments in groupings:
             count_attention(cost, config, segments, times, frames)
         times = frames
     rows, hidden = cells * frames, config.mlp_ratio * width
     cost.product("mlp", rows, width, hidden)
     cost.product("mlp", rows, hidden, width)
-    cost.keep("mlp", rows * (2 * width + 2 * hidden))
 
 
 def count_attention(
@@ -116,8 +109,6 @@ def count_attention(
         cost.backward["attention"] = cost.backward.get("attention", 0) + int(
             operations * (2 if short else 2.5)
         )
-        if short:
-            cost.keep("attention", count * asked * length * config.heads)
 
 
 def count_stem(
@@ -141,9 +132,48 @@ def count_stem(
             here = pieces
             rows = count * frames
             cost.product(part, rows * here, variables * points, widths[0], first=encode)
-            cost.keep(part, rows * here * variables * points if encode else rows * here * widths[0])
             for stage, last, after in zip(stages[1:], widths, widths[1:], strict=False):
                 here //= math.prod(stage)
                 merged = last * math.prod(stage)
                 cost.product(part, rows * here, merged, after)
-                cost.keep(part, rows * here * merged * 3)
+
+
+def count_parameters(config: ModelConfig, systems: Sequence[SystemSpec]) -> dict[str, int]:
+    """Numbers that a model of some systems learns, by part."""
+    with torch.device("meta"):
+        tokenizer, position, conditioning, norm = make_ends(config, systems)
+        blocks = {name: make_block(config, name) for name in set(config.schemes)}
+    size = {name: count(block) for name, block in blocks.items()}
+    return {
+        "encode": count(tokenizer.inputs) + count(tokenizer.encoders),
+        "position": count(position),
+        "conditioning": count(conditioning),
+        "blocks": sum(size[name] for name in config.schemes),
+        "decode": count(norm) + count(tokenizer.outputs) + count(tokenizer.decoders),
+    }
+
+
+def count(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def make_ends(
+    config: ModelConfig, systems: Sequence[SystemSpec]
+) -> tuple[Tokenizer, Position, Conditioning, nn.LayerNorm]:
+    """The model's modules but the blocks."""
+    width = config.embed_dim
+    tokenizer = Tokenizer(width, config.latent_channels, config.stem)
+    conditioning = Conditioning(width)
+    for spec in systems:
+        tokenizer.inputs.add([variable.name for variable in spec.variables])
+        tokenizer.outputs.add([spec.variables[i].name for i in spec.predicted])
+        tokenizer.add([patch_shape(spec.ndim, patch) for patch in config.patches])
+        conditioning.names.add(spec.parameters)
+    position = Position(width, config.absolute_position, config.jitter)
+    return tokenizer, position, conditioning, nn.LayerNorm(width)
+
+
+def make_block(config: ModelConfig, scheme: Scheme) -> Block:
+    """One of the model's blocks."""
+    return Block(config, len(SCHEMES[scheme]), config.drop_path)

@@ -11,14 +11,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
-from matey.errors import ConfigError, DivergenceError, ShapeError
+from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch
 from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
-from matey.tokens.refine import check_budget
 from matey.train import checkpoint
+from matey.train.forecast import check_grids, check_memory
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
@@ -47,6 +47,10 @@ def train(
     systems = open_systems(config.data)
     if checkpoint.find(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
+    shape = config.model if model is None else model.config
+    check_grids(shape, systems)
+    known = [] if model is None else list(model.specs.values())
+    check_memory(replace(config, model=shape), systems, device, known)
     if model is None:
         model = Matey(config.model, [], config.windows.history)
     model.add_systems([system.spec for system in systems.values()])
@@ -54,7 +58,6 @@ def train(
     model.activation_checkpointing = config.activation_checkpointing
     if config.compile:
         model.compile_blocks()
-    check_grids(model, systems)
     optimizer = make_optimizer(model, config.optim)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     mixture = Mixture(windows, config.batch, config.seed)
@@ -106,9 +109,9 @@ def train(
         if is_due(done, config.validate_every, config.steps):
             scores = validate(model, systems, config)
             journal.write("valid", step=done, **scores)
-            known = [error for error in scores["nrmse"].values() if math.isfinite(error)]
-            if known:
-                best = min(sum(known) / len(known), progress.best or math.inf)
+            defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+            if defined:
+                best = min(sum(defined) / len(defined), progress.best or math.inf)
                 progress = replace(progress, best=best)
         if is_due(done, config.checkpoint_every, config.steps):
             progress = replace(progress, step=done)
@@ -183,19 +186,6 @@ class Tally:
             "windows": self.windows,
             "tokens": self.tokens,
         }
-
-
-def check_grids(model: Matey, systems: Mapping[str, System]) -> None:
-    """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget.
-    """
-    for system in systems.values():
-        patch = model.patches(system.spec.ndim)[0]
-        for trajectory in system.fields.trajectories:
-            try:
-                check_budget(trajectory.grid.shape, patch, model.refine)
-            except (ShapeError, ConfigError) as error:
-                raise type(error)(f"{trajectory.name}: {error}") from error
 
 
 def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:

@@ -1,0 +1,224 @@
+"""What a run will cost, and whether it fits, before anything is allocated for its model.
+
+Tokens are counted on a few windows of each system, spread evenly over those it trains on.
+Memory is that of a batch in which every sample has as many tokens as the largest among them:
+a bound in practice, where all cells refined would be several times too high a one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from matey.config import ModelConfig, RefineConfig, RunConfig
+from matey.data.mixture import System
+from matey.data.windows import Windows
+from matey.errors import ConfigError, ShapeError
+from matey.fields import Inputs, SystemSpec, stack_fields
+from matey.nn.cost import Cost, count_parameters, step_cost
+from matey.nn.memory import Memory, step_memory
+from matey.nn.normalise import measure
+from matey.tokens.lattice import Triple, patch_shape
+from matey.tokens.pack import PACKINGS, Packing
+from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.train.room import free_memory
+
+WINDOWS = 8  # of each system that are looked at
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one system costs in a run.
+
+    `grid` is the largest of its grids, `windows` how many windows were looked at. `tokens`
+    are per frame: the mean and the largest of the refinement chosen, and all cells fine;
+    `at_threshold` the mean for other thresholds. `cost` is of a batch of those windows,
+    `step` of one in which all have the largest number of tokens, `inference` of one sample.
+    """
+
+    system: str
+    grid: Triple
+    windows: int
+    tokens: dict[str, float]
+    at_threshold: dict[float, float]
+    cost: Cost
+    parameters: dict[str, int]
+    step: Memory
+    inference: Memory
+
+    def record(self) -> dict:
+        """Plain data, totals included."""
+        record = asdict(self)
+        record["cost"]["operations"] = self.cost.operations
+        record["step"]["total"] = self.step.total
+        record["inference"]["total"] = self.inference.total
+        return record
+
+
+def forecast_run(
+    config: RunConfig,
+    systems: Mapping[str, System],
+    known: Sequence[SystemSpec] = (),
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> list[Forecast]:
+    """What each system costs. `known` are systems that the model has weights for already."""
+    specs = [*known, *(system.spec for system in systems.values())]
+    return [
+        forecast_system(name, config, system.spec, inputs, specs, thresholds)
+        for name, system in systems.items()
+        if (inputs := look(system.windows("train", config.windows)))
+    ]
+
+
+def look(windows: Windows) -> list[Inputs]:
+    """A few windows of a system, on its largest grid, evenly spread."""
+    if not windows.groups:
+        return []
+    group = max(windows.groups, key=lambda group: windows.read(group[0], lead=1).target.numel())
+    count = min(WINDOWS, len(group))
+    histories = [windows.read(group[i * len(group) // count], lead=1).history for i in range(count)]
+    return [stack_fields([history], [1.0], [history.spec.name]) for history in histories]
+
+
+def forecast_system(
+    name: str,
+    config: RunConfig,
+    spec: SystemSpec,
+    inputs: Sequence[Inputs],
+    specs: Sequence[SystemSpec],
+    thresholds: Sequence[float],
+) -> Forecast:
+    """What one system costs, from some of its windows."""
+    model, history = config.model, config.windows.history
+    plans = [plan_of(model, one, model.refine) for one in inputs]
+    tokens = [tokens_of(model, plan) for plan in plans]
+    largest = plans[tokens.index(max(tokens))]
+    batch = [plans[i % len(plans)] for i in range(config.batch)]
+    fine = 1
+    for points, size in zip(largest.grid, largest.sizes[-1], strict=True):
+        fine *= points // size
+    return Forecast(
+        system=name,
+        grid=largest.grid,
+        windows=len(plans),
+        tokens={"mean": sum(tokens) / len(tokens), "largest": max(tokens), "fine": fine},
+        at_threshold={
+            threshold: sum(
+                tokens_of(
+                    model, plan_of(model, one, RefineConfig(model.refine.criterion, threshold))
+                )
+                for one in inputs
+            )
+            / len(inputs)
+            for threshold in (thresholds if len(model.patches) > 1 else ())
+        },
+        cost=step_cost(model, spec, packed(model, batch), history),
+        parameters=count_parameters(model, specs),
+        step=training_memory(config, spec, largest, specs),
+        inference=step_memory(
+            model, specs, packed(model, [largest]), spec, history, training=False
+        ),
+    )
+
+
+def training_memory(
+    config: RunConfig, spec: SystemSpec, plan: RefinementPlan, specs: Sequence[SystemSpec]
+) -> Memory:
+    """The memory of a training step in which every sample has the cells of one plan."""
+    return step_memory(
+        config.model,
+        specs,
+        packed(config.model, [plan] * config.batch),
+        spec,
+        config.windows.history,
+        precision=config.precision,
+        activation_checkpointing=config.activation_checkpointing,
+        accumulate=config.accumulate,
+    )
+
+
+def plan_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> RefinementPlan:
+    """The cells that one history is cut into."""
+    fields = measure(inputs.values).normalise(inputs.values)
+    sizes = [patch_shape(inputs.spec.ndim, patch) for patch in model.patches]
+    return plan_refinement(fields, inputs.boundaries, sizes, refine)
+
+
+def tokens_of(model: ModelConfig, plan: RefinementPlan) -> int:
+    """Tokens per frame of a plan of one sample."""
+    return len(PACKINGS[model.mode](plan).cell)
+
+
+def packed(model: ModelConfig, plans: Sequence[RefinementPlan]) -> Packing:
+    """The packed cells of a batch of samples that were planned one by one."""
+    return PACKINGS[model.mode](join(plans))
+
+
+def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
+    """Plans of one sample each, on one grid, as the plan of a batch."""
+    sample = torch.arange(len(plans)).repeat_interleave(
+        torch.tensor([len(plan.level) for plan in plans])
+    )
+    level = torch.cat([plan.level for plan in plans])
+    order = torch.argsort(level * len(plans) + sample, stable=True)
+    place = torch.argsort(order)  # where each cell comes to stand
+    firsts = [sum(len(plan.level) for plan in plans[:i]) for i in range(len(plans))]
+    parents = [plan.parent + first for plan, first in zip(plans, firsts, strict=True)]
+    parent = torch.where(torch.cat([p.parent for p in plans]) < 0, -1, place[torch.cat(parents)])
+    return replace(
+        plans[0],
+        samples=len(plans),
+        sample=sample[order],
+        level=level[order],
+        corner=torch.cat([plan.corner for plan in plans])[order],
+        parent=parent[order],
+        refined=torch.cat([plan.refined for plan in plans])[order],
+    )
+
+
+def check_memory(
+    config: RunConfig,
+    systems: Mapping[str, System],
+    device: torch.device,
+    known: Sequence[SystemSpec] = (),
+) -> None:
+    """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
+    free = free_memory(str(device))
+    if free is None:
+        return
+    found = forecast_run(config, systems, known, thresholds=())
+    if not found or max(one.step.total for one in found) <= free:
+        return
+    worst = max(found, key=lambda one: one.step.total)
+    ways = [f"Lower batch (now {config.batch})"]
+    if config.model.mode == "uniform":
+        ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
+    else:
+        ways.append("spend fewer tokens (model.refine.token_budget)")
+    if not config.activation_checkpointing:
+        ways.append("set activation_checkpointing")
+    raise ConfigError(
+        f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
+        f"{giga(free)} are free on {device.type}: {config.batch} samples of "
+        f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
+        f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
+    )
+
+
+def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
+    """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
+    or that has more coarse patches than the token budget.
+    """
+    for system in systems.values():
+        patch = patch_shape(system.spec.ndim, config.patches[0])
+        for trajectory in system.fields.trajectories:
+            try:
+                check_budget(trajectory.grid.shape, patch, config.refine)
+            except (ShapeError, ConfigError) as error:
+                raise type(error)(f"{trajectory.name}: {error}") from error
+
+
+def giga(size: float) -> str:
+    """Bytes for a reader: `1.23 GB`."""
+    return f"{size / 1e9:.3g} GB"

@@ -1,0 +1,180 @@
+"""What is rehearsed against what is really there: by torch's account, and by the system's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from matey.config import RefineConfig
+from matey.nn.memory import Ledger, Memory, step_memory
+from matey.nn.model import Matey
+from matey.tokens.pack import PACKINGS, Packing
+from matey.train.loss import squared_nrmse
+from tests.nn.helpers import rough_inputs, system, tiny_model
+from tests.nn.resident import config_of, packing_of
+
+PATCHES = {"uniform": (4,), "adap_mix": (8, 4), "adap_mul": (8, 4)}
+CASES = [
+    ("vit", "uniform"),
+    ("vit", "adap_mix"),
+    ("svit", "uniform"),
+    ("svit", "adap_mul"),
+    ("avit", "uniform"),
+    ("avit", "adap_mix"),
+]
+
+
+def make(scheme: str, mode: str, points: int = 32, **config) -> tuple[Matey, object, Packing]:
+    """A model in training, inputs, and their cells: a quarter refined."""
+    settings = {"embed_dim": 48, "depth": 3, "patches": PATCHES[mode]} | config
+    model = tiny_model(system(), scheme=scheme, mode=mode, **settings).train()
+    model.refine = RefineConfig(fraction=0.25)
+    inputs = rough_inputs(system(), points=points, samples=2)
+    return model, inputs, PACKINGS[mode](model.plan_inputs(inputs))
+
+
+def predicted(model: Matey, packing: Packing, **options) -> Memory:
+    return step_memory(model.config, [system()], packing, system(), history=2, **options)
+
+
+@pytest.mark.parametrize(("scheme", "mode"), CASES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
+    scheme, mode, precision, checkpointing
+):
+    model, inputs, packing = make(scheme, mode)
+    model.activation_checkpointing = checkpointing
+    target = torch.randn_like(inputs.values[:, 0])
+    with Ledger([*model.parameters(), inputs.values, target]) as ledger:
+        with torch.autocast("cpu", torch.bfloat16, precision == "bfloat16"):
+            prediction = model(inputs)
+        loss = squared_nrmse(prediction.normalised, target)
+        kept = ledger.now
+        loss.backward()
+    memory = predicted(model, packing, precision=precision, activation_checkpointing=checkpointing)
+    # A tenth of it all: the prediction itself, indices and the vectors of names are left out.
+    assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
+    assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
+
+
+@pytest.mark.parametrize(("scheme", "mode"), CASES)
+def test_the_rehearsal_finds_what_inference_takes(scheme, mode):
+    model, inputs, packing = make(scheme, mode)
+    model.eval()
+    with Ledger([*model.parameters(), inputs.values]) as ledger, torch.no_grad():
+        model(inputs)
+    assert predicted(model, packing, training=False).peak == pytest.approx(ledger.highest, rel=0.1)
+
+
+def kept_by_a_block(model: Matey, inputs) -> int:
+    """Bytes in the storages that autograd saves in the first block, weights aside."""
+    block = model.blocks[0]
+    own = {p.untyped_storage().data_ptr() for p in block.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+    inside = [False]
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if inside[0] and storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage
+        return tensor
+
+    block.register_forward_pre_hook(lambda *_: inside.__setitem__(0, True))
+    block.register_forward_hook(lambda *_: inside.__setitem__(0, False))
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(inputs)
+    return sum(storage.nbytes() for storage in saved.values())
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bound"), [("vit", 22), ("svit", 32), ("avit", 32)], ids=lambda value: str(value)
+)
+@pytest.mark.parametrize("mode", ["uniform", "adap_mix"])
+def test_a_block_keeps_few_values_of_a_token(scheme, bound, mode, request):
+    """At most `bound` times embed_dim for each token, heads 64 wide as in the published sizes.
+
+    As the slope over the number of tokens: scaled copies of the weights do not grow.
+    """
+    if (scheme, mode) == ("avit", "adap_mix"):
+        request.applymarker(
+            pytest.mark.xfail(
+                reason="each line direction sorts copies of queries, keys and values", strict=True
+            )
+        )
+    measured = []
+    for points in (32, 64):
+        model, inputs, packing = make(scheme, mode, points, embed_dim=192, heads=3, depth=2)
+        measured.append((len(packing.cell) * 2, kept_by_a_block(model, inputs)))
+    (few, less), (many, more) = measured
+    assert (more - less) / (many - few) / 4 <= bound * 192
+
+
+@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
+def test_a_checkpointed_block_keeps_its_input_only(scheme):
+    """At most twice embed_dim for each token and block: from the difference of two depths."""
+    kept = []
+    for depth in (2, 6):
+        model, inputs, packing = make(scheme, "uniform", 64, depth=depth)
+        model.activation_checkpointing = True
+        with Ledger([*model.parameters(), inputs.values]) as ledger:
+            prediction = model(inputs)
+            kept.append(ledger.now)
+        del prediction
+    assert (kept[1] - kept[0]) / 4 / 4 <= 2 * 48 * len(packing.cell) * 2
+
+
+@pytest.mark.parametrize("scheme", ["svit", "avit"])
+@pytest.mark.parametrize("mode", ["uniform", "adap_mix"])
+def test_memory_grows_in_proportion_to_tokens(scheme, mode):
+    peaks = []
+    for points in (384, 512, 768):
+        model, _, packing = make(scheme, mode, points)
+        peaks.append((len(packing.cell), predicted(model, packing).peak))
+    (n0, p0), (n1, p1), (n2, p2) = peaks
+    # 3 %: a few lines of up to 64 tokens keep their attention weights, longer ones do not.
+    assert (p2 - p1) / (n2 - n1) == pytest.approx((p1 - p0) / (n1 - n0), rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
+@pytest.mark.parametrize("mode", ["uniform", "adap_mix"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpointing):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("resident memory is read from /proc")
+    settings = {
+        "scheme": scheme,
+        "mode": mode,
+        "checkpointing": checkpointing,
+        "precision": "float32",
+        "width": 192,
+        "depth": 8,
+        "points": 128,
+        "samples": 8 if checkpointing else 4,
+        "times": 4,
+    }
+    # By default glibc keeps most of what is freed in its heaps, in pieces: how much, is chance.
+    # With a fixed threshold every large block goes back to the system at once.
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.nn.resident", json.dumps(settings)],
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    memory = step_memory(
+        config_of(settings),
+        [system()],
+        packing_of(settings),
+        system(),
+        settings["times"],
+        activation_checkpointing=checkpointing,
+    )
+    # A fifth: blocks below the threshold, and scratch space of the matrix library.
+    assert memory.total == pytest.approx(int(result.stdout), rel=0.2)

@@ -1,0 +1,96 @@
+"""What a run is said to need, before its model is there."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from matey.config import DataConfig, ModelConfig, RunConfig, SourceConfig, WindowConfig
+from matey.data.mixture import open_systems
+from matey.errors import ConfigError
+from matey.tokens.pack import PACKINGS
+from matey.train import forecast, loop, room
+from matey.train.forecast import check_memory, forecast_run, join
+from tests.files import write_shallow_water
+from tests.nn.helpers import rough_inputs, system, tiny_model
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> RunConfig:
+    path = write_shallow_water(tmp_path_factory.mktemp("water") / "2D_rdb_NA_NA.h5")
+    return RunConfig(
+        model=ModelConfig(embed_dim=24, heads=2, depth=8, patches=(8, 4)),
+        windows=WindowConfig(history=2),
+        data=DataConfig((SourceConfig("water", (str(path),)),)),
+        batch=16,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
+def test_plans_made_one_by_one_join_to_the_plan_of_the_batch(mode):
+    inputs = rough_inputs(system(), points=32)
+    model = tiny_model(system(), patches=(16, 8, 4), mode=mode)
+    together = model.plan_inputs(inputs)
+    alone = [
+        replace(
+            inputs,
+            values=inputs.values[i : i + 1],
+            lead_time=inputs.lead_time[i : i + 1],
+            boundaries=inputs.boundaries[i : i + 1],
+            parameters=inputs.parameters[i : i + 1],
+        )
+        for i in range(3)
+    ]
+    joined = join([model.plan_inputs(one) for one in alone])
+    for name in ("sample", "level", "corner", "parent", "refined"):
+        assert torch.equal(getattr(joined, name), getattr(together, name)), name
+    assert PACKINGS[mode](joined).lengths == PACKINGS[mode](together).lengths
+
+
+def test_tokens_at_the_configs_own_threshold_are_those_of_its_refinement(config):
+    systems = open_systems(config.data)
+    found = forecast_run(config, systems, thresholds=(0.0, config.model.refine.threshold, 1.0))[0]
+    assert found.at_threshold[0.0] == found.tokens["fine"] == 16
+    assert found.at_threshold[config.model.refine.threshold] == found.tokens["mean"]
+    assert found.at_threshold[1.0] == 4
+    assert found.tokens["mean"] <= found.tokens["largest"] <= 16
+
+
+def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config, monkeypatch):
+    systems, cpu = open_systems(config.data), torch.device("cpu")
+    needed = forecast_run(config, systems, thresholds=())[0].step.total
+    monkeypatch.setattr(forecast, "free_memory", lambda device: needed)
+    check_memory(config, systems, cpu)
+    with pytest.raises(ConfigError, match=r"system 'water' takes about .* Lower batch \(now 32\)"):
+        check_memory(replace(config, batch=32), systems, cpu)
+    # What the message proposes helps.
+    check_memory(replace(config, batch=32, activation_checkpointing=True), systems, cpu)
+    monkeypatch.setattr(forecast, "free_memory", lambda device: None)
+    check_memory(replace(config, batch=1000), systems, cpu)
+
+
+def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkeypatch):
+    def refuse_to_be_made(*args):
+        raise AssertionError("the model was made")
+
+    monkeypatch.setattr(loop, "Matey", refuse_to_be_made)
+    monkeypatch.setattr(forecast, "free_memory", lambda device: 1)
+    with pytest.raises(ConfigError, match="are free on cpu"):
+        loop.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_free_memory_is_no_more_than_the_control_group_leaves(monkeypatch):
+    files = {
+        "/proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n",
+        "/sys/fs/cgroup/memory.max": "3000000\n",
+        "/sys/fs/cgroup/memory.current": "2000000\n",
+        "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 500000\n",
+    }
+    monkeypatch.setattr(room, "read", lambda path: files.get(str(path), ""))
+    assert room.free_memory() == 1_500_000
+    files["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert room.free_memory() == 4000 * 1024
+    files.clear()
+    assert room.free_memory() is None
