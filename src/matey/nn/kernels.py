@@ -37,11 +37,14 @@ def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Quer
     if segments.order is not None:
         query, key, value = (heads.index_select(0, segments.order) for heads in (query, key, value))
     cells = [run.cells for run in segments.runs]
-    pieces = zip(query.split(cells), key.split(cells), value.split(cells), strict=True)
-    mixed = [
-        attend_run(*piece, run, segments.time)
-        for piece, run in zip(pieces, segments.runs, strict=True)
-    ]
+    mixed = []
+    for run, q, k, v in zip(
+        segments.runs, query.split(cells), key.split(cells), value.split(cells), strict=True
+    ):
+        if segments.order is not None and run.outer == 1:
+            # Else what is kept of this run for the backward pass would keep all sorted cells.
+            q, k, v = q.clone(), k.clone(), v.clone()
+        mixed.append(attend_run(q, k, v, run, segments.time))
     joined = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
     if segments.order is not None:
         joined = joined.index_select(0, torch.argsort(segments.order))
