@@ -13,6 +13,7 @@ from torch import Tensor
 from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
 from matey.fields import Field
+from matey.simulate.compressible import Compressible
 from matey.simulate.diffusion_reaction import DiffusionReaction
 from matey.simulate.incompressible import Incompressible
 from matey.simulate.shallow_water import ShallowWater
@@ -24,6 +25,7 @@ SYSTEMS: dict[str, Simulator] = {
     "diffusion_reaction": DiffusionReaction(),
     "thermals": Thermals(),
     "incompressible": Incompressible(),
+    "compressible": Compressible(),
 }
 SMALLEST = 8  # points along an axis: below that the stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache
