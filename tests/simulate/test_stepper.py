@@ -85,8 +85,8 @@ def test_every_trajectory_takes_its_own_steps_to_the_output_times():
     assert not start[:, 0].any()
 
 
-@pytest.mark.parametrize("broken", [0.0, math.nan])
-def test_a_trajectory_without_a_step_is_left_and_the_others_go_on(broken):
+@pytest.mark.parametrize("broken", [0.0, 1e-9, math.nan])
+def test_a_trajectory_that_never_arrives_is_no_longer_a_number_and_others_go_on(broken):
     """It would otherwise be marched for ever."""
 
     def allowed(state):
@@ -95,4 +95,4 @@ def test_a_trajectory_without_a_step_is_left_and_the_others_go_on(broken):
     start = torch.tensor([0.0, 10.0], dtype=torch.float64)
     final = list(march_apart(start, [0.0, 1.0], allowed, lambda state, dt: state + dt))[-1]
     assert final[0] == 1
-    assert final[1].isnan() if math.isnan(broken) else final[1] == 10
+    assert final[1].isnan()

@@ -63,6 +63,8 @@ class Simulator(Protocol):
         ...
 
 
+SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
+
 Rate = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, float, int], Tensor]
 Stage = Callable[[Tensor, Tensor, float], Tensor]
@@ -98,8 +100,8 @@ def march_apart(
 
     `longest(state)` are the steps [B] that are stable now, `step(state, dt)` makes a step of
     dt [B]; the last before an output time is cut short. Trajectories that have arrived wait.
-    One whose step is no longer a positive number has diverged, and is left as it is.
-    Raises ConfigError unless the times increase.
+    One whose stable step is not a number, or too short ever to arrive, has diverged: its
+    state is no longer a number. Raises ConfigError unless the times increase.
     """
     check_times(times)
     yield state
@@ -107,10 +109,12 @@ def march_apart(
         left = torch.full((len(state),), end - start, dtype=torch.float64, device=state.device)
         while (moving := left > 0).any():
             part = state if moving.all() else state[moving]
-            dt = torch.minimum(longest(part).double(), left[moving])
+            stable = longest(part).double()
+            arrives = stable > SHORTEST * (end - start)
+            dt = torch.minimum(stable, left[moving]).where(arrives, torch.nan)
             part = step(part, dt.to(state.dtype))
             state = part if moving.all() else state.index_put((moving,), part)
-            left[moving] = torch.where(dt > 0, left[moving] - dt, 0.0)
+            left[moving] = (left[moving] - dt).where(arrives, 0.0)
         yield state
 
 
