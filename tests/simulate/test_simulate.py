@@ -26,6 +26,12 @@ def few(name, trajectories=2, **options):
             ["density", "velocity_x", "velocity_y", "potential_temperature"],
             (1, 16, 32),
         ),
+        (
+            "incompressible",
+            ["velocity_x", "velocity_y", "tracer", "force_x", "force_y"],
+            (1, 16, 16),
+        ),
+        ("compressible", ["density", "pressure", "velocity_x", "velocity_y"], (1, 16, 16)),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):

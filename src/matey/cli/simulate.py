@@ -10,7 +10,7 @@ from typing import Any, Literal
 from matey.cli import Command
 from matey.errors import ConfigError
 
-SYSTEMS = "shallow_water, diffusion_reaction, thermals"
+SYSTEMS = "shallow_water, diffusion_reaction, thermals, incompressible, compressible"
 
 
 def add_arguments(parser: Any) -> None:

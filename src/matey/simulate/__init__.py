@@ -13,7 +13,9 @@ from torch import Tensor
 from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
 from matey.fields import Field
+from matey.simulate.compressible import Compressible
 from matey.simulate.diffusion_reaction import DiffusionReaction
+from matey.simulate.incompressible import Incompressible
 from matey.simulate.shallow_water import ShallowWater
 from matey.simulate.stepper import Simulator
 from matey.simulate.thermals import Thermals
@@ -22,6 +24,8 @@ SYSTEMS: dict[str, Simulator] = {
     "shallow_water": ShallowWater(),
     "diffusion_reaction": DiffusionReaction(),
     "thermals": Thermals(),
+    "incompressible": Incompressible(),
+    "compressible": Compressible(),
 }
 SMALLEST = 8  # points along an axis: below that the stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache

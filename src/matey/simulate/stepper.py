@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,6 +63,8 @@ class Simulator(Protocol):
         ...
 
 
+SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
+
 Rate = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, float, int], Tensor]
 Stage = Callable[[Tensor, Tensor, float], Tensor]
@@ -75,8 +78,7 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
     `step(state, dt, number)` makes one step; `number` counts them from 0. Raises ConfigError
     unless the times increase.
     """
-    if not times or any(end <= start for start, end in pairwise(times)):
-        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")
+    check_times(times)
     number = 0
     yield state
     for start, end in pairwise(times):
@@ -86,6 +88,40 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
             state = step(state, (end - start) / count, number)
             number += 1
         yield state
+
+
+def march_apart(
+    state: Tensor,
+    times: Sequence[float],
+    longest: Callable[[Tensor], Tensor],
+    step: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[Tensor]:
+    """Yield the state at each of `times`, where each trajectory takes steps of its own length.
+
+    `longest(state)` are the steps [B] that are stable now, `step(state, dt)` makes a step of
+    dt [B]; the last before an output time is cut short. Trajectories that have arrived wait.
+    One whose stable step is not a number, or too short ever to arrive, has diverged: its
+    state is no longer a number. Raises ConfigError unless the times increase.
+    """
+    check_times(times)
+    yield state
+    for start, end in pairwise(times):
+        left = torch.full((len(state),), end - start, dtype=torch.float64, device=state.device)
+        while (moving := left > 0).any():
+            part = state if moving.all() else state[moving]
+            stable = longest(part).double()
+            arrives = stable > SHORTEST * (end - start)
+            dt = torch.minimum(stable, left[moving]).where(arrives, torch.nan)
+            part = step(part, dt.to(state.dtype))
+            state = part if moving.all() else state.index_put((moving,), part)
+            left[moving] = (left[moving] - dt).where(arrives, 0.0)
+        yield state
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Raise ConfigError unless the times increase."""
+    if not times or any(end <= start for start, end in pairwise(times)):
+        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")
 
 
 def rk4(rate: Rate, state: Tensor, dt: float) -> Tensor:
