@@ -28,6 +28,7 @@ def few(name, trajectories=2, **options):
             ["density", "velocity_x", "velocity_y", "potential_temperature"],
             (1, 16, 32),
         ),
+        ("mhd_cavity", ["velocity_x", "velocity_y", "magnetic_x", "magnetic_y"], (1, 16, 16)),
         ("burgers", ["velocity_x", "velocity_y"], (1, 16, 16)),
         ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),
         ("gray_scott", ["A", "B"], (1, 16, 16)),

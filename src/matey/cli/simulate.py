@@ -10,7 +10,10 @@ from typing import Any, Literal
 from matey.cli import Command
 from matey.errors import ConfigError
 
-SYSTEMS = "shallow_water, diffusion_reaction, thermals, burgers, kuramoto_sivashinsky, gray_scott"
+SYSTEMS = (
+    "shallow_water, diffusion_reaction, thermals, "
+    "mhd_cavity, burgers, kuramoto_sivashinsky, gray_scott"
+)
 
 
 def add_arguments(parser: Any) -> None:

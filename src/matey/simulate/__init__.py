@@ -19,15 +19,17 @@ from matey.simulate.burgers import Burgers
 from matey.simulate.diffusion_reaction import DiffusionReaction
 from matey.simulate.gray_scott import GrayScott
 from matey.simulate.kuramoto_sivashinsky import KuramotoSivashinsky
+from matey.simulate.mhd_cavity import MHDCavity
 from matey.simulate.shallow_water import ShallowWater
 from matey.simulate.spectral import PeriodicSystem
-from matey.simulate.stepper import Simulator
+from matey.simulate.stepper import Simulator, Varied
 from matey.simulate.thermals import Thermals
 
 SYSTEMS: dict[str, Simulator] = {
     "shallow_water": ShallowWater(),
     "diffusion_reaction": DiffusionReaction(),
     "thermals": Thermals(),
+    "mhd_cavity": MHDCavity(),
     "burgers": Burgers(),
     "kuramoto_sivashinsky": KuramotoSivashinsky(),
     "gray_scott": GrayScott(),
@@ -98,7 +100,9 @@ def simulate(
                     made = len(fields) * steps + len(frames) * len(group)
                     progress(made, trajectories * steps)
             values = torch.stack(frames, dim=1)
-            fields += [make_field(system, one, times, resolution, dt) for one in values]
+            for trajectory, one in zip(group, values, strict=True):
+                parameters = parameters_of(system, trajectory, seed)
+                fields.append(make_field(system, one, times, resolution, dt, parameters))
     return fields
 
 
@@ -138,12 +142,19 @@ def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
         )
 
 
+def parameters_of(system: Simulator, trajectory: int, seed: int) -> dict[str, float]:
+    """The numbers of the equations of one trajectory."""
+    drawn = system.drawn(trajectory, seed) if isinstance(system, Varied) else {}
+    return {**system.parameters, **drawn}
+
+
 def make_field(
     system: Simulator,
     values: Float[Tensor, "T C *points"],
     times: list[float],
     resolution: int,
     dt: float,
+    parameters: dict[str, float],
 ) -> Field:
     """The stored variables of one trajectory with all that describes them."""
     grid = system.grid(resolution)
@@ -152,6 +163,6 @@ def make_field(
         times=torch.tensor(times, dtype=torch.float64),
         grid=grid,
         boundaries=system.boundaries,
-        parameters=system.parameters,
+        parameters=parameters,
         spec=system.spec(dt),
     )

@@ -40,7 +40,7 @@ class Simulator(Protocol):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers of the equations, by the names in the spec."""
+        """The numbers of the equations, by the names in the spec; those of all trajectories."""
         ...
 
     def initial(
@@ -60,6 +60,15 @@ class Simulator(Protocol):
 
     def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
         """The stored variables of a state."""
+        ...
+
+
+@runtime_checkable
+class Varied(Protocol):
+    """A simulator whose trajectories differ by numbers of the equations, too."""
+
+    def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
+        """Those numbers, by the names in the spec; a function of (seed, trajectory)."""
         ...
 
 
