@@ -1,7 +1,8 @@
 """What every simulator has, and how it moves in time.
 
-Axes: B trajectories, S state variables, C stored variables, (Y, X) grid points. A state is
-what the solver conserves; the stored variables are what a file holds.
+Axes: B trajectories, S state variables, C stored variables, then one to three of grid points,
+slowest first. A state is what the solver conserves, at its own points; the stored variables are
+what a file holds.
 """
 
 import math
@@ -40,12 +41,12 @@ class Simulator(Protocol):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers of the equations, by the names in the spec."""
+        """The numbers of the equations, by the names in the spec; those of all trajectories."""
         ...
 
     def initial(
         self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B S Y X"]:
+    ) -> Float[Tensor, "B S *points"]:
         """States at time 0, float64, of the trajectories with these numbers.
 
         Trajectory i is drawn from (seed, i) alone, whatever else is drawn with it.
@@ -53,17 +54,27 @@ class Simulator(Protocol):
         ...
 
     def run(
-        self, state: Float[Tensor, "B S Y X"], times: Sequence[float]
-    ) -> Iterator[Float[Tensor, "B S Y X"]]:
+        self, state: Float[Tensor, "B S *points"], times: Sequence[float]
+    ) -> Iterator[Float[Tensor, "B S *points"]]:
         """The state at each of `times`; the first is the one given."""
         ...
 
-    def observe(self, state: Float[Tensor, "B S Y X"]) -> Float[Tensor, "B C Y X"]:
+    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
         """The stored variables of a state."""
         ...
 
 
 SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
+
+
+@runtime_checkable
+class Varied(Protocol):
+    """A simulator whose trajectories differ by numbers of the equations, too."""
+
+    def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
+        """Those numbers, by the names in the spec; a function of (seed, trajectory)."""
+        ...
+
 
 Rate = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, float, int], Tensor]
