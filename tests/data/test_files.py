@@ -28,7 +28,9 @@ def test_a_truncated_file_is_named_with_both_sizes(tmp_path, make_compressible):
 
 def test_what_is_not_hdf5_is_said_to_be_neither(tmp_path):
     (tmp_path / "a.h5").write_text("<html>404</html>")
-    with pytest.raises(DataError, match="neither HDF5 nor NetCDF: it starts with b'<html>40'"):
+    with pytest.raises(
+        DataError, match="neither HDF5, NetCDF nor NumPy: it starts with b'<html>40'"
+    ):
         open_reader(tmp_path / "a.h5")
 
 

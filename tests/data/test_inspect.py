@@ -9,7 +9,8 @@ import pytest
 from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import DataConfig, SourceConfig, SplitConfig
-from matey.data.inspect import config_text, inspect
+from matey.data.data_config import config_text
+from matey.data.inspect import inspect
 from matey.data.reader import open_source
 from matey.errors import DataError
 
@@ -53,7 +54,7 @@ def test_bad_values_are_problems_and_odd_ones_notices(tmp_path, make_compressibl
     assert "Vx of trajectory a.hdf5#0002 is nan" in found.refused[0]
     notices = " ".join(found.systems[0].notices)
     assert "density is constant, 1 everywhere" in notices
-    assert "a.hdf5#0001 has the first and last frame of a.hdf5#0000" in notices
+    assert "a.hdf5#0001 is a duplicate of a.hdf5#0000" in notices
     with pytest.raises(DataError, match="No data config is written"):
         config_text(found, tmp_path)
 
@@ -64,7 +65,7 @@ def test_trajectories_shorter_than_a_window_are_refused(tmp_path, make_compressi
     make_compressible(tmp_path / "b.hdf5", frames=5)
     found = inspect([tmp_path])
     assert not found.refused
-    assert "2 of 4 trajectories" in found.systems[0].notices[0]
+    assert "2 of 4 trajectories" in " ".join(found.systems[0].notices)
 
 
 def test_damaged_files_are_problems_beside_good_ones(tmp_path, make_compressible):

@@ -7,8 +7,7 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data.pdebench import open_pdebench
-from matey.data.reader import open_source
+from matey.data.reader import open_reader, open_source
 from matey.errors import DataError
 from matey.fields import Boundary, Variable
 
@@ -48,7 +47,7 @@ def test_parameters_come_from_the_name_where_attributes_are_missing(tmp_path, ma
     with h5py.File(make_compressible(path), "a") as file:
         for name in ("eta", "zeta", "M"):
             del file.attrs[name]
-    reader = open_pdebench(path)
+    reader = open_reader(path)
     assert reader.trajectories[0].parameters == {"eta": 1e-8, "zeta": 1e-8, "M": 0.1}
 
 
@@ -57,12 +56,12 @@ def test_steps_beyond_a_tenth_are_refused_unless_allowed(tmp_path, make_compress
     path = make_compressible(tmp_path / "a.hdf5")
     with h5py.File(path, "a") as file:
         file["t-coordinate"][-2:] = [0.254, 0.3]
-    assert open_pdebench(path).spec.dt == 0.05
+    assert open_reader(path).spec.dt == 0.05
     assert "vary by up to 8.0%; counted as uniform" in caplog.text
     with h5py.File(path, "a") as file:
         file["t-coordinate"][-2:] = [0.29, 0.3]
     with pytest.raises(DataError, match=r"by up to 80%. Set `uneven: allow`"):
-        open_pdebench(path)
+        open_reader(path)
     allowed = SourceConfig("flow", (str(path),), uneven="allow")
     assert open_source(allowed)[0].times[-1].item() == pytest.approx(0.29)
 
@@ -72,7 +71,7 @@ def test_times_that_do_not_increase_are_refused(tmp_path, make_compressible):
     with h5py.File(path, "a") as file:
         file["t-coordinate"][3] = 0.1
     with pytest.raises(DataError, match="times do not increase"):
-        open_pdebench(path)
+        open_reader(path)
 
 
 def test_frames_that_were_never_written_are_left_out(tmp_path, caplog):
@@ -83,7 +82,7 @@ def test_frames_that_were_never_written_are_left_out(tmp_path, caplog):
         file["t"] = np.array([[0, 1, 2, 0, 0]], np.float32)
         file.attrs["latestIndex"] = 2
         file.attrs["config"] = "NU: 0.01\nseed: 7"
-    reader = open_pdebench(tmp_path / "ns.h5")
+    reader = open_reader(tmp_path / "ns.h5")
     assert reader.read(0).values.shape == (3, 5, 1, 4, 4)
     assert reader.trajectories[0].parameters == {"NU": 0.01}
     assert "only 3 of 5 frames" in caplog.text

@@ -24,6 +24,7 @@ log = logging.getLogger("matey")
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZARR_METADATA = ("zarr.json", ".zgroup")
 
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
@@ -38,10 +39,18 @@ def shown(path: str | Path) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
+def zarr_metadata(path: Path) -> Path | None:
+    """The file that makes a folder a zarr store; None if there is none."""
+    return next((path / name for name in ZARR_METADATA if (path / name).is_file()), None)
+
+
 def stamp(path: Path) -> Stamp:
-    """Size and time of modification. Raises DataError if the file is not there."""
+    """Size and time of modification; of a zarr store, those of its metadata.
+
+    Raises DataError if the file is not there.
+    """
     try:
-        found = path.stat()
+        found = (zarr_metadata(path) or path).stat()
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
     return found.st_size, found.st_mtime_ns
@@ -57,10 +66,12 @@ def check_unchanged(path: Path, known: Stamp) -> None:
 
 
 def kind(path: Path) -> str:
-    """`hdf5` or `netcdf3` by the first bytes.
+    """`hdf5`, `netcdf3`, `npy` or `npz` by the first bytes; a folder may be `zarr`.
 
     Raises DataError on an empty file, UnknownLayoutError on any other content.
     """
+    if zarr_metadata(path):
+        return "zarr"
     if path.is_dir():
         raise DataError(f"{shown(path)} is a folder, expected a file.")
     size = stamp(path)[0]
@@ -73,10 +84,14 @@ def kind(path: Path) -> str:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     if start[:3] == b"CDF" and start[3:4] in (b"\x01", b"\x02", b"\x05"):
         return "netcdf3"
+    if start[:6] == b"\x93NUMPY":
+        return "npy"
+    if start[:4] == b"PK\x03\x04":
+        return "npz"
     if start == HDF5_SIGNATURE or h5py.is_hdf5(os.fsencode(path)):
         return "hdf5"
     raise UnknownLayoutError(
-        f"{shown(path)} ({size} bytes) is neither HDF5 nor NetCDF: it starts with {start!r}."
+        f"{shown(path)} ({size} bytes) is neither HDF5, NetCDF nor NumPy: it starts with {start!r}."
     )
 
 
@@ -165,7 +180,7 @@ def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
         )
     try:
         values = dataset[index]
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise DataError(
             f"{shown(path)}: dataset {name} cannot be read, it is damaged: {error}."
         ) from error
