@@ -49,7 +49,6 @@ class Reader:
         changed since it was opened, and on more bytes than memory holds.
         """
         files.check_unchanged(self.path, self._stamp)
-        file = files.handle(self.path, self._stamp, open_container)
         known = self.trajectories[trajectory]
         frames = whole_slice(frames, len(known.times), known.name)
         times = known.times[frames]
@@ -57,15 +56,16 @@ class Reader:
         shape = (len(times), len(self.spec.variables), *points)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
         keys = self.contents.keys
-        values = np.empty(shape, np.float32)
         order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
-        for stored in self.contents.arrays:
-            name = stored.name.format(key=keys[trajectory]) if keys else stored.name
-            array = read_stored(file, stored, name, trajectory, frames)
-            if stored.background is not None:
-                array = array.astype(np.float64) + stored.background
-            channels = [order[variable.name] for variable in stored.variables]
-            with np.errstate(over="ignore"):  # a float64 beyond float32 is reported below
+        with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
+            file = files.handle(self.path, self._stamp, open_container)
+            values = np.empty(shape, np.float32)
+            for stored in self.contents.arrays:
+                name = stored.name.format(key=keys[trajectory]) if keys else stored.name
+                array = read_stored(file, stored, name, trajectory, frames)
+                if stored.background is not None:
+                    array = array.astype(np.float64) + stored.background
+                channels = [order[variable.name] for variable in stored.variables]
                 values[:, channels] = array
         check_finite(values, times, self.spec, self.path, known.name)
         return Field(

@@ -94,10 +94,7 @@ class Hdf5Container:
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         owner = files.member(self.file, name) if name else self.file
-        try:
-            return dict(owner.attrs)
-        except (OSError, RuntimeError, KeyError, TypeError) as error:
-            raise DataError(f"{shown(self.path)}: attributes are damaged: {error}.") from error
+        return dict(owner.attrs)
 
     def close(self) -> None:
         self.file.close()

@@ -29,6 +29,7 @@ AXES: dict[Axis, str] = {
     "component": "c channel channels component components comp variable field",
 }
 AXIS_OF: dict[str, Axis] = {word: axis for axis, words in AXES.items() for word in words.split()}
+ORDER: tuple[Axis, ...] = ("time", "z", "y", "x")
 BY_RANK: dict[int, Roles] = {
     2: ("time", "x"),
     3: ("time", "y", "x"),
@@ -49,6 +50,7 @@ CANONICAL = {
     "height": "h height",
 }
 NAME_OF = {word: name for name, words in CANONICAL.items() for word in words.split()}
+VECTORS = {"vel": "velocity", "u": "velocity", "v": "velocity", "b": "magnetic", "f": "force"}
 PARAMETERS = [
     "Du",
     "Dv",
@@ -180,9 +182,9 @@ def axes_of(
         known = tuple(axis for axis in named if axis)
         if len(known) == len(named) and len(set(known)) == len(known):
             return known
-    if lengths:
-        return axes_by_length(array.shape, lengths, name, assumptions)
     shape = array.shape
+    if set(lengths.values()) & set(shape):
+        return axes_by_length(shape, lengths, name, assumptions)
     roles: Roles | None = BY_RANK.get(len(shape))
     if len(shape) > 3 and shape[-1] <= FEW and len(shape) - 1 in BY_RANK:
         roles = (*BY_RANK[len(shape) - 1], "component")
@@ -194,34 +196,44 @@ def axes_of(
 def axes_by_length(
     shape: tuple[int, ...], lengths: Mapping[Axis, int], name: str, assumptions: list[str]
 ) -> Roles | None:
-    """Axes by the coordinates that are as long; of equally long ones in the order t z y x."""
-    roles: list[Axis] = []
-    for place, size in enumerate(shape):
-        order: tuple[Axis, ...] = ("time", "z", "y", "x")
-        fitting = [axis for axis in order if lengths.get(axis) == size and axis not in roles]
-        later = len(shape) - place - 1
+    """Axes by the coordinates that are as long; of equally long ones in the order t z y x.
+
+    Axes without a coordinate are samples or times before the others, and space after time.
+    """
+    roles: list[Axis | None] = []
+    for size in shape:
+        fitting = [axis for axis in ORDER if lengths.get(axis) == size and axis not in roles]
         if len(fitting) > 1:
             assumptions.append(
                 f"axes of {size} entries of {name} are taken for {', '.join(fitting)} in this order"
             )
-        if fitting:
-            roles.append(fitting[0])
-        elif size == 1:
-            roles.append("single")
-        elif later == 0 and size <= FEW:
-            roles.append("component")
-        elif place == 0:
-            roles.append("sample")
-        else:
-            return None
-    return tuple(roles) if {"z", "y", "x"} & set(roles) else None
+        roles.append(fitting[0] if fitting else "single" if size == 1 else None)
+    if roles[-1] is None and shape[-1] <= FEW and len(shape) > 2:
+        roles[-1] = "component"
+    unknown = [place for place, role in enumerate(roles) if role is None]
+    if not unknown:
+        return tuple(role for role in roles if role)
+    known = [place for place, role in enumerate(roles) if role in ORDER]
+    before = [place for place in unknown if place < min(known, default=0)]
+    after = [place for place in unknown if place not in before]
+    if "time" not in roles and before:
+        roles[before.pop()] = "time"
+    if before:
+        roles[before.pop()] = "sample"
+    if after and len(after) <= 3 and not {"z", "y", "x"} & set(roles):
+        for place, axis in zip(after, ORDER[-len(after) :], strict=True):
+            roles[place] = axis
+    found = tuple(role for role in roles if role)
+    if len(found) < len(roles):
+        return None
+    assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(found)}")
+    return found
 
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
     """The axes of space of the array that changes in time and has the most of them."""
     over_time = [known for known in roles.values() if "time" in known]
-    order: tuple[Axis, ...] = ("z", "y", "x")
-    spaces = [tuple(axis for axis in order if axis in known) for known in over_time]
+    spaces = [tuple(axis for axis in ORDER[1:] if axis in known) for known in over_time]
     return max(spaces, key=len, default=())
 
 
@@ -233,7 +245,6 @@ def describe(
     if name.startswith("*/"):
         first = next(n for n in file.names() if n.endswith(name[1:]))
     attributes = file.attributes(first)
-    stem = text(attributes.get("canonical_name", "")) or canonical(name, space)
     static = bool(number(attributes.get("static", 0)) or False)
     sizes = [
         size
@@ -241,9 +252,12 @@ def describe(
         if role == "component"
     ]
     letters = "xyz"[: len(space)]
+    stem = text(attributes.get("canonical_name", "")) or canonical(name, space)
     if all(size == 1 for size in sizes):
         variables: tuple[str, ...] = (stem,)
     elif all(size == len(space) for size in sizes):
+        word = name.split("/")[-1].lower()
+        stem = VECTORS.get(word.removesuffix("_field"), stem)
         variables = tuple(f"{stem}_{''.join(c)}" for c in product(letters, repeat=len(sizes)))
     else:
         variables = tuple(f"{stem}_{i}" for i in range(int(np.prod(sizes))))
@@ -281,13 +295,17 @@ def find_boundaries(
     """Boundaries from attributes such as `boundary_x`; open where the file says nothing."""
     attributes = file.attributes()
     found: dict[str, str] = {}
+    unsaid: list[str] = []
     for axis in space:
         words = text(attributes.get(f"boundary_{axis}", "")).lower().split()
         periodic = words.count("periodic") in (0, len(words))
         fits = len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and periodic
         found[axis] = " ".join(dict.fromkeys(words)) if fits else "open"
         if not fits:
-            assumptions.append(f"sides along {axis} are taken for open: the file does not say")
+            unsaid.append(axis)
+    if unsaid:
+        sides = ", ".join(unsaid)
+        assumptions.append(f"the sides along {sides} are taken for open: the file does not say")
     return found
 
 

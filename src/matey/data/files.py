@@ -9,7 +9,8 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matey.errors import DataError
+from matey.errors import DataError, MateyError
 
 log = logging.getLogger("matey")
 
@@ -25,6 +26,18 @@ MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust 
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZARR_METADATA = ("zarr.json", ".zgroup")
+
+# What libraries raise on bytes that make no sense. Our own errors are none of these.
+DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+)
 
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
@@ -112,6 +125,24 @@ def close_files() -> None:
     """Close every file that this process keeps open, as before replacing one of them."""
     while _handles:
         _handles.popitem()[1].close()
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes a library raise, as a DataError; and every error of ours
+    names the file."""
+    try:
+        yield
+    except MateyError as error:
+        if shown(path.name) in str(error):
+            raise
+        raise type(error)(f"{shown(path)}: {error}") from error
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{shown(path)} cannot be read: it is damaged, or not what it seems "
+            f"({type(error).__name__}: {shown(reason[:200])}). Copy or download it again."
+        ) from error
 
 
 def open_hdf5(path: Path) -> h5py.File:

@@ -7,12 +7,14 @@ never lies in memory.
 Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 """
 
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from matey.data.files import shown
 from matey.errors import DataError
 
 MAX_HEADER = 10_000
+ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archives raise
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Header:
     length: int
 
 
-def read_header(file: IO[bytes], where: str) -> Header:
+def read_header(file: BinaryIO | zipfile.ZipExtFile, where: str) -> Header:
     """Raises DataError on a damaged header, an object array, or an absurd shape."""
     try:
         version = np.lib.format.read_magic(file)
@@ -43,7 +46,7 @@ def read_header(file: IO[bytes], where: str) -> Header:
         }[version]
         shape, fortran, dtype = read(file, MAX_HEADER)
         length = file.tell()
-    except (ValueError, KeyError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+    except (*files.DAMAGE, SyntaxError, TokenError, *ARCHIVE) as error:
         reason = str(error).split("\n")[0]
         raise DataError(f"{where} has a damaged NumPy header: {reason}.") from error
     if dtype.hasobject:
@@ -98,7 +101,7 @@ class NpzContainer:
         self.path = path
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        except (*files.DAMAGE, *ARCHIVE) as error:
             size = path.stat().st_size
             raise DataError(
                 f"{shown(path)} ({size} bytes) is a damaged or incomplete archive: {error}. "
@@ -150,10 +153,10 @@ class ArchivedArray:
                 "archive is damaged."
             )
 
-    def _open(self) -> IO[bytes]:
+    def _open(self) -> Any:
         try:
             return self._archive.open(self._member)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        except (*files.DAMAGE, *ARCHIVE) as error:
             raise DataError(f"{self._where} cannot be read: {error}.") from error
 
     def __getitem__(self, index: Any) -> np.ndarray:
@@ -180,7 +183,7 @@ class ArchivedArray:
         try:
             self._file.seek(self._start + first * self.dtype.itemsize)
             content = self._file.read(size)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+        except (*files.DAMAGE, *ARCHIVE) as error:
             raise DataError(f"{self._where} cannot be read, it is damaged: {error}.") from error
         if len(content) < size:
             raise DataError(

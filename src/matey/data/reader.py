@@ -7,6 +7,7 @@ frames asked for. `open` is the public way in.
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,11 @@ def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
     layouts = [layout for layout in LAYOUTS if kind in layout.formats]
     if options is not None and options.layout is not None:
         layouts = [Described()]  # the user's word stands
-    file = open_container(path)
-    try:
+    with files.guarded(path), closing(open_container(path)) as file:
         for layout in layouts:
             contents = layout.describe(file, options)
             if contents is not None:
                 return Reader(path, options, layout.name, contents)
-    finally:
-        file.close()
     raise UnknownLayoutError(
         f"{shown(path)} has a layout that no reader knows. Looked for "
         f"{'; '.join(layout.expected for layout in layouts)}."
