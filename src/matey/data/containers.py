@@ -8,6 +8,7 @@ and packed values of NetCDF come out as NaN and as the numbers that were packed.
 import os
 import struct
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -54,9 +55,9 @@ class Hdf5Container:
         self._is_netcdf = "_NCProperties" in self.attributes()
 
     def names(self) -> list[str]:
-        found = list(self._below(self.file, "", 0))
+        found = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
         if len(found) > MAX_ARRAYS:
-            raise DataError(f"{shown(self.path)} holds {len(found)} arrays: it is damaged.")
+            raise DataError(f"{shown(self.path)} holds over {MAX_ARRAYS} arrays: it is damaged.")
         return found
 
     def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
