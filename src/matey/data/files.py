@@ -37,6 +37,7 @@ DAMAGE = (
     TypeError,
     ArithmeticError,
     MemoryError,
+    SystemError,
 )
 
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
@@ -211,7 +212,7 @@ def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
         )
     try:
         values = dataset[index]
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"{shown(path)}: dataset {name} cannot be read, it is damaged: {error}."
         ) from error
