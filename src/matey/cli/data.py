@@ -61,7 +61,7 @@ def run_inspect(options: Any) -> int:
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
     from matey.cli.console import console
-    from matey.data.inspect import describe
+    from matey.data.data_config import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
     lines = [line for line in describe(system) if not line.startswith("variables:")]
@@ -101,7 +101,7 @@ def variable_table(system: "SystemReport") -> "Table":
 def write_config(found: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
-    from matey.data.inspect import config_text
+    from matey.data.data_config import config_text
     from matey.data.write import replacing
 
     if found.refused:
