@@ -22,11 +22,13 @@ from matey.errors import DataError
 log = logging.getLogger("matey")
 
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
+MAX_DATASETS = 64  # open ones per file: each holds up to a megabyte of chunks
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
+_datasets: "dict[int, OrderedDict[str, Any]]" = {}  # of each handle: found and checked once
 
 
 class UnknownLayoutError(DataError):
@@ -87,16 +89,21 @@ def handle(path: Path, known: Stamp, opener: Callable[[Path], Any]) -> Any:
         _handles.move_to_end(key)
         return _handles[key]
     while len(_handles) >= MAX_HANDLES:
-        _, oldest = _handles.popitem(last=False)
-        oldest.close()
+        _close(_handles.popitem(last=False)[1])
     _handles[key] = opener(path)
+    _datasets[id(_handles[key])] = OrderedDict()
     return _handles[key]
 
 
 def close_files() -> None:
     """Close every file that this process keeps open, as before replacing one of them."""
     while _handles:
-        _handles.popitem()[1].close()
+        _close(_handles.popitem()[1])
+
+
+def _close(file: Any) -> None:
+    _datasets.pop(id(file), None)
+    file.close()
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -122,9 +129,19 @@ def names(group: h5py.Group) -> list[str]:
 def member(group: h5py.Group, name: str) -> Any:
     """A group or dataset inside the same file.
 
-    Raises DataError where it is missing, or is a link or a virtual or external dataset:
-    those can make a file show what lies in another one.
+    In a file that stays open, what was found is kept: to look it up and to check it takes
+    longer than to read a frame. Raises DataError where it is missing, or is a link or a
+    virtual or external dataset: those can make a file show what lies in another one.
     """
+    known = _datasets.get(id(group), OrderedDict())
+    if name not in known:
+        while len(known) >= MAX_DATASETS:
+            known.popitem(last=False)
+        known[name] = _find(group, name)
+    return known[name]
+
+
+def _find(group: h5py.Group, name: str) -> Any:
     found: Any = group
     for part in name.split("/"):
         where = f"{shown(_filename(group))}: {found.name.rstrip('/')}/{part}"
