@@ -152,10 +152,11 @@ def test_a_file_that_changes_or_vanishes_is_named(tmp_path, make_compressible):
 
 def test_the_datasets_that_a_process_keeps_open_are_bounded(tmp_path, make_shallow, monkeypatch):
     monkeypatch.setattr(files, "MAX_DATASETS", 1)
+    files.close_files()
     fields = open_fields(make_shallow(tmp_path / "a.h5"))
     expected = [fields[0].values, fields[1].values]
     assert all(torch.equal(fields[i].values, expected[i]) for i in (1, 0, 1))
-    kept = files._datasets[id(files.handle(fields.readers[0].path, fields.readers[0]._stamp, None))]
+    (kept,) = files._datasets.values()
     assert list(kept) == ["0001/data"]
     files.close_files()
     assert not files._datasets
