@@ -15,7 +15,7 @@ from matey.config import (
     WindowConfig,
 )
 from matey.data.mixture import collate
-from matey.data.windows import Windows
+from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DivergenceError, ShapeError
 from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
@@ -108,7 +108,8 @@ def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
 def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    window = Windows(fields, [0], WindowConfig(history=2, pushforward=3)).read(1, lead=1, pushes=3)
+    windows = Windows(fields, [0], WindowConfig(history=2, pushforward=3))
+    (window,) = windows.read([Choice(1, lead=1, pushes=3)])
     pushed = push_forward(model, collate([window], pushes=3))
     rolled = model.rollout(window.history, steps=3).values
     assert torch.equal(pushed.values[0], rolled[-2:])
