@@ -169,19 +169,26 @@ class Mixture(Dataset[Batch]):
         if threading.current_thread() is threading.main_thread() and handler is not None:
             # Torch's handler raises wherever the main thread is; the queue tells here as well.
             signal.signal(signal.SIGCHLD, handler)
-        for _ in range(start, stop):
-            try:
-                batch = next(loaded)
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                raise DataError(
-                    f"A process that loads data has ended: {error} Was it killed, or is memory "
-                    f"short? Lower workers = {workers} or batch, and go on with --resume auto."
-                ) from error
-            if isinstance(batch, MateyError):
-                raise batch
-            yield batch
+        try:
+            for _ in range(start, stop):
+                try:
+                    batch = next(loaded)
+                except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                    # A dead process is noticed by its absence, or in fetching what it had sent.
+                    if (
+                        isinstance(error, RuntimeError)
+                        and "DataLoader worker" not in str(error)[:20]
+                    ):
+                        raise
+                    raise DataError(
+                        f"A process that loads data has ended ({error}). Was it killed, or is memory "
+                        f"short? Lower workers = {workers} or batch, and go on with --resume auto."
+                    ) from error
+                if isinstance(batch, MateyError):
+                    raise batch
+                yield batch
+        finally:
+            del loaded  # ends the processes now, whoever keeps the error and so this frame
 
 
 class Guarded(Dataset["Batch | MateyError"]):
