@@ -181,8 +181,9 @@ class Mixture(Dataset[Batch]):
                     ):
                         raise
                     raise DataError(
-                        f"A process that loads data has ended ({error}). Was it killed, or is memory "
-                        f"short? Lower workers = {workers} or batch, and go on with --resume auto."
+                        f"A process that loads data has ended ({error}). Was it killed, or is "
+                        f"memory short? Lower workers = {workers} or batch, and go on with "
+                        "--resume auto."
                     ) from error
                 if isinstance(batch, MateyError):
                     raise batch
