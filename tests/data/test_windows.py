@@ -1,4 +1,5 @@
 import copy
+import pickle
 from collections import Counter
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data.reader import Fields, open_source
-from matey.data.windows import SPLITS, Choice, Windows, progressions, split_trajectories
+from matey.data.windows import SPLITS, Choice, EveryNth, Windows, progressions, split_trajectories
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
 
@@ -92,6 +93,16 @@ def test_a_stride_spreads_the_history_and_makes_a_step_as_long(fields):
     assert window.history.spec == windows.spec
     assert window.lead_time == 2.0  # in units of the window's dt
     assert "frames 1-3 by 2" in window.source
+
+
+def test_every_nth_frame_is_a_sequence_of_its_own(fields):
+    thinned = EveryNth(fields, 3)
+    assert thinned.spec.dt == pytest.approx(3 * fields.spec.dt)
+    for other in (thinned, pickle.loads(pickle.dumps(thinned))):
+        assert torch.equal(other[2].values, fields[2].values[::3])
+        assert torch.equal(other.read(2, slice(1, 3)).values, fields[2].values[[3, 6]])
+        assert torch.equal(other[2].times, other.trajectories[2].times)
+        assert other[2].spec == thinned.spec
 
 
 def test_a_fixed_lead_leaves_room_for_itself(fields):

@@ -5,6 +5,7 @@ Axes: T times, C variables, (Z, Y, X) grid points.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,7 +180,8 @@ class Windows:
         """One window out of the frames read of its trajectory."""
         at, target = [read.position[frame] for frame in place.frames], read.position[place.target]
         times, values = take(read.field.times, at), take(read.field.values, at)
-        history = replace(read.field, values=values, times=times, spec=self.spec)
+        whole = read.field
+        history = Field(values, times, whole.grid, whole.boundaries, whole.parameters, self.spec)
         elapsed = float(read.field.times[target] - times[-1]) / self.spec.dt - choice.pushes
         by = f" by {self.config.stride}" if self.config.stride > 1 else ""
         name = self.fields.trajectories[place.trajectory].name
@@ -198,6 +200,24 @@ class Frames:
     def __init__(self, field: Field, numbers: Sequence[int]) -> None:
         self.field = field
         self.position = {number: i for i, number in enumerate(numbers)}
+
+
+class EveryNth(Fields):
+    """The same trajectories with every `stride`-th frame, from the first on, and a dt as long."""
+
+    def __init__(self, fields: Fields, stride: int) -> None:
+        super().__init__(fields.readers, fields.spec.name)
+        self.stride, self._whole = stride, self.trajectories
+        self.spec = replace(self.spec, dt=self.spec.dt * stride)
+        self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+        """The given frames of those that are left."""
+        chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
+        return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
+
+    def __reduce__(self) -> Any:
+        return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
 
 
 def read_frames(fields: Fields, trajectory: int, frames: Sequence[int]) -> Field:
