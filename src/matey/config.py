@@ -318,22 +318,67 @@ class WindowConfig:
 
     Args:
         history: frames given, T.
-        max_lead: the target lies 1 to this many steps after the last frame, at random.
+        stride: the history takes every so many frames, and a step is as long: the model's dt
+            is the data's times the stride.
+        min_lead: the target lies at least so many steps after the last frame ...
+        max_lead: ... and at most so many, at random; a fixed lead where both are equal.
         pushforward: in training, let the model itself predict up to this many of the frames
             before the target, drawn anew for each batch: it learns to go on from its own errors,
             as in a rollout. Costs a third more per frame.
         roll: in training, shift each window at random along its periodic axes: physics is the
             same there, and little data goes further.
+        flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
+            canonical names: in a vertical section y points up). Vectors, tensors and walls turn
+            with the mirror. Name no axis along which gravity or another force of constant
+            direction acts.
     """
 
     history: int = 4
+    stride: int = 1
+    min_lead: int = 1
     max_lead: int = 1
     pushforward: int = 0
     roll: bool = False
+    flip: tuple[Literal["x", "y", "z"], ...] = ()
 
     def __post_init__(self) -> None:
-        require_positive(self, "windows.", "history", "max_lead")
+        require_positive(self, "windows.", "history", "stride", "min_lead", "max_lead")
+        require(
+            self.min_lead <= self.max_lead,
+            "windows.min_lead",
+            self.min_lead,
+            f"at most windows.max_lead = {self.max_lead}",
+        )
         require(self.pushforward >= 0, "windows.pushforward", self.pushforward, "0 or more")
+        require(
+            self.pushforward == 0 or self.min_lead == 1,
+            "windows.pushforward",
+            self.pushforward,
+            f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
+        )
+        require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How systems share the batches, of which each holds one system.
+
+    Args:
+        weights: `uniform`: every system is drawn as often; `size`: in proportion to its
+            windows; `temperature`: to their number to the power 1 / temperature, between the two.
+        temperature: 1 is `size`, and the larger the nearer to `uniform`. Start with 2 to 5.
+        tokens_per_batch: the batches of each system hold as many windows as have at most this
+            many tokens, history included, if every patch were fine; `batch` then has no effect.
+    """
+
+    weights: Literal["uniform", "size", "temperature"] = "uniform"
+    temperature: float = 2.0
+    tokens_per_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "mixture.", "temperature")
+        if self.tokens_per_batch is not None:
+            require_positive(self, "mixture.", "tokens_per_batch")
 
 
 @dataclass(frozen=True)
@@ -390,6 +435,7 @@ class RunConfig:
     Args:
         model: the transformer.
         windows: what one sample is.
+        mixture: how systems share the batches.
         optim: optimizer and schedule.
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
@@ -412,6 +458,7 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

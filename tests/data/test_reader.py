@@ -9,7 +9,7 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data import files
+from matey.data import containers, files
 from matey.data.reader import Fields, find_files, open_reader, open_source
 from matey.errors import DataError
 
@@ -148,3 +148,13 @@ def test_a_file_that_changes_or_vanishes_is_named(tmp_path, make_compressible):
     path.unlink()
     with pytest.raises(DataError, match=r"a\.hdf5 cannot be opened"):
         reader.read(0)
+
+
+def test_the_datasets_that_a_process_keeps_open_are_bounded(tmp_path, make_shallow, monkeypatch):
+    monkeypatch.setattr(containers, "MAX_OPEN", 1)
+    files.close_files()
+    fields = open_fields(make_shallow(tmp_path / "a.h5"))
+    expected = [fields[0].values, fields[1].values]
+    assert all(torch.equal(fields[i].values, expected[i]) for i in (1, 0, 1))
+    (file,) = files._handles.values()
+    assert list(file._arrays) == ["0001/data"]

@@ -7,6 +7,7 @@ and packed values of NetCDF come out as NaN and as the numbers that were packed.
 
 import os
 import struct
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -26,6 +27,7 @@ from matey.errors import DataError
 
 MAX_DEPTH = 8  # of groups in groups: a group may be linked into itself
 MAX_ARRAYS = 2**20
+MAX_OPEN = 64  # datasets kept open per file: each may hold a megabyte of chunks
 
 
 @runtime_checkable
@@ -51,7 +53,7 @@ class Hdf5Container:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = files.open_hdf5(path)
-        self._arrays: dict[str, Any] = {}
+        self._arrays: OrderedDict[str, Any] = OrderedDict()  # the one used last comes last
         self._is_netcdf = "_NCProperties" in self.attributes()
 
     def names(self) -> list[str]:
@@ -69,8 +71,13 @@ class Hdf5Container:
                 yield prefix + name
 
     def array(self, name: str) -> Any:
-        if name not in self._arrays:
-            self._arrays[name] = self._open(name)
+        # To find a dataset and check it takes longer than to read a frame of it.
+        if name in self._arrays:
+            self._arrays.move_to_end(name)
+            return self._arrays[name]
+        while len(self._arrays) >= MAX_OPEN:
+            self._arrays.popitem(last=False)
+        self._arrays[name] = self._open(name)
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:

@@ -11,6 +11,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,7 @@ def read_coordinate(dataset: Any, path: Path, name: str) -> np.ndarray:
     return read_array(dataset, (), path, name).astype(np.float64)
 
 
+@cache
 def memory_limit() -> int:
     """Bytes that this machine, or its container, could hold at all."""
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

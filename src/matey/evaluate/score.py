@@ -19,6 +19,7 @@ from torch import Tensor
 from matey.config import DataConfig
 from matey.data.mixture import System, open_systems
 from matey.data.reader import Fields
+from matey.data.windows import EveryNth
 from matey.errors import ConfigError, DataError
 from matey.fields import Field, Inputs, stack_fields
 from matey.metrics.error import nrmse
@@ -107,7 +108,7 @@ def score_system(
     model: Matey, system: System, steps: int, batch: int, windows: int | None, example: Path
 ) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
-    fields, trajectories = system.fields, system.split["test"]
+    fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
     steps = possible_steps(fields, trajectories, model.history, steps)
     spec = fields.spec
     errors, still, tokens = [], [], []
@@ -148,6 +149,15 @@ def score_system(
         by_variable=dict(zip(names, error.mean(dim=0).T.tolist(), strict=True)),
         persistence_by_variable=dict(zip(names, persistence.mean(dim=0).T.tolist(), strict=True)),
     )
+
+
+def with_steps_of(model: Matey, fields: Fields) -> Fields:
+    """The fields with as many frames left out as when the model was trained (windows.stride)."""
+    known = model.specs.get(fields.spec.name)
+    ratio = known.dt / fields.spec.dt if known else 1.0
+    stride = round(ratio)
+    # dt is read to six digits; other ratios are other data, whose steps are left as they are.
+    return EveryNth(fields, stride) if stride > 1 and abs(ratio - stride) < 0.01 else fields
 
 
 def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:

@@ -16,7 +16,7 @@ from matey.metrics.error import nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
-from matey.tokens.lattice import check_tiles
+from matey.tokens.lattice import Triple, check_tiles, lattice_shape
 from matey.train import checkpoint
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
@@ -46,15 +46,21 @@ def train(
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     if model is None:
         model = Matey(config.model, [], config.windows.history)
-    model.add_systems([system.spec for system in systems.values()])
+    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
+    model.add_systems([group.spec for group in windows.values()])
     model.to(device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.compile:
         model.compile_blocks()
     check_grids(model, systems)
     optimizer = make_optimizer(model, config.optim)
-    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
-    mixture = Mixture(windows, config.batch, config.seed)
+    mixture = Mixture(
+        windows,
+        config.batch,
+        config.seed,
+        config.mixture,
+        tokens=lambda points: most_tokens(model, points, config.windows.history),
+    )
 
     progress = checkpoint.Progress(step=0)
     if resume and checkpoint.find(run):
@@ -122,10 +128,10 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 @torch.no_grad()
 def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> Record:
-    """One-step NRMSE of each system on its validation windows, persistence beside it."""
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's."""
     model.eval()
     device = next(model.parameters()).device
-    one_step = replace(config.windows, max_lead=1)
+    one_step = replace(config.windows, max_lead=config.windows.min_lead)
     record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
     for name, system in systems.items():
         errors, still, losses = [], [], []
@@ -179,6 +185,12 @@ def check_grids(model: Matey, systems: Mapping[str, System]) -> None:
                 check_tiles(trajectory.grid.shape, patch)
             except ShapeError as error:
                 raise ShapeError(f"{trajectory.name}: {error}") from error
+
+
+def most_tokens(model: Matey, points: Triple, frames: int) -> int:
+    """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
+    ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
+    return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
 
 
 def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:
