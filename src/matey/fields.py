@@ -252,6 +252,14 @@ class Batch(Inputs):
     pushes: int = 0
 
 
+def stack(values: Sequence[Float[Tensor, "... Z Y X"]]) -> Float[Tensor, "B ... Z Y X"]:
+    """Values of several samples as one tensor. Where x is the slowest axis in memory, as some
+    files have it, it stays so: to turn the axes takes longer than to read a file."""
+    if values[0].stride(-1) > values[0].stride(-2):
+        return torch.stack([one.transpose(-3, -1) for one in values]).transpose(-3, -1)
+    return torch.stack(list(values))
+
+
 def stack_fields(
     fields: Sequence[Field], lead_times: Sequence[float], sources: Sequence[str]
 ) -> Inputs:
@@ -262,7 +270,7 @@ def stack_fields(
         raise ShapeError(f"Fields of shapes {sorted(shapes)} do not stack into one batch.")
     parameters = [[history.parameters[name] for name in spec.parameters] for history in fields]
     return Inputs(
-        values=torch.stack([history.values for history in fields]),
+        values=stack([history.values for history in fields]),
         lead_time=torch.tensor(lead_times, dtype=torch.float32),
         boundaries=torch.tensor([history.boundaries for history in fields]),
         parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(fields), -1),

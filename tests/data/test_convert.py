@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import matey
-from matey.config import SourceConfig, SplitConfig
+from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data import write
 from matey.data.convert import convert
+from matey.data.mixture import collate
 from matey.data.rate import read_rate
 from matey.data.reader import open_readers
-from matey.data.windows import split_trajectories
+from matey.data.windows import Choice, Windows, split_trajectories
 from matey.errors import DataError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
 from tests.files import write_compressible, write_shallow_water
@@ -180,3 +181,20 @@ def test_the_command_prints_what_was_gained(tmp_path, capsys, monkeypatch):
     assert "windows/s before" in printed
     assert main(["data", "convert", "2D_rdb.h5", "new"]) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, make_compressible):
+    """In these files x is the slowest axis; a batch has it last, as a view of what was read."""
+    path = make_compressible(tmp_path / "a.hdf5", nx=6, ny=4)
+    converted([path], tmp_path / "new")
+    shallow = write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5", 3)  # one variable, [t, x, y, c]
+    choices = [Choice(0), Choice(2)]
+    for source in (path, tmp_path / "new", shallow):
+        fields = matey.open(source)
+        batch = collate(Windows(fields, range(2), WindowConfig(history=2)).read(choices))
+        whole = fields[0].values
+        assert torch.equal(batch.values, torch.stack([whole[0:2], whole[2:4]]))
+        assert torch.equal(batch.target, torch.stack([whole[2], whole[4]]))
+        for values in (batch.values, batch.target):
+            assert not values.is_contiguous()
+            assert values.transpose(-3, -1).is_contiguous()

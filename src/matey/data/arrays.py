@@ -59,14 +59,21 @@ class Reader:
         order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
         with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
             file = files.handle(self.path, self._stamp, open_container)
-            values = np.empty(shape, np.float32)
-            for stored in self.contents.arrays:
+            arrays = self.contents.arrays
+            values = None if len(arrays) == 1 else room_for(shape, arrays)
+            for stored in arrays:
                 name = stored.name.format(key=keys[trajectory]) if keys else stored.name
                 array = read_stored(file, stored, name, trajectory, frames)
                 if stored.background is not None:
                     array = array.astype(np.float64) + stored.background
-                channels = [order[variable.name] for variable in stored.variables]
-                values[:, channels] = array
+                if values is None:
+                    if is_whole(array, shape, stored, self.spec):
+                        values = array
+                        break
+                    values = room_for(shape, arrays)
+                for i, variable in enumerate(stored.variables):
+                    values[:, order[variable.name]] = array[:, i]
+            assert values is not None
         check_finite(values, times, self.spec, self.path, known.name)
         return Field(
             torch.from_numpy(values),
@@ -78,12 +85,31 @@ class Reader:
         )
 
 
+def is_whole(array: np.ndarray, shape: tuple[int, ...], stored: Stored, spec: SystemSpec) -> bool:
+    """Whether an array can stand for all values [T C Z Y X] as it is, without a copy."""
+    fits = array.shape == shape and stored.variables == spec.variables
+    return fits and array.dtype == np.float32 and array.flags.writeable
+
+
+def room_for(shape: tuple[int, ...], arrays: Sequence[Stored]) -> np.ndarray:
+    """Room for values [T C Z Y X], in memory with the grid axes as the files have them.
+
+    To turn them takes longer than to read: where x is the slowest, as in the Well, the values
+    are a view, and whoever needs them in another order turns them while copying anyway.
+    """
+    stored = max((array.axes for array in arrays), key=len)
+    spatial = "".join(axis for axis in stored if axis in "zyx")
+    if len(spatial) > 1 and "xyz".find(spatial) == 0:
+        return np.empty((*shape[:2], *shape[:1:-1]), np.float32).transpose(0, 1, 4, 3, 2)
+    return np.empty(shape, np.float32)
+
+
 def read_stored(
     file: Container, stored: Stored, name: str, trajectory: int, frames: slice
 ) -> np.ndarray:
     """One dataset's frames in the order T C Z Y X; axes that do not vary have one point."""
     path, dataset = file.path, file.array(name)
-    if dataset.ndim != len(stored.axes):
+    if len(dataset.shape) != len(stored.axes):  # h5py keeps the shape, but asks for `ndim`
         raise ShapeError(
             f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
             f"[{', '.join(stored.axes)}]."
@@ -92,8 +118,8 @@ def read_stored(
     index = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
     array = files.read_array(dataset, index, path, name)
     axes = stored.axes.replace("n", "").replace("_", "")
+    sizes = dict(zip(axes, array.shape, strict=True))
     array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
-    sizes = dict(zip([axis for axis in "tcdzyx" if axis in axes], array.shape, strict=True))
     t, c, d, z, y, x = (sizes.get(axis, 1) for axis in "tcdzyx")
     if c * d != len(stored.variables):
         raise ShapeError(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from math import prod
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import h5py
@@ -65,7 +66,9 @@ def stamp(path: Path) -> Stamp:
     Raises DataError if the file is not there.
     """
     try:
-        found = (zarr_metadata(path) or path).stat()
+        found = path.stat()
+        if S_ISDIR(found.st_mode):
+            found = (zarr_metadata(path) or path).stat()
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
     return found.st_size, found.st_mtime_ns

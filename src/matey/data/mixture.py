@@ -19,7 +19,7 @@ from matey.data.augment import apply, draw_symmetry
 from matey.data.reader import Fields, open_source
 from matey.data.windows import Choice, Windows, split_trajectories
 from matey.errors import ConfigError, DataError, MateyError
-from matey.fields import Batch, SystemSpec, Window, stack_fields
+from matey.fields import Batch, SystemSpec, Window, stack, stack_fields
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def collate(windows: Sequence[Window], pushes: int = 0) -> Batch:
         [window.lead_time for window in windows],
         [window.source for window in windows],
     )
-    target = torch.stack([window.target for window in windows])
+    target = stack([window.target for window in windows])
     return Batch(**vars(inputs), target=target, pushes=pushes)
 
 

@@ -137,6 +137,8 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
         """The given frames of one trajectory; no others are read."""
         reader, index = self._places[trajectory]
         field = reader.read(index, frames)
+        if field.spec == self.spec:
+            return field
         parameters = {name: field.parameters[name] for name in self.spec.parameters}
         return replace(field, spec=self.spec, parameters=parameters)
 
