@@ -185,6 +185,84 @@ class ModelConfig:
         return pattern * (self.depth // len(pattern))
 
 
+Axis = Literal["sample", "time", "z", "y", "x", "component", "single"]
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """One array of a file of your own.
+
+    Args:
+        array: its name in the file, after those of its groups: `flow/u`. `*/u` stands for the
+            array u in each of many groups, one group per trajectory.
+        variables: the canonical names of what it holds, as `velocity_x`; several where an axis is
+            `component`.
+        units: one for all its variables, or one for each.
+        axes: what its axes are, slowest first; none takes those of the layout.
+        static: it does not change in time: read, never predicted. So is one without an axis `time`.
+    """
+
+    array: str
+    variables: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        key = f"layout.arrays.{self.array}."
+        require(bool(self.variables), key + "variables", self.variables, "a name or more")
+        fits = len(self.units) in (0, 1, len(self.variables))
+        require(fits, key + "units", self.units, f"one, or {len(self.variables)} of them")
+
+
+@dataclass(frozen=True)
+class LayoutConfig:
+    """How files of your own are laid out; `matey data inspect FILES --write` drafts it.
+
+    Args:
+        axes: what the axes of the arrays are, slowest first: `sample` is a trajectory, `component`
+            holds several variables, `single` has one entry.
+        arrays: which arrays to read, and what they are.
+        time: the array of times; without one, frames are `dt` apart.
+        dt: time between frames, where no array says it.
+        coordinates: the array of positions along an axis, as `x: lon`; without one, positions
+            count grid points.
+        boundaries: of an axis, `periodic`, `wall` or `open`, or two words for the low and the
+            high side, as `y: wall open`; open where nothing is said.
+        parameters: of the equations: a number, or the name of an attribute or array that holds it,
+            once or per sample.
+        split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;
+            the others are for training. Without it, the folders' names train, valid and test
+            decide, else `data.split`.
+    """
+
+    axes: tuple[Axis, ...]
+    arrays: tuple[ArrayConfig, ...]
+    time: str = ""
+    dt: float = 1.0
+    coordinates: dict[str, str] = field(default_factory=dict)
+    boundaries: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, float | str] = field(default_factory=dict)
+    split: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(bool(self.arrays), "layout.arrays", self.arrays, "an array or more")
+        require_positive(self, "layout.", "dt")
+        for axes in (self.axes, *(array.axes for array in self.arrays)):
+            once = [axis for axis in axes if axis not in ("component", "single")]
+            require(len(set(once)) == len(once), "layout.axes", axes, "each axis once")
+        for key in self.coordinates:
+            require(key in ("z", "y", "x"), "layout.coordinates", key, "z, y or x")
+        for key, sides in self.boundaries.items():
+            words = sides.split()
+            known = key in ("z", "y", "x") and set(words) <= {"periodic", "wall", "open"}
+            fits = known and len(words) in (1, 2) and words.count("periodic") in (0, len(words))
+            expected = "z, y or x: periodic, wall or open, or two of the last for two sides"
+            require(fits, "layout.boundaries", {key: sides}, expected)
+        for key in self.split:
+            require(key in ("train", "valid", "test"), "layout.split", key, "train, valid or test")
+
+
 @dataclass(frozen=True)
 class SourceConfig:
     """Files of one system.
@@ -196,12 +274,14 @@ class SourceConfig:
             and take the elapsed time over dt as lead time.
         thermodynamics: for miniWeather, `full` density and potential temperature, or their
             `perturbation` of the hydrostatic background.
+        layout: how files of your own are laid out; none for those of a known layout.
     """
 
     name: str
     paths: tuple[str, ...]
     uneven: Literal["refuse", "allow"] = "refuse"
     thermodynamics: Literal["full", "perturbation"] = "full"
+    layout: LayoutConfig | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -261,22 +341,67 @@ class WindowConfig:
 
     Args:
         history: frames given, T.
-        max_lead: the target lies 1 to this many steps after the last frame, at random.
+        stride: the history takes every so many frames, and a step is as long: the model's dt
+            is the data's times the stride.
+        min_lead: the target lies at least so many steps after the last frame ...
+        max_lead: ... and at most so many, at random; a fixed lead where both are equal.
         pushforward: in training, let the model itself predict up to this many of the frames
             before the target, drawn anew for each batch: it learns to go on from its own errors,
             as in a rollout. Costs a third more per frame.
         roll: in training, shift each window at random along its periodic axes: physics is the
             same there, and little data goes further.
+        flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
+            canonical names: in a vertical section y points up). Vectors, tensors and walls turn
+            with the mirror. Name no axis along which gravity or another force of constant
+            direction acts.
     """
 
     history: int = 4
+    stride: int = 1
+    min_lead: int = 1
     max_lead: int = 1
     pushforward: int = 0
     roll: bool = False
+    flip: tuple[Literal["x", "y", "z"], ...] = ()
 
     def __post_init__(self) -> None:
-        require_positive(self, "windows.", "history", "max_lead")
+        require_positive(self, "windows.", "history", "stride", "min_lead", "max_lead")
+        require(
+            self.min_lead <= self.max_lead,
+            "windows.min_lead",
+            self.min_lead,
+            f"at most windows.max_lead = {self.max_lead}",
+        )
         require(self.pushforward >= 0, "windows.pushforward", self.pushforward, "0 or more")
+        require(
+            self.pushforward == 0 or self.min_lead == 1,
+            "windows.pushforward",
+            self.pushforward,
+            f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
+        )
+        require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How systems share the batches, of which each holds one system.
+
+    Args:
+        weights: `uniform`: every system is drawn as often; `size`: in proportion to its
+            windows; `temperature`: to their number to the power 1 / temperature, between the two.
+        temperature: 1 is `size`, and the larger the nearer to `uniform`. Start with 2 to 5.
+        tokens_per_batch: the batches of each system hold as many windows as have at most this
+            many tokens, history included, if every patch were fine; `batch` then has no effect.
+    """
+
+    weights: Literal["uniform", "size", "temperature"] = "uniform"
+    temperature: float = 2.0
+    tokens_per_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "mixture.", "temperature")
+        if self.tokens_per_batch is not None:
+            require_positive(self, "mixture.", "tokens_per_batch")
 
 
 @dataclass(frozen=True)
@@ -333,6 +458,7 @@ class RunConfig:
     Args:
         model: the transformer.
         windows: what one sample is.
+        mixture: how systems share the batches.
         optim: optimizer and schedule.
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
@@ -355,6 +481,7 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)

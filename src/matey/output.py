@@ -27,9 +27,10 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(temporary)
         yield temporary
-        for file in temporary.iterdir() if temporary.is_dir() else [temporary]:
-            with file.open("rb+") as content:
-                os.fsync(content.fileno())
+        for file in (temporary, *temporary.rglob("*")):
+            if file.is_file():
+                with file.open("rb+") as content:
+                    os.fsync(content.fileno())
         if path.is_dir() and temporary.is_dir():  # a folder takes no other's place
             path.rename(old)
         try:

@@ -7,7 +7,7 @@ import pytest
 
 from matey.data import files
 from matey.data.reader import open_reader
-from matey.errors import DataError, ShapeError
+from matey.errors import DataError, MateyError, ShapeError
 
 
 def change(path, name, values, **options):
@@ -28,7 +28,9 @@ def test_a_truncated_file_is_named_with_both_sizes(tmp_path, make_compressible):
 
 def test_what_is_not_hdf5_is_said_to_be_neither(tmp_path):
     (tmp_path / "a.h5").write_text("<html>404</html>")
-    with pytest.raises(DataError, match="neither HDF5 nor NetCDF: it starts with b'<html>40'"):
+    with pytest.raises(
+        DataError, match="neither HDF5, NetCDF nor NumPy: it starts with b'<html>40'"
+    ):
         open_reader(tmp_path / "a.h5")
 
 
@@ -219,3 +221,54 @@ def test_a_malformed_config_is_never_evaluated(tmp_path, make_shallow, config, m
 
 def test_the_memory_limit_is_that_of_the_machine_or_container():
     assert 2**28 < files.memory_limit() < 2**50
+
+
+def one_byte_changed(content, random):
+    """Somewhere, more often near the start, where headers are."""
+    damaged = bytearray(content)
+    place = random.integers(len(damaged) if random.random() < 0.3 else min(1000, len(damaged)))
+    damaged[place] = random.integers(256)
+    return bytes(damaged)
+
+
+def cut_short(content, random):
+    return content[: random.integers(len(content))]
+
+
+@pytest.mark.parametrize("damage", [one_byte_changed, cut_short])
+@pytest.mark.parametrize("name", ["flow.hdf5", "2D_rdb.h5", "a.nc", "b.nc", "a.npy", "a.npz"])
+def test_a_damaged_header_is_an_error_of_one_line(
+    tmp_path, make_compressible, make_shallow, name, damage
+):
+    """Either the file is still read, or it is refused by name: no other error gets out."""
+    path = tmp_path / name
+    if name == "flow.hdf5":
+        make_compressible(path)
+    elif name == "2D_rdb.h5":
+        make_shallow(path)
+    elif name.endswith(".nc"):
+        style = "NETCDF3_CLASSIC" if name == "a.nc" else "NETCDF4"
+        with netCDF4.Dataset(path, "w", format=style) as file:
+            for axis, size in (("t", 3), ("z", 4), ("x", 5)):
+                file.createDimension(axis, size)
+            file.createVariable("t", "f8", ("t",))[:] = np.arange(3)
+            for variable in ("dens", "uwnd", "wwnd", "theta"):
+                file.createVariable(variable, "f8", ("t", "z", "x"))[:] = 1
+    elif name == "a.npy":
+        np.save(path, np.ones((3, 4, 5)))
+    else:
+        np.savez_compressed(path, u=np.ones((3, 4, 5)), t=np.arange(3.0))
+    open_reader(path).read(0)
+    content, random, said = path.read_bytes(), np.random.default_rng(0), []
+    for i in range(60):
+        damaged = tmp_path / f"{i}_{name}"
+        damaged.write_bytes(damage(content, random))
+        try:
+            reader = open_reader(damaged)
+            for trajectory in range(len(reader.trajectories)):
+                reader.read(trajectory)
+        except MateyError as error:
+            said.append((damaged.name, str(error)))
+        files.close_files()
+    assert said
+    assert all(known in message and "\n" not in message for known, message in said)

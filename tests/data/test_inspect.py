@@ -1,16 +1,21 @@
 """What inspection says of good and bad data, and the config it drafts."""
 
+import gc
 import shutil
+import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
 
+from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import DataConfig, SourceConfig, SplitConfig
-from matey.data.inspect import config_text, inspect
-from matey.data.reader import open_source
+from matey.data.data_config import config_text
+from matey.data.inspect import inspect
+from matey.data.reader import find_files, open_source
+from matey.data.write import write_well
 from matey.errors import DataError
 
 
@@ -53,7 +58,7 @@ def test_bad_values_are_problems_and_odd_ones_notices(tmp_path, make_compressibl
     assert "Vx of trajectory a.hdf5#0002 is nan" in found.refused[0]
     notices = " ".join(found.systems[0].notices)
     assert "density is constant, 1 everywhere" in notices
-    assert "a.hdf5#0001 has the first and last frame of a.hdf5#0000" in notices
+    assert "a.hdf5#0001 is a duplicate of a.hdf5#0000" in notices
     with pytest.raises(DataError, match="No data config is written"):
         config_text(found, tmp_path)
 
@@ -64,7 +69,7 @@ def test_trajectories_shorter_than_a_window_are_refused(tmp_path, make_compressi
     make_compressible(tmp_path / "b.hdf5", frames=5)
     found = inspect([tmp_path])
     assert not found.refused
-    assert "2 of 4 trajectories" in found.systems[0].notices[0]
+    assert "2 of 4 trajectories" in " ".join(found.systems[0].notices)
 
 
 def test_damaged_files_are_problems_beside_good_ones(tmp_path, make_compressible):
@@ -127,3 +132,88 @@ def test_real_folders_are_told_apart_and_duplicates_found(shared, tmp_path, capl
     assert names == ["shallow_water", "thermals", "thermals_2"]
     assert len([n for n in found.systems[0].notices if "duplicate" in n]) == 6
     assert not found.refused
+
+
+@pytest.mark.parametrize("name", ["a.hdf5", "a.npz", "a.npy"])
+def test_memory_does_not_grow_with_the_file(tmp_path, name, monkeypatch):
+    """Ten times the frames of 16 kB, the same peak but for the mark that each frame leaves."""
+    monkeypatch.setattr("matey.data.inspect.BLOCK", 2**16)
+    peaks = []
+    for frames in (100, 1000):
+        values = np.random.default_rng(0).random((frames, 64, 64)).astype(np.float32)
+        path = tmp_path / f"{frames}{name}"
+        if name == "a.hdf5":
+            with h5py.File(path, "w") as file:
+                file.create_dataset("u", data=values, chunks=(1, 64, 64))
+        elif name == "a.npz":
+            np.savez(path, u=values)
+        else:
+            np.save(path, values)
+        size = values.nbytes
+        del values
+        inspect([path])  # imports and caches
+        gc.collect()  # what others left is not ours to count
+        tracemalloc.start()
+        assert not inspect([path]).refused
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 900 * 64
+    assert peaks[1] < size / 40
+
+
+def test_an_outlier_is_named_with_trajectory_and_time(tmp_path, make_compressible):
+    """One value among 14,400 of a standard deviation near 1 lies 119 of its own away."""
+    path = make_compressible(tmp_path / "a.hdf5", frames=6, nx=40, ny=30)
+    with h5py.File(path, "a") as file:
+        file["Vx"][:] = np.random.default_rng(0).normal(size=(2, 6, 40, 30))
+        file["Vx"][1, 3, 7, 9] = -1e4
+    notices = inspect([path]).systems[0].notices
+    assert len(notices) == 1
+    assert "velocity_x has an outlier: -10000 in a.hdf5#0001 at time 0.15" in notices[0]
+
+
+def test_shorter_trajectories_are_listed(tmp_path, make_shallow):
+    with h5py.File(make_shallow(tmp_path / "a.h5", frames=9), "a") as file:
+        file.copy("0000", "0002")
+        del file["0001/data"], file["0001/grid/t"]
+        file["0001/data"], file["0001/grid/t"] = file["0000/data"][:6] + 1, np.arange(6) * 0.1
+    notices = inspect([tmp_path]).systems[0].notices
+    assert any("a.h5#0001 has 6 frames, most have 9" in notice for notice in notices)
+
+
+def test_training_and_test_data_in_common_are_reported(tmp_path, make_shallow):
+    """Files that come divided, where the test trajectory is the end of a training one."""
+    field = open_source(SourceConfig("w", (str(make_shallow(tmp_path / "a.h5", frames=9)),)))
+    write_well([field[0]], tmp_path / "well", name="a", split="train")
+    write_well([field.read(0, slice(2, None))], tmp_path / "well", name="b", split="test")
+    write_well([field[1]], tmp_path / "well", name="c", split="valid")
+    found = inspect([tmp_path / "well"])
+    overlap = [n for n in found.systems[0].notices if "in common" in n]
+    assert len(overlap) == 1
+    assert "has 7 of 9 frames in common with" in overlap[0] or "7 of 7 frames" in overlap[0]
+    assert "the files put them into" in overlap[0]
+    assert "test" in overlap[0]
+    assert "train" in overlap[0]
+
+
+def test_trajectories_that_only_start_alike_are_not_duplicates(tmp_path, make_compressible):
+    """At rest, say, before the forcing differs."""
+    path = make_compressible(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        for name in ("density", "pressure", "Vx", "Vy"):
+            file[name][:, :2] = 0
+    assert not [n for n in inspect([path]).systems[0].notices if "in common" in n]
+
+
+def test_every_real_file_opens_and_passes(shared):
+    """Alone, as `matey.open` and `matey data inspect` take it; 1D, 2D and 3D."""
+    seen = set()
+    for path in find_files([shared]):
+        fields = open_fields(path)
+        field = fields.read(len(fields) - 1, slice(0, 2))
+        assert field.values.shape[0] == 2
+        seen.add(field.grid.ndim)
+        found = inspect([path])
+        assert not found.refused, path
+        assert found.systems[0].layout != "described"
+    assert seen == {1, 2, 3}

@@ -1,13 +1,24 @@
+import math
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
 import matey
-from matey.config import DataConfig, SourceConfig, WindowConfig
+from matey.config import DataConfig, MixtureConfig, SourceConfig, SplitConfig, WindowConfig
+from matey.data import files
 from matey.data.mixture import Mixture, in_order, open_systems
-from matey.data.windows import Windows
-from matey.errors import DataError
+from matey.data.reader import open_source
+from matey.data.windows import Choice, Windows
+from matey.errors import ConfigError, DataError
 from tests.files import write_compressible, write_shallow_water
 
 
@@ -36,13 +47,23 @@ def test_the_same_seed_and_step_give_the_same_batch_in_whatever_order_they_are_a
     assert not same(first[0], Mixture(windows, 4, seed=4)[0])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_worker_processes_change_nothing(windows, workers):
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork")])
+def test_worker_processes_change_nothing_from_any_step_on(windows, workers, method):
     mixture = Mixture(windows, 4, seed=0)
-    for plain, loaded in zip(mixture.batches(3, 9), mixture.batches(3, 9, workers), strict=True):
-        assert same(plain, loaded)
-        assert plain.sources == loaded.sources
+    plain = list(mixture.batches(0, 9))  # leaves files open, which a forked process must not use
+    for start in (0, 3, 8):
+        loaded = list(mixture.batches(start, 9, workers, method))
+        assert len(loaded) == 9 - start
+        for one, other in zip(plain[start:], loaded, strict=True):
+            assert same(one, other)
+            assert one.sources == other.sources
+            assert torch.equal(one.lead_time, other.lead_time)
+
+
+@pytest.mark.slow  # a new interpreter takes seconds to import torch
+@pytest.mark.parametrize("workers", [1, 2])
+def test_new_processes_change_nothing_either(windows, workers):
+    test_worker_processes_change_nothing_from_any_step_on(windows, workers, "spawn")
 
 
 def test_each_system_has_its_turn_in_every_round(windows):
@@ -114,3 +135,166 @@ def test_only_the_first_training_trajectories_are_used_on_request(tmp_path):
     systems = open_systems(DataConfig((source,), trajectories=1))
     split = systems["shallow_water"].split
     assert [len(split[part]) for part in ("train", "valid", "test")] == [1, 1, 1]
+
+
+def sizes_of(windows):
+    return {name: len(group) for name, group in windows.items()}
+
+
+@pytest.mark.parametrize(
+    ("config", "power"),
+    [
+        (MixtureConfig(), 0),
+        (MixtureConfig("size"), 1),
+        (MixtureConfig("temperature", temperature=2.0), 0.5),
+        (MixtureConfig("temperature", temperature=1e9), 0),
+    ],
+)
+def test_systems_are_drawn_as_often_as_their_weights_say(windows, config, power):
+    """In each round the count is within one of its share, at random, and the mean is exact:
+    over 2000 rounds it has a standard deviation of at most 0.5 / sqrt(2000) = 0.011."""
+    few = {"shallow_water": windows["shallow_water"]}
+    fields = windows["compressible"].fields
+    few["compressible"] = Windows(fields, [0], windows["compressible"].config)
+    few["third"] = Windows(fields, [1, 2], windows["compressible"].config)
+    assert list(sizes_of(few).values()) == [30, 5, 10]
+    mixture = Mixture(few, 2, 0, config)
+    rounds = [Counter(mixture.system(3 * turn + i) for i in range(3)) for turn in range(2000)]
+    total = sum(count**power for count in sizes_of(few).values())
+    for name, count in sizes_of(few).items():
+        share = 3 * count**power / total
+        drawn = [counted[name] for counted in rounds]
+        assert math.floor(share - 1e-6) <= min(drawn) <= max(drawn) <= math.ceil(share + 1e-6)
+        assert sum(drawn) / len(drawn) == pytest.approx(share, abs=4 * 0.011)
+
+
+def test_the_order_within_a_round_differs(windows):
+    mixture = Mixture(windows, 2, seed=0)
+    assert {mixture.system(2 * turn) for turn in range(20)} == set(windows)
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_share_one_larger_batch_of_the_same_system(windows, ranks):
+    config = WindowConfig(history=3, max_lead=2, pushforward=1, roll=True, flip=("x",))
+    turned = {name: Windows(group.fields, range(4), config) for name, group in windows.items()}
+    alone = Mixture(turned, 2 * ranks, seed=1)
+    shares = [Mixture(turned, 2, seed=1, rank=rank, ranks=ranks) for rank in range(ranks)]
+    for index in range(6):
+        whole, parts = alone[index], [share[index] for share in shares]
+        assert len(set(whole.sources)) == 2 * ranks  # no window twice, whoever has it
+        for name in ("values", "target", "lead_time", "boundaries", "parameters"):
+            joined = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(joined, getattr(whole, name)), name
+        assert {part.spec.name for part in parts} == {whole.spec.name}
+        assert {part.pushes for part in parts} == {whole.pushes}
+
+
+def test_batches_hold_as_many_windows_as_tokens_fit(windows):
+    config = MixtureConfig(tokens_per_batch=100)
+    asked = []
+
+    def tokens(points):
+        asked.append(points)
+        return 33
+
+    mixture = Mixture(windows, 8, 0, config, tokens=tokens)
+    assert {len(mixture[i].values) for i in range(4)} == {3}
+    assert set(asked) == {(1, 16, 16)}
+    with pytest.raises(ConfigError, match=r"tokens_per_batch is 100, .*\(1, 16, 16\).* to 101"):
+        Mixture(windows, 8, 0, config, tokens=lambda points: 101)
+
+
+def mixed(folder):
+    """One system on two grids, beside another system."""
+    for points, name in ((16, "a"), (8, "b")):
+        write_compressible(folder / f"2D_CFD_{name}.hdf5", 2, 6, points)
+    write_shallow_water(folder / "2D_rdb.h5", 3, 6, 16)
+    source = SourceConfig("gas", tuple(str(folder / f"2D_CFD_{name}.hdf5") for name in "ab"))
+    fields = {"gas": open_source(source), "water": matey.open(folder / "2D_rdb.h5")}
+    config = WindowConfig(history=2)
+    return {name: Windows(group, range(len(group)), config) for name, group in fields.items()}
+
+
+def test_grids_and_variables_never_mix_within_a_batch_but_all_have_their_turn(tmp_path):
+    tokens = {(1, 16, 16): 4, (1, 8, 8): 1}
+    config = MixtureConfig(tokens_per_batch=8)
+    mixture = Mixture(mixed(tmp_path), 2, 0, config, tokens=tokens.__getitem__)
+    seen = {(tuple(mixture[i].values.shape), mixture[i].spec.name) for i in range(40)}
+    assert seen == {
+        ((2, 2, 4, 1, 16, 16), "gas"),
+        ((8, 2, 4, 1, 8, 8), "gas"),
+        ((2, 2, 1, 1, 16, 16), "shallow_water"),
+    }
+
+
+def test_a_system_left_without_trajectories_to_train_on_is_named(tmp_path):
+    source = SourceConfig("water", (str(write_shallow_water(tmp_path / "2D_rdb.h5", 1)),))
+    systems = open_systems(DataConfig((source,)))  # a single trajectory is for training
+    assert systems["water"].split == {"train": [0], "valid": [], "test": []}
+    assert list(in_order(systems["water"].windows("valid", WindowConfig()), 4)) == []
+    with pytest.raises(DataError, match=r"No window to train on in any .*\['water'\]"):
+        Mixture({"water": systems["water"].windows("test", WindowConfig())}, 4, 0)
+    path = write_shallow_water(tmp_path / "2D_rdb_2.h5", 2)
+    source = SourceConfig("water", (str(path),))
+    with pytest.raises(DataError, match=r"'water' has no trajectory left .*: 2 in all"):
+        open_systems(DataConfig((source,), SplitConfig(valid=0.4, test=0.5)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("change", ["vanish", "replace"])
+def test_a_file_that_vanishes_or_changes_in_the_middle_of_a_run_is_named(tmp_path, workers, change):
+    path = write_shallow_water(tmp_path / "2D_rdb.h5", 4)
+    fields = matey.open(path)
+    mixture = Mixture({"water": Windows(fields, range(4), WindowConfig())}, 2, 0)
+    batches = mixture.batches(0, 1000, workers)
+    next(batches)
+    if change == "vanish":
+        path.unlink()
+    else:
+        write_shallow_water(tmp_path / "other.h5", 5).replace(path)
+    with pytest.raises(DataError, match=r"2D_rdb\.h5 (cannot be opened|changed while)") as caught:
+        list(batches)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_killed_loader_process_is_named_and_nothing_hangs(windows):
+    mixture = Mixture(windows, 2, 0)
+    batches = mixture.batches(0, 10**6, workers=2)
+    next(batches)
+    victim = multiprocessing.active_children()[0]
+    os.kill(victim.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"process that loads data has ended .*Lower workers = 2"):
+        for _ in batches:
+            pass
+    assert time.monotonic() - began < 60  # torch looks every 5 s whether its processes live
+    batches.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes read as Linux does")
+def test_no_chunk_is_read_twice_for_a_batch(tmp_path):
+    """Windows that overlap, on chunks of three frames of noise: what is read from the file for
+    a batch of all windows is each chunk once. Metadata add less than a chunk."""
+    path, frames, points = tmp_path / "2D_CFD.hdf5", 12, 64
+    write_compressible(path, 1, frames, points)
+    with h5py.File(path, "a") as file:
+        chunk = 3 * points**2 * 4
+        noise = np.random.default_rng(0)
+        for name in ("density", "pressure", "Vx", "Vy"):
+            del file[name]
+            values = noise.random((1, frames, points, points), dtype=np.float32)
+            file.create_dataset(name, data=values, chunks=(1, 3, points, points))
+    files.close_files()
+    windows = Windows(matey.open(path), [0], WindowConfig(history=3))
+    choices = [Choice(i, lead) for i in range(len(windows)) for lead in (1, windows.after(i))]
+    windows.read(choices[:1])  # opens the file and finds its datasets
+    files.close_files()
+    before = bytes_read()
+    windows.read(choices)
+    read = bytes_read() - before
+    assert 4 * (frames // 3) * chunk <= read < (4 * (frames // 3) + 1) * chunk
+
+
+def bytes_read():
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])

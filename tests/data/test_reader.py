@@ -9,7 +9,7 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data import files
+from matey.data import containers, files
 from matey.data.reader import Fields, find_files, open_reader, open_source
 from matey.errors import DataError
 
@@ -77,7 +77,7 @@ def test_a_source_gives_its_name_to_the_system(tmp_path, make_compressible):
 
 def test_a_folder_may_hold_other_files_but_not_damaged_ones(tmp_path, make_compressible, caplog):
     make_compressible(tmp_path / "a.hdf5")
-    (tmp_path / "notes.npy").write_bytes(b"\x93NUMPY")
+    (tmp_path / "notes.npy").write_bytes(b"to do")
     assert len(open_fields(tmp_path)) == 2
     assert "notes.npy" in caplog.text
     with pytest.raises(DataError, match=r"notes\.npy"):
@@ -148,3 +148,13 @@ def test_a_file_that_changes_or_vanishes_is_named(tmp_path, make_compressible):
     path.unlink()
     with pytest.raises(DataError, match=r"a\.hdf5 cannot be opened"):
         reader.read(0)
+
+
+def test_the_datasets_that_a_process_keeps_open_are_bounded(tmp_path, make_shallow, monkeypatch):
+    monkeypatch.setattr(containers, "MAX_OPEN", 1)
+    files.close_files()
+    fields = open_fields(make_shallow(tmp_path / "a.h5"))
+    expected = [fields[0].values, fields[1].values]
+    assert all(torch.equal(fields[i].values, expected[i]) for i in (1, 0, 1))
+    (file,) = files._handles.values()
+    assert list(file._arrays) == ["0001/data"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from matey import open as open_fields
+from matey.data.inspect import inspect
 from matey.data.reader import open_reader
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary
@@ -142,3 +143,33 @@ def test_real_files_are_the_abc_flow(shared):
     np.testing.assert_allclose(laplacian, -factor * velocity, atol=1e-4)
     # u = A sin z + C cos y: the first component does not vary along x.
     assert velocity[0].diff(dim=2).abs().max() < 1e-5
+
+
+def test_an_obstacle_is_a_static_variable(well):
+    with h5py.File(well, "a") as file:
+        condition = file.create_group("boundary_conditions/Maze wall")
+        condition.attrs.update({"bc_type": "WALL", "associated_dims": ["x", "y"]})
+        condition["mask"] = np.arange(NX * NY).reshape(NX, NY) % 2 == 0
+        stored = condition["mask"][()]
+    field = open_fields(well)[0]
+    variable = field.spec.variables[-1]
+    assert (variable.name, variable.static) == ("maze_wall_mask", True)
+    np.testing.assert_array_equal(channel(field, "maze_wall_mask")[2], stored.T)
+
+
+def test_statistics_beside_the_data_are_compared_with_it(well):
+    """Uniform random numbers have mean 1/2 and standard deviation 0.29."""
+    stats = well.parents[2] / "stats.yaml"
+    stats.write_text(
+        "mean: {mask: 0.5, velocity: [0.5, 0.5], shear: 99.0}\n"
+        "std: {mask: 0.3, velocity: [0.3, 30.0], shear: 0.3}\n"
+    )
+    notices = [n for n in inspect([well]).systems[0].notices if "stats.yaml" in n]
+    assert [notice.split()[0] for notice in notices] == ["shear", "velocity_y"]
+    stats.write_text("mean: [!!python/object:os.system {}]")
+    assert not [n for n in inspect([well]).systems[0].notices if "stats.yaml states" in n]
+
+
+def test_a_real_set_in_three_dimensions_fits_its_stated_statistics(shared):
+    system = inspect([shared / "the_well"]).systems[0]
+    assert not [notice for notice in system.notices if "stats.yaml" in notice]

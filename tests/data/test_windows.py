@@ -1,14 +1,18 @@
 import copy
+import pickle
+from collections import Counter
 from dataclasses import replace
 
+import h5py
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import matey
-from matey.config import SplitConfig, WindowConfig
-from matey.data.windows import SPLITS, Windows, split_trajectories
+from matey.config import SourceConfig, SplitConfig, WindowConfig
+from matey.data.reader import Fields, open_source
+from matey.data.windows import SPLITS, Choice, EveryNth, Windows, progressions, split_trajectories
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
 
@@ -19,11 +23,15 @@ def fields(tmp_path_factory):
     return matey.open(path)
 
 
+def read(windows, *choice, **settings):
+    return windows.read([Choice(*choice, **settings)])[0]
+
+
 def test_a_window_holds_consecutive_frames_and_the_frame_at_its_lead(fields):
     windows = Windows(fields, [2, 5], WindowConfig(history=3, max_lead=4))
     assert len(windows) == 2 * (8 - 3)
     whole = fields[5]
-    window = windows.read(5 + 1, lead=3)
+    window = read(windows, 5 + 1, lead=3)
     assert torch.equal(window.history.values, whole.values[1:4])
     assert torch.equal(window.target, whole.values[3 + 3])
     assert window.lead_time == 3.0
@@ -37,7 +45,7 @@ def test_frames_after_a_window_are_counted_to_the_end(fields):
 
 def test_a_pushed_window_has_its_target_so_many_frames_later(fields):
     windows = Windows(fields, [2], WindowConfig(history=2, max_lead=2, pushforward=3))
-    window = windows.read(1, lead=2, pushes=3)
+    window = read(windows, 1, lead=2, pushes=3)
     assert torch.equal(window.history.values, fields[2].values[1:3])
     assert torch.equal(window.target, fields[2].values[2 + 3 + 2])
     assert window.lead_time == 2.0
@@ -53,7 +61,9 @@ def test_pushforward_over_uneven_steps_is_refused(fields):
 
 
 def test_a_history_longer_than_the_trajectory_is_refused_with_the_longest_possible(fields):
-    with pytest.raises(DataError, match=r"at most 8 frames.*windows\.history = 8.*Set it to 7"):
+    with pytest.raises(
+        DataError, match=r"at most 8 frames.*windows\.history = 8.*Set windows\.history to 7"
+    ):
         Windows(fields, [0], WindowConfig(history=8))
 
 
@@ -69,3 +79,132 @@ def test_two_seeds_split_differently_and_small_sets_keep_one_for_each_part(field
     first, second = (split_trajectories(fields, SplitConfig(seed=seed)) for seed in (0, 1))
     assert first != second
     assert {part: len(first[part]) for part in SPLITS} == {"train": 10, "valid": 1, "test": 1}
+
+
+def test_a_stride_spreads_the_history_and_makes_a_step_as_long(fields):
+    windows = Windows(fields, [2, 5], WindowConfig(history=2, stride=2, max_lead=2))
+    assert len(windows) == 2 * (8 - 4)
+    assert windows.spec.dt == pytest.approx(2 * fields.spec.dt)
+    assert [windows.after(i) for i in range(4)] == [2, 2, 1, 1]
+    window = read(windows, 4 + 1, lead=2)
+    whole = fields[5]
+    assert torch.equal(window.history.values, whole.values[1:4:2])
+    assert torch.equal(window.target, whole.values[3 + 2 * 2])
+    assert window.history.spec == windows.spec
+    assert window.lead_time == 2.0  # in units of the window's dt
+    assert "frames 1-3 by 2" in window.source
+
+
+def test_every_nth_frame_is_a_sequence_of_its_own(fields):
+    thinned = EveryNth(fields, 3)
+    assert thinned.spec.dt == pytest.approx(3 * fields.spec.dt)
+    for other in (thinned, pickle.loads(pickle.dumps(thinned))):
+        assert torch.equal(other[2].values, fields[2].values[::3])
+        assert torch.equal(other.read(2, slice(1, 3)).values, fields[2].values[[3, 6]])
+        assert torch.equal(other[2].times, other.trajectories[2].times)
+        assert other[2].spec == thinned.spec
+
+
+def test_a_fixed_lead_leaves_room_for_itself(fields):
+    windows = Windows(fields, [0], WindowConfig(history=3, min_lead=4, max_lead=4))
+    assert len(windows) == 8 - 3 - 3
+    assert torch.equal(read(windows, 1, lead=4).target, fields[0].values[3 + 4])
+    with pytest.raises(DataError, match=r"windows\.history = 5 .*min_lead 4.* take 9"):
+        Windows(fields, [0], WindowConfig(history=5, min_lead=4, max_lead=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"min_lead": 3, "max_lead": 2}, r"windows\.min_lead is 3, expected at most .* = 2"),
+        ({"max_lead": 0}, r"windows\.max_lead is 0"),
+        ({"max_lead": -1}, r"windows\.max_lead is -1"),
+        ({"stride": 0}, r"windows\.stride is 0"),
+        ({"min_lead": 2, "max_lead": 2, "pushforward": 1}, r"windows\.pushforward is 1"),
+        ({"flip": ("x", "x")}, r"windows\.flip"),
+    ],
+)
+def test_settings_that_make_no_window_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        WindowConfig(**settings)
+
+
+def test_a_lead_that_is_not_positive_or_beyond_the_end_is_refused_by_name(fields):
+    windows = Windows(fields, [3], WindowConfig(history=3, max_lead=4))
+    for lead in (0, -2):
+        with pytest.raises(DataError, match=rf"Lead time {lead} .*#0003 is not positive"):
+            read(windows, 1, lead=lead)
+    with pytest.raises(DataError, match=r"Lead time 5 after frame 3 of .*#0003 .*4 steps"):
+        read(windows, 1, lead=5)
+
+
+def stretched(path, steps):
+    """A file whose first trajectory has time steps of these lengths."""
+    write_shallow_water(path, 2, len(steps) + 1, 8)
+    with h5py.File(path, "a") as file:
+        for key in file:
+            file[f"{key}/grid/t"][...] = [sum(steps[:i]) for i in range(len(steps) + 1)]
+    return SourceConfig("uneven", (str(path),), uneven="allow")
+
+
+def test_steps_within_a_tenth_of_their_median_count_as_equal(tmp_path, caplog):
+    source = stretched(tmp_path / "2D_rdb.h5", [1.0, 0.95, 1.0, 1.09, 1.0])
+    with caplog.at_level("INFO", "matey"):
+        fields = matey.open(tmp_path / "2D_rdb.h5")
+    assert "counted as uniform" in caplog.text
+    windows = Windows(fields, [0], WindowConfig(history=2, max_lead=3))
+    assert [read(windows, 1, lead).lead_time for lead in (1, 2, 3)] == [1.0, 2.0, 3.0]
+    assert open_source(source).spec.dt == 1.0
+
+
+def test_other_uneven_steps_are_refused_or_give_the_elapsed_time_as_lead(tmp_path):
+    source = stretched(tmp_path / "2D_rdb.h5", [1.0, 1.0, 0.5, 1.0, 2.0, 1.0])
+    with pytest.raises(DataError, match=r"differ from their median 1 by up to 100%.*uneven: allow"):
+        matey.open(tmp_path / "2D_rdb.h5")
+    fields = open_source(source)
+    windows = Windows(fields, [0], WindowConfig(history=2, max_lead=4))
+    assert [read(windows, 1, lead).lead_time for lead in (1, 2, 3, 4)] == [0.5, 1.5, 3.5, 4.5]
+    by_two = Windows(fields, [0], WindowConfig(history=2, stride=2))
+    assert read(by_two, 1).lead_time == 1.5  # 3 elapsed over 2 dt
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_progressions_hold_each_number_once_and_in_order(numbers):
+    ordered = sorted(numbers)
+    slices = progressions(ordered)
+    assert [i for piece in slices for i in range(61)[piece]] == ordered
+    if numbers == set(range(61)):
+        assert len(slices) == 1
+
+
+@given(st.data())
+def test_windows_read_together_are_those_read_alone_and_share_their_frames(fields, data):
+    history, stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
+    windows = Windows(fields, [1, 4], WindowConfig(history=history, stride=stride))
+    picks = []
+    for window in data.draw(st.lists(st.integers(0, len(windows) - 1), min_size=1, max_size=6)):
+        picks.append(Choice(window, data.draw(st.integers(1, windows.after(window)))))
+    counted = Counted(fields)
+    windows.fields = counted
+    together = windows.read(picks)
+    assert max(counted.frames.values()) == 1
+    for pick, window in zip(picks, together, strict=True):
+        trajectory, start = windows.place(pick.window)
+        last = start + (history - 1) * stride
+        whole = fields[trajectory].values
+        assert torch.equal(window.history.values, whole[start : last + 1 : stride])
+        assert torch.equal(window.target, whole[last + pick.lead * stride])
+        used = {(trajectory, frame) for frame in range(start, last + 1, stride)}
+        assert used | {(trajectory, last + pick.lead * stride)} <= set(counted.frames)
+
+
+class Counted(Fields):
+    """Fields that count how often each frame is read."""
+
+    def __init__(self, fields):
+        super().__init__(fields.readers)
+        self.frames = Counter()
+
+    def read(self, trajectory, frames):
+        self.frames.update((trajectory, i) for i in range(8)[frames])
+        return super().read(trajectory, frames)

@@ -8,6 +8,7 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from matey.data import write
 from matey.data.reader import open_reader
 from matey.data.write import write_netcdf, write_well
 from matey.errors import DataError, ShapeError
@@ -108,7 +109,7 @@ def test_a_file_has_every_part_that_the_published_package_reads(tmp_path):
         assert list(file["t1_fields"].attrs["field_names"]) == []
         assert list(file["t2_fields"].attrs["field_names"]) == []
         height = file["t0_fields/height"]
-        assert (height.shape, height.chunks) == ((2, 2, 4, 3), (1, 1, 4, 3))
+        assert (height.shape, height.chunks) == ((2, 2, 4, 3), (1, 2, 4, 3))
         assert height.attrs["dim_varying"].tolist() == [True, True]
         wall = file["boundary_conditions/x_wall"]
         assert (wall.attrs["bc_type"], list(wall.attrs["associated_dims"])) == ("WALL", ["x"])
@@ -157,3 +158,48 @@ def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
             "boundary_x": "WALL OPEN",
             "version": "0.1.0",
         }
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_pieces_of_a_trajectory_make_the_same_file_as_the_whole(tmp_path, monkeypatch, static):
+    field = still(frames=7, static=static)
+    whole = open_reader(write_well([field], tmp_path, name="whole"))
+    reads = []
+    read = write.InMemory.read
+
+    def counted(self, trajectory, frames):
+        reads.append(len(range(7)[frames]))
+        return read(self, trajectory, frames)
+
+    monkeypatch.setattr(write.InMemory, "read", counted)
+    monkeypatch.setattr(write, "BLOCK", 2 * 4 * 2 * 12)  # two frames of two variables
+    pieces = open_reader(write_well([field], tmp_path, name="pieces"))
+    assert reads == [2, 2, 2, 1]
+    assert torch.equal(pieces.read(0).values, whole.read(0).values)
+    if static:
+        field.values[6, 1, 0, 2, 3] = 5.0
+        with pytest.raises(DataError, match="bed is static, but varies"):
+            write_well([field], tmp_path, name="pieces")
+    # Memory: a chunk of the file stays near 64 KiB, whole frames of one trajectory.
+    assert h5py.File(pieces.path)["t0_fields/height"].chunks == (1, 7, 4, 3)
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    def interrupted():
+        with write.making_folder(tmp_path / "a") as temporary:
+            write_well([still()], temporary, name="a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    with write.making_folder(tmp_path / "a") as temporary:
+        write_well([still()], temporary, name="a")
+    assert [path.name for path in tmp_path.rglob("*.hdf5")] == ["a.hdf5"]
+    with (
+        pytest.raises(DataError, match="is there already"),
+        write.making_folder(tmp_path / "a"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 import matey
 from matey.config import DataConfig, SourceConfig, SplitConfig
+from matey.data.mixture import open_systems
 from matey.errors import DataError
 from matey.evaluate.score import evaluate
 from matey.metrics.error import nrmse
@@ -28,8 +30,6 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     entry = results["systems"][0]
     assert entry["nrmse"] == score.nrmse
 
-    from matey.data.mixture import open_systems
-
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     whole = fields[trajectory]
     errors, still = [], []
@@ -42,6 +42,18 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     expected = torch.stack(errors).mean(dim=(0, 2)).tolist()
     assert score.nrmse == pytest.approx(expected, rel=1e-4)
     assert score.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
+
+
+def test_a_model_of_longer_steps_is_scored_at_its_own(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(replace(fields.spec, dt=2 * fields.spec.dt))
+    (score,) = evaluate(model, "toy", data, steps=1, out=tmp_path / "out")
+    assert score.dt == pytest.approx(2 * fields.spec.dt)
+    assert score.windows == 4 - 2  # of 8 frames every other
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    frames = fields[trajectory].values[::2]
+    still = nrmse(frames[1:3], frames[2:4])
+    assert score.persistence == pytest.approx([float(still.mean())])
 
 
 @pytest.mark.parametrize("asked", [1, 3, 50])

@@ -9,10 +9,12 @@ from matey.simulate import SYSTEMS, simulate
 from matey.simulate.thermals import Thermals
 
 NAMES = sorted(SYSTEMS)
+COARSEST = {"kuramoto_sivashinsky": 32}  # points that this system needs
+PREDICTABLE = {"kuramoto_sivashinsky": 2}  # frames: 13 s; an error grows e-fold in 4 s
 
 
 def few(name, trajectories=2, **options):
-    options = {"resolution": 16, "steps": 4, "seed": 5, **options}
+    options = {"resolution": COARSEST.get(name, 16), "steps": 4, "seed": 5, **options}
     return simulate(name, trajectories=trajectories, **options)
 
 
@@ -26,6 +28,16 @@ def few(name, trajectories=2, **options):
             ["density", "velocity_x", "velocity_y", "potential_temperature"],
             (1, 16, 32),
         ),
+        (
+            "incompressible",
+            ["velocity_x", "velocity_y", "tracer", "force_x", "force_y"],
+            (1, 16, 16),
+        ),
+        ("compressible", ["density", "pressure", "velocity_x", "velocity_y"], (1, 16, 16)),
+        ("mhd_cavity", ["velocity_x", "velocity_y", "magnetic_x", "magnetic_y"], (1, 16, 16)),
+        ("burgers", ["velocity_x", "velocity_y"], (1, 16, 16)),
+        ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),
+        ("gray_scott", ["A", "B"], (1, 16, 16)),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):
@@ -73,9 +85,13 @@ def test_a_trajectory_does_not_depend_on_how_many_are_made(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_single_precision_stays_near_double(name):
-    """Within 1e-4 of each variable's range: hundreds of steps of rounding at 6e-8 of
-    numbers that, for thermals, are a hundred times larger than their departures."""
-    single, double = few(name, 1)[0].values, few(name, 1, dtype=torch.float64)[0].values
+    """Within 1e-4 of each variable's range, until chaos takes over: hundreds of steps of
+    rounding at 6e-8 of numbers that, for thermals, are a hundred times larger than their
+    departures."""
+    single, double = (
+        few(name, 1, dtype=dtype)[0].values[: PREDICTABLE.get(name)]
+        for dtype in (torch.float32, torch.float64)
+    )
     extent = double.amax(dim=(0, 2, 3, 4)) - double.amin(dim=(0, 2, 3, 4))
     assert ((single - double).abs().amax(dim=(0, 2, 3, 4)) < 1e-4 * extent).all()
 

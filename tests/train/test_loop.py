@@ -10,6 +10,7 @@ import torch
 import matey
 from matey.config import (
     DataConfig,
+    MixtureConfig,
     ModelConfig,
     OptimConfig,
     RunConfig,
@@ -17,7 +18,7 @@ from matey.config import (
     WindowConfig,
 )
 from matey.data.mixture import collate
-from matey.data.windows import Windows
+from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.pretrained import save_pretrained
 from matey.train.finetune import finetune
@@ -111,7 +112,8 @@ def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
 def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    window = Windows(fields, [0], WindowConfig(history=2, pushforward=3)).read(1, lead=1, pushes=3)
+    windows = Windows(fields, [0], WindowConfig(history=2, pushforward=3))
+    (window,) = windows.read([Choice(1, lead=1, pushes=3)])
     pushed = push_forward(model, collate([window], pushes=3))
     rolled = model.rollout(window.history, steps=3).values
     assert torch.equal(pushed.values[0], rolled[-2:])
@@ -147,6 +149,20 @@ def test_a_grid_that_the_patch_does_not_divide_is_refused_before_the_first_step(
     model = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(12, 4))
     with pytest.raises(ShapeError, match=r"2D_rdb_NA_NA.h5#0000: Axis Y has 16.*cells of 12"):
         train(config_for(data, model=model), tmp_path / "run")
+
+
+def test_strides_leads_weights_and_tokens_are_trained_with(data, tmp_path):
+    windows = WindowConfig(history=2, stride=2, min_lead=2, max_lead=2, flip=("x",))
+    mixture = MixtureConfig("size", tokens_per_batch=100)  # 16 fine patches of 4², two frames
+    config = config_for(data, windows=windows, mixture=mixture, steps=2)
+    model = train(config, tmp_path / "run")
+    assert {record["windows"] for record in records(tmp_path / "run", "train")} == {2 * 3}
+    dt = {name: spec.dt for name, spec in matey.from_pretrained(tmp_path / "run").specs.items()}
+    assert dt == pytest.approx({"shallow_water": 0.2, "compressible": 0.1})
+    assert model.specs["shallow_water"].dt == dt["shallow_water"]
+    few = replace(config, mixture=MixtureConfig(tokens_per_batch=31))
+    with pytest.raises(ConfigError, match=r"tokens_per_batch is 31, .* to 32"):
+        train(few, tmp_path / "few")
 
 
 def test_bfloat16_autocast_trains(data, tmp_path):

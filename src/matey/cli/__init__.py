@@ -18,7 +18,7 @@ FAMILIES = {
     "demo": "simulate, pretrain, fine-tune, score and report: everything, in minutes",
     "doctor": "what works on this machine, and what is missing",
     "simulate": "make trajectories of a system, without any data",
-    "data": "inspect files, write the data config for them",
+    "data": "inspect files, write the data config for them, convert them",
     "train": "pretrain a model on one or many systems",
     "finetune": "adapt a trained model to a new system",
     "evaluate": "score a model against persistence on test trajectories",

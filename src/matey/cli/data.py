@@ -1,4 +1,4 @@
-"""`matey data`: what is in files, and the data config for them."""
+"""`matey data`: what is in files, the data config for them, and files that read faster."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,9 @@ from matey.cli import Command
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from matey.data.convert import Converted
     from matey.data.inspect import Inspection, SystemReport
+    from matey.data.rate import Rate
 
 
 def add_inspect_arguments(parser: Any) -> None:
@@ -48,10 +50,86 @@ def run_inspect(options: Any) -> int:
     return 1 if found.refused else 0
 
 
+def add_convert_arguments(parser: Any) -> None:
+    from typing import Literal
+
+    parser.add_argument("source", nargs="+", help="files, folders or patterns")
+    parser.add_argument("destination", help="new folder for the files")
+    parser.add_argument(
+        "--compress", action="store_true", help="smaller files, several times slower to read"
+    )
+    parser.add_argument(
+        "--uneven",
+        type=Literal["refuse", "allow"],
+        default="refuse",
+        help="what to do with time steps that differ by more than 10 %%",
+    )
+    parser.add_argument(
+        "--thermodynamics",
+        type=Literal["full", "perturbation"],
+        default="full",
+        help="of miniWeather: which density and potential temperature",
+    )
+
+
+def run_convert(options: Any) -> None:
+    """Convert files, and say what was gained."""
+    from pathlib import Path
+
+    from matey.cli.console import console, errors, plain
+    from matey.config import SourceConfig
+    from matey.data.convert import convert
+
+    source = SourceConfig("convert", tuple(options.source), options.uneven, options.thermodynamics)
+    with errors.status("opening") as status:
+        converted = convert(
+            options.source,
+            Path(options.destination),
+            options=source,
+            compress=options.compress,
+            watch=lambda name, frames, total: status.update(
+                f"{plain(name)}: {frames} of {total} frames"
+            ),
+        )
+    for system in converted:
+        for line in gains(system):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def gains(system: "Converted") -> list[str]:
+    """What a conversion made of one system, in sizes and in windows read per second."""
+    from matey.data.files import shown
+
+    before, after = system.rate_before, system.rate_after
+    lines = [
+        f"{shown(system.name)}: {system.trajectories} trajectories, {system.frames} frames, in "
+        f"{system.files} file{'s' if system.files > 1 else ''} below {shown(system.folder)}",
+        f"  size       {mebibytes(system.size_before)} before, "
+        f"{mebibytes(system.size_after)} after",
+    ]
+    if before and after:
+        gain = after.windows_per_second / before.windows_per_second
+        lines.append(
+            f"  read rate  {per_second(before)} before, {per_second(after)} after: x {gain:.2g}"
+        )
+        lines.append(f"             windows of {before.history} frames and a target, one process")
+    return lines
+
+
+def mebibytes(size: int) -> str:
+    """A size for people."""
+    return f"{size / 2**20:.1f} MiB"
+
+
+def per_second(rate: "Rate") -> str:
+    """A rate for people."""
+    return f"{rate.windows_per_second:.0f} windows/s"
+
+
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
     from matey.cli.console import console, plain
-    from matey.data.inspect import describe
+    from matey.data.data_config import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
     lines = [line for line in describe(system) if not line.startswith("variables:")]
@@ -93,7 +171,7 @@ def variable_table(system: "SystemReport") -> "Table":
 def write_config(found: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
-    from matey.data.inspect import config_text
+    from matey.data.data_config import config_text
     from matey.output import write_text
 
     if found.refused:
@@ -122,5 +200,11 @@ COMMANDS = {
         "matey data inspect data/2D_rdb_NA_NA.h5 --write mix.yaml",
         add_inspect_arguments,
         run_inspect,
-    )
+    ),
+    "convert": Command(
+        "files to the chunked HDF5 layout of the Well, lossless and faster to read",
+        "matey data convert 2D_rdb_NA_NA.h5 data/shallow_water",
+        add_convert_arguments,
+        run_convert,
+    ),
 }

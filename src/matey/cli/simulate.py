@@ -10,7 +10,10 @@ from typing import Any, Literal
 from matey.cli import Command
 from matey.errors import ConfigError
 
-SYSTEMS = "shallow_water, diffusion_reaction, thermals"
+SYSTEMS = (
+    "shallow_water, diffusion_reaction, incompressible, compressible, thermals, "
+    "mhd_cavity, burgers, kuramoto_sivashinsky, gray_scott"
+)
 
 
 def add_arguments(parser: Any) -> None:
@@ -20,6 +23,9 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("--trajectories", type=int, default=32, help="how many")
     parser.add_argument(
         "--resolution", type=int, default=64, help="grid points along the shortest axis"
+    )
+    parser.add_argument(
+        "--ndim", type=int, help="dimensions, of systems in periodic boxes: 1, 2 or 3"
     )
     parser.add_argument(
         "--steps", type=int, default=21, help="frames per trajectory, the initial state included"
@@ -37,7 +43,7 @@ def run(options: Any) -> None:
     from matey.nn.pretrained import choose_device
     from matey.simulate import find_system, simulate
 
-    find_system(options.system)
+    find_system(options.system, options.ndim)
     device = choose_device(options.device)
     began = time.perf_counter()
     with show_progress(options.system) as progress:
@@ -47,6 +53,7 @@ def run(options: Any) -> None:
             resolution=options.resolution,
             steps=options.steps,
             seed=options.seed,
+            ndim=options.ndim,
             device=device,
             progress=progress,
         )

@@ -9,21 +9,38 @@ import logging
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from math import prod
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import h5py
 import numpy as np
 
-from matey.errors import DataError
+from matey.errors import DataError, MateyError
 
 log = logging.getLogger("matey")
 
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+ZARR_METADATA = ("zarr.json", ".zgroup")
+
+# What libraries raise on bytes that make no sense. Our own errors are none of these.
+DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    SystemError,
+)
 
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
@@ -38,10 +55,20 @@ def shown(path: str | Path) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))
 
 
+def zarr_metadata(path: Path) -> Path | None:
+    """The file that makes a folder a zarr store; None if there is none."""
+    return next((path / name for name in ZARR_METADATA if (path / name).is_file()), None)
+
+
 def stamp(path: Path) -> Stamp:
-    """Size and time of modification. Raises DataError if the file is not there."""
+    """Size and time of modification; of a zarr store, those of its metadata.
+
+    Raises DataError if the file is not there.
+    """
     try:
         found = path.stat()
+        if S_ISDIR(found.st_mode):
+            found = (zarr_metadata(path) or path).stat()
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
     return found.st_size, found.st_mtime_ns
@@ -57,10 +84,12 @@ def check_unchanged(path: Path, known: Stamp) -> None:
 
 
 def kind(path: Path) -> str:
-    """`hdf5` or `netcdf3` by the first bytes.
+    """`hdf5`, `netcdf3`, `npy` or `npz` by the first bytes; a folder may be `zarr`.
 
     Raises DataError on an empty file, UnknownLayoutError on any other content.
     """
+    if zarr_metadata(path):
+        return "zarr"
     if path.is_dir():
         raise DataError(f"{shown(path)} is a folder, expected a file.")
     size = stamp(path)[0]
@@ -73,10 +102,14 @@ def kind(path: Path) -> str:
         raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from error
     if start[:3] == b"CDF" and start[3:4] in (b"\x01", b"\x02", b"\x05"):
         return "netcdf3"
+    if start[:6] == b"\x93NUMPY":
+        return "npy"
+    if start[:4] == b"PK\x03\x04":
+        return "npz"
     if start == HDF5_SIGNATURE or h5py.is_hdf5(os.fsencode(path)):
         return "hdf5"
     raise UnknownLayoutError(
-        f"{shown(path)} ({size} bytes) is neither HDF5 nor NetCDF: it starts with {start!r}."
+        f"{shown(path)} ({size} bytes) is neither HDF5, NetCDF nor NumPy: it starts with {start!r}."
     )
 
 
@@ -97,6 +130,24 @@ def close_files() -> None:
     """Close every file that this process keeps open, as before replacing one of them."""
     while _handles:
         _handles.popitem()[1].close()
+
+
+@contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes a library raise, as a DataError; and every error of ours
+    names the file."""
+    try:
+        yield
+    except MateyError as error:
+        if shown(path.name) in str(error):
+            raise
+        raise type(error)(f"{shown(path)}: {error}") from error
+    except DAMAGE as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{shown(path)} cannot be read: it is damaged, or not what it seems "
+            f"({type(error).__name__}: {shown(reason[:200])}). Copy or download it again."
+        ) from error
 
 
 def open_hdf5(path: Path) -> h5py.File:
@@ -165,7 +216,7 @@ def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
         )
     try:
         values = dataset[index]
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"{shown(path)}: dataset {name} cannot be read, it is damaged: {error}."
         ) from error
@@ -182,6 +233,7 @@ def read_coordinate(dataset: Any, path: Path, name: str) -> np.ndarray:
     return read_array(dataset, (), path, name).astype(np.float64)
 
 
+@cache
 def memory_limit() -> int:
     """Bytes that this machine, or its container, could hold at all."""
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,43 +1,28 @@
 """What is in a set of files, and whether it can be trained on.
 
-Values are streamed frame by frame, so a file may be larger than memory. The result is also
-the draft of a data config.
+Values are streamed a few frames at a time, so a file may be larger than memory.
 """
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import torch
-import yaml
-from jaxtyping import Float
-from torch import Tensor
-
-from matey.config import SplitConfig, WindowConfig
+from matey.config import LayoutConfig, SplitConfig, WindowConfig
 from matey.data.files import UnknownLayoutError, log, shown
 from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader
-from matey.errors import DataError, MateyError
+from matey.data.tally import Repeats, Statistics, Tally
+from matey.data.the_well import stated_statistics
+from matey.data.windows import split_trajectories
+from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
-BLOCK = 2**26  # bytes of values read at once
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Values of one variable over all its frames and points."""
-
-    minimum: float
-    maximum: float
-    mean: float
-    std: float
-
-    @property
-    def constant(self) -> bool:
-        return self.minimum == self.maximum
+BLOCK = 2**24  # bytes of values read at once; a frame at least
+OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
+OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
+LISTED = 20  # notices of one kind
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class SystemReport:
 
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
-    do not.
+    do not. `described` is the draft of a layout that no reader knows, with what it assumes.
     """
 
     name: str
@@ -65,6 +50,8 @@ class SystemReport:
     window_bytes: int
     problems: tuple[str, ...]
     notices: tuple[str, ...]
+    described: LayoutConfig | None = None
+    assumptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,37 +65,6 @@ class Inspection:
     def refused(self) -> list[str]:
         """Why training would be refused; empty where it would not."""
         return [*self.problems, *(p for system in self.systems for p in system.problems)]
-
-
-@dataclass
-class _Tally:
-    """Running count, mean and squared deviation per variable [C]: Chan's update, float64."""
-
-    count: int = 0
-    mean: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
-    squares: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
-    lowest: Tensor = field(default_factory=lambda: torch.tensor([torch.inf]).double())
-    highest: Tensor = field(default_factory=lambda: torch.tensor([-torch.inf]).double())
-
-    def add(self, values: Float[Tensor, "T C Z Y X"]) -> None:
-        flat = values.double().transpose(0, 1).flatten(1)
-        mean, count = flat.mean(1), flat.shape[1]
-        shift, total = mean - self.mean, self.count + count
-        self.squares = (
-            self.squares
-            + (flat - mean[:, None]).square().sum(1)
-            + shift.square() * (self.count * count / total)
-        )
-        self.mean = self.mean + shift * (count / total)
-        self.lowest = torch.minimum(self.lowest, flat.amin(1))
-        self.highest = torch.maximum(self.highest, flat.amax(1))
-        self.count = total
-
-    def statistics(self) -> tuple[Statistics, ...]:
-        if not self.count:
-            return ()
-        columns = (self.lowest, self.highest, self.mean, (self.squares / self.count).sqrt())
-        return tuple(Statistics(*row) for row in torch.stack(columns, 1).tolist())
 
 
 def inspect(
@@ -145,7 +101,7 @@ def inspect(
             problems += unknown
     names: Counter[str] = Counter()
     reports = []
-    groups = group_by_system(readers)
+    groups = [g for system in group_by_system(readers) for g in group_by_draft(system)]
     for group in groups:
         first = group[0].spec.name
         names[first] += 1
@@ -158,6 +114,14 @@ def inspect(
         used = tuple(config_paths(group, groups, origin))
         reports.append(report(fields, used, windows or WindowConfig(), watch))
     return Inspection(tuple(reports), tuple(problems))
+
+
+def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
+    """Readers of one system by their drafted layout, as one entry of a config has one."""
+    groups: dict[str, list[Reader]] = {}
+    for reader in readers:
+        groups.setdefault(repr(reader.contents.described), []).append(reader)
+    return list(groups.values())
 
 
 def config_paths(
@@ -183,26 +147,20 @@ def report(
     fields: Fields, paths: tuple[Path, ...], windows: WindowConfig, watch: Callable[[str], None]
 ) -> SystemReport:
     """Read all of one system."""
-    tally, problems, notices = _Tally(), [], []
-    seen: dict[bytes, str] = {}
+    tally, repeats, problems = Tally(len(fields.spec.variables)), Repeats(), []
     for i, trajectory in enumerate(fields.trajectories):
         watch(trajectory.name)
         try:
-            mark = read_all(fields, i, tally)
+            read_all(fields, i, tally, repeats)
         except MateyError as error:
             problems.append(str(error))
-            continue
-        if mark in seen:
-            notices.append(
-                f"{shown(trajectory.name)} has the first and last frame of {shown(seen[mark])}: "
-                "a duplicate, which may put the same data in training and test."
-            )
-        seen.setdefault(mark, trajectory.name)
     known = fields.trajectories
     statistics = tally.statistics()
-    for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
-        if found.constant:
-            notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
+    notices = [
+        *overlaps(fields, repeats.shared()),
+        *odd_values(fields, statistics),
+        *uneven_lengths(fields),
+    ]
     frames = Counter(len(t.times) for t in known)
     short = sum(count for length, count in frames.items() if length <= windows.history)
     if short:
@@ -215,6 +173,7 @@ def report(
     sides = known[0].boundaries[3 - grid.ndim :]
     points = max(prod(t.grid.shape) for t in known)
     values = {p: [t.parameters[p] for t in known] for p in fields.spec.parameters}
+    first = fields.readers[0].contents
     return SystemReport(
         name=fields.spec.name,
         layout=fields.readers[0].layout,
@@ -235,71 +194,92 @@ def report(
         window_bytes=4 * (windows.history + 1) * len(fields.spec.variables) * points,
         problems=tuple(problems),
         notices=tuple(notices),
+        described=first.described,
+        assumptions=tuple(first.assumptions),
     )
 
 
-def read_all(fields: Fields, trajectory: int, tally: _Tally) -> bytes:
-    """Add a trajectory's values to the tally; a digest of its first and last frame."""
+def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) -> None:
+    """Look at a trajectory's values, a block of frames at a time.
+
+    Raises DataError that names the first value that cannot be trained on.
+    """
     known = fields.trajectories[trajectory]
     frame = 4 * len(fields.spec.variables) * prod(known.grid.shape)
     block = max(1, BLOCK // frame)
-    digest = hashlib.blake2b(digest_size=16)
     for start in range(0, len(known.times), block):
-        values = fields.read(trajectory, slice(start, start + block)).values
-        tally.add(values)
-        if start == 0:
-            digest.update(values[0].numpy().tobytes())
-    digest.update(values[-1].numpy().tobytes())
-    return digest.digest()
+        read = fields.read(trajectory, slice(start, start + block))
+        tally.add(read.values, read.times, known.name)
+        repeats.add(trajectory, read.values)
 
 
-def config_text(inspection: Inspection, folder: Path) -> str:
-    """A data config in YAML for a file in `folder`: what `matey train --data` takes.
+def overlaps(fields: Fields, shared: dict[tuple[int, int], int]) -> list[str]:
+    """Trajectories that have most of their frames in common, and those on both sides of a split.
 
-    Paths below the folder are relative, so that both can be moved together.
-    Raises DataError if training would be refused.
+    A model is scored on what it was trained on where one is for training and one for test.
     """
-    if inspection.refused:
-        raise DataError(f"No data config is written: {inspection.refused[0]}")
-    lines = ["# Drafted by `matey data inspect`. Use: matey train --data THIS_FILE ...", "systems:"]
-    for system in inspection.systems:
-        lines += [f"  # {shown(line)}" for line in describe(system)]
-        lines += [f"  - name: {quoted(system.name)}", "    paths:"]
-        lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
-    split = SplitConfig()
-    lines.append("# Fractions of the trajectories. Files that come divided keep their division.")
-    lines.append("split:")
-    lines += [f"  {key}: {getattr(split, key)}" for key in ("valid", "test", "seed")]
-    return "\n".join(lines) + "\n"
+    known = fields.trajectories
+    parts = {i: name for name, chosen in usual_split(fields).items() for i in chosen}
+    divided = all(trajectory.split for trajectory in known)
+    notices = []
+    for (a, b), count in shared.items():
+        lengths = len(known[a].times), len(known[b].times)
+        if count < OVERLAP * min(lengths):
+            continue
+        same = count == lengths[0] == lengths[1]
+        what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
+        text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
+        if parts[a] != parts[b]:
+            whose = "the files put" if divided else "the usual split puts"
+            text += f", and {whose} them into {parts[b]} and {parts[a]}"
+        notices.append(f"{text}.")
+    return listed(notices)
 
 
-def describe(system: SystemReport) -> list[str]:
-    """A system in a few lines: sizes, variables, parameters."""
-    shapes = ", ".join("x".join(map(str, shape)) for shape in system.shapes)
-    frames = ", ".join(map(str, sorted(system.frames)))
-    parameters = ", ".join(
-        f"{name} {low:.6g}" if low == high else f"{name} {low:.6g} to {high:.6g}"
-        for name, (low, high) in system.parameters.items()
+def usual_split(fields: Fields) -> dict[str, list[int]]:
+    """Which trajectories training would take for what."""
+    return split_trajectories(fields, SplitConfig())
+
+
+def odd_values(fields: Fields, statistics: Sequence[Statistics]) -> list[str]:
+    """Constants, outliers, and statistics that are not those stated beside the data."""
+    notices = []
+    stated = stated_statistics(fields.readers[0])
+    for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
+        if found.constant:
+            notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
+            continue
+        value, place = found.farthest
+        distance = abs(value - found.mean) / found.std
+        if distance > OUTLIER:
+            notices.append(
+                f"{variable.name} has an outlier: {value:.6g} in {shown(place)}, {distance:.0f} "
+                f"standard deviations from the mean {found.mean:.6g}."
+            )
+        if variable.name in stated:
+            mean, std = stated[variable.name]
+            if abs(found.mean - mean) > std or not 0.5 * std <= found.std <= 2 * std:
+                notices.append(
+                    f"{variable.name} has mean {found.mean:.6g} and standard deviation "
+                    f"{found.std:.6g}, but stats.yaml states {mean:.6g} and {std:.6g}."
+                )
+    return notices
+
+
+def uneven_lengths(fields: Fields) -> list[str]:
+    """Trajectories that stop before most of the others do."""
+    lengths = Counter(len(trajectory.times) for trajectory in fields.trajectories)
+    usual = lengths.most_common(1)[0][0]
+    return listed(
+        [
+            f"{shown(trajectory.name)} has {len(trajectory.times)} frames, most have {usual}."
+            for trajectory in fields.trajectories
+            if len(trajectory.times) < usual
+        ]
     )
-    sides = ", ".join(f"{axis} {kind}" for axis, kind in system.boundaries.items())
-    lines = [
-        f"{system.layout}, {system.spec.ndim}D: {system.trajectories} trajectories of {frames} "
-        f"frames on {shapes} ({', '.join(system.axes)}), dt {system.spec.dt:.6g}",
-        f"variables: {', '.join(variable.name for variable in system.spec.variables)}",
-        f"boundaries: {sides}; parameters: {parameters or 'none'}",
-    ]
-    if system.splits:
-        divided = ", ".join(f"{count} {name}" for name, count in system.splits.items())
-        lines.append(f"comes divided: {divided}")
-    return lines
 
 
-def relative(path: Path, folder: Path) -> str:
-    """The path from the folder if it lies below it, else the absolute path."""
-    folder = Path(os.path.abspath(folder))
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
-
-
-def quoted(text: str) -> str:
-    """Text as a YAML value on one line."""
-    return yaml.safe_dump(text, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+def listed(notices: list[str]) -> list[str]:
+    """The first of many notices, and how many more there are."""
+    more = len(notices) - LISTED
+    return [*notices[:LISTED], f"And {more} more like the last."] if more > 0 else notices

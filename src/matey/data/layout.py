@@ -1,24 +1,25 @@
-"""From arrays as files store them to fields on (T, C, Z, Y, X).
+"""What a layout finds out of a file: its system, its trajectories, and where the values lie.
 
-A layout is a list of `Stored` arrays: which dataset, what each of its axes is, and which
-variables it holds. One reader, `ArrayReader`, serves every layout that is described so.
+A layout is a small class (`Layout`) whose `describe` looks into an open file and returns
+`Contents`, or None where the file is not in that layout. The functions below are what layouts
+share: they check what files claim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from matey.config import SourceConfig
+from matey.config import LayoutConfig, SourceConfig
 from matey.data import files
+from matey.data.containers import Container
 from matey.data.files import log, shown
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, Sides, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
 
 UNIFORM = 0.1  # steps within this fraction of their median count as uniform
 ROUNDING = 1e-3  # below this they are equal but for rounding
@@ -46,123 +47,54 @@ class Stored:
 
     `axes` has a letter per axis of the dataset: n trajectory, t time, c and d components,
     z y x grid, _ an axis of one entry. A grid axis, n or t that is absent does not vary. In
-    `name`, `{key}` stands for the trajectory's own group.
+    `name`, `{key}` stands for the trajectory's own group. `background` is added to the stored
+    values in float64; it has the axes Z Y X, or one point where it does not vary.
     """
 
     name: str
     axes: str
     variables: tuple[Variable, ...]
+    background: np.ndarray | None = None
 
 
-class ArrayReader:
-    """Reads trajectories stored as arrays in one HDF5 file. Keeps no handle itself."""
+@dataclass(frozen=True)
+class Contents:
+    """A file but for its values: its system, its trajectories, and its arrays.
 
-    def __init__(
-        self,
-        path: Path,
-        options: SourceConfig | None,
-        layout: str,
-        spec: SystemSpec,
-        trajectories: Sequence[Trajectory],
-        arrays: Sequence[Stored],
-        keys: Sequence[str] = (),
-    ) -> None:
-        self.path = path
-        self.layout = layout
-        self.spec = spec
-        self.trajectories = trajectories
-        self._options = options
-        self._arrays = arrays
-        self._keys = keys
-        self._stamp = files.stamp(path)
+    `keys` are the trajectories' groups, where each has one. `described` is the draft that a
+    file of nobody's layout was read by, with what it assumes.
+    """
 
-    def __reduce__(self) -> Any:
-        """Pickle as the path alone: a spawned worker opens the file itself."""
-        from matey.data.reader import open_reader
+    spec: SystemSpec
+    trajectories: Sequence[Trajectory]
+    arrays: Sequence[Stored]
+    keys: Sequence[str] = ()
+    described: LayoutConfig | None = None
+    assumptions: Sequence[str] = ()
 
-        return open_reader, (self.path, self._options)
 
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """The given frames as a Field of float32 values; no others are read.
+@runtime_checkable
+class Layout(Protocol):
+    """How some program arranges its files.
 
-        Raises DataError on values that are damaged, complex or not finite, on a file that
-        changed since it was opened, and on more bytes than memory holds.
+    `name` stands in reports, `formats` are those of `files.kind` that it comes in, `expected`
+    says in a few words what such a file holds.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def formats(self) -> tuple[str, ...]: ...
+
+    @property
+    def expected(self) -> str: ...
+
+    def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
+        """What the open file holds, or None if it is not in this layout.
+
+        Raises DataError or ShapeError where it is, but is wrong.
         """
-        files.check_unchanged(self.path, self._stamp)
-        file = files.handle(self.path, self._stamp, files.open_hdf5)
-        known = self.trajectories[trajectory]
-        frames = whole_slice(frames, len(known.times), known.name)
-        times = known.times[frames]
-        points = known.grid.shape
-        shape = (len(times), len(self.spec.variables), *points)
-        files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
-        values = np.empty(shape, np.float32)
-        order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
-        for stored in self._arrays:
-            key = self._keys[trajectory] if self._keys else ""
-            name = stored.name.format(key=key) if key else stored.name
-            array = read_stored(file, self.path, stored, name, trajectory, frames)
-            channels = [order[variable.name] for variable in stored.variables]
-            with np.errstate(over="ignore"):  # a float64 beyond float32 is reported below
-                values[:, channels] = array
-        check_finite(values, times, self.spec, self.path, known.name)
-        return Field(
-            torch.from_numpy(values),
-            times,
-            known.grid,
-            known.boundaries,
-            dict(known.parameters),
-            self.spec,
-        )
-
-
-def read_stored(
-    file: Any, path: Path, stored: Stored, name: str, trajectory: int, frames: slice
-) -> np.ndarray:
-    """One dataset's frames in the order T C Z Y X; axes that do not vary have one point."""
-    dataset = files.member(file, name)
-    if dataset.ndim != len(stored.axes):
-        raise ShapeError(
-            f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
-            f"[{', '.join(stored.axes)}]."
-        )
-    chosen = {"n": trajectory, "t": frames, "_": 0}
-    index = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
-    array = files.read_array(dataset, index, path, name)
-    axes = stored.axes.replace("n", "").replace("_", "")
-    array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
-    sizes = dict(zip([axis for axis in "tcdzyx" if axis in axes], array.shape, strict=True))
-    t, c, d, z, y, x = (sizes.get(axis, 1) for axis in "tcdzyx")
-    if c * d != len(stored.variables):
-        raise ShapeError(
-            f"{shown(path)}: {name} of shape {dataset.shape} holds {c * d} variables, expected "
-            f"{[variable.name for variable in stored.variables]}."
-        )
-    return array.reshape(t, c * d, z, y, x)
-
-
-def whole_slice(frames: slice, count: int, where: str) -> slice:
-    """The slice with start, stop and step written out. Raises DataError if it is empty."""
-    start, stop, step = frames.indices(count)
-    if step < 1 or stop <= start:
-        raise DataError(f"{where}: frames {frames} of {count} select nothing in order of time.")
-    return slice(start, stop, step)
-
-
-def check_finite(
-    values: np.ndarray, times: Tensor, spec: SystemSpec, path: Path, trajectory: str
-) -> None:
-    """Raise DataError that names the first value [T C Z Y X] that is not finite."""
-    if np.isfinite(values).all():
-        return
-    t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    variable = spec.variables[c]
-    raise DataError(
-        f"{shown(path)}: {variable.alias or variable.name} of trajectory {shown(trajectory)} is "
-        f"{values[t, c][tuple(point)]} at time {float(times[t]):.6g}, index {tuple(point)} "
-        "(z, y, x). Values that are not finite in float32 are never trained on: remove the "
-        "trajectory or mend the file."
-    )
 
 
 def make_times(stored: np.ndarray, count: int, path: Path, name: str) -> Tensor:
@@ -235,3 +167,95 @@ def all_sides(ndim: int, boundary: Boundary) -> tuple[Sides, Sides, Sides]:
     """The same boundary on every side of the active axes."""
     z, y, x = [PERIODIC_SIDES] * (3 - ndim) + [(boundary, boundary)] * ndim
     return z, y, x
+
+
+def same_sizes(file: Container, arrays: Sequence[Stored]) -> dict[str, int]:
+    """Points of each axis by its letter, after checking that all arrays agree on them."""
+    sizes: dict[str, int] = {}
+    for stored in arrays:
+        shape = file.array(stored.name).shape
+        axes = f"{stored.name} [{', '.join(stored.axes)}]"
+        if len(shape) != len(stored.axes):
+            raise ShapeError(f"{shown(file.path)}: {axes} has shape {shape}: other axes.")
+        here = dict(zip(stored.axes, shape, strict=True))
+        if here.pop("_", 1) != 1:
+            raise ShapeError(f"{shown(file.path)}: {axes} has shape {shape}, expected 1 on _.")
+        count = here.pop("c", 1) * here.pop("d", 1)
+        if count != len(stored.variables):
+            raise ShapeError(
+                f"{shown(file.path)}: {axes} has shape {shape}, expected "
+                f"{len(stored.variables)} components on its last axis."
+            )
+        if any(sizes.setdefault(axis, size) != size for axis, size in here.items()):
+            raise ShapeError(
+                f"{shown(file.path)}: {axes} has shape {shape}, which does not fit {sizes} of "
+                f"{arrays[0].name}. Are the axes swapped?"
+            )
+    if sizes.get("n", 1) > files.MAX_COORDINATE:
+        raise DataError(f"{shown(file.path)}: declares {sizes['n']} trajectories: it is damaged.")
+    return sizes
+
+
+def required(path: Path, found: Sequence[str], names: Sequence[str]) -> None:
+    """Raise DataError that lists what is required and what is there."""
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise DataError(
+            f"{shown(path)}: {', '.join(missing)} missing. Required: {', '.join(names)}; "
+            f"found: {', '.join(found)}."
+        )
+
+
+def notice_extra(path: Path, found: Sequence[str], used: Collection[str]) -> None:
+    """Say which datasets are not read."""
+    extra = sorted(set(found) - set(used))
+    if extra:
+        log.warning(f"{shown(path)}: {', '.join(extra)} ignored: not part of this layout.")
+
+
+def number(value: Any) -> float:
+    """A finite parameter. Raises DataError on anything else."""
+    try:
+        result = float(np.asarray(value).reshape(()))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Parameter value {value!r} is not a number.") from error
+    if not np.isfinite(result):
+        raise DataError(f"Parameter value {value!r} is not finite.")
+    return result
+
+
+def make_spec(
+    system: str,
+    variables: Sequence[Variable],
+    trajectories: Sequence[Trajectory],
+    path: Path,
+    options: SourceConfig | None,
+) -> SystemSpec:
+    """The system of a file. Raises DataError where its trajectories disagree on dt, boundaries
+    or parameter names."""
+    if not trajectories:
+        raise DataError(f"{shown(path)} holds no trajectory.")
+    first = trajectories[0]
+    steps: dict[int, float] = {}
+    for known in trajectories:
+        step = steps.setdefault(id(known.times), 0) or time_step(known.times, options, known.name)
+        steps[id(known.times)] = step
+        if set(known.parameters) != set(first.parameters):
+            raise DataError(
+                f"{shown(path)}: {known.name} has the parameters "
+                f"{sorted(known.parameters)}, {first.name} has "
+                f"{sorted(first.parameters)}. Give all of them, or split the file."
+            )
+        if known.boundaries != first.boundaries:
+            raise DataError(
+                f"{shown(path)}: {known.name} has other boundaries than {first.name}. A system "
+                "has one kind of them: split the file."
+            )
+    dt = float(torch.tensor(list(steps.values()), dtype=torch.float64).median())
+    apart = max(steps.values()) - min(steps.values())
+    if apart > UNIFORM * dt and (options is None or options.uneven == "refuse"):
+        raise DataError(
+            f"{shown(path)}: time steps of its trajectories run from {min(steps.values()):.6g} to "
+            f"{max(steps.values()):.6g}. Set `uneven: allow` for this source, or split the file."
+        )
+    return SystemSpec(system, first.grid.ndim, tuple(variables), tuple(first.parameters), dt)

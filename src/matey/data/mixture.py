@@ -5,18 +5,21 @@ gradient accumulation. Any batch can be made at any time, by any process: that i
 a run resume exactly.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from matey.config import DataConfig, WindowConfig
+from matey.config import DataConfig, MixtureConfig, WindowConfig
+from matey.data.augment import apply, draw_symmetry
 from matey.data.reader import Fields, open_source
-from matey.data.windows import Windows, periodic_shift, roll, split_trajectories
-from matey.errors import DataError
-from matey.fields import Batch, SystemSpec, Window, stack_fields
+from matey.data.windows import Choice, Windows, split_trajectories
+from matey.errors import ConfigError, DataError, MateyError
+from matey.fields import Batch, SystemSpec, Window, stack, stack_fields
 
 
 @dataclass(frozen=True)
@@ -59,50 +62,173 @@ def open_systems(config: DataConfig) -> dict[str, System]:
     return systems
 
 
-class Mixture(Dataset[Batch]):
-    """An endless sequence of batches: `mixture[i]` is the i-th, whoever asks and when."""
+@dataclass(frozen=True)
+class Group:
+    """Windows of one grid shape, of which `batch` make a batch of each process."""
 
-    def __init__(self, windows: Mapping[str, Windows], batch: int, seed: int) -> None:
-        self.windows = {name: group for name, group in windows.items() if len(group)}
-        self.batch = batch
-        self.seed = seed
+    members: np.ndarray
+    batch: int
+
+
+class Mixture(Dataset[Batch]):
+    """An endless sequence of batches: `mixture[i]` is the i-th, whoever asks and when.
+
+    The processes of a run, `ranks` of them, hold the same system in their i-th batches, and
+    share out one larger batch of different windows. `tokens` is how many tokens a window on
+    a grid of so many points (z, y, x) has at most; `config.tokens_per_batch` needs it.
+    Raises DataError where no system has a window, ConfigError where one window alone has
+    more tokens than a batch may.
+    """
+
+    def __init__(
+        self,
+        windows: Mapping[str, Windows],
+        batch: int,
+        seed: int,
+        config: MixtureConfig | None = None,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        tokens: Callable[[tuple[int, int, int]], int] | None = None,
+    ) -> None:
+        self.windows = {name: windows[name] for name in sorted(windows) if len(windows[name])}
         if not self.windows:
             raise DataError(f"No window to train on in any of the systems {sorted(windows)}.")
+        assert 0 <= rank < ranks
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        config = config or MixtureConfig()
+        self.weights = system_weights([len(group) for group in self.windows.values()], config)
+        self._groups: dict[str, list[Group]] = {}
+        for name, group in self.windows.items():
+            self._groups[name] = []
+            for shape, members in group.groups.items():
+                size = batch
+                if config.tokens_per_batch is not None:
+                    assert tokens is not None
+                    size = fitting(tokens(shape), config.tokens_per_batch, name, shape)
+                self._groups[name].append(Group(members, size))
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, index])
-        windows = self.windows[self.system(index)]
-        sizes = np.array([len(group) for group in windows.groups])
-        group = windows.groups[rng.choice(len(sizes), p=sizes / sizes.sum())]
-        chosen = rng.choice(group, size=self.batch, replace=self.batch > len(group)).tolist()
-        pushes = 0
-        if windows.config.pushforward:
+        name = self.system(index)
+        windows, groups = self.windows[name], self._groups[name]
+        sizes = np.array([len(group.members) for group in groups])
+        group = groups[rng.choice(len(groups), p=sizes / sizes.sum())]
+        chosen = group.members[draw(rng, len(group.members), group.batch * self.ranks)].tolist()
+        pushes, config = 0, windows.config
+        if config.pushforward:
             # Fewer where a window stands at the end of its trajectory.
             room = min(windows.after(i) for i in chosen) - 1
-            pushes = min(int(rng.integers(windows.config.pushforward + 1)), room)
-        longest = [min(windows.after(i) - pushes, windows.config.max_lead) for i in chosen]
-        leads = [int(rng.integers(1, lead + 1)) for lead in longest]
-        read = [windows.read(i, lead, pushes) for i, lead in zip(chosen, leads, strict=True)]
-        if windows.config.roll:
-            read = [roll(window, periodic_shift(window.history, rng)) for window in read]
-        return collate(read, pushes)
+            pushes = min(int(rng.integers(config.pushforward + 1)), room)
+        longest = [min(windows.after(i) - pushes, config.max_lead) for i in chosen]
+        leads = [int(rng.integers(config.min_lead, lead + 1)) for lead in longest]
+        known = [windows.fields.trajectories[windows.place(i)[0]] for i in chosen]
+        symmetries = [draw_symmetry(trajectory, config, rng) for trajectory in known]
+        # Everything is drawn for all processes; each reads its own share.
+        own = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
+        choices = [Choice(i, lead, pushes) for i, lead in zip(chosen[own], leads[own], strict=True)]
+        read = windows.read(choices)
+        moved = [apply(s, window) for s, window in zip(symmetries[own], read, strict=True)]
+        return collate(moved, pushes)
 
     def system(self, index: int) -> str:
-        """The system of a batch: all of them once in each round, in an order of its own."""
-        names = sorted(self.windows)
-        turn, place = divmod(index, len(names))
-        return names[np.random.default_rng([self.seed, 0, turn]).permutation(len(names))[place]]
+        """The system of a batch.
 
-    def batches(self, start: int, stop: int, workers: int = 0) -> Iterator[Batch]:
-        """Batches from `start` up to `stop`, read ahead by worker processes if there are any."""
-        loader: DataLoader[Batch] = DataLoader(
-            self,
+        In a round of as many batches as there are systems each has its share, rounded up or
+        down so that it is exact on average, in an order of its own: systems interleave.
+        """
+        names = list(self.windows)
+        turn, place = divmod(index, len(names))
+        rng = np.random.default_rng([self.seed, 0, turn])
+        place = rng.permutation(len(names))[place]
+        edges = np.cumsum(self.weights) * len(names)
+        drawn = np.searchsorted(edges, place + rng.random(), side="right")
+        return names[min(int(drawn), len(names) - 1)]
+
+    def batches(
+        self, start: int, stop: int, workers: int = 0, start_method: str | None = None
+    ) -> Iterator[Batch]:
+        """Batches from `start` up to `stop`, read ahead by worker processes if there are any.
+
+        `start_method` is how they are made: `fork`, `spawn`, or the system's own choice.
+        Raises DataError if a worker process ends before its time.
+        """
+        if workers == 0:
+            yield from (self[index] for index in range(start, stop))
+            return
+        loader: DataLoader[Batch | MateyError] = DataLoader(
+            Guarded(self),
             batch_size=None,
             sampler=range(start, stop),
             num_workers=workers,
+            multiprocessing_context=start_method,
             generator=torch.Generator(),  # else it draws from the generator of the drop path
         )
-        return iter(loader)
+        handler = signal.getsignal(signal.SIGCHLD)
+        loaded = iter(loader)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            # Torch's handler raises wherever the main thread is; the queue tells here as well.
+            signal.signal(signal.SIGCHLD, handler)
+        try:
+            for _ in range(start, stop):
+                try:
+                    batch = next(loaded)
+                except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+                    # A dead process is noticed by its absence, or in fetching what it had sent.
+                    if (
+                        isinstance(error, RuntimeError)
+                        and "DataLoader worker" not in str(error)[:20]
+                    ):
+                        raise
+                    raise DataError(
+                        f"A process that loads data has ended ({error}). Was it killed, or is "
+                        f"memory short? Lower workers = {workers} or batch, and go on with "
+                        "--resume auto."
+                    ) from error
+                if isinstance(batch, MateyError):
+                    raise batch
+                yield batch
+        finally:
+            del loaded  # ends the processes now, whoever keeps the error and so this frame
+
+
+class Guarded(Dataset["Batch | MateyError"]):
+    """The same batches, and errors of ours as values: a worker process would bury their
+    message in its traceback."""
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+
+    def __getitem__(self, index: int) -> Batch | MateyError:
+        try:
+            return self.mixture[index]
+        except MateyError as error:
+            return error
+
+
+def system_weights(windows: Sequence[int], config: MixtureConfig) -> np.ndarray:
+    """The share of the batches that each system has, from how many windows it has."""
+    power = {"uniform": 0.0, "size": 1.0, "temperature": 1 / config.temperature}[config.weights]
+    weights = np.array(windows, dtype=np.float64) ** power
+    return weights / weights.sum()
+
+
+def fitting(tokens: int, limit: int, name: str, shape: tuple[int, int, int]) -> int:
+    """How many windows of so many tokens fit. Raises ConfigError if not even one does."""
+    if tokens > limit:
+        raise ConfigError(
+            f"mixture.tokens_per_batch is {limit}, but one window of system {name!r} on {shape} "
+            f"points has up to {tokens} tokens. Raise it to {tokens} or more."
+        )
+    return limit // tokens
+
+
+def draw(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """So many of `count` windows, each once; if there are fewer, all as often as can be."""
+    if size <= count:
+        return rng.choice(count, size=size, replace=False)
+    rounds = [rng.permutation(count) for _ in range(-(-size // count))]
+    return np.concatenate(rounds)[:size]
 
 
 def collate(windows: Sequence[Window], pushes: int = 0) -> Batch:
@@ -112,14 +238,17 @@ def collate(windows: Sequence[Window], pushes: int = 0) -> Batch:
         [window.lead_time for window in windows],
         [window.source for window in windows],
     )
-    target = torch.stack([window.target for window in windows])
+    target = stack([window.target for window in windows])
     return Batch(**vars(inputs), target=target, pushes=pushes)
 
 
 def in_order(windows: Windows, batch: int, limit: int | None = None) -> Iterator[Batch]:
-    """Windows at lead 1, each once, for validation: all, or `limit` spread evenly over them."""
-    for group in windows.groups:
+    """Windows at their shortest lead, each once, for validation: all, or `limit` of each grid
+    shape spread evenly over them."""
+    lead = windows.config.min_lead
+    for group in windows.groups.values():
         count = len(group) if limit is None else min(limit, len(group))
-        chosen = [group[i * len(group) // count] for i in range(count)]
+        chosen = [int(group[i * len(group) // count]) for i in range(count)]
         for first in range(0, count, batch):
-            yield collate([windows.read(i, lead=1) for i in chosen[first : first + batch]])
+            choices = [Choice(i, lead) for i in chosen[first : first + batch]]
+            yield collate(windows.read(choices))

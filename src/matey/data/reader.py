@@ -6,40 +6,41 @@ frames asked for. `open` is the public way in.
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from matey.config import SourceConfig
-from matey.data import files, miniweather, pdebench, the_well
+from matey.data import files
+from matey.data.arrays import Reader
+from matey.data.cavity import Cavity
+from matey.data.containers import open_container
+from matey.data.described import Described
 from matey.data.files import UnknownLayoutError, log, shown
-from matey.data.layout import ROUNDING, Trajectory
+from matey.data.layout import ROUNDING, Layout, Trajectory
+from matey.data.miniweather import MiniWeather
+from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
+from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
+from matey.data.the_well import TheWell
 from matey.errors import DataError, nearest
-from matey.fields import Field, SystemSpec
+from matey.fields import Field
 
 __all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader", "open_source"]
 
-Opener = Callable[[Path, SourceConfig | None], "Reader | None"]
-NETCDF3_LAYOUTS: list[tuple[Opener, str]] = [(miniweather.open_miniweather, miniweather.EXPECTED)]
-HDF5_LAYOUTS: list[tuple[Opener, str]] = [
-    (the_well.open_well, the_well.EXPECTED),
-    (pdebench.open_pdebench, pdebench.EXPECTED),
-    *NETCDF3_LAYOUTS,
+# Every layout that is known, in the order in which a file is tried. A new reader is a line here.
+LAYOUTS: list[Layout] = [
+    TheWell(),
+    PDEBenchTrees(),
+    PDEBenchIncompressible(),
+    PDEBenchCompressible(),
+    PDEBenchScalars(),
+    MiniWeather(),
+    Cavity(),
+    Described(),
 ]
-SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz")
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """One file: its system, what is known of its trajectories, and their frames."""
-
-    layout: str
-    path: Path
-    spec: SystemSpec
-    trajectories: Sequence[Trajectory]
-
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field: ...
+SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr")
 
 
 def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
@@ -48,14 +49,18 @@ def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
     Raises DataError if the file is missing, damaged or none of the known layouts.
     """
     path = Path(os.path.abspath(path))  # a later change of folder must not matter
-    layouts = HDF5_LAYOUTS if files.kind(path) == "hdf5" else NETCDF3_LAYOUTS
-    for opener, _ in layouts:
-        reader = opener(path, options)
-        if reader is not None:
-            return reader
+    kind = files.kind(path)
+    layouts = [layout for layout in LAYOUTS if kind in layout.formats]
+    if options is not None and options.layout is not None:
+        layouts = [Described()]  # the user's word stands
+    with files.guarded(path), closing(open_container(path)) as file:
+        for layout in layouts:
+            contents = layout.describe(file, options)
+            if contents is not None:
+                return Reader(path, options, layout.name, contents)
     raise UnknownLayoutError(
         f"{shown(path)} has a layout that no reader knows. Looked for "
-        f"{'; '.join(expected for _, expected in layouts)}."
+        f"{'; '.join(layout.expected for layout in layouts)}."
     )
 
 
@@ -74,11 +79,10 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
 def _named(path: Path) -> list[Path]:
     """The files that one path names. A file is taken as it is, whatever its suffix."""
     path = path.expanduser()
-    if path.is_file():
+    if path.is_file() or files.zarr_metadata(path):
         return [path]
     if path.is_dir():
-        tree = (Path(top) / name for top, _, names in os.walk(path) for name in names)
-        inside = [p for p in tree if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        inside = list(_inside(path))
         if not inside:
             raise DataError(f"{shown(path)} holds no file that ends in {', '.join(SUFFIXES)}.")
         return inside
@@ -92,6 +96,17 @@ def _named(path: Path) -> list[Path]:
     if not path.parent.is_dir():
         way_out = "Its folder does not exist either."
     raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Files of fields in a folder, to the bottom. A zarr store counts as a file."""
+    for top, folders, names in os.walk(folder):
+        stores = [name for name in folders if files.zarr_metadata(Path(top) / name)]
+        folders[:] = [name for name in folders if name not in stores]
+        for name in (*names, *stores):
+            known = name in stores or Path(name).suffix.lower() in SUFFIXES
+            if known and not name.startswith("."):
+                yield Path(top) / name
 
 
 class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would read one
@@ -122,6 +137,8 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
         """The given frames of one trajectory; no others are read."""
         reader, index = self._places[trajectory]
         field = reader.read(index, frames)
+        if field.spec == self.spec:
+            return field
         parameters = {name: field.parameters[name] for name in self.spec.parameters}
         return replace(field, spec=self.spec, parameters=parameters)
 
@@ -213,17 +230,25 @@ def open_source(source: SourceConfig) -> Fields:
 def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:
     """A reader per file. Beside files that are recognised, a folder may hold others, which
     are left out with a notice; a file that is damaged, or named itself, is an error."""
+    named = [Path(os.path.abspath(path)) for path in paths]
     readers: list[Reader] = []
     unknown: list[UnknownLayoutError] = []
     for file in find_files(paths):
         try:
             readers.append(open_reader(file, options))
         except UnknownLayoutError as error:
-            if file in [Path(os.path.abspath(path)) for path in paths]:
+            if file in named:
                 raise
             unknown.append(error)
     if not readers:
         raise unknown[0]
     for reason in unknown:
         log.warning(f"Left out: {reason}")
-    return readers
+    known = [r for r in readers if r.contents.described is None or r.path in named]
+    for reader in readers:
+        if known and reader not in known:
+            log.warning(
+                f"Left out: {shown(reader.path)} is in no known layout, and others in its folder "
+                "are. Name it itself to read it."
+            )
+    return known or readers

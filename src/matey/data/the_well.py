@@ -8,25 +8,36 @@ Source: https://polymathic-ai.org/the_well/data_format
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import yaml
 from torch import Tensor
 
 from matey.config import SourceConfig
 from matey.data import files
+from matey.data.arrays import Reader
+from matey.data.containers import Container, root
 from matey.data.files import log, shown
-from matey.data.layout import ArrayReader, Stored, Trajectory, make_grid, make_times, time_step
+from matey.data.layout import (
+    Contents,
+    Stored,
+    Trajectory,
+    make_grid,
+    make_spec,
+    make_times,
+    number,
+)
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
 
 SPLITS = ("train", "valid", "test")
+MAX_STATS = 2**20  # bytes of stats.yaml
 STEMS = {"magnetic_field": "magnetic"}  # the Well's names that have another canonical one
-EXPECTED = "the Well: dimensions, and t0_fields, t1_fields or t2_fields"
 
 
 @dataclass(frozen=True)
@@ -45,26 +56,30 @@ class Dimensions:
         return {"n": self.trajectories, "t": len(self.times[0]), "z": z, "y": y, "x": x}
 
 
-def open_well(path: Path, options: SourceConfig | None = None) -> ArrayReader | None:
-    """A reader of the file, or None if it is not in the Well's layout.
+class TheWell:
+    """A file of the Well. It keeps the split of its folder."""
 
-    Raises DataError on missing parts, ShapeError where an array does not fit its dimensions.
-    """
-    with files.open_hdf5(path) as file:
-        found = files.names(file)
+    name = "the_well"
+    formats = ("hdf5",)
+    expected = "the Well: dimensions, and t0_fields, t1_fields or t2_fields"
+
+    def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
+        path, content = file.path, root(file)
+        found = files.names(content)
         groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in found]
         if "dimensions" not in found or not groups:
             return None
-        dimensions = read_dimensions(file, path)
+        dimensions = read_dimensions(content, path)
         arrays = [
             stored
             for name in groups
-            for stored in read_group(file, path, name, int(name[1]), dimensions)
+            for stored in read_group(content, path, name, int(name[1]), dimensions)
         ]
-        sides = read_boundaries(file, path, dimensions)
-        parameters = read_parameters(file, path, dimensions.trajectories)
+        sides, masks = read_boundaries(content, path, dimensions)
+        arrays += masks
+        parameters = read_parameters(content, path, dimensions.trajectories)
         variables = [variable for stored in arrays for variable in stored.variables]
-        order = texts(file.attrs.get("variable_order", []))
+        order = texts(content.attrs.get("variable_order", []))
         variables.sort(key=lambda v: order.index(v.name) if v.name in order else len(order))
         split = path.parent.name if path.parent.name in SPLITS else None
         prefix = f"{split}/{path.name}" if split else path.name
@@ -72,11 +87,11 @@ def open_well(path: Path, options: SourceConfig | None = None) -> ArrayReader | 
             Trajectory(f"{prefix}#{n:04d}", times, dimensions.grid, sides, values, split)
             for n, (times, values) in enumerate(zip(dimensions.times, parameters, strict=True))
         ]
-        steps = {id(t.times): time_step(t.times, options, t.name) for t in trajectories}
-        dt = float(file.attrs.get("dt", np.median(list(steps.values()))))
-        name = texts(file.attrs.get("system", file.attrs.get("dataset_name", path.stem)))[0]
-        spec = SystemSpec(name, len(dimensions.names), tuple(variables), tuple(parameters[0]), dt)
-    return ArrayReader(path, options, "the_well", spec, trajectories, arrays)
+        name = texts(content.attrs.get("system", content.attrs.get("dataset_name", path.stem)))[0]
+        spec = make_spec(name, variables, trajectories, path, options)
+        if "dt" in content.attrs:  # exact, in files of ours
+            spec = replace(spec, dt=number(content.attrs["dt"]))
+        return Contents(spec, trajectories, arrays)
 
 
 def texts(value: Any) -> list[str]:
@@ -110,7 +125,7 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
     if {"grid_origin", "grid_spacing"} <= set(file.attrs):  # exact, in files of ours
         exact = (triple(file.attrs[name], path, name) for name in ("grid_origin", "grid_spacing"))
         grid = Grid(grid.axes, grid.shape, *exact)
-    count = int(attribute(file, "n_trajectories", path))
+    count = int(number(attribute(file, "n_trajectories", path)))
     if not 0 < count <= files.MAX_COORDINATE:
         raise DataError(f"{shown(path)}: n_trajectories is {count}, expected 1 or more.")
     time = files.read_coordinate(files.member(group, "time"), path, "dimensions/time")
@@ -183,31 +198,41 @@ def read_variables(
     if "canonical_names" in written:  # a file of ours
         columns = (texts(written[k]) for k in ("canonical_names", "units", "aliases", "axes"))
         return tuple(
-            Variable(canonical, units, tuple(along.split()), static, alias)
-            for canonical, units, alias, along in zip(*columns, strict=True)
+            Variable(own, units, tuple(along.split()), static, alias)
+            for own, units, alias, along in zip(*columns, strict=True)
         )
     if any(size > 3 for size in sizes):
         raise ShapeError(f"{dataset.name} has shape {dataset.shape}, expected up to 3 components.")
-    stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    stem = STEMS.get(stem, stem if stem[:1].isalpha() else f"field_{stem}")
+    stem = canonical(name)
     variables = []
     for place in product(*(range(size) for size in sizes)):
         along = tuple("xyz"[i] for i in place)
         known = [dimensions.names[i] if i < len(dimensions.names) else "xyz"[i] for i in place]
-        canonical = "_".join([stem, "".join(along)]) if along else stem
+        own = "_".join([stem, "".join(along)]) if along else stem
         alias = "_".join([name, "".join(known)]) if along else name
-        variables.append(Variable(canonical, "", along, static, alias))
+        variables.append(Variable(own, "", along, static, alias))
     return tuple(variables)
+
+
+def canonical(name: str) -> str:
+    """A name of the Well as a variable's: letters, digits and underscores."""
+    stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return STEMS.get(stem, stem if stem[:1].isalpha() else f"field_{stem}")
 
 
 def read_boundaries(
     file: h5py.File, path: Path, dimensions: Dimensions
-) -> tuple[Sides, Sides, Sides]:
-    """What happens at each side: the mask says which of an axis' end points a condition
-    holds at. A side that no condition names is open."""
+) -> tuple[tuple[Sides, Sides, Sides], list[Stored]]:
+    """What happens at each side, and the masks of conditions inside the domain.
+
+    A mask along one axis says which of its end points a condition holds at. A mask over all
+    axes is an obstacle, say: a static variable. A side that no condition names is open.
+    """
     ndim = len(dimensions.names)
     sides = {axis: [Boundary.OPEN, Boundary.OPEN] for axis in dimensions.names}
-    group = files.member(file, "boundary_conditions")
+    masks: list[Stored] = []
+    here = "boundary_conditions" in files.names(file)
+    group = files.member(file, "boundary_conditions") if here else {}
     for name in files.names(group):
         condition = files.member(group, name)
         kind = texts(attribute(condition, "bc_type", path))[0].upper()
@@ -217,16 +242,48 @@ def read_boundaries(
                 f"{', '.join(Boundary.__members__)}."
             )
         along = texts(attribute(condition, "associated_dims", path))
-        mask = files.read_coordinate(files.member(condition, "mask"), path, f"{name}/mask")
-        if len(along) != 1 or along[0] not in sides or mask.ndim != 1 or not mask.size:
-            log.warning(f"{shown(path)}: boundary condition {name} inside the domain is ignored.")
+        dataset = files.member(condition, "mask")
+        axes = ["xyz"[dimensions.names.index(a)] for a in along if a in dimensions.names]
+        sizes = tuple(dimensions.sizes[axis] for axis in axes)
+        if ndim > 1 and len(axes) == ndim and dataset.shape == sizes:
+            variable = Variable(f"{canonical(name)}_mask", static=True, alias=name)
+            masks.append(Stored(f"boundary_conditions/{name}/mask", "".join(axes), (variable,)))
             continue
+        if len(axes) != 1 or dataset.shape != sizes:
+            log.warning(f"{shown(path)}: boundary condition {name} is on no side; ignored.")
+            continue
+        mask = files.read_coordinate(dataset, path, f"{name}/mask")
         for side, end in enumerate((0, -1)):
             if mask[end]:
                 sides[along[0]][side] = Boundary[kind]
     active = [(sides[axis][0], sides[axis][1]) for axis in reversed(dimensions.names)]
     z, y, x = [PERIODIC_SIDES] * (3 - ndim) + active
-    return z, y, x
+    return (z, y, x), masks
+
+
+def stated_statistics(reader: Reader) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation by variable, as `stats.yaml` beside the data states them.
+
+    Empty where there is no such file, or where it does not fit the variables.
+    """
+    path = reader.path.parents[min(2, len(reader.path.parents) - 1)] / "stats.yaml"
+    if reader.layout != TheWell.name or not path.is_file() or files.stamp(path)[0] > MAX_STATS:
+        return {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            written = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        columns = [written["mean"], written["std"]]
+        stated: dict[str, tuple[float, float]] = {}
+        for stored in reader.contents.arrays:
+            field = stored.name.split("/")[-1]
+            if all(field in column for column in columns):
+                values = [np.asarray(c[field], np.float64).reshape(-1).tolist() for c in columns]
+                names = [variable.name for variable in stored.variables]
+                stated |= dict(zip(names, zip(*values, strict=True), strict=True))
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError) as error:
+        log.warning(f"{shown(path)} is not read: {' '.join(str(error).split())}.")
+        return {}
+    return stated
 
 
 def read_parameters(file: h5py.File, path: Path, count: int) -> list[dict[str, float]]:

@@ -1,6 +1,6 @@
 """Writes fields: trajectories in the Well's HDF5 layout, predictions as NetCDF.
 
-A file appears under its name only when it is complete and on disk. The Well stores
+A file or folder appears under its name only when it is complete and on disk. The Well stores
 (sample, time, x, y[, z]) and components last; further attributes keep what that layout
 cannot say, so that reading gives back the same fields.
 
@@ -8,21 +8,26 @@ Source: https://polymathic-ai.org/the_well/data_format
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import product
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
-import torch
 
+from matey.data.files import shown
+from matey.data.layout import Trajectory
 from matey.errors import DataError, ShapeError
-from matey.fields import Boundary, Field, Variable
+from matey.fields import Boundary, Field, SystemSpec, Variable
 from matey.output import replacing
 
-FRAMES = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+CHUNK = 2**16  # bytes of a chunk: whole frames, one at least
+BLOCK = 2**26  # bytes of values in memory at once
 
 
 @dataclass(frozen=True)
@@ -37,52 +42,121 @@ class Group:
     channels: tuple[int, ...]
 
 
+@runtime_checkable
+class Source(Protocol):
+    """Trajectories that can be read piece by piece: a `Reader`, or `Fields`."""
+
+    spec: SystemSpec
+    trajectories: Sequence[Trajectory]
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field: ...
+
+
+class InMemory:
+    """Fields of one system as a source. Raises DataError where their systems differ."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.spec = fields[0].spec
+        for number, field in enumerate(fields):
+            if field.spec != self.spec:
+                raise DataError(
+                    f"Field {number} is of system {field.spec}, the first of {self.spec}."
+                )
+        self.fields = fields
+        self.trajectories: Sequence[Trajectory] = [
+            Trajectory(f"Field {n}", f.times, f.grid, f.boundaries, f.parameters)
+            for n, f in enumerate(fields)
+        ]
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+        """The given frames of one field."""
+        field = self.fields[trajectory]
+        return replace(field, values=field.values[frames], times=field.times[frames])
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, which takes its name when the block ends well.
+
+    Raises DataError if something is there already, or it cannot be written; then nothing is
+    left behind.
+    """
+    folder = Path(os.path.abspath(folder))
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f"{shown(folder)} is there already. Name a new folder, or remove it first.")
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
 def write_well(
     fields: Sequence[Field], folder: Path, *, name: str, split: str | None = None
 ) -> Path:
     """Write trajectories of one grid as `folder/data/<split>/<name>.hdf5`; that path.
 
     Without a split the folder is `all`, and readers divide the trajectories themselves.
-    Each field is taken once, in order, so a lazy sequence never lies in memory as a whole.
     Raises DataError if there is none or their systems differ, ShapeError if grids do.
     """
     if not fields:
         raise DataError(f"No fields to write as {name!r}.")
+    return copy_to_well(InMemory(fields), range(len(fields)), folder, name=name, split=split)
+
+
+def copy_to_well(
+    source: Source,
+    chosen: Sequence[int],
+    folder: Path,
+    *,
+    name: str,
+    split: str | None = None,
+    compress: bool = True,
+    watch: Callable[[int], None] = lambda frames: None,
+) -> Path:
+    """Write the chosen trajectories of a source like `write_well`, some frames at a time.
+
+    Memory does not grow with their length or number. Compressed files are smaller and take
+    several times longer to read. `watch` is told how many frames were written.
+    """
     if Path(name).name != name or name in ("", ".", "..") or "\0" in name:
         raise DataError(f"File name {name!r} is not a plain name, expected one without folders.")
     if split not in (None, "train", "valid", "test"):
         raise DataError(f"Split {split!r} is unknown, expected train, valid or test.")
     path = Path(folder) / "data" / (split or "all") / f"{name}.hdf5"
-    first = fields[0]
-    groups = group_variables(first.spec.variables, first.spec.ndim)
-    times = np.empty((len(fields), len(first)))
-    parameters = {key: np.empty(len(fields)) for key in first.spec.parameters}
+    spec, known = source.spec, [source.trajectories[i] for i in chosen]
+    first, steps = known[0], len(known[0].times)
+    for trajectory in known:
+        check_alike(trajectory, first)
+    groups = group_variables(spec.variables, spec.ndim)
+    block = max(1, BLOCK // (4 * len(spec.variables) * prod(first.grid.shape)))
     with replacing(path) as temporary, h5py.File(os.fsencode(temporary), "x") as file:
-        datasets = [create(file, group, first, len(fields)) for group in groups]
-        for n, field in enumerate(fields):
-            check_alike(field, first, n)
-            times[n] = field.times.numpy()
-            for key in parameters:
-                parameters[key][n] = field.parameters[key]
-            for group, dataset in zip(groups, datasets, strict=True):
-                dataset[n] = arrange(field, group)
-        write_root(file, first, len(fields))
-        write_dimensions(file, first, times)
-        write_parameters(file, parameters)
+        datasets = [create(file, group, spec, first, len(chosen), compress) for group in groups]
+        for n, index in enumerate(chosen):
+            for start in range(0, steps, block):
+                field = source.read(index, slice(start, start + block))
+                for group, dataset in zip(groups, datasets, strict=True):
+                    write_frames(dataset, n, start, arrange(field, group), spec, group)
+                watch(len(field))
+        write_root(file, spec, first, len(chosen))
+        write_dimensions(file, first, np.stack([t.times.numpy() for t in known]))
+        names = spec.parameters
+        write_parameters(file, {p: np.array([t.parameters[p] for t in known]) for p in names})
         write_boundaries(file, first)
     return path
 
 
-def check_alike(field: Field, first: Field, number: int) -> None:
-    """Raise an error unless the field fits in one file with the first."""
-    if field.spec != first.spec:
-        raise DataError(f"Field {number} is of system {field.spec}, the first of {first.spec}.")
-    if (field.grid, field.boundaries, len(field)) != (first.grid, first.boundaries, len(first)):
+def check_alike(trajectory: Trajectory, first: Trajectory) -> None:
+    """Raise ShapeError unless the trajectory fits in one file with the first."""
+    if shape_of(trajectory) != shape_of(first):
         raise ShapeError(
-            f"Field {number} has {len(field)} frames, {field.grid} and {field.boundaries}; the "
-            f"first has {len(first)}, {first.grid} and {first.boundaries}. Write them to "
-            "separate files."
+            f"{trajectory.name} has {len(trajectory.times)} frames, {trajectory.grid} and "
+            f"{trajectory.boundaries}; the first has {len(first.times)}, {first.grid} and "
+            f"{first.boundaries}. Write them to separate files."
         )
+
+
+def shape_of(trajectory: Trajectory) -> tuple[Any, ...]:
+    """What the trajectories of one file have in common."""
+    return trajectory.grid, trajectory.boundaries, len(trajectory.times)
 
 
 def group_variables(variables: Sequence[Variable], ndim: int) -> list[Group]:
@@ -110,15 +184,22 @@ def group_variables(variables: Sequence[Variable], ndim: int) -> list[Group]:
     return groups
 
 
-def create(file: h5py.File, group: Group, field: Field, count: int) -> h5py.Dataset:
-    """An empty dataset for one group of variables, a frame per chunk."""
-    variables = [field.spec.variables[i] for i in group.channels]
-    static, ndim = variables[0].static, field.grid.ndim
-    frame = (*reversed(field.grid.shape[3 - ndim :]), *[ndim] * group.order)
-    shape = (count, *([] if static else [len(field)]), *frame)
-    chunks = (1,) * (len(shape) - len(frame)) + frame
-    owner = file.require_group(f"t{group.order}_fields")
-    dataset = owner.create_dataset(group.name, shape, np.float32, chunks=chunks, **FRAMES)
+def create(
+    file: h5py.File, group: Group, spec: SystemSpec, first: Trajectory, count: int, compress: bool
+) -> h5py.Dataset:
+    """An empty dataset for one group of variables. A chunk holds whole frames of one
+    trajectory, so that a window reads a few chunks and little besides its own frames."""
+    variables = [spec.variables[i] for i in group.channels]
+    static, ndim, steps = variables[0].static, spec.ndim, len(first.times)
+    frame = (*reversed(first.grid.shape[3 - ndim :]), *[ndim] * group.order)
+    together = min(steps, max(1, CHUNK // (4 * prod(frame))))
+    dataset = file.require_group(f"t{group.order}_fields").create_dataset(
+        group.name,
+        (count, *([] if static else [steps]), *frame),
+        np.float32,
+        chunks=(1, *([] if static else [together]), *frame),
+        **(COMPRESSED if compress else {}),
+    )
     dataset.attrs["dim_varying"] = np.ones(ndim, bool)
     dataset.attrs["sample_varying"] = True
     dataset.attrs["time_varying"] = not static
@@ -130,22 +211,29 @@ def create(file: h5py.File, group: Group, field: Field, count: int) -> h5py.Data
 
 
 def arrange(field: Field, group: Group) -> np.ndarray:
-    """One group's values in the Well's order: [T] x y z, components last.
-
-    Raises DataError if a static variable varies in time.
-    """
+    """One group's values in the Well's order: T x y z, components last."""
     ndim = field.grid.ndim
     values = field.values[:, list(group.channels)].cpu()
     values = values.reshape(*values.shape[:2], *field.grid.shape[3 - ndim :])
-    variable = field.spec.variables[group.channels[0]]
-    if variable.static:
-        if not torch.equal(values, values[:1].expand_as(values)):
-            raise DataError(f"Variable {variable.name} is static, but varies in time.")
-        values = values[:1]
-    order = (0, *range(ndim + 1, 1, -1), 1)
-    array = values.permute(order).numpy()
-    array = array.reshape(*array.shape[:-1], *[ndim] * group.order)
-    return array[0] if variable.static else array
+    array = values.permute(0, *range(ndim + 1, 1, -1), 1).numpy()
+    return array.reshape(*array.shape[:-1], *[ndim] * group.order)
+
+
+def write_frames(
+    dataset: h5py.Dataset, n: int, start: int, frames: np.ndarray, spec: SystemSpec, group: Group
+) -> None:
+    """Write frames [T] x y z of trajectory n from `start` on; of a static variable only one.
+
+    Raises DataError if a static variable varies in time.
+    """
+    variable = spec.variables[group.channels[0]]
+    if not variable.static:
+        dataset[n, start : start + len(frames)] = frames
+        return
+    if start == 0:
+        dataset[n] = frames[0]
+    if not (frames == dataset[n]).all():
+        raise DataError(f"Variable {variable.name} is static, but varies in time.")
 
 
 def set_texts(owner: Any, name: str, texts: Sequence[str]) -> None:
@@ -153,28 +241,28 @@ def set_texts(owner: Any, name: str, texts: Sequence[str]) -> None:
     owner.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
 
 
-def write_root(file: h5py.File, field: Field, count: int) -> None:
+def write_root(file: h5py.File, spec: SystemSpec, first: Trajectory, count: int) -> None:
     """Root attributes: those of the Well, then our own."""
     for order in range(3):
         owner = file.require_group(f"t{order}_fields")
         set_texts(owner, "field_names", list(owner))
-    file.attrs["dataset_name"] = field.spec.name
+    file.attrs["dataset_name"] = spec.name
     file.attrs["grid_type"] = "cartesian"
-    file.attrs["n_spatial_dims"] = field.grid.ndim
+    file.attrs["n_spatial_dims"] = spec.ndim
     file.attrs["n_trajectories"] = count
-    file.attrs["dt"] = field.spec.dt
-    file.attrs["grid_origin"] = field.grid.origin
-    file.attrs["grid_spacing"] = field.grid.spacing
-    set_texts(file, "variable_order", [variable.name for variable in field.spec.variables])
+    file.attrs["dt"] = spec.dt
+    file.attrs["grid_origin"] = first.grid.origin
+    file.attrs["grid_spacing"] = first.grid.spacing
+    set_texts(file, "variable_order", [variable.name for variable in spec.variables])
 
 
-def write_dimensions(file: h5py.File, field: Field, times: np.ndarray) -> None:
+def write_dimensions(file: h5py.File, first: Trajectory, times: np.ndarray) -> None:
     """Coordinates; times once if all samples share them."""
     group = file.create_group("dimensions")
-    names = list(reversed(field.grid.axes))
+    names = list(reversed(first.grid.axes))
     set_texts(group, "spatial_dims", names)
     for i, name in enumerate(names):
-        dataset = group.create_dataset(name, data=field.grid.coordinate(2 - i).numpy())
+        dataset = group.create_dataset(name, data=first.grid.coordinate(2 - i).numpy())
         dataset.attrs["sample_varying"] = dataset.attrs["time_varying"] = False
     shared = bool((times == times[0]).all())
     dataset = group.create_dataset("time", data=times[0] if shared else times)
@@ -194,13 +282,13 @@ def write_parameters(file: h5py.File, parameters: Mapping[str, np.ndarray]) -> N
             file.attrs[name] = values[0] if shared else values
 
 
-def write_boundaries(file: h5py.File, field: Field) -> None:
+def write_boundaries(file: h5py.File, first: Trajectory) -> None:
     """A condition per axis and type, with the end points it holds at."""
     group = file.create_group("boundary_conditions")
-    ndim = field.grid.ndim
-    for axis, name in zip(range(3 - ndim, 3), field.grid.axes, strict=True):
-        sides = field.boundaries[axis]
-        if field.grid.shape[axis] == 1 and sides[0] != sides[1]:
+    ndim = first.grid.ndim
+    for axis, name in zip(range(3 - ndim, 3), first.grid.axes, strict=True):
+        sides = first.boundaries[axis]
+        if first.grid.shape[axis] == 1 and sides[0] != sides[1]:
             raise ShapeError(f"Axis {name} of one point has two boundaries, {sides}.")
         for boundary in sorted(set(sides)):
             kind = Boundary(boundary).name
@@ -209,7 +297,7 @@ def write_boundaries(file: h5py.File, field: Field) -> None:
             set_texts(condition, "associated_dims", [name])
             set_texts(condition, "associated_fields", [])
             condition.attrs["sample_varying"] = condition.attrs["time_varying"] = False
-            mask = np.zeros(field.grid.shape[axis], bool)
+            mask = np.zeros(first.grid.shape[axis], bool)
             mask[0] |= sides[0] == boundary
             mask[-1] |= sides[1] == boundary
             condition.create_dataset("mask", data=mask)

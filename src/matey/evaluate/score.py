@@ -18,7 +18,7 @@ from torch import Tensor
 from matey.config import DataConfig, require
 from matey.data.mixture import System
 from matey.data.reader import Fields, open_source
-from matey.data.windows import split_trajectories
+from matey.data.windows import EveryNth, split_trajectories
 from matey.errors import ConfigError, DataError, MateyError
 from matey.fields import Field, Inputs, stack_fields
 from matey.metrics.error import mean_nrmse, nrmse
@@ -133,7 +133,7 @@ def open_for_test(data: DataConfig) -> list[System]:
 
 def score_system(model: Matey, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
-    fields, trajectories = system.fields, system.split["test"]
+    fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
     steps = possible_steps(fields, trajectories, model.history, ask.steps)
     spec = fields.spec
     errors, still, tokens = [], [], []
@@ -184,6 +184,15 @@ def check_named(model: Matey, field: Field, source: str) -> None:
         model.check(field)
     except MateyError as error:
         raise type(error)(f"{source}: {error}") from error
+
+
+def with_steps_of(model: Matey, fields: Fields) -> Fields:
+    """The fields with as many frames left out as when the model was trained (windows.stride)."""
+    known = model.specs.get(fields.spec.name)
+    ratio = known.dt / fields.spec.dt if known else 1.0
+    stride = round(ratio)
+    # dt is read to six digits; other ratios are other data, whose steps are left as they are.
+    return EveryNth(fields, stride) if stride > 1 and abs(ratio - stride) < 0.01 else fields
 
 
 def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:

@@ -3,8 +3,10 @@
 Each solves many trajectories at once, on a CPU or GPU, in single or double precision.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -13,15 +15,28 @@ from torch import Tensor
 from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
 from matey.fields import Field
+from matey.simulate.burgers import Burgers
+from matey.simulate.compressible import Compressible
 from matey.simulate.diffusion_reaction import DiffusionReaction
+from matey.simulate.gray_scott import GrayScott
+from matey.simulate.incompressible import Incompressible
+from matey.simulate.kuramoto_sivashinsky import KuramotoSivashinsky
+from matey.simulate.mhd_cavity import MHDCavity
 from matey.simulate.shallow_water import ShallowWater
-from matey.simulate.stepper import Simulator
+from matey.simulate.spectral import PeriodicSystem
+from matey.simulate.stepper import Simulator, Varied
 from matey.simulate.thermals import Thermals
 
 SYSTEMS: dict[str, Simulator] = {
     "shallow_water": ShallowWater(),
     "diffusion_reaction": DiffusionReaction(),
+    "incompressible": Incompressible(),
+    "compressible": Compressible(),
     "thermals": Thermals(),
+    "mhd_cavity": MHDCavity(),
+    "burgers": Burgers(),
+    "kuramoto_sivashinsky": KuramotoSivashinsky(),
+    "gray_scott": GrayScott(),
 }
 SMALLEST = 8  # points along an axis: below that the stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache
@@ -29,11 +44,22 @@ CACHED = 2**16  # values of one variable that stay in a processor's cache
 Progress = Callable[[int, int], None]
 
 
-def find_system(name: str) -> Simulator:
-    """The simulator of that name. Raises ConfigError that names the nearest one."""
+def find_system(name: str, ndim: int | None = None) -> Simulator:
+    """The simulator of that name, of `ndim` dimensions where it exists in several.
+
+    Raises ConfigError for a name that is unknown, naming the nearest one, or a number of
+    dimensions that the system does not have.
+    """
     if name not in SYSTEMS:
         raise ConfigError(f"Unknown system {name!r}. {nearest(name, SYSTEMS)}")
-    return SYSTEMS[name]
+    system = SYSTEMS[name]
+    if ndim is None:
+        return system
+    if isinstance(system, PeriodicSystem):
+        return replace(system, ndim=ndim)
+    only = system.spec(1.0).ndim
+    require(ndim == only, "ndim", ndim, f"{only}, the only one of {name!r}")
+    return system
 
 
 def simulate(
@@ -43,6 +69,7 @@ def simulate(
     resolution: int,
     steps: int,
     seed: int,
+    ndim: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -50,13 +77,14 @@ def simulate(
     """Trajectories of a system, each of `steps` frames evenly over the published time span.
 
     The first frame is the initial state, so `steps` = 21 of shallow water are 0.05 s apart.
-    `resolution` is the number of grid points along the shortest axis. The same seed gives
+    `resolution` is the number of grid points along the shortest axis, and `ndim` chooses among
+    the dimensions of systems that exist in several. The same seed gives
     the same bits on one machine, and trajectory i the same initial state however many are
     made. `progress(frames made, frames in all)` is called after every frame. Fields are on
     the CPU. Raises ConfigError for a name or number out of range, DivergenceError where a
     solution stops being finite.
     """
-    system = find_system(name)
+    system = find_system(name, ndim)
     require(trajectories >= 1, "trajectories", trajectories, "1 or more")
     require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
     require(steps >= 2, "steps", steps, "2 frames or more")
@@ -76,7 +104,9 @@ def simulate(
                     made = len(fields) * steps + len(frames) * len(group)
                     progress(made, trajectories * steps)
             values = torch.stack(frames, dim=1)
-            fields += [make_field(system, one, times, resolution, dt) for one in values]
+            for trajectory, one in zip(group, values, strict=True):
+                parameters = parameters_of(system, trajectory, seed)
+                fields.append(make_field(system, one, times, resolution, dt, parameters))
     return fields
 
 
@@ -99,8 +129,8 @@ def groups(
     system: Simulator, trajectories: int, resolution: int, device: torch.device
 ) -> Iterator[range]:
     """Which trajectories run together: all on a GPU, as many as fit the cache on a CPU."""
-    _, rows, columns = system.grid(resolution).shape
-    size = max(1, CACHED // (rows * columns)) if device.type == "cpu" else trajectories
+    points = math.prod(system.grid(resolution).shape)
+    size = max(1, CACHED // points) if device.type == "cpu" else trajectories
     for first in range(0, trajectories, size):
         yield range(first, min(first + size, trajectories))
 
@@ -116,19 +146,27 @@ def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
         )
 
 
+def parameters_of(system: Simulator, trajectory: int, seed: int) -> dict[str, float]:
+    """The numbers of the equations of one trajectory."""
+    drawn = system.drawn(trajectory, seed) if isinstance(system, Varied) else {}
+    return {**system.parameters, **drawn}
+
+
 def make_field(
     system: Simulator,
-    values: Float[Tensor, "T C Y X"],
+    values: Float[Tensor, "T C *points"],
     times: list[float],
     resolution: int,
     dt: float,
+    parameters: dict[str, float],
 ) -> Field:
     """The stored variables of one trajectory with all that describes them."""
+    grid = system.grid(resolution)
     return Field(
-        values=values[:, :, None].contiguous(),
+        values=values.reshape(*values.shape[:2], *grid.shape).contiguous(),
         times=torch.tensor(times, dtype=torch.float64),
-        grid=system.grid(resolution),
+        grid=grid,
         boundaries=system.boundaries,
-        parameters=system.parameters,
+        parameters=parameters,
         spec=system.spec(dt),
     )

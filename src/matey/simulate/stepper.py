@@ -1,7 +1,8 @@
 """What every simulator has, and how it moves in time.
 
-Axes: B trajectories, S state variables, C stored variables, (Y, X) grid points. A state is
-what the solver conserves; the stored variables are what a file holds.
+Axes: B trajectories, S state variables, C stored variables, then one to three of grid points,
+slowest first. A state is what the solver conserves, at its own points; the stored variables are
+what a file holds.
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -39,12 +41,12 @@ class Simulator(Protocol):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers of the equations, by the names in the spec."""
+        """The numbers of the equations, by the names in the spec; those of all trajectories."""
         ...
 
     def initial(
         self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B S Y X"]:
+    ) -> Float[Tensor, "B S *points"]:
         """States at time 0, float64, of the trajectories with these numbers.
 
         Trajectory i is drawn from (seed, i) alone, whatever else is drawn with it.
@@ -52,13 +54,25 @@ class Simulator(Protocol):
         ...
 
     def run(
-        self, state: Float[Tensor, "B S Y X"], times: Sequence[float]
-    ) -> Iterator[Float[Tensor, "B S Y X"]]:
+        self, state: Float[Tensor, "B S *points"], times: Sequence[float]
+    ) -> Iterator[Float[Tensor, "B S *points"]]:
         """The state at each of `times`; the first is the one given."""
         ...
 
-    def observe(self, state: Float[Tensor, "B S Y X"]) -> Float[Tensor, "B C Y X"]:
+    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
         """The stored variables of a state."""
+        ...
+
+
+SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
+
+
+@runtime_checkable
+class Varied(Protocol):
+    """A simulator whose trajectories differ by numbers of the equations, too."""
+
+    def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
+        """Those numbers, by the names in the spec; a function of (seed, trajectory)."""
         ...
 
 
@@ -75,8 +89,7 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
     `step(state, dt, number)` makes one step; `number` counts them from 0. Raises ConfigError
     unless the times increase.
     """
-    if not times or any(end <= start for start, end in pairwise(times)):
-        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")
+    check_times(times)
     number = 0
     yield state
     for start, end in pairwise(times):
@@ -86,6 +99,40 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
             state = step(state, (end - start) / count, number)
             number += 1
         yield state
+
+
+def march_apart(
+    state: Tensor,
+    times: Sequence[float],
+    longest: Callable[[Tensor], Tensor],
+    step: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[Tensor]:
+    """Yield the state at each of `times`, where each trajectory takes steps of its own length.
+
+    `longest(state)` are the steps [B] that are stable now, `step(state, dt)` makes a step of
+    dt [B]; the last before an output time is cut short. Trajectories that have arrived wait.
+    One whose stable step is not a number, or too short ever to arrive, has diverged: its
+    state is no longer a number. Raises ConfigError unless the times increase.
+    """
+    check_times(times)
+    yield state
+    for start, end in pairwise(times):
+        left = torch.full((len(state),), end - start, dtype=torch.float64, device=state.device)
+        while (moving := left > 0).any():
+            part = state if moving.all() else state[moving]
+            stable = longest(part).double()
+            arrives = stable > SHORTEST * (end - start)
+            dt = torch.minimum(stable, left[moving]).where(arrives, torch.nan)
+            part = step(part, dt.to(state.dtype))
+            state = part if moving.all() else state.index_put((moving,), part)
+            left[moving] = (left[moving] - dt).where(arrives, 0.0)
+        yield state
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Raise ConfigError unless the times increase."""
+    if not times or any(end <= start for start, end in pairwise(times)):
+        raise ConfigError(f"Output times must increase, found {list(times)[:5]}.")
 
 
 def rk4(rate: Rate, state: Tensor, dt: float) -> Tensor:

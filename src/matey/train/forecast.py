@@ -5,6 +5,7 @@ Memory is that of a batch in which every sample has as many tokens as the larges
 a bound in practice, where all cells refined would be several times too high a one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -12,7 +13,7 @@ import torch
 
 from matey.config import ModelConfig, RefineConfig, RunConfig
 from matey.data.mixture import System
-from matey.data.windows import Windows
+from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.nn.cost import Cost, count_parameters, step_cost
@@ -75,9 +76,10 @@ def look(windows: Windows) -> list[Inputs]:
     """A few windows of a system, on its largest grid, evenly spread."""
     if not windows.groups:
         return []
-    group = max(windows.groups, key=lambda group: windows.read(group[0], lead=1).target.numel())
+    group = windows.groups[max(windows.groups, key=math.prod)]
     count = min(WINDOWS, len(group))
-    histories = [windows.read(group[i * len(group) // count], lead=1).history for i in range(count)]
+    chosen = [Choice(int(group[i * len(group) // count]), lead=1) for i in range(count)]
+    histories = [window.history for window in windows.read(chosen)]
     return [stack_fields([history], [1.0], [history.spec.name]) for history in histories]
 
 

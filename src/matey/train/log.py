@@ -21,6 +21,7 @@ import yaml
 
 import matey
 from matey.config import DataConfig, RunConfig
+from matey.data.files import zarr_metadata
 from matey.data.mixture import System
 from matey.errors import ConfigError
 from matey.fields import Boundary
@@ -95,12 +96,14 @@ def git_commit() -> str | None:
 
 
 def fingerprint(system: System) -> str:
-    """A short hash of a system's files: names, sizes, and a megabyte at either end."""
+    """A short hash of a system's files: names, sizes, and a megabyte at either end;
+    of a zarr store, its metadata."""
     digest = hashlib.sha256()
     for path in sorted(reader.path for reader in system.fields.readers):
-        size = path.stat().st_size
+        content = zarr_metadata(path) or path
+        size = content.stat().st_size
         digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
+        with content.open("rb") as file:
             digest.update(file.read(1 << 20))
             file.seek(max(0, size - (1 << 20)))
             digest.update(file.read())

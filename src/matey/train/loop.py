@@ -17,12 +17,13 @@ from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
+from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.forecast import check_grids, check_memory
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
-from matey.train.resume import changes
+from matey.train.resume import changes, check_steps
 
 
 def train(
@@ -53,25 +54,27 @@ def train(
     check_memory(replace(config, model=shape), systems, device, known)
     if model is None:
         model = Matey(config.model, [], config.windows.history)
-    model.add_systems([system.spec for system in systems.values()])
+    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
+    model.add_systems([group.spec for group in windows.values()])
     model.to(device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.compile:
         model.compile_blocks()
     optimizer = make_optimizer(model, config.optim)
-    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
-    mixture = Mixture(windows, config.batch, config.seed)
+    mixture = Mixture(
+        windows,
+        config.batch,
+        config.seed,
+        config.mixture,
+        tokens=lambda points: most_tokens(model, points, config.windows.history),
+    )
 
     progress = checkpoint.Progress(step=0)
     changed: Record = {}
     if resume and checkpoint.find(run):
         changed = changes(run, config, systems)
         progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
-        if progress.step > config.steps:
-            raise ConfigError(
-                f"steps is {config.steps}, but {run} has done {progress.step}. Give as many or "
-                "more, or another --run."
-            )
+        check_steps(run, progress.step, config.steps)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
@@ -140,10 +143,10 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 @torch.no_grad()
 def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> Record:
-    """One-step NRMSE of each system on its validation windows, persistence beside it."""
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's."""
     model.eval()
     device = next(model.parameters()).device
-    one_step = replace(config.windows, max_lead=1)
+    one_step = replace(config.windows, max_lead=config.windows.min_lead)
     record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
     for name, system in systems.items():
         errors, still, losses = [], [], []
@@ -186,6 +189,12 @@ class Tally:
             "windows": self.windows,
             "tokens": self.tokens,
         }
+
+
+def most_tokens(model: Matey, points: Triple, frames: int) -> int:
+    """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
+    ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
+    return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
 
 
 def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:

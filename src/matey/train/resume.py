@@ -57,6 +57,14 @@ def changes(run: Path, config: RunConfig, systems: Mapping[str, System]) -> Reco
     return found
 
 
+def check_steps(run: Path, done: int, steps: int) -> None:
+    """Raise ConfigError where a run has done more steps than it is asked for."""
+    if done > steps:
+        raise ConfigError(
+            f"steps is {steps}, but {run} has done {done}. Give as many or more, or another --run."
+        )
+
+
 def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The config of a run, and the fingerprints of its data."""
     try:

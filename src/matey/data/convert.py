@@ -1,0 +1,150 @@
+"""Any readable files to the Well's layout: what a field is here survives to the bit.
+
+A file of the Well has trajectories of one grid and length, so that one source file becomes
+one file or several; a folder of the Well has one system, so that each system becomes one.
+Values are those that training reads, in float32 and canonical order.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matey.config import SourceConfig
+from matey.data.files import close_files
+from matey.data.rate import Rate, read_rate
+from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers
+from matey.data.write import copy_to_well, making_folder, shape_of
+
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One system in its new place: sizes in bytes, and windows per second, before and after."""
+
+    name: str
+    folder: Path
+    files: int
+    trajectories: int
+    frames: int
+    size_before: int
+    size_after: int
+    rate_before: Rate | None
+    rate_after: Rate | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Trajectories of one source file that go into one file of the Well."""
+
+    reader: Reader
+    chosen: tuple[int, ...]
+    name: str
+    split: str | None
+
+
+def convert(
+    paths: Sequence[str | Path],
+    destination: Path,
+    *,
+    options: SourceConfig | None = None,
+    compress: bool = False,
+    seconds: float = 1.0,
+    watch: Watch = lambda name, frames, total: None,
+) -> list[Converted]:
+    """Write the fields in files, folders or patterns as a new folder in the Well's layout.
+
+    `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`.
+    Files that come divided keep their division; the others are `all`, in the same order of
+    names, so that a split by seed is the same as well. Memory does not grow with the files.
+    The folder appears when it is complete, or not at all. Reading is timed for so many
+    `seconds` before and after. `watch` gets a system's name, frames written and all frames.
+    Raises DataError if nothing readable is there, a value is not finite, or the destination
+    is not new.
+    """
+    destination = Path(os.path.abspath(destination))
+    with making_folder(destination) as temporary:
+        systems = named_systems(open_readers(paths, options))
+        folders = {name: Path(name) if len(systems) > 1 else Path() for name in systems}
+        before = {name: read_rate(Fields(group), seconds) for name, group in systems.items()}
+        for name, group in systems.items():
+            copy_system(name, group, temporary / folders[name], compress, watch)
+    close_files()
+    converted = []
+    for name, group in systems.items():
+        folder = destination / folders[name]
+        found = find_files([folder])
+        fields = Fields(open_readers([folder], options))
+        converted.append(
+            Converted(
+                name,
+                folder,
+                len(found),
+                len(fields),
+                sum(len(trajectory.times) for trajectory in fields.trajectories),
+                sum(reader.path.stat().st_size for reader in group),
+                sum(path.stat().st_size for path in found),
+                before[name],
+                read_rate(fields, seconds),
+            )
+        )
+    return converted
+
+
+def named_systems(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
+    """Readers by system; systems of one name are numbered from the second on."""
+    seen: Counter[str] = Counter()
+    systems: dict[str, list[Reader]] = {}
+    for group in group_by_system(readers):
+        name = group[0].spec.name
+        seen[name] += 1
+        systems[name if seen[name] == 1 else f"{name}_{seen[name]}"] = group
+    return systems
+
+
+def copy_system(
+    name: str, readers: Sequence[Reader], folder: Path, compress: bool, watch: Watch
+) -> None:
+    """Write all trajectories of one system."""
+    total = sum(len(t.times) for reader in readers for t in reader.trajectories)
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        watch(name, done, total)
+
+    for part in divide(readers):
+        copy_to_well(
+            part.reader,
+            part.chosen,
+            folder,
+            name=part.name,
+            split=part.split,
+            compress=compress,
+            watch=count,
+        )
+
+
+def divide(readers: Sequence[Reader]) -> list[Part]:
+    """Which trajectories go into which file: one per source file, split, grid and length.
+
+    Names are the source's, with a number where two would be the same.
+    """
+    parts: list[Part] = []
+    taken: set[tuple[str | None, str]] = set()
+    for reader in readers:
+        alike: dict[object, list[int]] = {}
+        for i, trajectory in enumerate(reader.trajectories):
+            alike.setdefault((trajectory.split, shape_of(trajectory)), []).append(i)
+        for chosen in alike.values():
+            split = reader.trajectories[chosen[0]].split
+            name, number = reader.path.stem, 1
+            while (split, name) in taken:
+                number += 1
+                name = f"{reader.path.stem}_{number}"
+            taken.add((split, name))
+            parts.append(Part(reader, tuple(chosen), name, split))
+    return parts

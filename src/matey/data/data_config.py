@@ -1,0 +1,90 @@
+"""The data config that `matey data inspect` drafts for what it found."""
+
+import os
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from matey.config import SplitConfig
+from matey.data.files import shown
+from matey.data.inspect import Inspection, SystemReport
+from matey.errors import DataError
+
+
+def config_text(inspection: Inspection, folder: Path) -> str:
+    """A data config in YAML for a file in `folder`: what `matey train --data` takes.
+
+    Paths below the folder are relative, so that both can be moved together.
+    Raises DataError if training would be refused.
+    """
+    if inspection.refused:
+        raise DataError(f"No data config is written: {inspection.refused[0]}")
+    lines = ["# Drafted by `matey data inspect`. Use: matey train --data THIS_FILE ...", "systems:"]
+    for system in inspection.systems:
+        lines += [f"  # {shown(line)}" for line in describe(system)]
+        lines += [f"  - name: {quoted(system.name)}", "    paths:"]
+        lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
+        if system.described is not None:
+            lines += ["    # Drafted by looking at the file: check it."]
+            lines += [f"    # Assumed: {shown(text)}." for text in system.assumptions]
+            lines += indented({"layout": settings(system.described)}, 4)
+    split = SplitConfig()
+    lines.append("# Fractions of the trajectories. Files that come divided keep their division.")
+    lines.append("split:")
+    lines += [f"  {key}: {getattr(split, key)}" for key in ("valid", "test", "seed")]
+    return "\n".join(lines) + "\n"
+
+
+def describe(system: SystemReport) -> list[str]:
+    """A system in a few lines: sizes, variables, parameters."""
+    shapes = ", ".join("x".join(map(str, shape)) for shape in system.shapes)
+    frames = ", ".join(map(str, sorted(system.frames)))
+    parameters = ", ".join(
+        f"{name} {low:.6g}" if low == high else f"{name} {low:.6g} to {high:.6g}"
+        for name, (low, high) in system.parameters.items()
+    )
+    sides = ", ".join(f"{axis} {kind}" for axis, kind in system.boundaries.items())
+    lines = [
+        f"{system.layout}, {system.spec.ndim}D: {system.trajectories} trajectories of {frames} "
+        f"frames on {shapes} ({', '.join(system.axes)}), dt {system.spec.dt:.6g}",
+        f"variables: {', '.join(variable.name for variable in system.spec.variables)}",
+        f"boundaries: {sides}; parameters: {parameters or 'none'}",
+    ]
+    if system.splits:
+        divided = ", ".join(f"{count} {name}" for name, count in system.splits.items())
+        lines.append(f"comes divided: {divided}")
+    return lines
+
+
+def relative(path: Path, folder: Path) -> str:
+    """The path from the folder if it lies below it, else the absolute path."""
+    folder = Path(os.path.abspath(folder))
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def quoted(text: str) -> str:
+    """Text as a YAML value on one line."""
+    return yaml.safe_dump(text, allow_unicode=True, width=10**6).removesuffix("...\n").strip()
+
+
+def settings(value: Any) -> Any:
+    """A config dataclass as plain data, without what stands at its default."""
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {}
+        for field in fields(value):
+            own = getattr(value, field.name)
+            usual = field.default if field.default_factory is MISSING else field.default_factory()
+            if own != usual:
+                found[field.name] = settings(own)
+        return found
+    if isinstance(value, tuple):
+        return [settings(item) for item in value]
+    return value
+
+
+def indented(data: Any, spaces: int) -> list[str]:
+    """Plain data as lines of YAML."""
+    text = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, default_flow_style=None)
+    return [" " * spaces + line for line in text.splitlines()]

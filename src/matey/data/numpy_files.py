@@ -1,0 +1,192 @@
+"""Reads NumPy's files: `.npy` mapped into memory, and members of `.npz` as a stream.
+
+Nothing is unpickled: object arrays are refused by their header, before any value is read. A
+member of an archive is read only as far as it is asked for, so what an archive claims to hold
+never lies in memory.
+
+Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+"""
+
+import lzma
+import zipfile
+import zlib
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from matey.data import files
+from matey.data.files import shown
+from matey.errors import DataError
+
+MAX_HEADER = 10_000
+ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archives raise
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a `.npy` file says, and how long it is."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    length: int
+
+
+def read_header(file: BinaryIO | zipfile.ZipExtFile, where: str) -> Header:
+    """Raises DataError on a damaged header, an object array, or an absurd shape."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, fortran, dtype = read(file, MAX_HEADER)
+        length = file.tell()
+    except (*files.DAMAGE, SyntaxError, TokenError, *ARCHIVE) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{where} has a damaged NumPy header: {reason}.") from error
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds Python objects, which are refused: reading them would run code. "
+            "Save numbers: np.save(path, array.astype(float))."
+        )
+    if any(size < 0 for size in shape):
+        raise DataError(f"{where} has a damaged NumPy header: shape {shape}.")
+    return Header(tuple(shape), fortran, dtype, length)
+
+
+class NpyContainer:
+    """One array, named `data`, mapped into memory: frames are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            header = read_header(file, shown(path))
+        size, expected = path.stat().st_size, prod(header.shape) * header.dtype.itemsize
+        if size < header.length + expected:
+            raise DataError(
+                f"{shown(path)} is cut short: {size} bytes, expected {header.length + expected} "
+                f"for shape {header.shape}. Copy or download it again."
+            )
+        if not expected:
+            raise DataError(f"{shown(path)} has shape {header.shape}: it holds no value.")
+        self._values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def names(self) -> list[str]:
+        return ["data"]
+
+    def array(self, name: str) -> Any:
+        if name != "data":
+            raise DataError(f"{shown(self.path)}: {name} is missing. Found: data.")
+        return self._values
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        return ()
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        """The mapping ends with the last array that uses it."""
+
+
+class NpzContainer:
+    """The arrays of an archive, by their names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (*files.DAMAGE, *ARCHIVE) as error:
+            size = path.stat().st_size
+            raise DataError(
+                f"{shown(path)} ({size} bytes) is a damaged or incomplete archive: {error}. "
+                "Copy or download it again."
+            ) from error
+        members = [name for name in self._archive.namelist() if name.endswith(".npy")]
+        self._members = {name.removesuffix(".npy"): name for name in members}
+        self._arrays: dict[str, ArchivedArray] = {}
+        if not members:
+            raise files.UnknownLayoutError(f"{shown(path)} is an archive without NumPy arrays.")
+
+    def names(self) -> list[str]:
+        return list(self._members)
+
+    def array(self, name: str) -> Any:
+        if name not in self._members:
+            found = ", ".join(shown(known) for known in self._members)
+            raise DataError(f"{shown(self.path)}: {name} is missing. Found: {found}.")
+        if name not in self._arrays:
+            where = f"{shown(self.path)}: {shown(name)}"
+            self._arrays[name] = ArchivedArray(self._archive, self._members[name], where)
+        return self._arrays[name]
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        return ()
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        self._archive.close()
+
+
+class ArchivedArray:
+    """An array in an archive. An index reads the bytes from its first to its last value;
+    going forward is a stream, going back starts the member anew."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: str, where: str) -> None:
+        self._archive, self._member, self._where = archive, member, where
+        self._file = self._open()
+        header = read_header(self._file, where)
+        self.shape, self.ndim, self.dtype = header.shape, len(header.shape), header.dtype
+        self._fortran, self._start = header.fortran, header.length
+        claimed = archive.getinfo(member).file_size
+        expected = header.length + prod(self.shape) * self.dtype.itemsize
+        if claimed != expected:
+            raise DataError(
+                f"{where} has {claimed} bytes, expected {expected} for shape {self.shape}: the "
+                "archive is damaged."
+            )
+
+    def _open(self) -> Any:
+        try:
+            return self._archive.open(self._member)
+        except (*files.DAMAGE, *ARCHIVE) as error:
+            raise DataError(f"{self._where} cannot be read: {error}.") from error
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        index = index if isinstance(index, tuple) else (index,)
+        index, shape = index + (slice(None),) * (self.ndim - len(index)), self.shape
+        if self._fortran:
+            index, shape = index[::-1], shape[::-1]
+        axis, first = 0, 0  # the axes that one entry is taken of come first
+        while axis < self.ndim and not isinstance(index[axis], slice):
+            first = first * shape[axis] + index[axis]
+            axis += 1
+        if axis == self.ndim:
+            return self._read(first, ())
+        low, high, step = index[axis].indices(shape[axis])
+        size = (max(high - low, 0), *shape[axis + 1 :])
+        values = self._read((first * shape[axis] + low) * prod(size[1:]), size)
+        values = values[(slice(None, None, step), *index[axis + 1 :])]
+        return values.T if self._fortran else values
+
+    def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Values from the first one on, in the order of the file."""
+        size = prod(shape) * self.dtype.itemsize
+        files.check_size(size, Path(str(self._archive.filename)), "reading a range of an archive")
+        try:
+            self._file.seek(self._start + first * self.dtype.itemsize)
+            content = self._file.read(size)
+        except (*files.DAMAGE, *ARCHIVE) as error:
+            raise DataError(f"{self._where} cannot be read, it is damaged: {error}.") from error
+        if len(content) < size:
+            raise DataError(
+                f"{self._where} ends {size - len(content)} bytes early: the archive is damaged."
+            )
+        return np.frombuffer(content, self.dtype).reshape(shape)

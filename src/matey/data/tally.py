@@ -1,0 +1,111 @@
+"""What streams past while a file is looked through: statistics, extremes, repeated frames.
+
+Axes: T times, C variables, (Z, Y, X) grid points. Nothing here grows with the size of a frame;
+a frame leaves a mark of 12 bytes, by which it is known again.
+"""
+
+import hashlib
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Values of one variable over all its frames and points.
+
+    `lowest_at` and `highest_at` say where the extremes are first met: trajectory and time.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    lowest_at: str = ""
+    highest_at: str = ""
+
+    @property
+    def constant(self) -> bool:
+        return self.minimum == self.maximum
+
+    @property
+    def farthest(self) -> tuple[float, str]:
+        """The value farthest from the mean, and where."""
+        if self.maximum - self.mean >= self.mean - self.minimum:
+            return self.maximum, self.highest_at
+        return self.minimum, self.lowest_at
+
+
+class Tally:
+    """Running statistics of variables: Chan's update, in float64."""
+
+    def __init__(self, variables: int) -> None:
+        self._count = np.zeros(variables)
+        self._mean, self._squares = np.zeros(variables), np.zeros(variables)
+        self._lowest, self._highest = np.full(variables, np.inf), np.full(variables, -np.inf)
+        self._places = [["", ""] for _ in range(variables)]
+
+    def add(
+        self, values: Float[Tensor, "T C Z Y X"], times: Float[Tensor, " T"], name: str
+    ) -> None:
+        """Count the frames of the trajectory `name` at these times."""
+        for c in range(values.shape[1]):
+            frames = values[:, c].numpy().reshape(len(values), -1)
+            flat = frames.astype(np.float64)
+            mean, count = flat.mean(), flat.size
+            shift, total = mean - self._mean[c], self._count[c] + count
+            flat -= mean
+            np.square(flat, out=flat)
+            self._squares[c] += flat.sum() + shift**2 * (self._count[c] * count / total)
+            self._mean[c] += shift * (count / total)
+            self._count[c] = total
+            lows, highs = frames.min(1), frames.max(1)
+            if lows.min() < self._lowest[c]:
+                self._lowest[c] = lows.min()
+                self._places[c][0] = f"{name} at time {float(times[lows.argmin()]):.6g}"
+            if highs.max() > self._highest[c]:
+                self._highest[c] = highs.max()
+                self._places[c][1] = f"{name} at time {float(times[highs.argmax()]):.6g}"
+
+    def statistics(self) -> tuple[Statistics, ...]:
+        """One for each variable; none if nothing was counted."""
+        if not self._count.all():
+            return ()
+        std = np.sqrt(self._squares / self._count)
+        rows = zip(self._lowest, self._highest, self._mean, std, self._places, strict=True)
+        return tuple(
+            Statistics(float(low), float(high), float(mean), float(deviation), *places)
+            for low, high, mean, deviation, places in rows
+        )
+
+
+class Repeats:
+    """Which trajectories have frames in common, to the bit."""
+
+    def __init__(self) -> None:
+        self._marks, self._owners = array("Q"), array("I")
+
+    def add(self, trajectory: int, values: Float[Tensor, "T C Z Y X"]) -> None:
+        """Remember the frames of a trajectory."""
+        for frame in values.numpy():
+            digest = hashlib.blake2b(frame.tobytes(), digest_size=8).digest()
+            self._marks.append(int.from_bytes(digest, "little"))
+            self._owners.append(trajectory)
+
+    def shared(self) -> dict[tuple[int, int], int]:
+        """How many frames a trajectory has in common with the first one that holds them."""
+        if not self._marks:
+            return {}
+        marks, owners = np.array(self._marks, np.uint64), np.array(self._owners, np.int64)
+        order = np.argsort(marks, kind="stable")
+        marks, owners = marks[order], owners[order]
+        starts = np.concatenate([[True], marks[1:] != marks[:-1]])
+        first = owners[np.maximum.accumulate(np.where(starts, np.arange(len(marks)), 0))]
+        apart = first != owners
+        pairs, counts = np.unique(
+            np.stack([first[apart], owners[apart]], 1), axis=0, return_counts=True
+        )
+        return {(int(a), int(b)): int(n) for (a, b), n in zip(pairs, counts, strict=True)}

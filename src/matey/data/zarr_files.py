@@ -1,0 +1,152 @@
+"""Reads zarr stores, which are folders. Needs the package `zarr`, which is optional.
+
+Metadata name the codecs that undo compression, and one of them unpickles: only codecs known to
+be harmless are let through. Arrays must lie in the folder itself.
+
+Source: https://zarr-specs.readthedocs.io
+"""
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from matey.data.files import shown
+from matey.data.packing import unpacked
+from matey.errors import DataError
+
+CODECS = frozenset(
+    [
+        "blosc",
+        "bytes",
+        "bz2",
+        "crc32",
+        "crc32c",
+        "delta",
+        "fixedscaleoffset",
+        "fletcher32",
+        "gzip",
+        "lz4",
+        "lzma",
+        "quantize",
+        "sharding_indexed",
+        "shuffle",
+        "transpose",
+        "zlib",
+        "zstd",
+        "adler32",
+    ]
+)
+ARRAY_METADATA = ("zarr.json", ".zarray")
+GROUP_METADATA = ("zarr.json", ".zgroup")
+MAX_DEPTH = 8
+
+
+class ZarrContainer:
+    """A zarr store of version 2 or 3 on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            zarr = import_module("zarr")
+        except ImportError as error:
+            raise DataError(
+                f"{shown(path)} is a zarr store, which needs a package that is not installed: "
+                "pip install 'matey-pde[zarr]'."
+            ) from error
+        self._zarr = zarr
+        self._names = list(self._below(path, "", 0))
+
+    def _below(self, folder: Path, prefix: str, depth: int) -> Iterator[str]:
+        if is_array(folder, self.path):
+            yield prefix.rstrip("/") or "data"
+            return
+        for inside in sorted(folder.iterdir()) if depth < MAX_DEPTH else []:
+            if any((inside / name).is_file() for name in (*ARRAY_METADATA, *GROUP_METADATA)):
+                yield from self._below(inside, f"{prefix}{inside.name}/", depth + 1)
+
+    def names(self) -> list[str]:
+        return list(self._names)
+
+    def array(self, name: str) -> Any:
+        return unpacked(self._open(name), self.attributes(name))
+
+    def _open(self, name: str) -> Any:
+        if name not in self._names:
+            raise DataError(
+                f"{shown(self.path)}: {name} is missing. Found: {', '.join(self._names)}."
+            )
+        try:
+            return self._zarr.open_array(str(self._folder(name)), mode="r")
+        except Exception as error:  # whatever a damaged store makes the package raise
+            raise DataError(f"{shown(self.path)}: {name} is damaged: {error}.") from error
+
+    def _folder(self, name: str) -> Path:
+        alone = name == "data" and is_array(self.path, self.path)
+        return self.path if alone else self.path / name
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        written = metadata(self._folder(name), self.path)
+        found = written.get("dimension_names") or self.attributes(name).get("_ARRAY_DIMENSIONS")
+        return tuple(str(dim) for dim in found) if found and all(found) else ()
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        folder = self._folder(name) if name else self.path
+        found = metadata(folder, self.path).get("attributes")
+        old = folder / ".zattrs"
+        if found is None and old.is_file():
+            found = load(old, self.path)
+        return dict(found or {})
+
+    def close(self) -> None:
+        """Files are opened and closed with each chunk."""
+
+
+def is_array(folder: Path, store: Path) -> bool:
+    """Whether a folder is an array; raises DataError if reading it would not be safe."""
+    if not folder.resolve().is_relative_to(store.resolve()):
+        raise DataError(
+            f"{shown(folder)} is a link out of its zarr store, which is refused: data must lie in "
+            "the folder itself."
+        )
+    written = metadata(folder, store)
+    if "shape" not in written:
+        return False
+    for name in codec_names([written.get(k) for k in ("codecs", "compressor", "filters")]):
+        if name.removeprefix("numcodecs.") not in CODECS:
+            raise DataError(
+                f"{shown(folder)} is stored with the codec {name!r}, which is refused. Known: "
+                f"{', '.join(sorted(CODECS))}."
+            )
+    return True
+
+
+def codec_names(value: Any) -> Iterator[str]:
+    """Every codec in a piece of metadata, also those inside of a shard."""
+    if isinstance(value, dict):
+        named = value.get("name", value.get("id"))
+        if isinstance(named, str):
+            yield named
+    if isinstance(value, dict | list):
+        for inside in value.values() if isinstance(value, dict) else value:
+            yield from codec_names(inside)
+
+
+def metadata(folder: Path, store: Path) -> dict[str, Any]:
+    """What a folder says of itself; empty where it says nothing."""
+    for name in (*ARRAY_METADATA, *GROUP_METADATA):
+        if (folder / name).is_file():
+            return load(folder / name, store)
+    return {}
+
+
+def load(path: Path, store: Path) -> dict[str, Any]:
+    """A JSON object. Raises DataError on anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{shown(path)} of a zarr store is damaged: {error}.") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{shown(path)} of a zarr store is damaged: it is no JSON object.")
+    return found

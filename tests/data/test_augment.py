@@ -1,0 +1,131 @@
+"""Shifts and mirrors: what holds of a field holds of its image."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from matey.config import WindowConfig
+from matey.data.augment import Symmetry, apply, check_flips, draw_symmetry, move, parity
+from matey.data.layout import Trajectory
+from matey.errors import ConfigError
+from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable, Window
+
+POINTS = 8
+LETTERS = "xyz"
+
+
+def components(stem):
+    return tuple(Variable(f"{stem}_{a}", axes=(a,)) for a in LETTERS)
+
+
+STRESS = tuple(Variable(f"stress_{a}{b}", axes=(a, b)) for a, b in product(LETTERS, repeat=2))
+VECTORS = (*components("velocity"), *components("vorticity"), *components("magnetic"))
+SPEC = SystemSpec("any", 3, (Variable("density"), *VECTORS, *STRESS))
+
+
+def gradient(values, letter):
+    """Central difference on a periodic grid: a mirror turns its sign, exactly."""
+    axis = {"z": -3, "y": -2, "x": -1}[letter]
+    return (values.roll(-1, axis) - values.roll(1, axis)) / 2
+
+
+def curl(vector):
+    x, y, z = vector
+    return torch.stack(
+        [
+            gradient(z, "y") - gradient(y, "z"),
+            gradient(x, "z") - gradient(z, "x"),
+            gradient(y, "x") - gradient(x, "y"),
+        ]
+    )
+
+
+def flow():
+    """Random velocity u, vorticity and magnetic field as curls of vectors, stress u u."""
+    random = torch.Generator().manual_seed(0)
+    shape = (POINTS, POINTS, POINTS)
+    density, *rest = torch.randn((7, *shape), generator=random, dtype=torch.float64)
+    velocity, potential = torch.stack(rest[:3]), torch.stack(rest[3:])
+    stress = torch.stack([velocity[i] * velocity[j] for i, j in product(range(3), repeat=2)])
+    return torch.cat([density[None], velocity, curl(velocity), curl(potential), stress])
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_the_image_of_a_flow_is_a_flow(axes):
+    """Curl, divergence and tensor product are the same in the mirror: the image's vorticity is
+    the curl of the image's velocity, and its stress the product. All exact: only signs change."""
+    before = flow()
+    after = move(before, Symmetry(mirrored=axes), SPEC)
+    velocity = after[1:4]
+    assert torch.equal(after[4:7], curl(velocity))
+    product_of = [velocity[i] * velocity[j] for i, j in product(range(3), repeat=2)]
+    assert torch.equal(after[10:], torch.stack(product_of))
+    for first in (1, 7):  # velocity, and a magnetic field, which stays free of divergence
+        divergence = [
+            sum(gradient(values[first + i], a) for i, a in enumerate(LETTERS))
+            for values in (before, after)
+        ]
+        turned = divergence[0].flip([axis - 3 for axis in axes])
+        # The magnetic field's divergence also turns its sign, as it is a pseudoscalar.
+        sign = (-1) ** len(axes) if first == 7 else 1
+        torch.testing.assert_close(divergence[1], sign * turned, rtol=0, atol=1e-14)
+
+
+def test_signs_follow_the_axes_of_a_component():
+    velocity, stress = Variable("velocity_x", axes=("x",)), Variable("s_xy", axes=("x", "y"))
+    assert [parity(velocity, a) for a in LETTERS] == [-1, 1, 1]
+    assert [parity(stress, a) for a in LETTERS] == [-1, -1, 1]
+    assert [parity(Variable("s_xx", axes=("x", "x")), a) for a in LETTERS] == [1, 1, 1]
+    assert [parity(Variable("magnetic_x", axes=("x",)), a) for a in LETTERS] == [1, -1, -1]
+    assert [parity(Variable("vorticity"), a) for a in "xy"] == [-1, -1]  # in two dimensions
+    assert [parity(Variable("height"), a) for a in LETTERS] == [1, 1, 1]
+
+
+def window():
+    spec = SystemSpec("s", 2, (Variable("height"), Variable("velocity_x", axes=("x",))))
+    values = torch.rand(3, 2, 1, 3, 4)
+    sides = (PERIODIC_SIDES, PERIODIC_SIDES, (Boundary.WALL, Boundary.OPEN))
+    grid = Grid(("y", "x"), (1, 3, 4), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    times = torch.arange(2, dtype=torch.float64)
+    return Window(Field(values[:2], times, grid, sides, {}, spec), values[2], 1.0)
+
+
+def test_walls_change_sides_with_the_values_beside_them():
+    before = window()
+    after = apply(Symmetry(mirrored=(2,)), before)
+    assert after.history.boundaries[2] == (Boundary.OPEN, Boundary.WALL)
+    assert after.history.boundaries[:2] == before.history.boundaries[:2]
+    assert torch.equal(after.history.values[:, 0, ..., 0], before.history.values[:, 0, ..., 3])
+    assert torch.equal(after.history.values[:, 1, ..., 0], -before.history.values[:, 1, ..., 3])
+    assert torch.equal(after.target[0], before.target[0].flip(-1))
+
+
+def test_two_mirrors_are_the_identity():
+    before = window()
+    again = apply(Symmetry(mirrored=(1, 2)), apply(Symmetry(mirrored=(1, 2)), before))
+    assert torch.equal(again.history.values, before.history.values)
+    assert torch.equal(again.target, before.target)
+    assert again.history.boundaries == before.history.boundaries
+
+
+def test_half_of_the_windows_are_mirrored_and_only_along_the_axes_named():
+    history = window().history
+    known = Trajectory("a", history.times, history.grid, history.boundaries, {})
+    rng = np.random.default_rng(0)
+    config = WindowConfig(flip=("x", "z"), roll=True)
+    drawn = [draw_symmetry(known, config, rng) for _ in range(1000)]
+    assert {symmetry.mirrored for symmetry in drawn} == {(), (2,)}  # z has one point
+    # The standard deviation of 1000 coin tosses is 16.
+    assert sum(symmetry.mirrored == (2,) for symmetry in drawn) == pytest.approx(500, abs=64)
+    assert {symmetry.shift for symmetry in drawn} == {(0, shift, 0) for shift in range(3)}
+
+
+def test_parameters_with_a_direction_refuse_mirrors():
+    spec = SystemSpec("mhd", 2, (Variable("magnetic_x", axes=("x",)),), ("Re", "Bx"))
+    check_flips(spec, [])
+    with pytest.raises(ConfigError, match=r"windows\.flip .*parameter Bx of system 'mhd'"):
+        check_flips(spec, ["x"])
+    for name in ("gravity", "Re", "eta", "max"):
+        check_flips(SystemSpec("s", 2, (Variable("height"),), (name,)), ["x"])

@@ -1,0 +1,371 @@
+"""Files of a user's own: described in a data config, or drafted by looking at them."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import xarray
+
+from matey import open as open_fields
+from matey.cli import main
+from matey.cli.options import load_yaml
+from matey.config import ArrayConfig, LayoutConfig, SourceConfig
+from matey.data import files
+from matey.data.reader import open_reader, open_source
+from matey.data.write import write_netcdf
+from matey.errors import ConfigError, DataError, ShapeError
+from matey.fields import Boundary
+from tests.files import write_shallow_water
+
+SAMPLES, FRAMES, NY, NX = 4, 7, 8, 16
+TIMES, Y, X = np.arange(FRAMES) * 0.5, np.arange(NY) * 2.0, np.arange(NX) * 1.0
+
+
+def waves():
+    """[n, t, y, x], each trajectory with a phase of its own."""
+    n, t = np.arange(SAMPLES)[:, None, None, None], TIMES[:, None, None]
+    return np.sin(0.4 * X + 0.2 * Y[:, None] - t + n).astype(np.float32)
+
+
+def write_npz(folder):
+    np.savez_compressed(folder / "a.npz", u=waves(), v=2 * waves(), time=TIMES, y=Y, x=X)
+
+
+def write_hdf5(folder):
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["flow/u"], file["flow/v"] = waves(), 2 * waves()
+        file["t"], file["grid/y"], file["grid/x"] = TIMES, Y, X
+
+
+def write_groups(folder):
+    with h5py.File(folder / "a.h5", "w") as file:
+        for n, values in enumerate(waves()):
+            group = file.create_group(f"run_{n}")
+            group["u"], group["v"] = values, 2 * values
+            group["t"], group["y"], group["x"] = TIMES, Y, X
+
+
+def datasets():
+    axes = ("time", "lat", "lon")
+    coords = {"time": TIMES, "lat": Y, "lon": X}
+    for values in waves():
+        yield xarray.Dataset({"u": (axes, values), "v": (axes, 2 * values)}, coords)
+
+
+def write_nc(folder):
+    for n, dataset in enumerate(datasets()):
+        dataset.to_netcdf(folder / f"run_{n}.nc")
+
+
+def write_classic(folder):
+    for n, dataset in enumerate(datasets()):
+        dataset.to_netcdf(folder / f"run_{n}.nc", format="NETCDF3_64BIT")
+
+
+def write_zarr(folder, version):
+    pytest.importorskip("zarr", reason="zarr, an optional package, is not installed")
+    for n, dataset in enumerate(datasets()):
+        dataset.to_zarr(folder / f"run_{n}.zarr", zarr_format=version, consolidated=False)
+
+
+def write_zarr_2(folder):
+    write_zarr(folder, 2)
+
+
+def write_zarr_3(folder):
+    write_zarr(folder, 3)
+
+
+WRITERS = [
+    write_npz,
+    write_hdf5,
+    write_groups,
+    write_nc,
+    write_classic,
+    write_zarr_2,
+    write_zarr_3,
+]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_any_format_is_drafted_and_read_alike(tmp_path, write):
+    write(tmp_path)
+    fields = open_fields(tmp_path)
+    assert len(fields) == SAMPLES
+    assert [v.name for v in fields.spec.variables] == ["velocity_x", "velocity_y"]
+    assert fields.spec.variables[0].axes == ("x",)
+    assert fields.spec.dt == 0.5
+    field = fields[2]
+    assert field.grid.shape == (1, NY, NX)
+    assert field.grid.spacing == (1.0, 2.0, 1.0)
+    np.testing.assert_array_equal(field.values[:, 0, 0].numpy(), waves()[2])
+    np.testing.assert_array_equal(
+        fields.read(1, slice(2, 6, 2)).values[:, 1, 0], 2 * waves()[1, 2:6:2]
+    )
+
+
+@pytest.mark.parametrize("write", [write_npz, write_groups, write_nc, write_zarr_3])
+def test_the_drafted_config_trains(tmp_path, write):
+    """And the run's own config reproduces the same weights."""
+    data = tmp_path / "own"
+    data.mkdir()
+    write(data)
+    mix, run, again = (str(tmp_path / name) for name in ("mix.yaml", "run", "again"))
+    assert main(["data", "inspect", str(data), "--write", mix]) == 0
+    drafted = load_yaml((tmp_path / "mix.yaml").read_text())["systems"][0]
+    assert drafted["paths"] == ["own"]
+    assert drafted["layout"]["boundaries"] == {"y": "open", "x": "open"}
+    small = ["--model.embed_dim", "12", "--model.heads", "1", "--model.depth", "1"]
+    small += ["--model.patches", "[8,4]"]
+    small += ["--windows.history", "2", "--steps", "1", "--batch", "2", "--device", "cpu"]
+    assert main(["train", "--data", mix, "--run", run, *small]) == 0
+    assert main(["train", "--config", f"{run}/config.yaml", "--run", again]) == 0
+    weights = [tmp_path / name / "model/model.safetensors" for name in ("run", "again")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def own(path, **settings):
+    """The fields of a file as a description says."""
+    return open_source(SourceConfig("mine", (str(path),), layout=LayoutConfig(**settings)))
+
+
+def test_a_description_says_what_the_file_does_not(tmp_path):
+    """Axes in an order of their own, several variables in one array, no coordinates."""
+    stored = np.random.default_rng(0).random((NX, NY, SAMPLES, FRAMES, 2))
+    static = np.random.default_rng(1).random((NX, NY))
+    np.savez(tmp_path / "a.npz", state=stored, mask=static, Re=np.arange(4.0), Pr=7.0)
+    fields = own(
+        tmp_path / "a.npz",
+        axes=("x", "y", "sample", "time", "component"),
+        arrays=(
+            ArrayConfig("state", ("density", "tracer"), ("kg m-3", "1")),
+            ArrayConfig("mask", ("mask",), axes=("x", "y")),
+        ),
+        dt=0.1,
+        boundaries={"x": "periodic", "y": "wall open"},
+        parameters={"Re": "Re", "Pr": "Pr", "g": 9.8},
+        split={"test": ("*#0003",), "valid": ("*#0002",)},
+    )
+    field = fields[3]
+    expected = stored[:, :, 3].transpose(2, 3, 1, 0).astype(np.float32)
+    np.testing.assert_array_equal(field.values[:, :2, 0].numpy(), expected)
+    np.testing.assert_array_equal(field.values[4, 2, 0].numpy(), static.T.astype(np.float32))
+    assert [v.units for v in field.spec.variables] == ["kg m-3", "1", ""]
+    assert [v.static for v in field.spec.variables] == [False, False, True]
+    assert field.spec.dt == pytest.approx(0.1)
+    assert field.parameters == {"Re": 3.0, "Pr": 7.0, "g": 9.8}
+    assert field.boundaries[1:] == (
+        (Boundary.WALL, Boundary.OPEN),
+        (Boundary.PERIODIC, Boundary.PERIODIC),
+    )
+    assert [t.split for t in fields.trajectories] == ["train", "train", "valid", "test"]
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+def test_one_and_three_dimensions_are_drafted_too(tmp_path, ndim):
+    points = {"z": 4, "y": 6, "x": 8}
+    axes = list(points)[3 - ndim :]
+    shape = [FRAMES, *(points[axis] for axis in axes)]
+    stored = np.random.default_rng(0).random(shape).astype(np.float32)
+    coordinates = {axis: np.arange(points[axis]) * 1.0 for axis in axes}
+    np.savez(tmp_path / "a.npz", rho=stored, t=TIMES, **coordinates)
+    field = open_fields(tmp_path / "a.npz")[0]
+    assert field.grid.ndim == ndim
+    assert field.spec.variables[0].name == "density"
+    np.testing.assert_array_equal(field.values.numpy().reshape(shape), stored)
+
+
+def test_a_vertical_section_has_z_along_y(tmp_path):
+    axes = ("time", "z", "x")
+    arrays = {"u": (axes, waves()[0]), "w": (axes, waves()[1])}
+    xarray.Dataset(arrays, {"time": TIMES, "z": Y, "x": X}).to_netcdf(tmp_path / "a.nc")
+    field = open_fields(tmp_path / "a.nc")[0]
+    assert field.grid.axes == ("z", "x")
+    assert [v.name for v in field.spec.variables] == ["velocity_x", "velocity_y"]
+
+
+def test_what_a_model_predicts_is_read_back(tmp_path):
+    """NetCDF as `matey predict` writes it: canonical names, units, boundaries, parameters."""
+    written = open_fields(write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5"))[1]
+    write_netcdf(written, tmp_path / "p.nc", provenance={"checkpoint": "a"})
+    read = open_fields(tmp_path / "p.nc")[0]
+    torch.testing.assert_close(read.values, written.values, rtol=0, atol=0)
+    assert read.spec.name == written.spec.name
+    assert read.spec.variables == written.spec.variables
+    assert read.parameters == written.parameters
+    assert read.boundaries == written.boundaries
+
+
+def test_missing_and_packed_values_are_undone(tmp_path):
+    axes = ("time", "y", "x")
+    dataset = xarray.Dataset({"u": (axes, waves()[0])}, {"time": TIMES, "y": Y, "x": X})
+    for name, format in (("new.nc", "NETCDF4"), ("old.nc", "NETCDF3_CLASSIC")):
+        packing = {"dtype": "i2", "scale_factor": 0.001, "add_offset": 1.0, "_FillValue": -9999}
+        dataset.to_netcdf(tmp_path / name, format=format, encoding={"u": packing})
+        values = open_fields(tmp_path / name)[0].values[:, 0, 0].numpy()
+        np.testing.assert_allclose(values, waves()[0], atol=0.0006)  # half of scale_factor
+        missing = dataset.where(dataset["x"] != 3)
+        missing.to_netcdf(tmp_path / f"missing_{name}", format=format, encoding={"u": packing})
+        with pytest.raises(DataError, match=r"u of .* is nan at time 0, index \(0, 0, 3\)"):
+            open_fields(tmp_path / f"missing_{name}")[0]
+
+
+def test_what_was_assumed_is_said_once_per_file(tmp_path, caplog):
+    np.save(tmp_path / "a.npy", waves())
+    open_fields(tmp_path / "a.npy")
+    assert "axes of data (4, 7, 8, 16) are taken for sample, time, y, x" in caplog.text
+    assert "no times are stored" in caplog.text
+    assert "sides along y, x are taken for open" in caplog.text
+
+
+def test_square_grids_are_told_apart_by_the_names_of_their_axes(tmp_path):
+    square = np.random.default_rng(0).random((FRAMES, NX, NX))
+    coords = {"time": TIMES, "x": X, "y": 3 * X}
+    xarray.Dataset({"u": (("time", "x", "y"), square)}, coords).to_netcdf(tmp_path / "a.nc")
+    field = open_fields(tmp_path / "a.nc")[0]
+    assert field.grid.spacing == (1.0, 3.0, 1.0)
+    np.testing.assert_array_equal(field.values[0, 0, 0].T, square[0].astype(np.float32))
+    with pytest.raises(ShapeError, match=r"axis 1 of u is x .* Are the axes swapped\?"):
+        own(
+            tmp_path / "a.nc",
+            axes=("time", "y", "x"),
+            arrays=(ArrayConfig("u", ("velocity_x",)),),
+            time="time",
+            coordinates={"x": "x", "y": "y"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"arrays": (ArrayConfig("vv", ("v",)),)},
+            "vv missing. Required: vv; found: u, v",
+        ),
+        ({"time": "t"}, "t missing. Required: t; found: u, v"),
+        ({"axes": ("time", "y", "x")}, r"u \[t, y, x\] has shape \(4, 7, 8, 16\)"),
+        ({"axes": ("sample", "time", "x", "y")}, "axis y has 16 points, but its coordinate"),
+        ({"axes": ("sample", "component", "y", "x")}, "expected 1 components"),
+        ({"parameters": {"Re": "Re"}}, "parameter Re is neither an attribute"),
+        ({"arrays": (ArrayConfig("*/u", ("u",)),)}, "no group holds u"),
+    ],
+)
+def test_a_description_that_does_not_fit_the_file_is_refused_by_name(tmp_path, settings, message):
+    write_npz(tmp_path)
+    usual = {
+        "axes": ("sample", "time", "y", "x"),
+        "arrays": (ArrayConfig("u", ("velocity_x",)),),
+        "coordinates": {"y": "y", "x": "x"},
+    }
+    with pytest.raises((DataError, ShapeError), match=message):
+        own(tmp_path / "a.npz", **(usual | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"boundaries": {"y": "soft"}}, "layout.boundaries is {'y': 'soft'}"),
+        ({"boundaries": {"q": "wall"}}, "layout.boundaries is {'q': 'wall'}"),
+        ({"boundaries": {"y": "wall periodic"}}, "layout.boundaries"),
+        ({"dt": 0.0}, "layout.dt is 0.0"),
+        ({"axes": ("time", "x", "x")}, "each axis once"),
+        ({"split": {"exam": ("a",)}}, "layout.split is 'exam'"),
+        ({"arrays": ()}, "layout.arrays"),
+    ],
+)
+def test_a_description_that_makes_no_sense_names_the_key(settings, message):
+    usual = {"axes": ("time", "x"), "arrays": (ArrayConfig("u", ("u",)),)}
+    with pytest.raises(ConfigError, match=message):
+        LayoutConfig(**(usual | settings))
+
+
+def test_a_misspelt_key_of_a_layout_is_one_line(tmp_path, capsys):
+    write_npz(tmp_path)
+    text = (
+        "systems:\n- name: a\n  paths: [a.npz]\n  layout:\n    axis: [sample, time, y, x]\n"
+        "    arrays:\n    - {array: u, variables: [u]}\n"
+    )
+    (tmp_path / "mix.yaml").write_text(text)
+    assert main(["train", "--data", str(tmp_path / "mix.yaml"), "--run", str(tmp_path / "r")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "axis" in lines[0]
+
+
+def test_an_object_array_is_refused_and_not_unpickled(tmp_path):
+    class Canary:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "canary"), "w"))
+
+    bad = np.array([Canary()], dtype=object)
+    np.save(tmp_path / "a.npy", bad, allow_pickle=True)
+    np.savez(tmp_path / "b.npz", u=bad, allow_pickle=True)
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(DataError, match="Python objects, which are refused"):
+            open_reader(tmp_path / name)
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_zip_bomb_is_streamed_or_refused_before_it_is_allocated(tmp_path, monkeypatch):
+    """64 MiB of zeros are 64 kB in an archive; with a limit of 1 MiB only one frame is read."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, u=np.zeros((64, 512, 512), np.float32))
+    assert path.stat().st_size < 2**20
+    reader = open_reader(path)
+    monkeypatch.setattr(files, "memory_limit", lambda: 2**21)
+    assert reader.read(0, slice(60, 61)).values.shape == (1, 1, 1, 512, 512)
+    with pytest.raises(DataError, match="more than the"):
+        reader.read(0)
+
+
+def test_a_truncated_npy_names_both_sizes(tmp_path):
+    np.save(tmp_path / "a.npy", waves())
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content[:-1])
+    sizes = rf"{len(content) - 1} bytes, expected {len(content)}"
+    with pytest.raises(DataError, match=sizes):
+        open_reader(tmp_path / "a.npy")
+
+
+def test_a_member_that_claims_another_size_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", u=waves())
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content.replace(b"(4, 7, 8, 16)", b"(4, 7, 8, 99)"))
+    with pytest.raises(DataError, match="archive is damaged"):
+        open_reader(tmp_path / "a.npz")
+
+
+def test_frames_of_an_archive_are_those_of_the_array_in_any_order(tmp_path):
+    for name, values in (("c", waves()), ("f", np.asfortranarray(waves()))):
+        np.savez_compressed(tmp_path / f"{name}.npz", u=values)
+        fields = open_fields(tmp_path / f"{name}.npz")
+        for n, frames in ((3, slice(5, 7)), (0, slice(0, 2)), (3, slice(1, 6, 2))):
+            expected = waves()[n, frames]
+            np.testing.assert_array_equal(fields.read(n, frames).values[:, 0, 0], expected)
+
+
+def test_a_codec_of_zarr_that_could_run_code_is_refused(tmp_path):
+    """Numcodecs has one that unpickles."""
+    write_zarr(tmp_path, 2)
+    metadata = tmp_path / "run_0.zarr" / "u" / ".zarray"
+    text = metadata.read_text().replace('"filters": null', '"filters": [{"id": "pickle"}]')
+    assert "pickle" in text
+    metadata.write_text(text)
+    with pytest.raises(DataError, match="codec 'pickle', which is refused"):
+        open_reader(tmp_path / "run_0.zarr")
+
+
+def test_a_link_out_of_a_zarr_store_is_refused(tmp_path):
+    write_zarr(tmp_path, 3)
+    (tmp_path / "run_0.zarr" / "w").symlink_to(tmp_path / "run_1.zarr" / "u")
+    with pytest.raises(DataError, match="link out of its zarr store"):
+        open_reader(tmp_path / "run_0.zarr")
+
+
+def test_zarr_without_its_package_is_a_one_line_error(tmp_path, monkeypatch):
+    store = tmp_path / "a.zarr"
+    store.mkdir()
+    (store / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    monkeypatch.setitem(__import__("sys").modules, "zarr", None)
+    with pytest.raises(DataError, match=r"pip install 'matey-pde\[zarr\]'"):
+        open_fields(store)
