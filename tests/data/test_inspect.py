@@ -136,7 +136,11 @@ def test_real_folders_are_told_apart_and_duplicates_found(shared, tmp_path, capl
 
 @pytest.mark.parametrize("name", ["a.hdf5", "a.npz", "a.npy"])
 def test_memory_does_not_grow_with_the_file(tmp_path, name, monkeypatch):
-    """Ten times the frames of 16 kB, the same peak but for the mark that each frame leaves."""
+    """Ten times the frames of 16 kB, the same peak but for the mark that each frame leaves.
+
+    A mark is a number of 36 bytes, 18 in two lists, and 65 in the arrays that sort them to find
+    equal ones: below 1 % of a frame.
+    """
     monkeypatch.setattr("matey.data.inspect.BLOCK", 2**16)
     peaks = []
     for frames in (100, 1000):
@@ -157,7 +161,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, name, monkeypatch):
         assert not inspect([path]).refused
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 900 * 64
+    assert peaks[1] < peaks[0] + 900 * 160
     assert peaks[1] < size / 40
 
 
