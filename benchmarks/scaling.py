@@ -138,6 +138,7 @@ def plot(rows: Sequence[dict], series: Sequence[tuple[str, str]], path: Path) ->
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "matey"  # the same figures, the same file
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     colours = dict(zip(("vit", "svit", "avit"), ("#b3541e", "#0f766e", "#4c5aa8"), strict=True))
     names = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
@@ -156,6 +157,7 @@ def plot(rows: Sequence[dict], series: Sequence[tuple[str, str]], path: Path) ->
                 label=f"{names[scheme]}, {mode}",
             )
         axis.set(xscale="log", yscale="log", xlabel="tokens of a sample", title=title)
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize="small", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
