@@ -467,8 +467,8 @@ class RunConfig:
         accumulate: batches per optimizer step, systems interleaved.
         precision: `float32`, or `bfloat16` autocast.
         activation_checkpointing: keep only each block's input for the backward pass, and compute
-            the rest again: an eighth of the memory for a third more time.
-        compile: compile the blocks; the first step takes a minute longer.
+            the rest again: less memory for another forward pass.
+        compile: compile the blocks; the first steps take longer.
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
         checkpoint_every: steps between checkpoints; one is always written at the end.
