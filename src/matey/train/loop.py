@@ -24,6 +24,7 @@ from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import changes, check_steps
+from matey.train.room import return_large_blocks
 
 
 def train(
@@ -57,9 +58,7 @@ def train(
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model.add_systems([group.spec for group in windows.values()])
     model.to(device).train()
-    model.activation_checkpointing = config.activation_checkpointing
-    if config.compile:
-        model.compile_blocks()
+    adjust(model, config)
     optimizer = make_optimizer(model, config.optim)
     mixture = Mixture(
         windows,
@@ -122,6 +121,15 @@ def train(
     save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
+
+
+def adjust(model: Matey, config: RunConfig) -> None:
+    """Spend memory and time as the config says."""
+    model.activation_checkpointing = config.activation_checkpointing
+    if config.activation_checkpointing:
+        return_large_blocks()
+    if config.compile:
+        model.compile_blocks()
 
 
 def push_forward(model: Matey, batch: Batch) -> Batch:
