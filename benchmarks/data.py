@@ -36,7 +36,6 @@ from rich.table import Table
 import matey
 from matey.config import WindowConfig
 from matey.data.convert import convert
-from matey.data.mixture import collate
 from matey.data.reader import Fields
 from matey.data.windows import Choice, Windows
 
@@ -143,7 +142,7 @@ def measure(fields: Fields, runs: int, seconds: float) -> dict[str, float]:
     batches, library = choose(windows), Library(fields)
 
     def ours(batch: Sequence[int]) -> object:
-        return collate(windows.read([Choice(i) for i in batch]))
+        return windows.batch([Choice(i) for i in batch])
 
     def theirs(batch: Sequence[int]) -> object:
         places = [windows.place(i) for i in batch]

@@ -14,7 +14,7 @@ from typing import Any
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.arrays import Reader
+from matey.data.arrays import Piece, Reader
 from matey.data.cavity import Cavity
 from matey.data.containers import open_container
 from matey.data.described import Described
@@ -141,6 +141,11 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
             return field
         parameters = {name: field.parameters[name] for name in self.spec.parameters}
         return replace(field, spec=self.spec, parameters=parameters)
+
+    def read_into(self, trajectory: int, pieces: Sequence[Piece]) -> None:
+        """Frames of one trajectory, each piece into its room."""
+        reader, index = self._places[trajectory]
+        reader.read_into(index, pieces)
 
     def __reduce__(self) -> Any:
         return Fields, (self.readers, self.spec.name)

@@ -5,6 +5,7 @@ Axes: T times, C variables, (Z, Y, X) grid points.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import SplitConfig, WindowConfig
+from matey.data import files
+from matey.data.arrays import Piece, room_for
 from matey.data.augment import check_flips
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
-from matey.errors import ConfigError, DataError
-from matey.fields import Field, Window
+from matey.errors import ConfigError, DataError, ShapeError
+from matey.fields import Batch, Field, Window
 
 SPLITS = ("train", "valid", "test")
 
@@ -140,21 +143,70 @@ class Windows:
         last = start + (self.config.history - 1) * stride
         return (len(self.fields.trajectories[trajectory].times) - 1 - last) // stride
 
-    def read(self, choices: Sequence[Choice]) -> list[Window]:
-        """Read windows from their files. Of each trajectory every frame is read once, in order
-        of time, however many of the windows hold it."""
+    def batch(self, choices: Sequence[Choice]) -> Batch:
+        """Read windows of one grid shape and of as many pushes from their files, as a batch."""
         places = [self._find(choice) for choice in choices]
-        needed: dict[int, set[int]] = {}
-        for place in places:
-            needed.setdefault(place.trajectory, set()).update([*place.frames, place.target])
-        read = {
-            trajectory: Frames(read_frames(self.fields, trajectory, sorted(frames)), sorted(frames))
-            for trajectory, frames in needed.items()
-        }
-        return [
-            self._cut(read[place.trajectory], place, choice)
-            for place, choice in zip(places, choices, strict=True)
-        ]
+        read = self._read(places)
+        known = [self.fields.trajectories[place.trajectory] for place in places]
+        parameters = [[k.parameters[name] for name in self.spec.parameters] for k in known]
+        pairs = list(zip(places, choices, strict=True))
+        return Batch(
+            values=torch.from_numpy(read.histories),
+            lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
+            boundaries=torch.tensor([k.boundaries for k in known]),
+            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
+            spec=self.spec,
+            sources=tuple(self._source(place) for place in places),
+            target=torch.from_numpy(read.targets),
+            pushes=choices[0].pushes,
+        )
+
+    def read(self, choices: Sequence[Choice]) -> list[Window]:
+        """Read windows from their files one by one, whatever their grids."""
+        windows = []
+        for choice in choices:
+            place = self._find(choice)
+            read, known = self._read([place]), self.fields.trajectories[place.trajectory]
+            history = Field(
+                torch.from_numpy(read.histories[0]),
+                known.times[place.frames.start : place.frames.stop : place.frames.step],
+                known.grid,
+                known.boundaries,
+                dict(known.parameters),
+                self.spec,
+            )
+            target = torch.from_numpy(read.targets[0])
+            windows.append(
+                Window(history, target, self._lead_time(place, choice), self._source(place))
+            )
+        return windows
+
+    def _read(self, places: Sequence["Place"]) -> "Frames":
+        """The frames at places on one grid shape; those of one trajectory are read together."""
+        shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
+        if len(shapes) > 1:
+            raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
+        frame = (len(self.spec.variables), *shapes.pop())
+        count, history = len(places), self.config.history
+        first = self.fields.readers[0]
+        files.check_size(
+            4 * count * (history + 1) * prod(frame), first.path, f"a batch of {count} windows"
+        )
+        read = Frames(
+            room_for((count, history, *frame), first.x_first),
+            room_for((count, *frame), first.x_first),
+        )
+        pieces: dict[int, list[Piece]] = {}
+        for i, place in enumerate(places):
+            pieces.setdefault(place.trajectory, []).extend(
+                (
+                    Piece(place.frames, read.histories[i]),
+                    Piece(range(place.target, place.target + 1), read.targets[i : i + 1]),
+                )
+            )
+        for trajectory, wanted in pieces.items():
+            self.fields.read_into(trajectory, wanted)
+        return read
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -176,30 +228,27 @@ class Windows:
             )
         return Place(trajectory, range(start, last + 1, stride), target)
 
-    def _cut(self, read: "Frames", place: Place, choice: Choice) -> Window:
-        """One window out of the frames read of its trajectory."""
-        at, target = [read.position[frame] for frame in place.frames], read.position[place.target]
-        times, values = take(read.field.times, at), take(read.field.values, at)
-        whole = read.field
-        history = Field(values, times, whole.grid, whole.boundaries, whole.parameters, self.spec)
-        elapsed = float(read.field.times[target] - times[-1]) / self.spec.dt - choice.pushes
-        by = f" by {self.config.stride}" if self.config.stride > 1 else ""
+    def _lead_time(self, place: Place, choice: Choice) -> float:
+        """Steps from a history, or from what is pushed, to the target."""
+        if self._uniform[place.trajectory]:
+            return float(choice.lead)  # where steps count as uniform, each is a lead of exactly 1
+        times = self.fields.trajectories[place.trajectory].times
+        elapsed = float(times[place.target] - times[place.frames[-1]])
+        return elapsed / self.spec.dt - choice.pushes
+
+    def _source(self, place: Place) -> str:
+        """Trajectory and frames of a history, for messages."""
         name = self.fields.trajectories[place.trajectory].name
-        return Window(
-            history,
-            read.field.values[target],
-            # Where steps count as uniform, each is a lead of exactly 1.
-            lead_time=float(choice.lead) if self._uniform[place.trajectory] else elapsed,
-            source=f"{name} frames {place.frames[0]}-{place.frames[-1]}{by}",
-        )
+        by = f" by {self.config.stride}" if self.config.stride > 1 else ""
+        return f"{name} frames {place.frames[0]}-{place.frames[-1]}{by}"
 
 
+@dataclass(frozen=True)
 class Frames:
-    """Some frames of one trajectory, and where each stands among them."""
+    """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
 
-    def __init__(self, field: Field, numbers: Sequence[int]) -> None:
-        self.field = field
-        self.position = {number: i for i, number in enumerate(numbers)}
+    histories: np.ndarray
+    targets: np.ndarray
 
 
 class EveryNth(Fields):
@@ -216,34 +265,12 @@ class EveryNth(Fields):
         chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
         return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
 
+    def read_into(self, trajectory: int, pieces: Sequence[Piece]) -> None:
+        """The given frames of those that are left, each piece into its room."""
+        whole = range(len(self._whole[trajectory].times))[:: self.stride]
+        chosen = [whole[p.frames.start : p.frames.stop : p.frames.step] for p in pieces]
+        kept = zip(chosen, pieces, strict=True)
+        super().read_into(trajectory, [Piece(frames, piece.values) for frames, piece in kept])
+
     def __reduce__(self) -> Any:
         return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
-
-
-def read_frames(fields: Fields, trajectory: int, frames: Sequence[int]) -> Field:
-    """The given frames, in order of time; each is read once, and no others are."""
-    pieces = [fields.read(trajectory, frames) for frames in progressions(frames)]
-    if len(pieces) == 1:
-        return pieces[0]
-    values, times = ([getattr(p, name) for p in pieces] for name in ("values", "times"))
-    return replace(pieces[0], values=torch.cat(values), times=torch.cat(times))
-
-
-def progressions(numbers: Sequence[int]) -> list[slice]:
-    """Increasing numbers as slices of constant step: 3 4 5 9 11 as 3:6 and 9:12:2."""
-    slices: list[slice] = []
-    first = 0
-    while first < len(numbers):
-        last = min(first + 1, len(numbers) - 1)
-        step = max(1, numbers[last] - numbers[first])
-        while last + 1 < len(numbers) and numbers[last + 1] - numbers[last] == step:
-            last += 1
-        slices.append(slice(numbers[first], numbers[last] + 1, step))
-        first = last + 1
-    return slices
-
-
-def take(values: Tensor, at: Sequence[int]) -> Tensor:
-    """Entries along the first axis: a view where they lie evenly."""
-    slices = progressions(at)
-    return values[slices[0]] if len(slices) == 1 else values[list(at)]
