@@ -4,13 +4,10 @@ What a layout found out of a file says where the values lie (`Stored`); reading 
 for every layout and every format.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +16,7 @@ from torch import Tensor
 from matey.config import SourceConfig
 from matey.data import files
 from matey.data.containers import Container, open_container
-from matey.data.contiguous import Contiguous
+from matey.data.contiguous import MAX_ROOMS, Contiguous
 from matey.data.files import shown
 from matey.data.layout import Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
@@ -28,10 +25,10 @@ from matey.fields import Field, SystemSpec
 BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Some frames of a trajectory, and the room [T C Z Y X] in memory that they go to."""
 
+    trajectory: int
     frames: range
     values: np.ndarray
 
@@ -74,7 +71,10 @@ class Reader:
         shape = (len(times), len(self.spec.variables), *known.grid.shape)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
         values = room_for(shape, self.x_first)
-        self.read_into(trajectory, [Piece(range(frames.start, frames.stop, frames.step), values)])
+        whole = range(frames.start, frames.stop, frames.step)
+        pieces = [Piece(range(len(self.trajectories))[trajectory], whole, values)]
+        self.read_into(pieces)
+        self.check_finite(pieces)
         return Field(
             torch.from_numpy(values),
             times,
@@ -84,52 +84,66 @@ class Reader:
             self.spec,
         )
 
-    def read_into(self, trajectory: int, pieces: Sequence[Piece]) -> None:
-        """Frames of one trajectory, each piece into its room. Of data in chunks every frame is
-        read once, in order of time, however many of the pieces hold it.
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        """Frames of the file, each piece into its room. Of data in chunks every frame is read
+        once, in order of time, however many of the pieces hold it. That they are finite is left
+        to `check_finite`: to look at many pieces at once is faster.
 
-        Raises DataError like `read`.
+        Raises DataError on values that are damaged or complex, or a file that changed.
         """
         files.check_unchanged(self.path, self._stamp)
-        trajectory = range(len(self.trajectories))[trajectory]  # -1 is the last one
-        keys, rows = self.contents.keys, self._rows(pieces)
+        keys = self.contents.keys
         with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
             file = files.handle(self.path, self._stamp, open_container)
-            for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
-                name = stored.name.format(key=keys[trajectory]) if keys else stored.name
-                array = file.array(name)
-                if rows and self._is_in_order(array, stored, trajectory):
-                    move_frames(array, stored, trajectory, rows, channels)
-                else:
-                    copy_frames(file, stored, name, trajectory, pieces, channels)
-        for piece in pieces:
-            check_finite(piece, self, trajectory)
+            # Trajectories lie in the same arrays, or each in those of its own group.
+            for alike in by_trajectory(pieces) if keys else [pieces]:
+                first = alike[0].trajectory
+                turned = [self._as_in_file(piece) for piece in alike]
+                plain = all(piece.values.flags.c_contiguous for piece in turned)
+                for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
+                    name = stored.name.format(key=keys[first]) if keys else stored.name
+                    array = file.array(name)
+                    if plain and self._is_in_order(array, stored, first):
+                        move_frames(array, stored, turned, channels)
+                    else:
+                        copy_frames(file, stored, name, alike, channels)
+
+    def check_finite(self, pieces: Sequence[Piece]) -> None:
+        """Raise DataError that names the first value of what was read that is not finite."""
+        for trajectory, frames, values in pieces:
+            if np.isfinite(values).all():
+                continue
+            known = self.trajectories[trajectory]
+            t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            variable = self.spec.variables[c]
+            raise DataError(
+                f"{shown(self.path)}: {variable.alias or variable.name} of trajectory "
+                f"{shown(known.name)} is {values[t, c][tuple(point)]} at time "
+                f"{float(known.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
+                "that are not finite in float32 are never trained on: remove the trajectory or "
+                "mend the file."
+            )
+
+    def _as_in_file(self, piece: Piece) -> Piece:
+        """The piece with its grid axes in the order of the file."""
+        if not self.x_first:
+            return piece
+        return Piece(piece.trajectory, piece.frames, piece.values.swapaxes(2, 4))
 
     def _is_in_order(self, array: Any, stored: Stored, trajectory: int) -> bool:
         """Whether every frame of an array is one stretch of the file, with its grid axes as in
         rows."""
-        if not isinstance(array, Contiguous):
+        if not isinstance(array, Contiguous) or stored.background is not None:
             return False
         known = self.trajectories[trajectory]
+        z, y, x = known.grid.shape
+        sizes = {"n": len(self.trajectories), "t": len(known.times), "z": z, "y": y, "x": x}
+        axes = stored.axes.rstrip("cd")
         grid = "xyz"[: known.grid.ndim] if self.x_first else "zyx"[3 - known.grid.ndim :]
-        if stored.background is not None or not re.fullmatch(f"n?t?{grid}c?d?", stored.axes):
+        if axes not in (grid, "t" + grid, "n" + grid, "nt" + grid):
             return False
-        sizes = dict(zip("zyx", known.grid.shape, strict=True))
-        sizes |= {"n": len(self.trajectories), "t": len(known.times)}
-        expected = tuple(sizes[axis] for axis in stored.axes if axis not in "cd")
-        fits = array.shape[: len(expected)] == expected
-        return fits and prod(array.shape[len(expected) :]) == len(stored.variables)
-
-    def _rows(self, pieces: Sequence[Piece]) -> list[tuple[int, np.ndarray]]:
-        """Every frame of the pieces by its number, with its room [C, points] in the order of the
-        file; none if memory is in another order."""
-        rows: list[tuple[int, np.ndarray]] = []
-        for piece in pieces:
-            values = piece.values.transpose(0, 1, 4, 3, 2) if self.x_first else piece.values
-            if not values.flags.c_contiguous:
-                return []
-            rows += list(zip(piece.frames, values.reshape(*values.shape[:2], -1), strict=True))
-        return rows
+        fits = array.shape[: len(axes)] == tuple(sizes[axis] for axis in axes)
+        return fits and prod(array.shape[len(axes) :]) == len(stored.variables)
 
 
 def x_first(arrays: Sequence[Stored]) -> bool:
@@ -151,56 +165,60 @@ def room_for(shape: tuple[int, ...], x_first: bool) -> np.ndarray:
     return room.swapaxes(-3, -1)
 
 
+def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """The pieces of each trajectory."""
+    groups: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(piece.trajectory, []).append(piece)
+    return list(groups.values())
+
+
 def move_frames(
-    array: Contiguous,
-    stored: Stored,
-    trajectory: int,
-    rows: Sequence[tuple[int, np.ndarray]],
-    channels: Sequence[int],
+    array: Contiguous, stored: Stored, pieces: Sequence[Piece], channels: Sequence[int]
 ) -> None:
-    """Frames from where they lie in the file to their rooms [C, points]; frames in sequence in
-    one go. Components, which are the fastest axis of a file, are told apart in between."""
-    points, parts = rows[0][1].shape[-1], len(channels)
+    """Frames from where they lie in the file to their rooms; frames in sequence in one go.
+    Components, which are the fastest axis of the file, are told apart in between."""
+    parts = len(channels)
+    points = prod(pieces[0].values.shape[2:])
     size = points * parts
-    first = 0
+    frame = size if "t" in stored.axes else 0  # numbers from one to the next
+    whole = 0
     if "n" in stored.axes:
-        first = trajectory * size * (array.shape[1] if "t" in stored.axes else 1)
-    step = size if "t" in stored.axes else 0
-    if parts == 1:
-        for run in sequences([number for number, _ in rows]):
-            rooms = [row[channels[0]] for _, row in rows[run]]
-            array.read_into(first + step * rows[run.start][0], rooms)
-        return
-    mixed = np.empty((min(points, max(1, BLOCK // (4 * parts))), parts), np.float32)
-    for number, row in rows:
-        for start in range(0, points, len(mixed)):
-            part = mixed[: points - start]
-            array.read_into(first + step * number + parts * start, [part])
+        whole = size * (array.shape[1] if frame else 1)
+    block = max(1, BLOCK // (4 * size)) if parts > 1 else MAX_ROOMS
+    for trajectory, frames, values in pieces:
+        rooms = values.reshape(*values.shape[:2], points)
+        step = frame * frames.step
+        together = block if step == size else 1
+        for begin in range(0, len(frames), together):
+            some = rooms[begin : begin + together]
+            start = trajectory * whole + frames.start * frame + begin * step
+            if parts == 1:
+                array.read_into(start, list(some[:, channels[0]]))
+                continue
+            mixed = np.empty((len(some), points, parts), np.float32)
+            array.read_into(start, [mixed])
             for component, channel in enumerate(channels):
-                row[channel, start : start + len(part)] = part[:, component]
+                some[:, channel] = mixed[..., component]
 
 
 def copy_frames(
-    file: Container,
-    stored: Stored,
-    name: str,
-    trajectory: int,
-    pieces: Sequence[Piece],
-    channels: Sequence[int],
+    file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: Sequence[int]
 ) -> None:
-    """Frames of one dataset in any order and form to their rooms."""
-    static = "t" not in stored.axes
-    for frames in progressions(sorted({n for piece in pieces for n in piece.frames})):
-        array = read_stored(file, stored, name, trajectory, frames)
-        if stored.background is not None:
-            array = array.astype(np.float64) + stored.background
-        read = range(frames.start, frames.stop, frames.step)
-        for piece in pieces:
-            here = [i for i, number in enumerate(piece.frames) if number in read]
-            for i in here:
-                frame = array[0 if static else read.index(piece.frames[i])]
-                for variable, channel in enumerate(channels):
-                    piece.values[i, channel] = frame[variable]
+    """Frames of one dataset of any order and form to their rooms."""
+    for own in by_trajectory(pieces):
+        for frames in progressions(sorted({frame for piece in own for frame in piece.frames})):
+            array = read_stored(file, stored, name, own[0].trajectory, frames)
+            if stored.background is not None:
+                array = array.astype(np.float64) + stored.background
+            read = range(frames.start, frames.stop, frames.step)
+            for piece in own:
+                for i, frame in enumerate(piece.frames):
+                    if frame not in read:
+                        continue
+                    found = array[read.index(frame) if "t" in stored.axes else 0]
+                    for values, channel in zip(found, channels, strict=True):
+                        piece.values[i, channel] = values
 
 
 def read_stored(
@@ -248,26 +266,3 @@ def progressions(numbers: Sequence[int]) -> list[slice]:
         slices.append(slice(numbers[first], numbers[last] + 1, step))
         first = last + 1
     return slices
-
-
-def sequences(numbers: Sequence[int]) -> list[slice]:
-    """Where the numbers go up by one: of 3 4 5 4 5, the slices 0:3 and 3:5."""
-    ends = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
-    return [slice(*pair) for pair in pairwise([0, *ends, len(numbers)])]
-
-
-def check_finite(piece: Piece, reader: Reader, trajectory: int) -> None:
-    """Raise DataError that names the first value of a piece that is not finite."""
-    values = piece.values
-    if np.isfinite(values).all():
-        return
-    known = reader.trajectories[trajectory]
-    t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    variable = reader.spec.variables[c]
-    raise DataError(
-        f"{shown(reader.path)}: {variable.alias or variable.name} of trajectory "
-        f"{shown(known.name)} is {values[t, c][tuple(point)]} at time "
-        f"{float(known.times[piece.frames[t]]):.6g}, index {tuple(point)} "
-        "(z, y, x). Values that are not finite in float32 are never trained on: remove the "
-        "trajectory or mend the file."
-    )

@@ -3,8 +3,10 @@
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -18,7 +20,7 @@ from matey.data import files
 from matey.data.arrays import Piece, room_for
 from matey.data.augment import check_flips
 from matey.data.layout import UNIFORM
-from matey.data.reader import Fields
+from matey.data.reader import Fields, Reader
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Window
 
@@ -88,7 +90,8 @@ class Windows:
         known = [fields.trajectories[i] for i in trajectories]
         needed = (config.history - 1 + config.min_lead) * config.stride
         counts = [max(0, len(trajectory.times) - needed) for trajectory in known]
-        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._ends = list(accumulate(counts))
+        self._lengths = {i: len(k.times) for i, k in zip(trajectories, known, strict=True)}
         if trajectories and not len(self):
             self._refuse(max(len(trajectory.times) for trajectory in known), needed + 1)
         self._uniform = dict(
@@ -106,7 +109,7 @@ class Windows:
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def _refuse(self, longest: int, needed: int) -> None:
         config, room = self.config, longest - self.config.min_lead
@@ -132,8 +135,8 @@ class Windows:
         """Trajectory and first frame of a window."""
         if not 0 <= window < len(self):
             raise IndexError(f"Window {window} of {len(self)} of system {self.spec.name!r}.")
-        i = int(np.searchsorted(self._ends, window, side="right"))
-        before = int(self._ends[i - 1]) if i else 0
+        i = bisect_right(self._ends, window)
+        before = self._ends[i - 1] if i else 0
         return self.trajectories[i], window - before
 
     def after(self, window: int) -> int:
@@ -141,7 +144,7 @@ class Windows:
         trajectory, start = self.place(window)
         stride = self.config.stride
         last = start + (self.config.history - 1) * stride
-        return (len(self.fields.trajectories[trajectory].times) - 1 - last) // stride
+        return (self._lengths[trajectory] - 1 - last) // stride
 
     def batch(self, choices: Sequence[Choice]) -> Batch:
         """Read windows of one grid shape and of as many pushes from their files, as a batch."""
@@ -153,7 +156,7 @@ class Windows:
         return Batch(
             values=torch.from_numpy(read.histories),
             lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
-            boundaries=torch.tensor([k.boundaries for k in known]),
+            boundaries=torch.tensor(known[0].boundaries).repeat(len(known), 1, 1),
             parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
@@ -182,7 +185,7 @@ class Windows:
         return windows
 
     def _read(self, places: Sequence["Place"]) -> "Frames":
-        """The frames at places on one grid shape; those of one trajectory are read together."""
+        """The frames at places on one grid shape; those of one file are read together."""
         shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
@@ -196,16 +199,14 @@ class Windows:
             room_for((count, history, *frame), first.x_first),
             room_for((count, *frame), first.x_first),
         )
-        pieces: dict[int, list[Piece]] = {}
+        pieces = []
         for i, place in enumerate(places):
-            pieces.setdefault(place.trajectory, []).extend(
-                (
-                    Piece(place.frames, read.histories[i]),
-                    Piece(range(place.target, place.target + 1), read.targets[i : i + 1]),
-                )
-            )
-        for trajectory, wanted in pieces.items():
-            self.fields.read_into(trajectory, wanted)
+            target = range(place.target, place.target + 1)
+            pieces.append(Piece(place.trajectory, place.frames, read.histories[i]))
+            pieces.append(Piece(place.trajectory, target, read.targets[i : i + 1]))
+        self.fields.read_into(pieces)
+        if not (np.isfinite(read.histories).all() and np.isfinite(read.targets).all()):
+            self.fields.check_finite(pieces)
         return read
 
     def _find(self, choice: Choice) -> Place:
@@ -220,7 +221,7 @@ class Windows:
                 f"Lead time {choice.lead} after {choice.pushes} steps of {known.name} is not "
                 "positive. The target lies 1 step or more after the history."
             )
-        if target >= len(known.times):
+        if target >= self._lengths[trajectory]:
             left = self.after(choice.window) - choice.pushes
             raise DataError(
                 f"Lead time {choice.lead} after frame {last} of {known.name} lies beyond its end: "
@@ -265,12 +266,13 @@ class EveryNth(Fields):
         chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
         return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
 
-    def read_into(self, trajectory: int, pieces: Sequence[Piece]) -> None:
-        """The given frames of those that are left, each piece into its room."""
-        whole = range(len(self._whole[trajectory].times))[:: self.stride]
-        chosen = [whole[p.frames.start : p.frames.stop : p.frames.step] for p in pieces]
-        kept = zip(chosen, pieces, strict=True)
-        super().read_into(trajectory, [Piece(frames, piece.values) for frames, piece in kept])
+    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
+        thinned = []
+        for trajectory, frames, values in pieces:
+            whole = range(len(self._whole[trajectory].times))[:: self.stride]
+            chosen = whole[frames.start : frames.stop : frames.step]
+            thinned.append(Piece(trajectory, chosen, values))
+        return super()._by_reader(thinned)
 
     def __reduce__(self) -> Any:
         return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
