@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from matey.config import SourceConfig
 from matey.data import files
 from matey.data.containers import Container, open_container
-from matey.data.contiguous import MAX_ROOMS, Contiguous
+from matey.data.contiguous import Contiguous
 from matey.data.files import shown
 from matey.data.layout import Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
-from matey.fields import Field, SystemSpec
+from matey.fields import Field
 
 BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
 
@@ -178,28 +177,35 @@ def move_frames(
 ) -> None:
     """Frames from where they lie in the file to their rooms; frames in sequence in one go.
     Components, which are the fastest axis of the file, are told apart in between."""
-    parts = len(channels)
-    points = prod(pieces[0].values.shape[2:])
-    size = points * parts
+    parts, points = len(channels), prod(pieces[0].values.shape[2:])
+    size = parts * points
     frame = size if "t" in stored.axes else 0  # numbers from one to the next
     whole = 0
     if "n" in stored.axes:
         whole = size * (array.shape[1] if frame else 1)
-    block = max(1, BLOCK // (4 * size)) if parts > 1 else MAX_ROOMS
+    together = max(1, BLOCK // (4 * size))
+    run: list[np.ndarray] = []
+    begin = following = 0
     for trajectory, frames, values in pieces:
         rooms = values.reshape(*values.shape[:2], points)
-        step = frame * frames.step
-        together = block if step == size else 1
-        for begin in range(0, len(frames), together):
-            some = rooms[begin : begin + together]
-            start = trajectory * whole + frames.start * frame + begin * step
-            if parts == 1:
-                array.read_into(start, list(some[:, channels[0]]))
-                continue
-            mixed = np.empty((len(some), points, parts), np.float32)
-            array.read_into(start, [mixed])
+        step, start = frame * frames.step, trajectory * whole + frame * frames.start
+        if parts == 1:
+            for rows in [rooms] if step == size else rooms[:, None]:
+                if start != following:
+                    array.read_into(begin, run)
+                    begin, run = start, []
+                run += list(rows[:, channels[0]])
+                following = start + size * len(rows)
+                start += step
+            continue
+        block = together if step == size else 1
+        for first in range(0, len(frames), block):
+            rows = rooms[first : first + block]
+            mixed = np.empty((len(rows), points, parts), np.float32)
+            array.read_into(start + first * step, [mixed])
             for component, channel in enumerate(channels):
-                some[:, channel] = mixed[..., component]
+                rows[:, channel] = mixed[..., component]
+    array.read_into(begin, run)
 
 
 def copy_frames(

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import h5py
-import numpy as np
 
 from matey.errors import DataError
 

@@ -156,7 +156,7 @@ class Windows:
         return Batch(
             values=torch.from_numpy(read.histories),
             lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
-            boundaries=torch.tensor(known[0].boundaries).repeat(len(known), 1, 1),
+            boundaries=torch.tensor(known[0].boundaries).expand(len(known), 3, 2).clone(),
             parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
