@@ -4,10 +4,10 @@
 
 DATA is a folder with PDEBench, miniWeather and Well files in `pdebench/*`, `miniweather/*`
 and `the_well/*`; beside them stand files of noise on common grids, as `matey simulate` writes
-them. A window is four frames and a target of one trajectory, at random; matey reads batches of eight of
-them, checks that every value is finite, and brings them to [B T C Z Y X] in float32. The library
-(h5py, or netCDF4 for miniWeather) reads the same frames of the same datasets, keeps its files
-and datasets open, and does nothing else. Each file is read as published, and after
+them. A window is four frames and a target of one trajectory, at random; matey reads batches of
+eight of them, checks that every value is finite, and brings them to [B T C Z Y X] in float32.
+The library (h5py, or netCDF4 for miniWeather) reads the same frames of the same datasets, keeps
+its files and datasets open, and does nothing else. Each file is read as published, and after
 `matey data convert`, uncompressed. Of the small files that HDF5 keeps in its cache of chunks
 (1 MiB for each dataset) it decompresses nothing twice. One process, one thread, files in the
 operating system's memory; the best of several runs in turn. Beside it: how many windows the
