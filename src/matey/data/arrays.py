@@ -130,8 +130,8 @@ class Reader:
         return Piece(piece.trajectory, piece.frames, piece.values.swapaxes(2, 4))
 
     def _is_in_order(self, array: Any, stored: Stored, trajectory: int) -> bool:
-        """Whether every frame of an array is one stretch of the file, with its grid axes as in
-        rows."""
+        """Whether every frame of an array is one stretch of the file, with its grid axes in the
+        order of `x_first`."""
         if not isinstance(array, Contiguous) or stored.background is not None:
             return False
         known = self.trajectories[trajectory]
