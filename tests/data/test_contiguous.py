@@ -23,15 +23,17 @@ POINTS = {1: (1, 1, 6), 2: (1, 5, 6), 3: (4, 5, 6)}
 
 
 def made(ndim, frames=9, count=3):
-    """Trajectories of a scalar, a vector and a static scalar."""
+    """Trajectories of a scalar, a vector, and one of each that is static."""
     vector = tuple(Variable(f"velocity_{a}", axes=(a,)) for a in "xyz"[:ndim])
-    spec = SystemSpec("s", ndim, (*vector, Variable("density"), Variable("mask", static=True)))
+    force = tuple(Variable(f"force_{a}", axes=(a,), static=True) for a in "xyz"[:ndim])
+    mask = Variable("mask", static=True)
+    spec = SystemSpec("s", ndim, (*vector, Variable("density"), *force, mask))
     grid = Grid(("z", "y", "x")[3 - ndim :], POINTS[ndim], (0.0,) * 3, (1.0,) * 3)
     generator = torch.Generator().manual_seed(ndim)
     fields = []
     for _ in range(count):
         values = torch.randn(frames, len(spec.variables), *POINTS[ndim], generator=generator)
-        values[:, -1] = values[0, -1]
+        values[:, ndim + 1 :] = values[0, ndim + 1 :]
         times = torch.arange(frames, dtype=torch.float64)
         fields.append(Field(values, times, grid, (PERIODIC_SIDES,) * 3, {}, spec))
     return fields

@@ -183,6 +183,15 @@ def move_frames(
     whole = 0
     if "n" in stored.axes:
         whole = size * (array.shape[1] if frame else 1)
+    if not frame:
+        for own in by_trajectory(pieces):
+            mixed = np.empty((points, parts), np.float32)
+            array.read_into(own[0].trajectory * whole, [mixed])
+            for piece in own:
+                rooms = piece.values.reshape(*piece.values.shape[:2], points)
+                for component, channel in enumerate(channels):
+                    rooms[:, channel] = mixed[:, component]
+        return
     together = max(1, BLOCK // (4 * size))
     run: list[np.ndarray] = []
     begin = following = 0
@@ -212,17 +221,19 @@ def copy_frames(
     file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: Sequence[int]
 ) -> None:
     """Frames of one dataset of any order and form to their rooms."""
+    varies = "t" in stored.axes
     for own in by_trajectory(pieces):
-        for frames in progressions(sorted({frame for piece in own for frame in piece.frames})):
+        numbers = {frame for piece in own for frame in piece.frames} if varies else {0}
+        for frames in progressions(sorted(numbers)):
             array = read_stored(file, stored, name, own[0].trajectory, frames)
             if stored.background is not None:
                 array = array.astype(np.float64) + stored.background
             read = range(frames.start, frames.stop, frames.step)
             for piece in own:
                 for i, frame in enumerate(piece.frames):
-                    if frame not in read:
+                    if varies and frame not in read:
                         continue
-                    found = array[read.index(frame) if "t" in stored.axes else 0]
+                    found = array[read.index(frame) if varies else 0]
                     for values, channel in zip(found, channels, strict=True):
                         piece.values[i, channel] = values
 
