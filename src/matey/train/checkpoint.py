@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from matey.errors import CheckpointError
-from matey.nn.model import Matey
 from matey.nn.pretrained import put_weights
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import remove, replacing, to_json, write_text
@@ -71,7 +70,7 @@ class IncompleteError(DamagedError):
     """The writing of a checkpoint did not come to its end."""
 
 
-def capture(model: Matey, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
     """The state of a run in this one process. Tensors are the live ones, not copies."""
     moments = {
         f"{key}/{name}": value
@@ -82,7 +81,7 @@ def capture(model: Matey, optimizer: torch.optim.Optimizer, progress: Progress) 
 
 
 def restore(
-    state: State, model: Matey, optimizer: torch.optim.Optimizer, source: Path, rank: int = 0
+    state: State, model: nn.Module, optimizer: torch.optim.Optimizer, source: Path, rank: int = 0
 ) -> None:
     """Put a state back into a model, its optimizer and this process' generators.
 
