@@ -160,6 +160,7 @@ class Mixture(Dataset[Batch]):
             sampler=range(start, stop),
             num_workers=workers,
             multiprocessing_context=start_method,
+            worker_init_fn=leave_signals,
             generator=torch.Generator(),  # else it draws from the generator of the drop path
         )
         handler = signal.getsignal(signal.SIGCHLD)
@@ -188,6 +189,12 @@ class Mixture(Dataset[Batch]):
                 yield batch
         finally:
             del loaded  # ends the processes now, whoever keeps the error and so this frame
+
+
+def leave_signals(worker: int) -> None:
+    """Leave to the main process what is sent to all: it needs its data until a step is done."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Guarded(Dataset["Batch | MateyError"]):
