@@ -480,6 +480,7 @@ class RunConfig:
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints stay.
         log_every: steps between lines of metrics.jsonl.
+        tensorboard: write the same for TensorBoard too; needs matey-pde[tensorboard].
         workers: processes that load data; 0 loads in the training process.
         seed: of weights, sampling and drop path.
         device: `auto` takes CUDA where there is one.
@@ -502,6 +503,7 @@ class RunConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10
+    tensorboard: bool = False
     workers: int = 0
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -17,12 +17,13 @@ import yaml
 from matey.config import RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
-from matey.train.log import Record, fingerprint, plain, to_yaml
+from matey.train.log import fingerprint, plain, to_yaml
+from matey.train.sinks import Record
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
     *("checkpoint_every", "keep_checkpoints"),
-    *("device", "workers", "compile", "activation_checkpointing"),
+    *("device", "workers", "compile", "activation_checkpointing", "tensorboard"),
 }
 
 
