@@ -6,7 +6,7 @@ Source: arXiv:2412.20601.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class Prediction:
     normalised: Float[Tensor, "B P Z Y X"]
     statistics: Statistics
     packing: Packing
-    stages: dict[str, list[list[Segments]]]
+    stages: Mapping[str, list[list[Segments]]]
     base: Float[Tensor, "B P Z Y X"] | None = None
 
     @property
