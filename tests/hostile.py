@@ -105,20 +105,12 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
-def beside(name: str, load: Load) -> Load:
-    """Load the folder that a file of this name lies in."""
-    return lambda path: load(path.parent)
-
-
 def report(folder: Path) -> None:
     build([folder], folder.parent / "page.html")
 
 
 def samples(folder: Path) -> dict[str, tuple[Path, Load]]:
-    """By what it is: a small real file, and the function that loads it or its folder.
-
-    The function takes the path of the file, in a copy of its folder.
-    """
+    """By its name: a small real file, or a folder of files, and the function that loads it."""
     fields = folder / "fields"
     fields.mkdir(parents=True)
     np.savez_compressed(fields / "a.npz", u=np.ones((3, 4, 5)), t=np.arange(3.0))
@@ -128,16 +120,11 @@ def samples(folder: Path) -> dict[str, tuple[Path, Load]]:
     write_netcdf(fields / "classic.nc", "NETCDF3_CLASSIC")
     write_netcdf(fields / "offset64.nc", "NETCDF3_64BIT_OFFSET")
     write_netcdf(fields / "netcdf4.nc", "NETCDF4")
-    model, run = write_model(folder / "model"), write_run(folder / "run")
-    saved = write_checkpoint(folder / "trained")
     found: dict[str, tuple[Path, Load]] = {
         path.name: (path, read_fields) for path in sorted(fields.iterdir())
     }
     found["config.yaml"] = write_config(folder / "config.yaml"), load_config
-    for path in (model / "model.safetensors", model / "config.json"):
-        found[f"model/{path.name}"] = path, beside(path.name, from_pretrained)
-    for path in sorted(saved.iterdir()):
-        found[f"checkpoint/{path.name}"] = path, beside(path.name, load_checkpoint)
-    for path in sorted(run.iterdir()):
-        found[f"run/{path.name}"] = path, beside(path.name, report)
+    found["model"] = write_model(folder / "model"), from_pretrained
+    found["checkpoint"] = write_checkpoint(folder / "trained"), load_checkpoint
+    found["run"] = write_run(folder / "run"), report
     return found
