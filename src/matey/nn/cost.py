@@ -50,7 +50,7 @@ def step_cost(
     spec: SystemSpec,
     packing: Packing,
     history: int,
-    stages: Mapping[str, list[list[Segments]]] | None = None,
+    stages: Mapping[Scheme, list[list[Segments]]] | None = None,
 ) -> Cost:
     """The cost of a forward and a backward pass over one batch of packed cells.
 
