@@ -105,7 +105,7 @@ def drill(folder: Path, seed: int = 0) -> dict[str, object]:
         share = (STEPS - first) / (KILLS - kills + 1)
         target = first + rng.uniform(0, 1.5 * share) if rng.random() < 0.75 else -1
         while logged(killed, pid) < target and is_running(pid):
-            time.sleep(0.001)
+            time.sleep(0.01)
         time.sleep(rng.uniform(0, per_step if target > 0 else 0.3))
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
@@ -123,7 +123,9 @@ def drill(folder: Path, seed: int = 0) -> dict[str, object]:
         "steps_at_kill": steps_at_kill,
         "ended_well": os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0,
         "different": [str(f) for f in files if not same(whole / f, killed / f)],
-        "left_behind": [p.name for p in killed.rglob(".*")],
+        "left_behind": [
+            p.name for folder in (killed, (killed / last).parent) for p in folder.glob(".*")
+        ],
         "same_losses": losses(whole) == losses(killed),
     }
 

@@ -98,9 +98,9 @@ def test_a_lock_of_half_a_line_is_taken(tmp_path):
 
 
 def test_a_new_folder_that_stays_empty_is_removed_and_one_in_use_stays(tmp_path):
-    with locked(tmp_path / "empty"):
+    with locked(tmp_path / "runs/empty"):
         pass
-    assert not (tmp_path / "empty").exists()
+    assert not (tmp_path / "runs").exists()
     with locked(tmp_path / "used"):
         (tmp_path / "used/config.yaml").write_text("a: 1")
     assert [path.name for path in (tmp_path / "used").iterdir()] == ["config.yaml"]
