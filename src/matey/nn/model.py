@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from matey.config import ModelConfig, RefineConfig
+from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
 from matey.nn import rollout
@@ -46,7 +46,7 @@ class Prediction:
     normalised: Float[Tensor, "B P Z Y X"]
     statistics: Statistics
     packing: Packing
-    stages: Mapping[str, list[list[Segments]]]
+    stages: Mapping[Scheme, list[list[Segments]]]
     base: Float[Tensor, "B P Z Y X"] | None = None
 
     @property

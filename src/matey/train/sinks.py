@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from matey.errors import ConfigError
-from matey.output import to_json
+from matey.errors import CheckpointError, ConfigError
+from matey.output import append_line, to_json
 
 Record = dict[str, Any]
 Sink = Callable[[Record], None]
@@ -20,19 +20,9 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.is_file():
-            cut_partial_line(path)
 
     def __call__(self, record: Record) -> None:
-        with self.path.open("a") as file:
-            file.write(to_json(record))
-
-
-def cut_partial_line(path: Path) -> None:
-    """Drop what a process that was killed left of a last line, so that the next one is whole."""
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        append_line(self.path, to_json(record), CheckpointError)
 
 
 class TensorBoard:
