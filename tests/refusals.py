@@ -28,12 +28,13 @@ from matey.data import files
 from matey.data.reader import open_reader
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, MateyError, ShapeError
-from matey.nn.pretrained import from_pretrained, load_weights
+from matey.nn.pretrained import from_pretrained
+from matey.nn.tensors import load_tensors
 from matey.output import write_text
 from matey.report import build
 from matey.train.loop import train
 from tests.data.conftest import compressible, shallow
-from tests.hostile import load_config, new_model, write_model, write_run
+from tests.hostile import load_config, write_model, write_run
 
 Try = Callable[[Path], object]
 
@@ -316,7 +317,7 @@ def weights(folder: Path, header: bytes, size: int | None = None, body: bytes = 
     """Load weights with this header into a model."""
     length = struct.pack("<Q", len(header) if size is None else size)
     (folder / "model.safetensors").write_bytes(length + header + body)
-    load_weights(new_model(), folder / "model.safetensors")
+    load_tensors(folder / "model.safetensors")
 
 
 @refused(CheckpointError, "model.safetensors cannot be read")
