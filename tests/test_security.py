@@ -42,7 +42,6 @@ def test_asserts_of_the_package_are_few_and_known():
         if tests:
             found[module.relative_to(ROOT / "src/matey").as_posix()] = [*map(ast.unparse, tests)]
     assert found == {
-        "data/arrays.py": ["values is not None"],
         "data/containers.py": ["isinstance(file, Hdf5Container)"],
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
     }
