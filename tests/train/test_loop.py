@@ -17,7 +17,6 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
-from matey.data.mixture import collate
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.pretrained import save_pretrained
@@ -114,8 +113,9 @@ def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
     windows = Windows(fields, [0], WindowConfig(history=2, pushforward=3))
-    (window,) = windows.read([Choice(1, lead=1, pushes=3)])
-    pushed = push_forward(model, collate([window], pushes=3))
+    choices = [Choice(1, lead=1, pushes=3)]
+    (window,) = windows.read(choices)
+    pushed = push_forward(model, windows.batch(choices))
     rolled = model.rollout(window.history, steps=3).values
     assert torch.equal(pushed.values[0], rolled[-2:])
     assert torch.equal(pushed.target[0], fields[0].values[3 + 3])

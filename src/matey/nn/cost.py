@@ -8,7 +8,7 @@ Axes: N cells in use, T times, B samples, D width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,8 +18,9 @@ from matey.config import ModelConfig, Scheme
 from matey.fields import SystemSpec
 from matey.nn.block import Block
 from matey.nn.embed import Conditioning, Position
-from matey.nn.kernels import SHORT
+from matey.nn.kernels import SHORT, mean_length
 from matey.nn.schemes import SCHEMES, segment
+from matey.nn.short import merges_heads
 from matey.nn.tokenizer import Tokenizer, stem_stages
 from matey.tokens.lattice import patch_shape
 from matey.tokens.pack import Packing, Segments, pack
@@ -44,8 +45,18 @@ class Cost:
         return sum(self.forward.values()) + sum(self.backward.values())
 
 
-def step_cost(config: ModelConfig, spec: SystemSpec, packing: Packing, history: int) -> Cost:
-    """The cost of a forward and a backward pass over one batch of packed cells."""
+def step_cost(
+    config: ModelConfig,
+    spec: SystemSpec,
+    packing: Packing,
+    history: int,
+    stages: Mapping[Scheme, list[list[Segments]]] | None = None,
+) -> Cost:
+    """The cost of a forward and a backward pass over one batch of packed cells.
+
+    `stages` are the segments of each scheme, where a prediction has found them already: then
+    nothing is done on a device.
+    """
     cost = Cost()
     times, width = history, config.embed_dim
     cells, samples = len(packing.cell), packing.plan.samples
@@ -61,10 +72,11 @@ def step_cost(config: ModelConfig, spec: SystemSpec, packing: Packing, history: 
         cost.product("conditioning", samples * len(spec.parameters), 18, width, first=True)
         cost.product("conditioning", samples * len(spec.parameters), width, width)
 
-    sequence = pack(
-        [torch.empty(len(used), times, 0) for used in packing.levels], packing, config.band
-    )
-    stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
+    if stages is None:
+        sequence = pack(
+            [torch.empty(len(used), times, 0) for used in packing.levels], packing, config.band
+        )
+        stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
     for index, scheme in enumerate(config.schemes):
         frames = 1 if index == config.depth - 1 else times
         count_block(cost, config, stages[scheme], cells, times, frames)
@@ -98,16 +110,17 @@ def count_attention(
 ) -> None:
     """The products of queries with keys, and of weights with values."""
     alone = segments.time == "batch"
+    is_short = mean_length(segments, times) <= SHORT
+    masked = config.heads if is_short and merges_heads(segments, times, config.heads) else 1
     for run in segments.runs:
         if alone:
             count, asked, length = run.outer * run.inner * frames, run.length, run.length
         else:
             count, asked, length = run.outer * run.inner, run.length * frames, run.length * times
-        operations = 4 * count * asked * length * config.embed_dim
-        short = length <= SHORT
+        operations = 4 * count * asked * length * config.embed_dim * masked
         cost.forward["attention"] = cost.forward.get("attention", 0) + operations
         cost.backward["attention"] = cost.backward.get("attention", 0) + int(
-            operations * (2 if short else 2.5)
+            operations * (2 if is_short else 2.5)
         )
 
 
