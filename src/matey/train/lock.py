@@ -42,7 +42,7 @@ def locked(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # the folder may have been removed
+        if is_same(file, run / NAME):  # the folder may have been removed
             (run / NAME).unlink()
         os.close(file)
         with suppress(OSError):  # one that is not empty stays, and those above it
