@@ -3,10 +3,10 @@ import io
 from rich.console import Console
 
 from matey.cli.console import score_table
-from matey.evaluate.score import SystemScore
+from matey.evaluate.results import Divergence, MetricScore, Spectra, SystemScore, curve
 
 
-def score(name, error, still):
+def score(name, error, still, diverged=0):
     return SystemScore(
         name=name,
         variables=["height"],
@@ -16,12 +16,14 @@ def score(name, error, still):
         grid=(1, 128, 128),
         dt=1.0,
         tokens={"mean": 1024.0, "coarse": 256.0, "fine": 4096.0},
-        lead=1.0,
+        lead=1,
         steps=[1],
-        nrmse=[error],
-        persistence=[still],
-        by_variable={},
-        persistence_by_variable={},
+        primary="nrmse",
+        metrics={"nrmse": MetricScore(curve([error], [still]), {}, {})},
+        correlation={},
+        divergence=Divergence(diverged, diverged, 1.0 if diverged else float("nan")),
+        drift={},
+        spectra=Spectra([], [], {}, {}),
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from matey.data import write
 from matey.data.reader import open_reader
-from matey.data.write import write_netcdf, write_well
+from matey.data.write import write_field, write_well
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
 
@@ -142,12 +142,12 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"p\.nc cannot be written"):
-        write_netcdf(still(), tmp_path / "file" / "p.nc", provenance={})
+        write_field(still(), tmp_path / "file" / "p.nc", provenance={})
 
 
 def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
     field = still()
-    write_netcdf(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
+    write_field(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
     with xarray.open_dataset(tmp_path / "p.nc", decode_times=False) as dataset:
         np.testing.assert_array_equal(dataset["height"], field.values[:, 0, 0])
         assert dataset["height"].dims == ("time", "y", "x")

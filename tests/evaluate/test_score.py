@@ -9,7 +9,7 @@ import matey
 from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.mixture import open_systems
 from matey.errors import DataError
-from matey.evaluate.score import evaluate
+from matey.evaluate.score import Ask, evaluate
 from matey.metrics.error import nrmse
 from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
@@ -24,11 +24,11 @@ def data(tmp_path) -> DataConfig:
 def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    (score,) = evaluate(model, "toy", data, steps=3, out=tmp_path / "out", batch=2)
+    (score,) = evaluate(model, "toy", data, Ask(3, batch=2), tmp_path / "out")
     assert score.windows == 8 - 2 - 3 + 1
     results = json.loads((tmp_path / "out/scores.json").read_text())
     entry = results["systems"][0]
-    assert entry["nrmse"] == score.nrmse
+    assert entry["metrics"]["nrmse"]["mean"]["error"] == score.main.error
 
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     whole = fields[trajectory]
@@ -40,20 +40,20 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
         still.append(nrmse(history.values[-1:].expand(3, -1, -1, -1, -1), truth))
     # One rollout at a time instead of two: float32 rounding in the model.
     expected = torch.stack(errors).mean(dim=(0, 2)).tolist()
-    assert score.nrmse == pytest.approx(expected, rel=1e-4)
-    assert score.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
+    assert score.main.error == pytest.approx(expected, rel=1e-4)
+    assert score.main.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
 
 
 def test_a_model_of_longer_steps_is_scored_at_its_own(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(replace(fields.spec, dt=2 * fields.spec.dt))
-    (score,) = evaluate(model, "toy", data, steps=1, out=tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
     assert score.dt == pytest.approx(2 * fields.spec.dt)
     assert score.windows == 4 - 2  # of 8 frames every other
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     frames = fields[trajectory].values[::2]
     still = nrmse(frames[1:3], frames[2:4])
-    assert score.persistence == pytest.approx([float(still.mean())])
+    assert score.main.persistence == pytest.approx([float(still.mean())])
 
 
 @pytest.mark.parametrize("asked", [1, 3, 50])
@@ -61,14 +61,14 @@ def test_so_many_rollouts_as_asked_are_spread_over_all_test_trajectories(data, t
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     half = DataConfig(data.systems, SplitConfig(test=0.5))
     every = 3 * (8 - 2 - 2 + 1)
-    (score,) = evaluate(model, "toy", half, steps=2, out=tmp_path / "out", windows=asked)
+    (score,) = evaluate(model, "toy", half, Ask(2, windows=asked), tmp_path / "out")
     assert score.windows == min(asked, every)
     assert score.trajectories == min(asked, 3)
 
 
 def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    evaluate(model, "toy", data, steps=4, out=tmp_path / "out")
+    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
     with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
         assert example["steps"].tolist() == [1, 2, 4]
         assert example["truth"].shape == example["prediction"].shape == (3, 1, 1, 16, 16)
@@ -78,7 +78,7 @@ def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
 
 def test_a_rollout_stops_where_the_data_end(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    (score,) = evaluate(model, "toy", data, steps=50, out=tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, Ask(50), tmp_path / "out")
     assert score.steps == list(range(1, 7))
 
 
@@ -86,4 +86,4 @@ def test_a_system_without_test_trajectories_is_named(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     nothing = DataConfig(data.systems, SplitConfig(test=0))
     with pytest.raises(DataError, match="'shallow_water' has no test trajectory"):
-        evaluate(model, "toy", nothing, steps=1, out=tmp_path / "out")
+        evaluate(model, "toy", nothing, Ask(1), tmp_path / "out")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from matey.metrics.error import mean_nrmse, nrmse
+from matey.metrics.error import mean_score, nrmse
 
 
 def test_an_exact_prediction_scores_0_and_zero_scores_1():
@@ -34,5 +34,5 @@ def test_a_prediction_that_is_not_finite_is_infinitely_wrong():
 def test_the_mean_leaves_out_what_is_undefined_and_keeps_what_diverged():
     nan, inf = float("nan"), float("inf")
     errors = torch.tensor([[[0.1, nan], [inf, 0.4]], [[0.3, nan], [0.2, 0.6]]])
-    assert mean_nrmse(errors).tolist() == [pytest.approx(0.2), inf]
-    assert bool(mean_nrmse(torch.full((2, 1, 1), nan)).isnan().all())
+    assert mean_score(errors).tolist() == [pytest.approx(0.2), inf]
+    assert bool(mean_score(torch.full((2, 1, 1), nan)).isnan().all())

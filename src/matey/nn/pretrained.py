@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from matey.config import ModelConfig, RefineConfig
+from matey.description import read_spec
 from matey.errors import CheckpointError, ConfigError, MateyError
-from matey.fields import SystemSpec, Variable
 from matey.nn.model import Matey
 from matey.output import replacing, to_json
 
@@ -61,8 +61,9 @@ def from_pretrained(path: str | Path) -> Matey:
     Raises CheckpointError if there is none, it is damaged, or of a newer format.
     """
     folder = find_model(Path(path))
-    model, _ = empty_model(folder)
+    model, description = empty_model(folder)
     load_weights(model, folder / WEIGHTS)
+    model.trained_leads = trained_leads(description)
     return model.eval()
 
 
@@ -102,20 +103,6 @@ def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
         ) from error
 
 
-def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
-    """A system from its plain data."""
-    variables = tuple(
-        Variable(**{**variable, "axes": tuple(variable["axes"])}) for variable in entry["variables"]
-    )
-    return SystemSpec(
-        str(entry["name"]),
-        int(entry["ndim"]),
-        variables,
-        tuple(entry["parameters"]),
-        float(entry["dt"]),
-    )
-
-
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
     try:
@@ -135,12 +122,12 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     module.load_state_dict(found)
 
 
-def trained_lead(path: str | Path) -> int | None:
-    """The longest lead time that a saved model was trained for, in dt; None if it does not say."""
-    _, description = empty_model(find_model(Path(path)))
+def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The least and the most lead time of training, in dt; None if a model does not say."""
     try:
-        return int(description["training"]["windows"]["max_lead"])
-    except (KeyError, TypeError, ValueError):
+        windows = description["training"]["windows"]
+        return float(windows.get("min_lead", 1)), float(windows["max_lead"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -13,7 +13,7 @@ from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch
-from matey.metrics.error import mean_nrmse, nrmse
+from matey.metrics.error import mean_score, nrmse
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
@@ -119,6 +119,7 @@ def train(
         if is_due(done, config.checkpoint_every, config.steps):
             progress = replace(progress, step=done)
             checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
+    model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
@@ -159,8 +160,8 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
             still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
             losses.append(loss_of(prediction, batch, config.loss))
         if errors:
-            record["nrmse"][name] = float(mean_nrmse(torch.cat(errors)))
-            record["persistence"][name] = float(mean_nrmse(torch.cat(still)))
+            record["nrmse"][name] = float(mean_score(torch.cat(errors)))
+            record["persistence"][name] = float(mean_score(torch.cat(still)))
             record["loss"][name] = float(torch.stack(losses).mean())
     model.train()
     return record
