@@ -45,7 +45,9 @@ class Ask:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "lead"):
             require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
-        require(self.lead <= self.steps, "lead", self.lead, f"at most the {self.steps} dt ahead")
+        require(
+            self.lead <= self.steps, "lead time", self.lead, f"at most the {self.steps} dt ahead"
+        )
 
 
 def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> list[SystemScore]:

@@ -155,10 +155,9 @@ def system_scores(entry: Mapping[str, Any], path: Path) -> SystemScores:
     if not steps:
         raise DataError(f"{where}: steps is empty.")
     count = len(steps)
-    metrics = {
-        key: metric(value, count, where, f"metrics.{key}")
-        for key, value in as_object(need(entry, "metrics", where), where).items()
-    }
+    metrics = each(
+        need(entry, "metrics", where), f"{where}: metrics", lambda v, w: metric(v, count, w)
+    )
     primary = str(need(entry, "primary", where))
     if primary not in metrics:
         raise DataError(f"{where}: metrics has no {primary!r}; found {sorted(metrics)}.")
@@ -177,27 +176,24 @@ def system_scores(entry: Mapping[str, Any], path: Path) -> SystemScores:
         primary=primary,
         metrics=metrics,
         correlation=each(
-            entry.get("correlation"), where, "correlation", lambda v, w, k: correlated(v, count, w)
+            entry.get("correlation"), f"{where}: correlation", lambda v, w: correlated(v, count, w)
         ),
         diverged=count_of(divergence.get("rollouts", 0), where, "divergence.rollouts"),
         first_diverged=number_of(divergence.get("first"), where, "divergence.first"),
         drift=each(
             entry.get("drift"),
-            where,
-            "drift",
-            lambda v, w, k: each(v, w, k, lambda u, x, _: drifted(u, count, x)),
+            f"{where}: drift",
+            lambda v, w: each(v, w, lambda u, place: drifted(u, count, place)),
         ),
         spectra=spectra(entry.get("spectra"), where),
         example=load_example(example) if example.is_file() else None,
     )
 
 
-def each(
-    values: Any, where: str, key: str, read: Callable[[Any, str, str], Item]
-) -> dict[str, Item]:
+def each(values: Any, where: str, read: Callable[[Any, str], Item]) -> dict[str, Item]:
     """What each name of an object holds; nothing where the object is absent. Raises DataError."""
-    named = as_object(values or {}, f"{where}: {key}")
-    return {str(name): read(value, f"{where}: {key}.{name}", key) for name, value in named.items()}
+    named = as_object(values or {}, where)
+    return {str(name): read(value, f"{where}.{name}") for name, value in named.items()}
 
 
 def series(record: Mapping[str, Any], key: str, count: int, where: str) -> tuple[float, ...]:
@@ -214,12 +210,12 @@ def curve(value: Any, count: int, where: str) -> Curve:
     return Curve(series(record, "error", count, where), series(record, "persistence", count, where))
 
 
-def metric(value: Any, count: int, where: str, key: str) -> Metric:
+def metric(value: Any, count: int, where: str) -> Metric:
     """One metric. Raises DataError."""
-    record = as_object(value, f"{where}: {key}")
+    record = as_object(value, where)
     return Metric(
-        curve(need(record, "mean", f"{where}: {key}"), count, f"{where}: {key}.mean"),
-        each(record.get("by_variable"), where, key, lambda v, w, _: curve(v, count, w)),
+        curve(need(record, "mean", where), count, f"{where}.mean"),
+        each(record.get("by_variable"), f"{where}.by_variable", lambda v, w: curve(v, count, w)),
     )
 
 
