@@ -62,6 +62,12 @@ def test_train_evaluate_predict_and_report_follow_one_another(folder, capsys):
         assert prediction["Vx"].dims == ("time", "y", "x")
         assert prediction["Vx"].attrs["canonical_name"] == "velocity_x"
         assert prediction.sizes["time"] == 3
+        assert {"model", "initial", "lead_time", "matey_version"} <= set(prediction.attrs)
+    predict = ["predict", "runs/a", "next.nc", "--steps", "1", "--out", "later.zarr"]
+    assert main(predict) == 0  # what was predicted can be continued
+    (later,) = matey.open("later.zarr")
+    assert later.times.tolist() == pytest.approx([0.55])
+    assert later.spec.dt == 0.05
     assert main(["report", "runs/a", "results", "--out", "page.html"]) == 0
     assert (folder / "page.html").stat().st_size > 10_000
 
