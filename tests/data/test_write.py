@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import matey
 from matey.data import write
+from matey.data.containers import text
 from matey.data.files import close_files
 from matey.data.reader import open_reader
 from matey.data.write import write_field, write_well
@@ -100,7 +101,7 @@ def test_a_prediction_of_one_frame_keeps_its_dt_and_its_format_is_checked(tmp_pa
     assert again.spec.dt == 0.25
     close_files()
     with h5py.File(tmp_path / "p.nc", "r+") as file:
-        newer = file.attrs["matey_field"].replace('"format": 1', '"format": 9')
+        newer = text(file.attrs["matey_field"]).replace('"format": 1', '"format": 9')
         file.attrs["matey_field"] = newer
     with pytest.raises(DataError, match=r"p\.nc: its matey_field has format 9"):
         matey.open(tmp_path / "p.nc")
