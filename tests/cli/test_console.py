@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from matey.cli.console import score_table
+from matey.cli.console import health, score_table
 from matey.evaluate.results import Divergence, MetricScore, Spectra, SystemScore, curve
 
 
@@ -50,3 +50,10 @@ def test_what_is_undefined_or_diverged_is_said_in_words():
     assert "undefined" in shown
     assert "nan" not in shown
     assert "diverged" in printed(score("bad", float("inf"), 0.1))
+
+
+def test_rollouts_that_diverged_are_counted_in_a_sentence():
+    (line,) = health([score("fine", 0.1, 0.2), score("bad", float("inf"), 0.1, diverged=1)])
+    assert line == (
+        "bad: 1 of 1 rollouts diverged, the first at step 1; 1 of them ended, not finite."
+    )

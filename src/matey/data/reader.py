@@ -32,8 +32,8 @@ __all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader"
 
 # Every layout that is known, in the order in which a file is tried. A new reader is a line here.
 LAYOUTS: list[Layout] = [
-    Written(),
     TheWell(),
+    Written(),
     PDEBenchTrees(),
     PDEBenchIncompressible(),
     PDEBenchCompressible(),
