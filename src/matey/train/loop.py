@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -19,11 +19,15 @@ from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
+from matey.train.checkpoint import Progress
 from matey.train.forecast import check_grids, check_memory
+from matey.train.lock import locked
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
-from matey.train.resume import changes, check_steps
+from matey.train.resume import go_on
+from matey.train.room import return_large_blocks
+from matey.train.signals import Stop, heeding_signals, stopped
 
 
 def train(
@@ -41,12 +45,28 @@ def train(
     With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
     ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
     shown every record that is logged. `parent` names the model that is trained further.
-    Raises DivergenceError, before the update, where the loss or a gradient is not finite.
+    Raises DivergenceError, before the update, where the loss or a gradient is not finite;
+    StoppedError, after the step and with all saved, where a signal asked for it
+    (`matey.train.signals`); CheckpointError where the run cannot be written or read.
     """
+    with heeding_signals() as stop, locked(run):
+        return take_steps(config, run, watch, model, resume, parent, stop)
+
+
+def take_steps(
+    config: RunConfig,
+    run: Path,
+    watch: Watch,
+    model: Matey | None,
+    resume: bool,
+    parent: str,
+    stop: Stop,
+) -> Matey:
+    """What `train` does while it holds the run folder."""
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
-    if checkpoint.find(run) and not resume:
+    if checkpoint.folders(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     shape = config.model if model is None else model.config
     check_grids(shape, systems)
@@ -57,9 +77,7 @@ def train(
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model.add_systems([group.spec for group in windows.values()])
     model.to(device).train()
-    model.activation_checkpointing = config.activation_checkpointing
-    if config.compile:
-        model.compile_blocks()
+    adjust(model, config)
     optimizer = make_optimizer(model, config.optim)
     mixture = Mixture(
         windows,
@@ -69,12 +87,7 @@ def train(
         tokens=lambda points: most_tokens(model, points, config.windows.history),
     )
 
-    progress = checkpoint.Progress(step=0)
-    changed: Record = {}
-    if resume and checkpoint.find(run):
-        changed = changes(run, config, systems)
-        progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
-        check_steps(run, progress.step, config.steps)
+    progress, changed = go_on(run, config, systems, model, optimizer)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
@@ -86,6 +99,10 @@ def train(
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
 
+    keeper = Keeper(run, config, systems, model, optimizer, journal, stop)
+    if progress.pending:
+        progress = keeper.score(progress)
+    stop.defer()
     tally = Tally()
     for step in range(progress.step, config.steps):
         for group in optimizer.param_groups:
@@ -109,20 +126,20 @@ def train(
             rate = learning_rate(step, config.steps, config.optim)
             journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **tally.record())
             tally = Tally()
-        if is_due(done, config.validate_every, config.steps):
-            scores = validate(model, systems, config)
-            journal.write("valid", step=done, **scores)
-            defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
-            if defined:
-                best = min(sum(defined) / len(defined), progress.best or math.inf)
-                progress = replace(progress, best=best)
-        if is_due(done, config.checkpoint_every, config.steps):
-            progress = replace(progress, step=done)
-            checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
+        progress = keeper.after_step(replace(progress, step=done))
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
+
+
+def adjust(model: Matey, config: RunConfig) -> None:
+    """Spend memory and time as the config says."""
+    model.activation_checkpointing = config.activation_checkpointing
+    if config.activation_checkpointing:
+        return_large_blocks()
+    if config.compile:
+        model.compile_blocks()
 
 
 def push_forward(model: Matey, batch: Batch) -> Batch:
@@ -143,8 +160,13 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 
 @torch.no_grad()
-def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> Record:
-    """NRMSE of each system on its validation windows at the shortest lead, and persistence's."""
+def validate(
+    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop
+) -> Record | None:
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
+
+    None where a signal came first.
+    """
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead)
@@ -153,6 +175,9 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
         for cpu_batch in in_order(windows, config.batch, config.validate_windows):
+            if stop.received:
+                model.train()
+                return None
             batch = cpu_batch.to(device)
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
@@ -165,6 +190,53 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
             record["loss"][name] = float(torch.stack(losses).mean())
     model.train()
     return record
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What a run keeps besides its log: checkpoints, and the model of the best validation."""
+
+    run: Path
+    config: RunConfig
+    systems: Mapping[str, System]
+    model: Matey
+    optimizer: torch.optim.Optimizer
+    journal: Journal
+    stop: Stop
+
+    def after_step(self, progress: Progress) -> Progress:
+        """Validate and save where that is due after a step.
+
+        Raises StoppedError, with all saved, where a signal came.
+        """
+        done, config = progress.step, self.config
+        if is_due(done, config.validate_every, config.steps):
+            progress = self.score(progress)
+        number = self.stop.received
+        if number or is_due(done, config.checkpoint_every, config.steps):
+            state = checkpoint.capture(self.model, self.optimizer, progress)
+            folder = checkpoint.save(self.run, state, config.keep_checkpoints)
+        if number:
+            self.journal.write("stop", step=done, signal=number)
+            raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
+        return progress
+
+    def score(self, progress: Progress) -> Progress:
+        """Validate, and keep the model in `best/` if its mean NRMSE is the lowest so far.
+
+        A validation that a signal cuts short is pending: the run begins with it when it goes on.
+        """
+        scores = validate(self.model, self.systems, self.config, self.stop)
+        if scores is None:
+            return replace(progress, pending=True)
+        self.journal.write("valid", step=progress.step, **scores)
+        defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+        mean = sum(defined) / len(defined) if defined else math.inf
+        if mean < (math.inf if progress.best is None else progress.best):
+            training = describe(self.config, self.systems, progress.step)
+            save_pretrained(self.model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
+            progress = replace(progress, best=mean)
+        return replace(progress, pending=False)
 
 
 class Tally:
