@@ -1,8 +1,10 @@
 """The training loop, top to bottom."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch
 from matey.metrics.error import mean_score, nrmse
+from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
 from matey.nn.rollout import advance
@@ -22,18 +25,20 @@ from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
-from matey.train.log import Journal, Record, Watch, describe, prepare_run
+from matey.train.log import Journal, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
 from matey.train.room import return_large_blocks
 from matey.train.signals import Stop, heeding_signals, stopped
+from matey.train.sinks import Record, Sink
+from matey.train.speed import Speedometer
 
 
 def train(
     config: RunConfig,
     run: Path,
-    watch: Watch = lambda record: None,
+    watch: Sink = lambda record: None,
     *,
     model: Matey | None = None,
     resume: bool = False,
@@ -56,7 +61,7 @@ def train(
 def take_steps(
     config: RunConfig,
     run: Path,
-    watch: Watch,
+    watch: Sink,
     model: Matey | None,
     resume: bool,
     parent: str,
@@ -79,13 +84,8 @@ def take_steps(
     model.to(device).train()
     adjust(model, config)
     optimizer = make_optimizer(model, config.optim)
-    mixture = Mixture(
-        windows,
-        config.batch,
-        config.seed,
-        config.mixture,
-        tokens=lambda points: most_tokens(model, points, config.windows.history),
-    )
+    tokens = partial(most_tokens, model, frames=config.windows.history)
+    mixture = Mixture(windows, config.batch, config.seed, config.mixture, tokens=tokens)
 
     progress, changed = go_on(run, config, systems, model, optimizer)
     batches = mixture.batches(
@@ -94,8 +94,10 @@ def take_steps(
     if progress.step < config.steps:  # data that cannot be read leave no run folder
         batches = chain([next(batches)], batches)
     prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch)
-    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
+    journal = Journal(run, watch, progress.step, config.tensorboard)
+    speed = Speedometer(device, config, progress.step)
+    start = {"steps": config.steps, "parameters": count(model), "peak": speed.peak}
+    journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
 
@@ -105,26 +107,29 @@ def take_steps(
     stop.defer()
     tally = Tally()
     for step in range(progress.step, config.steps):
+        began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
         for _ in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
-                batch = push_forward(model, batch)
+                pushes, batch = batch.pushes, push_forward(model, batch)
                 prediction = model(batch, model.draw_shift(batch))
             loss = loss_of(prediction, batch, config.loss)
             check_finite(loss, "loss", step, batch)
             (loss / config.accumulate).backward()
-            tally.add(batch, prediction, loss)
+            tally.add(batch, prediction, loss, operations(model, batch, prediction, pushes))
         norm = clip_grad_norm_(model.parameters(), config.optim.clip)
         check_finite(norm, "gradient", step, batch)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        tally.seconds += time.perf_counter() - began
 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             rate = learning_rate(step, config.steps, config.optim)
-            journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **tally.record())
+            record = {"lr": rate, "gradient_norm": float(norm), **tally.record()}
+            journal.write("train", step=done, **record, **speed.record(done, *tally.work))
             tally = Tally()
         progress = keeper.after_step(replace(progress, step=done))
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
@@ -151,6 +156,16 @@ def push_forward(model: Matey, batch: Batch) -> Batch:
     for _ in range(batch.pushes):
         pushed = advance(model, pushed)
     return replace(batch, values=pushed.values, pushes=0)
+
+
+def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) -> int:
+    """Floating-point operations of a batch: its step, and so many forward passes before it.
+
+    Counted on the cells that the step took. What activation checkpointing does again is left out.
+    """
+    history = batch.values.shape[1]
+    cost = step_cost(model.config, batch.spec, prediction.packing, history, prediction.stages)
+    return cost.operations + pushes * sum(cost.forward.values())
 
 
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.Tensor:
@@ -243,15 +258,24 @@ class Tally:
     """What happened since the last line of the log."""
 
     def __init__(self) -> None:
-        self.windows = self.tokens = 0
+        self.seconds = 0.0
+        self.windows = self.tokens = self.operations = 0
         self.losses: dict[str, list[torch.Tensor]] = {}
 
-    def add(self, batch: Batch, prediction: Prediction, loss: torch.Tensor) -> None:
+    def add(
+        self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
+    ) -> None:
         """Count one batch. Nothing waits for the device here."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
         self.tokens += len(prediction.packing.cell) * times
+        self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
+
+    @property
+    def work(self) -> tuple[float, int, int, int]:
+        """Seconds of steps, and what was done in them: windows, tokens, operations."""
+        return self.seconds, self.windows, self.tokens, self.operations
 
     def record(self) -> Record:
         """The counts, and the mean loss of each system."""
