@@ -1,5 +1,6 @@
 """Result files into checked types: what a run and an evaluation left behind."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
