@@ -231,6 +231,7 @@ class Keeper:
         if number or is_due(done, config.checkpoint_every, config.steps):
             state = checkpoint.capture(self.model, self.optimizer, progress)
             folder = checkpoint.save(self.run, state, config.keep_checkpoints)
+            number = self.stop.received  # one that came during the save is served by it, too
         if number:
             self.journal.write("stop", step=done, signal=number)
             raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
