@@ -73,6 +73,7 @@ class Matey(nn.Module):
         self.history = history
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
+        self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         find_criterion(config.refine.criterion)
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels, config.stem)
@@ -203,17 +204,20 @@ class Matey(nn.Module):
         return self.plan_normalised(measure(inputs.values).normalise(inputs.values), inputs)
 
     def rollout_steps(
-        self, field: Field, steps: int, lead_time: float = 1.0, seed: int = 0
+        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
     ) -> Iterator[Field]:
         """The frames after a field's last, one at a time, each from those before it.
 
-        `lead_time` is the time between them in units of the system's dt; `seed` matters only
-        for a model made with `jitter`.
+        `lead_time` is the time between them in units of the system's dt, a number or one for each
+        step; `seed` matters only for a model made with `jitter`. Raises DivergenceError, with the
+        step, where a frame is not finite.
         """
         self.check(field)
         return rollout.rollout_steps(self, field, steps, lead_time, seed)
 
-    def rollout(self, field: Field, steps: int, lead_time: float = 1.0, seed: int = 0) -> Field:
+    def rollout(
+        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
+    ) -> Field:
         """The `steps` frames after the last of a field, as one field."""
         return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
 

@@ -15,7 +15,7 @@ from matey.config import LossConfig, RunConfig
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch
-from matey.metrics.error import mean_nrmse, nrmse
+from matey.metrics.error import mean_score, nrmse
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
@@ -132,6 +132,7 @@ def take_steps(
             journal.write("train", step=done, **record, **speed.record(done, *tally.work))
             tally = Tally()
         progress = keeper.after_step(replace(progress, step=done))
+    model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
@@ -199,8 +200,8 @@ def validate(
             still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
             losses.append(loss_of(prediction, batch, config.loss))
         if errors:
-            record["nrmse"][name] = float(mean_nrmse(torch.cat(errors)))
-            record["persistence"][name] = float(mean_nrmse(torch.cat(still)))
+            record["nrmse"][name] = float(mean_score(torch.cat(errors)))
+            record["persistence"][name] = float(mean_score(torch.cat(still)))
             record["loss"][name] = float(torch.stack(losses).mean())
     model.train()
     return record
