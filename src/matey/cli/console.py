@@ -12,8 +12,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console()
-errors = Console(stderr=True)
+from matey.cli import is_first
+
+console = Console(quiet=not is_first())
+errors = Console(stderr=True, quiet=not is_first())
 
 
 @contextmanager

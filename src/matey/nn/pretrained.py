@@ -118,6 +118,14 @@ def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
+    module.load_state_dict(read_weights(module, path))
+
+
+def read_weights(module: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
+    """All weights of a module by name, from a file.
+
+    Raises CheckpointError unless names and shapes agree.
+    """
     try:
         found = load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
@@ -132,7 +140,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     ]
     if wrong:
         raise CheckpointError(f"{path} does not fit the model: {'; '.join(wrong[:8])}.")
-    module.load_state_dict(found)
+    return found
 
 
 def trained_lead(path: str | Path) -> int | None:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from matey.errors import CheckpointError
 from matey.nn.model import Matey
-from matey.nn.pretrained import load_weights, save_tensors, save_weights
+from matey.nn.pretrained import read_weights, save_tensors
 from matey.output import replacing, to_json
+from matey.train.distributed import Team, share, whole
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -35,22 +36,31 @@ class Progress:
 
 
 def save(
-    run: Path, model: Matey, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
-) -> Path:
+    run: Path,
+    model: Matey,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    keep: int,
+    team: Team,
+) -> None:
     """Write a checkpoint, then delete all but the newest `keep`.
 
+    All processes call this, as each may hold a share of the state; the first one writes.
     Raises CheckpointError, leaving the older ones as they are, if it cannot be written.
     """
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
     state = {"format": FORMAT, "step": progress.step, "best": progress.best}
+    weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    moments = optimizer_state(model, optimizer)
+    if not team.first:
+        return
     with replacing(folder, CheckpointError) as temporary:
         temporary.mkdir()
-        save_weights(model, temporary / WEIGHTS)
-        save_tensors(optimizer_state(model, optimizer), temporary / OPTIMIZER)
+        save_tensors(weights, temporary / WEIGHTS)
+        save_tensors(moments, temporary / OPTIMIZER)
         (temporary / STATE).write_text(to_json(state))
     for old in find(run)[:-keep]:
         shutil.rmtree(old)
-    return folder
 
 
 def find(run: Path) -> list[Path]:
@@ -64,7 +74,8 @@ def load(folder: Path, model: Matey, optimizer: torch.optim.Optimizer) -> Progre
 
     Raises CheckpointError if it is damaged, newer, or of another model.
     """
-    load_weights(model, folder / WEIGHTS)
+    found = read_weights(model, folder / WEIGHTS)
+    model.load_state_dict({name: share(found[name], w) for name, w in model.state_dict().items()})
     try:
         state = json.loads((folder / STATE).read_text())
         if state["format"] > FORMAT:
@@ -83,7 +94,7 @@ def optimizer_state(model: Matey, optimizer: torch.optim.Optimizer) -> dict[str,
         tensors["random.cuda"] = torch.cuda.get_rng_state()
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value.contiguous()
+            tensors[f"{key}/{name}"] = whole(value).contiguous()
     return tensors
 
 
@@ -99,5 +110,7 @@ def restore_optimizer(
         if name.startswith("random."):
             continue
         key, parameter = name.split("/", 1)
-        device = torch.device("cpu") if key == "step" else parameters[parameter].device
-        optimizer.state[parameters[parameter]][key] = value.to(device)
+        known = parameters[parameter]
+        if key != "step":
+            value = share(value.to(known.device), known)
+        optimizer.state[known][key] = value

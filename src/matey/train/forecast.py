@@ -22,6 +22,7 @@ from matey.nn.normalise import measure
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.train.distributed import Team
 from matey.train.room import free_memory
 
 WINDOWS = 8  # of each system that are looked at
@@ -182,13 +183,16 @@ def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
 def check_memory(
     config: RunConfig,
     systems: Mapping[str, System],
-    device: torch.device,
+    team: Team,
     known: Sequence[SystemSpec] = (),
 ) -> None:
     """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
+    device = team.device
     free = free_memory(str(device))
     if free is None:
         return
+    if device.type == "cpu":  # the processes of a machine share what it has
+        free //= team.neighbours
     found = forecast_run(config, systems, known, thresholds=())
     if not found or max(one.step.total for one in found) <= free:
         return

@@ -34,13 +34,17 @@ Watch = Callable[[Record], None]
 class Journal:
     """Appends records to a run's metrics.jsonl, and shows each to a watcher."""
 
-    def __init__(self, run: Path, watch: Watch) -> None:
+    def __init__(self, run: Path, watch: Watch, writes: bool = True) -> None:
+        """Unless it `writes`, it only listens: one process writes for all."""
         self.path = run / "metrics.jsonl"
+        self.writes = writes
         self.watch = watch
         self.began = time.monotonic()
 
     def write(self, kind: str, **record: Any) -> None:
         """Add one record, with the seconds since this process began the run."""
+        if not self.writes:
+            return
         record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
         with self.path.open("a") as file:
             file.write(to_json(record))

@@ -1,24 +1,26 @@
 """The training loop, top to bottom."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from matey.config import LossConfig, RunConfig
-from matey.data.mixture import Mixture, System, in_order, open_systems
+from matey.data.mixture import Mixture, System, collate, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
-from matey.fields import Batch
-from matey.metrics.error import mean_nrmse, nrmse
+from matey.fields import Batch, SystemSpec
+from matey.metrics.error import nrmse
 from matey.nn.model import Matey, Prediction
-from matey.nn.pretrained import choose_device, save_pretrained
+from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
+from matey.train.distributed import Engine, Team, processes
+from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
@@ -42,32 +44,34 @@ def train(
     ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
     shown every record that is logged. `parent` names the model that is trained further.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite.
+    Started by torchrun, its processes train one model; the first of them writes and watches.
     """
-    device = choose_device(config.device)
+    with processes(config) as team:
+        return train_with(team, config, run, watch, model, resume, parent)
+
+
+def train_with(
+    team: Team,
+    config: RunConfig,
+    run: Path,
+    watch: Watch,
+    model: Matey | None,
+    resume: bool,
+    parent: str,
+) -> Matey:
+    """The same in each process of a team."""
+    device = team.device
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
     if checkpoint.find(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
-    shape = config.model if model is None else model.config
-    check_grids(shape, systems)
-    known = [] if model is None else list(model.specs.values())
-    check_memory(replace(config, model=shape), systems, device, known)
-    if model is None:
-        model = Matey(config.model, [], config.windows.history)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
-    model.add_systems([group.spec for group in windows.values()])
-    model.to(device).train()
-    model.activation_checkpointing = config.activation_checkpointing
-    if config.compile:
-        model.compile_blocks()
+    model = prepare_model(model, config, systems, [w.spec for w in windows.values()], team)
+    engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
-    mixture = Mixture(
-        windows,
-        config.batch,
-        config.seed,
-        config.mixture,
-        tokens=lambda points: most_tokens(model, points, config.windows.history),
-    )
+    tokens = partial(most_tokens, model, frames=config.windows.history)
+    shares = {"rank": team.data_rank, "ranks": team.data_ranks}
+    mixture = Mixture(windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens)
 
     progress = checkpoint.Progress(step=0)
     changed: Record = {}
@@ -80,9 +84,12 @@ def train(
     )
     if progress.step < config.steps:  # data that cannot be read leave no run folder
         batches = chain([next(batches)], batches)
-    prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch)
-    journal.write("start", step=progress.step, steps=config.steps, parameters=count(model))
+    team.meet()  # all have read what is there before the first one writes
+    if team.first:
+        prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch, writes=team.first)
+    start = {"steps": config.steps, "parameters": count(model), "processes": team.size}
+    journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
 
@@ -90,27 +97,30 @@ def train(
     for step in range(progress.step, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
-        for _ in range(config.accumulate):
+        team.seed(config.seed, step)
+        losses: list[Loss] = []
+        for turn in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
                 batch = push_forward(model, batch)
-                prediction = model(batch, model.draw_shift(batch))
+                prediction = engine(batch, model.draw_shift(batch), turn == config.accumulate - 1)
             loss = loss_of(prediction, batch, config.loss)
-            check_finite(loss, "loss", step, batch)
-            (loss / config.accumulate).backward()
+            engine.backward(loss / config.accumulate, batch.spec)
+            losses.append(Loss(loss.detach(), batch.spec.name, batch.sources))
             tally.add(batch, prediction, loss)
-        norm = clip_grad_norm_(model.parameters(), config.optim.clip)
-        check_finite(norm, "gradient", step, batch)
+        norm = engine.clip(config.optim.clip)
+        check_finite(team, step, losses, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             rate = learning_rate(step, config.steps, config.optim)
-            journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **tally.record())
+            record = tally.total(team).record()
+            journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **record)
             tally = Tally()
         if is_due(done, config.validate_every, config.steps):
-            scores = validate(model, systems, config)
+            scores = validate(model, systems, config, team)
             journal.write("valid", step=done, **scores)
             defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
             if defined:
@@ -118,10 +128,39 @@ def train(
                 progress = replace(progress, best=best)
         if is_due(done, config.checkpoint_every, config.steps):
             progress = replace(progress, step=done)
-            checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints)
-    save_pretrained(model, run / "model", describe(config, systems, config.steps))
+            checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints, team)
+    model = engine.alone()
+    if team.first:
+        save_pretrained(model, run / "model", describe(config, systems, config.steps))
     journal.write("end", step=config.steps)
     return model.eval()
+
+
+def prepare_model(
+    model: Matey | None,
+    config: RunConfig,
+    systems: Mapping[str, System],
+    specs: Sequence[SystemSpec],
+    team: Team,
+) -> Matey:
+    """The model to train, or a new one, with weights for the systems, on the device.
+
+    Raises ShapeError or ConfigError for grids that it cannot be trained on, or too little memory.
+    """
+    shape = config.model if model is None else model.config
+    check_grids(shape, systems)
+    known = [] if model is None else list(model.specs.values())
+    check_memory(replace(config, model=shape), systems, team, known)
+    if model is None:
+        model = Matey(config.model, [], config.windows.history)
+    model.add_systems(specs)
+    model.to(team.device).train()
+    model.activation_checkpointing = config.activation_checkpointing
+    if config.parallel.sequence > 1:
+        spread_cells(model, team.mesh.get_group("sequence"))
+    if config.compile:
+        model.compile_blocks()
+    return model
 
 
 def push_forward(model: Matey, batch: Batch) -> Batch:
@@ -142,8 +181,11 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 
 @torch.no_grad()
-def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> Record:
-    """NRMSE of each system on its validation windows at the shortest lead, and persistence's."""
+def validate(model: Matey, systems: Mapping[str, System], config: RunConfig, team: Team) -> Record:
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
+
+    The processes share the batches.
+    """
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead)
@@ -151,19 +193,27 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig) -> 
     for name, system in systems.items():
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
-        for cpu_batch in in_order(windows, config.batch, config.validate_windows):
-            batch = cpu_batch.to(device)
+        batches = in_order(windows, config.batch, config.validate_windows)
+        for choices, counts in team.deal(batches):
+            batch = collate(windows.read(choices)).to(device)
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
-            errors.append(nrmse(prediction.fields, batch.target[:, predicted]))
-            still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
-            losses.append(loss_of(prediction, batch, config.loss))
-        if errors:
-            record["nrmse"][name] = float(mean_nrmse(torch.cat(errors)))
-            record["persistence"][name] = float(mean_nrmse(torch.cat(still)))
-            record["loss"][name] = float(torch.stack(losses).mean())
+            part = 1.0 if counts else math.nan  # what is not defined is left out of means
+            errors.append(part * nrmse(prediction.fields, batch.target[:, predicted]))
+            still.append(part * nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
+            losses.append(part * loss_of(prediction, batch, config.loss).view(1))
+        for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
+            if rows:
+                record[key][name] = float(mean_over(team, torch.cat(rows)).nanmean())
     model.train()
     return record
+
+
+def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
+    """The mean of the rows of all processes, where they are defined."""
+    sums = torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)])
+    total, defined = team.total(sums)
+    return total / defined
 
 
 class Tally:
@@ -179,6 +229,16 @@ class Tally:
         self.windows += samples
         self.tokens += len(prediction.packing.cell) * times
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
+
+    def total(self, team: Team) -> "Tally":
+        """The same of all processes. They had the same systems, each as often."""
+        means = [torch.stack(group).mean() for group in self.losses.values()]
+        counts = torch.tensor([self.windows, self.tokens], device=team.device)
+        whole = Tally()
+        whole.windows, whole.tokens = team.total(counts).tolist()
+        mean = team.total(torch.stack(means)) / team.data_ranks
+        whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
+        return whole
 
     def record(self) -> Record:
         """The counts, and the mean loss of each system."""
@@ -197,14 +257,35 @@ def most_tokens(model: Matey, points: Triple, frames: int) -> int:
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
 
 
-def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:
-    """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
-    if not bool(value.isfinite()):
-        raise DivergenceError(
-            f"The {what} is {float(value.detach())} at step {step + 1}, system "
-            f"{batch.spec.name!r}, from {'; '.join(batch.sources)}. Nothing was updated. "
-            "Lower optim.lr, or look at the data."
-        )
+@dataclass(frozen=True)
+class Loss:
+    """The loss of one batch, and what the batch was."""
+
+    value: torch.Tensor
+    system: str
+    sources: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Which system and files."""
+        return f"system {self.system!r}, from {'; '.join(self.sources)}"
+
+
+def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tensor) -> None:
+    """Raise DivergenceError, naming the batch, in all processes if a loss of the step or the norm
+    of its gradient is not finite in one."""
+    values = torch.stack([*(loss.value for loss in losses), norm.detach()])
+    if not team.any(not bool(values.isfinite().all())):
+        return
+    found = ""
+    for loss in losses:
+        if not bool(loss.value.isfinite()):
+            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.describe()}"
+            break
+    found = team.agree(found) or team.agree(
+        f"The gradient is {float(norm)} at step {step + 1}, "
+        f"{', and '.join(loss.describe() for loss in losses)}"
+    )
+    raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")
 
 
 def is_due(step: int, every: int, steps: int) -> bool:
