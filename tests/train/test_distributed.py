@@ -30,6 +30,13 @@ def alone():
     return {config: step_of(config, one) for config in (MODEL, LOCAL, UNIFORM)}
 
 
+def is_rounding(name, config):
+    """Whether a gradient is zero but for rounding: attention over time alone, which no rotation
+    enters, does not change when all keys move by one vector."""
+    timed = [f"blocks.{i}." for i, scheme in enumerate(config.schemes) if scheme != "vit"]
+    return name.endswith("attentions.0.key_norm.bias") and any(part in name for part in timed)
+
+
 @pytest.mark.parametrize("checkpointing", ["", "-checkpointed"])
 @pytest.mark.parametrize("case", CASES)
 def test_one_process_with_2b_samples_and_two_with_b_have_equal_gradients(
@@ -40,8 +47,11 @@ def test_one_process_with_2b_samples_and_two_with_b_have_equal_gradients(
     assert set(found) == set(expected)
     for name, value in expected.items():
         error = torch.linalg.vector_norm(found[name] - value)
-        # Sums in another order: float32 rounding of each tensor, and nothing else.
-        assert error <= 1e-5 * torch.linalg.vector_norm(value), name
+        if is_rounding(name, CASES[case][0]):
+            assert error <= 1e-8 * expected["norm"], name
+        else:
+            # Sums in another order: float32 rounding of each tensor, and nothing else.
+            assert error <= 1e-5 * torch.linalg.vector_norm(value), name
 
 
 @pytest.mark.parametrize("config", [MODEL, LOCAL, UNIFORM])
