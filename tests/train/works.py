@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 
 import matey.train.loop as loop
@@ -114,10 +113,55 @@ def equal_steps(folder: Path) -> None:
                 if team.first:
                     label = f"{name}-checkpointed" if checkpointing else name
                     save_file(found, folder / f"{label}.safetensors")
-        assert list(team.deal("abc")) == [[("a", True), ("c", True)], [("b", True), ("a", False)]][
-            team.rank
-        ]
+        assert (
+            list(team.deal("abc"))
+            == [[("a", True), ("c", True)], [("b", True), ("a", False)]][team.rank]
+        )
         assert team.any(team.rank == 1)
         assert not team.any(False)
         assert team.agree("one" * team.rank) == "one"
         assert team.agree("") == ""
+
+
+def command(*words: str) -> int:
+    """A command, as torchrun starts it in each process."""
+    return main(list(words))
+
+
+def nan_loss(*given):
+    return REAL_LOSS(*given) * torch.nan
+
+
+def killed(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stopped(*given):
+    print("stopping", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def raised(*given):
+    raise ZeroDivisionError("in one process only")
+
+
+def late(*given):
+    time.sleep(60)
+
+
+REAL_LOSS = loop.loss_of
+FAULTS = {"nan": nan_loss, "killed": killed, "stopped": stopped, "raised": raised, "late": late}
+
+
+def faulty(fault: str, *words: str) -> int:
+    """A command in whose third batch something happens to the second process."""
+    calls = 0
+
+    def loss_of(*given):
+        nonlocal calls
+        calls += 1
+        at_fault = os.environ["RANK"] == "1" and calls == 3
+        return (FAULTS[fault] if at_fault else REAL_LOSS)(*given)
+
+    loop.loss_of = loss_of
+    return main(list(words))
