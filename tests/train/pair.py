@@ -1,5 +1,6 @@
 """Two processes that meet as those of torchrun do, each running the same function."""
 
+import faulthandler
 import multiprocessing
 import os
 import re
@@ -73,8 +74,9 @@ def run_rank(rank: int, size: int, port: int, log: Path, work: Callable, args: t
     output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    faulthandler.enable(2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     os.environ |= {key: str(value) for key, value in (places | ranks).items()}

@@ -135,7 +135,7 @@ def test_sigkill_of_one_process_in_a_step_ends_the_other_which_says_so(fail):
 
 @pytest.mark.slow
 def test_sigstop_of_one_process_is_a_timeout_and_no_hang(fail):
-    pair = fail("stopped", timeout=8)
+    pair = fail("stopped", timeout=5)
     pair.wait_for(1, "stopping")
     first, _ = pair.finish(seconds=40)
     assert first.code == 2
@@ -209,7 +209,7 @@ def test_torchrun_trains_and_finetunes_from_the_command_line(data, tmp_path):
     ]
     for command_words in (words(config, run), tune):
         ended = subprocess.run(
-            [*torchrun, "--nproc-per-node", "2", "-m", "matey", *command_words],
+            [*torchrun, "--nproc-per-node", "2", "-m", "matey", "--", *command_words],
             capture_output=True,
             text=True,
             timeout=120,

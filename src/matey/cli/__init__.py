@@ -47,6 +47,8 @@ class Command:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. User errors are one line on stderr, and code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--"]:  # what keeps torchrun from reading `--run` as an option of its own
+        words.pop(0)
     try:
         code = dispatch(words)
         sys.stdout.flush()
