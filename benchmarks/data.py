@@ -1,47 +1,45 @@
-"""Windows read per second: matey beside the library that reads the same chunks.
+"""Windows read per second: matey beside the library that reads the same frames, on one core.
 
-    python benchmarks/data.py --data DATA --out benchmarks/data.json
+    python benchmarks/data.py --data DATA
 
 DATA is a folder with PDEBench, miniWeather and Well files in `pdebench/*`, `miniweather/*`
-and `the_well/*`. A window is four frames and a target of one trajectory, at random; matey
-reads batches of eight of them, checks that every value is finite, and brings them to
-[B T C Z Y X] in float32. The library (h5py, or netCDF4 for miniWeather) reads the same frames
-of the same datasets, keeps its files and datasets open, and does nothing else; under
-`in order` h5py also brings them to [B T C Y X]. Each file is read as published, and after
-`matey data convert`. Of the small files that HDF5 keeps in its cache of chunks (1 MiB for
-each dataset) it decompresses nothing twice. One process, one thread, files in the
-operating system's memory; the best of several runs in turn.
+and `the_well/*`; beside them stand files of noise on common grids, as `matey simulate` writes
+them. A window is four frames and a target of one trajectory, at random; matey reads batches of
+eight of them, checks that every value is finite, and brings them to [B T C Z Y X] in float32.
+The library (h5py, or netCDF4 for miniWeather) reads the same frames of the same datasets, keeps
+its files and datasets open, and does nothing else. Each file is read as published, and after
+`matey data convert`, uncompressed. Of the small files that HDF5 keeps in its cache of chunks
+(1 MiB for each dataset) it decompresses nothing twice. One process, one thread, files in the
+operating system's memory; the best of several runs in turn. Beside it: how many windows the
+Ti model of `examples/pretrain-ti.yaml` takes in training on the same core.
 """
 
-import argparse
-import importlib.metadata
 import itertools
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
 import netCDF4
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+import torch
+from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of
 
 import matey
-from matey.config import WindowConfig
+from matey.config import RefineConfig, WindowConfig
 from matey.data.convert import convert
-from matey.data.mixture import collate
 from matey.data.reader import Fields
 from matey.data.windows import Choice, Windows
+from matey.data.write import write_well
+from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
+from matey.nn.model import Matey
+from matey.train.loss import squared_nrmse
 
 HISTORY, BATCH = 4, 8
-VERSIONS = ("h5py", "netCDF4", "numpy", "torch")
 
 
 @dataclass(frozen=True)
@@ -72,24 +70,6 @@ class Library:
             p.dataset[(*p.index, frames) if p.varies else p.index]
             for p in self.trajectories[trajectory]
         ]
-
-    def read_in_order(self, places: Sequence[tuple[int, int]], ndim: int) -> np.ndarray:
-        """Windows of the Well as one array: x last, components among the variables."""
-        batch = []
-        for trajectory, start in places:
-            variables = []
-            for array, plain in zip(
-                self.read(trajectory, slice(start, start + HISTORY + 1)),
-                self.trajectories[trajectory],
-                strict=True,
-            ):
-                frames = array if plain.varies else np.stack([array] * (HISTORY + 1))
-                order = frames.ndim - 1 - ndim
-                components = range(ndim + 1, ndim + 1 + order)
-                moved = frames.transpose(0, *components, *range(ndim, 0, -1))
-                variables.append(moved.reshape(HISTORY + 1, -1, *moved.shape[1 + order :]))
-            batch.append(np.concatenate(variables, axis=1))
-        return np.stack(batch)
 
     def close(self) -> None:
         """Close all files."""
@@ -143,25 +123,20 @@ def measure(fields: Fields, runs: int, seconds: float) -> dict[str, float]:
     batches, library = choose(windows), Library(fields)
 
     def ours(batch: Sequence[int]) -> object:
-        return collate(windows.read([Choice(i) for i in batch]))
+        return windows.batch([Choice(i) for i in batch])
 
     def theirs(batch: Sequence[int]) -> object:
         places = [windows.place(i) for i in batch]
         return [library.read(t, slice(start, start + HISTORY + 1)) for t, start in places]
 
-    def in_order(batch: Sequence[int]) -> object:
-        return library.read_in_order([windows.place(i) for i in batch], fields.spec.ndim)
-
     readers: dict[str, Callable[[Sequence[int]], object]] = {"matey": ours, "library": theirs}
-    if fields.readers[0].layout == "the_well":
-        readers["in_order"] = in_order
     best = dict.fromkeys(readers, 0.0)
     for _ in range(runs):
         for name, read in readers.items():
             read(batches[0])
             best[name] = max(best[name], rate(read, batches, seconds))
     library.close()
-    return {**best, "ratio": best["matey"] / best["library"]}
+    return best
 
 
 def sources(data: Path) -> list[tuple[str, str, Path]]:
@@ -178,65 +153,76 @@ def sources(data: Path) -> list[tuple[str, str, Path]]:
     return found
 
 
+def noise(folder: Path, points: int, ndim: int, trajectories: int) -> Path:
+    """A file of a flow's size: density, pressure, velocity, 21 frames of noise."""
+    names = [Variable("density"), Variable("pressure")]
+    names += [Variable(f"velocity_{a}", axes=(a,)) for a in "xyz"[:ndim]]
+    spec = SystemSpec("noise", ndim, tuple(names))
+    z, y, x = [1] * (3 - ndim) + [points] * ndim
+    grid = Grid(("z", "y", "x")[3 - ndim :], (z, y, x), (0.0,) * 3, (1.0,) * 3)
+    times = torch.arange(21, dtype=torch.float64)
+    sides = (PERIODIC_SIDES, PERIODIC_SIDES, PERIODIC_SIDES)
+    made = [
+        Field(torch.randn(21, len(names), z, y, x), times, grid, sides, {}, spec)
+        for _ in range(trajectories)
+    ]
+    return write_well(made, folder, name="noise")
+
+
+def consumption(repeats: int) -> float:
+    """Windows of 128², 4 frames and 4 variables that training Ti takes per second, in batches
+    of 4; the optimizer's step is not counted."""
+    spec = spec_of(4)
+    inputs = rough_inputs(spec, HISTORY, 128, 32, [4] * 4)
+    refine = RefineConfig(threshold=0.2)
+    config = sized("Ti", scheme="svit", mode="adap_mix", patches=(32, 16), refine=refine)
+    model, target = Matey(config, [spec], HISTORY).train(), torch.randn(4, 4, 1, 128, 128)
+
+    def step() -> None:
+        squared_nrmse(model(inputs).normalised, target).mean().backward()
+        model.zero_grad()
+
+    return 4 / interleaved(step, 0, Peak("cpu"), repeats)["seconds"]
+
+
 def main() -> None:
     """Measure, print the table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__.splitlines()[0], "benchmarks/results/data.json")
+    parser.set_defaults(repeats=5, threads=1)
     parser.add_argument("--data", type=Path, default=os.environ.get("MATEY_SHARED_DATA"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/data.json"))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("name the folder of files with --data or MATEY_SHARED_DATA")
+    parser.add_argument("--seconds", type=float, default=0.3)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    found = sources(args.data) if args.data else []
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for kind, system, folder in sources(options.data):
-            new = Path(scratch) / folder.name
-            convert([folder], new, seconds=0.1)
-            fields = matey.open(folder)
-            row = {
-                "format": kind,
-                "system": system,
-                "grid": list(fields.trajectories[0].grid.shape),
-            }
-            row["source"] = measure(fields, options.runs, options.seconds)
-            row["converted"] = measure(matey.open(new), options.runs, options.seconds)
-            rows.append(row)
-    table = Table(title=f"windows per second, {HISTORY} frames and a target")
-    for heading in ("format", "system", "grid", "matey", "library", "ratio"):
-        table.add_column(heading, justify="left" if heading in ("format", "system") else "right")
-    for heading in ("converted: matey", "h5py", "ratio", "in order", "gain"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        before, after = row["source"], row["converted"]
-        table.add_row(
-            row["format"],
-            row["system"],
-            "x".join(str(points) for points in row["grid"] if points > 1),
-            *(f"{before[name]:.0f}" for name in ("matey", "library")),
-            f"{before['ratio']:.0%}",
-            *(f"{after[name]:.0f}" for name in ("matey", "library")),
-            f"{after['ratio']:.0%}",
-            f"{after['in_order']:.0f}",
-            f"x {after['matey'] / before['matey']:.2f}",
-        )
-    Console(width=120).print(table)
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-        },
-        "versions": {
-            "matey": matey.__version__,
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in VERSIONS},
-        },
-        "history": HISTORY,
-        "batch": BATCH,
-        "windows_per_second": rows,
-    }
-    options.out.write_text(json.dumps(result, indent=2) + "\n")
+        for points, ndim, trajectories in ((64, 2, 32), (128, 2, 16), (64, 3, 2)):
+            path = noise(Path(scratch) / f"noise{points}{ndim}", points, ndim, trajectories)
+            found.append(("noise", f"{ndim}D flow", path))
+        for kind, system, path in found:
+            new = Path(scratch) / f"new{len(rows)}"
+            convert([path], new, seconds=0.1)
+            fields = matey.open(path)
+            before = measure(fields, args.repeats, args.seconds)
+            after = measure(matey.open(new), args.repeats, args.seconds)
+            points = fields.trajectories[0].grid.shape
+            rows.append(
+                {
+                    "format": kind,
+                    "system": system,
+                    "grid": " x ".join(str(n) for n in points if n > 1),
+                    "matey": before["matey"],
+                    "library": before["library"],
+                    "converted: matey": after["matey"],
+                    "converted: h5py": after["library"],
+                    "matey / h5py": after["matey"] / after["library"],
+                    "gain": after["matey"] / before["matey"],
+                }
+            )
+    versions = {"h5py": h5py.__version__, "netCDF4": netCDF4.__version__, "numpy": np.__version__}
+    taken = consumption(args.repeats)
+    print(f"Ti takes {taken:.3g} windows per second in training (128², B = 4)\n")
+    report(rows, args.out, "cpu", versions=versions, ti_windows_per_second=taken)
 
 
 if __name__ == "__main__":

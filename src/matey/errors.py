@@ -35,6 +35,14 @@ class DivergenceError(MateyError):
     """A loss, a gradient or a prediction stopped being finite."""
 
 
+class StoppedError(MateyError):
+    """A signal ended a run in good order: `--resume auto` goes on as if nothing had happened."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the closest known one, or all of them."""
     names = sorted(known)

@@ -1,8 +1,10 @@
 """How results reach the disk: whole or not at all, and as JSON that every program reads."""
 
+import errno
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from matey.errors import DataError, MateyError
+
+LEFT = re.compile(r"\.(.+)\.\d+\.(part|old)")  # names that `replacing` gives for the time being
 
 
 @contextmanager
@@ -27,10 +31,8 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(temporary)
         yield temporary
-        for file in (temporary, *temporary.rglob("*")):
-            if file.is_file():
-                with file.open("rb+") as content:
-                    os.fsync(content.fileno())
+        for part in (temporary, *temporary.rglob("*")):
+            flush(part)
         if path.is_dir() and temporary.is_dir():  # a folder takes no other's place
             path.rename(old)
         try:
@@ -39,17 +41,35 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
             if old.exists():
                 old.rename(path)
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        flush(path.parent)
     except OSError as cause:
         raise error(f"{path} cannot be written: {cause}.") from cause
     finally:
         remove(temporary)
         if path.exists():
             remove(old)
+
+
+def flush(path: Path) -> None:
+    """Have the content of a file, or the names in a folder, on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def tidy(folder: Path) -> None:
+    """Clear what a process that was killed in `replacing` left in a folder.
+
+    What was about to be replaced goes back to its place. Nobody else may be writing there.
+    """
+    for left in sorted(folder.glob(".*")):
+        name = LEFT.fullmatch(left.name)
+        if name and name[2] == "old" and not os.path.lexists(folder / name[1]):
+            left.rename(folder / name[1])
+        elif name:
+            remove(left)
 
 
 def remove(path: Path) -> None:
@@ -64,6 +84,38 @@ def write_text(path: Path, text: str, error: type[MateyError] = DataError) -> No
     """Write a text file so that a reader sees the old one or the new one."""
     with replacing(path, error) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str, error: type[MateyError] = DataError) -> None:
+    """Add a line to a file of lines, whole or not at all; links are not followed.
+
+    Half a line, which a process that was killed has left, is cut off first. Raises `error` if
+    it cannot be written.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(path, flags, 0o666), "rb+", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+                end = os.pread(file.fileno(), end, 0).rfind(b"\n") + 1
+                file.truncate(end)
+            text = line.encode()
+            try:
+                if file.write(text) != len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(end)
+                raise
+    except OSError as cause:
+        if not path.parent.is_dir():
+            raise error(
+                f"{path.parent} is no longer there: it was removed or moved while it was in use."
+            ) from cause
+        free = shutil.disk_usage(path.parent).free
+        raise error(
+            f"{path} cannot be written: {cause.strerror or cause}. A line takes "
+            f"{len(line.encode())} bytes, and {free} are free."
+        ) from cause
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

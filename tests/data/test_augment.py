@@ -10,7 +10,16 @@ from matey.config import WindowConfig
 from matey.data.augment import Symmetry, apply, check_flips, draw_symmetry, move, parity
 from matey.data.layout import Trajectory
 from matey.errors import ConfigError
-from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable, Window
+from matey.fields import (
+    PERIODIC_SIDES,
+    Batch,
+    Boundary,
+    Field,
+    Grid,
+    SystemSpec,
+    Variable,
+    stack_fields,
+)
 
 POINTS = 8
 LETTERS = "xyz"
@@ -83,35 +92,41 @@ def test_signs_follow_the_axes_of_a_component():
     assert [parity(Variable("height"), a) for a in LETTERS] == [1, 1, 1]
 
 
-def window():
+def short():
+    """Two frames between a wall and an open side."""
     spec = SystemSpec("s", 2, (Variable("height"), Variable("velocity_x", axes=("x",))))
-    values = torch.rand(3, 2, 1, 3, 4)
     sides = (PERIODIC_SIDES, PERIODIC_SIDES, (Boundary.WALL, Boundary.OPEN))
     grid = Grid(("y", "x"), (1, 3, 4), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     times = torch.arange(2, dtype=torch.float64)
-    return Window(Field(values[:2], times, grid, sides, {}, spec), values[2], 1.0)
+    return Field(torch.rand(2, 2, 1, 3, 4), times, grid, sides, {}, spec)
+
+
+def one():
+    """A batch of one window."""
+    return Batch(**vars(stack_fields([short()], [1.0], ["s"])), target=torch.rand(1, 2, 1, 3, 4))
 
 
 def test_walls_change_sides_with_the_values_beside_them():
-    before = window()
-    after = apply(Symmetry(mirrored=(2,)), before)
-    assert after.history.boundaries[2] == (Boundary.OPEN, Boundary.WALL)
-    assert after.history.boundaries[:2] == before.history.boundaries[:2]
-    assert torch.equal(after.history.values[:, 0, ..., 0], before.history.values[:, 0, ..., 3])
-    assert torch.equal(after.history.values[:, 1, ..., 0], -before.history.values[:, 1, ..., 3])
-    assert torch.equal(after.target[0], before.target[0].flip(-1))
+    before = one()
+    after = apply([Symmetry(mirrored=(2,))], before)
+    assert after.boundaries[0, 2].tolist() == [Boundary.OPEN, Boundary.WALL]
+    assert torch.equal(after.boundaries[0, :2], before.boundaries[0, :2])
+    assert torch.equal(after.values[0, :, 0, ..., 0], before.values[0, :, 0, ..., 3])
+    assert torch.equal(after.values[0, :, 1, ..., 0], -before.values[0, :, 1, ..., 3])
+    assert torch.equal(after.target[0, 0], before.target[0, 0].flip(-1))
 
 
 def test_two_mirrors_are_the_identity():
-    before = window()
-    again = apply(Symmetry(mirrored=(1, 2)), apply(Symmetry(mirrored=(1, 2)), before))
-    assert torch.equal(again.history.values, before.history.values)
+    before = one()
+    mirrors = [Symmetry(mirrored=(1, 2))]
+    again = apply(mirrors, apply(mirrors, before))
+    assert torch.equal(again.values, before.values)
     assert torch.equal(again.target, before.target)
-    assert again.history.boundaries == before.history.boundaries
+    assert torch.equal(again.boundaries, before.boundaries)
 
 
 def test_half_of_the_windows_are_mirrored_and_only_along_the_axes_named():
-    history = window().history
+    history = short()
     known = Trajectory("a", history.times, history.grid, history.boundaries, {})
     rng = np.random.default_rng(0)
     config = WindowConfig(flip=("x", "z"), roll=True)

@@ -12,7 +12,6 @@ import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data import write
 from matey.data.convert import convert
-from matey.data.mixture import collate
 from matey.data.rate import read_rate
 from matey.data.reader import open_readers
 from matey.data.windows import Choice, Windows, split_trajectories
@@ -191,7 +190,7 @@ def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, mak
     choices = [Choice(0), Choice(2)]
     for source in (path, tmp_path / "new", shallow):
         fields = matey.open(source)
-        batch = collate(Windows(fields, range(2), WindowConfig(history=2)).read(choices))
+        batch = Windows(fields, range(2), WindowConfig(history=2)).batch(choices)
         whole = fields[0].values
         assert torch.equal(batch.values, torch.stack([whole[0:2], whole[2:4]]))
         assert torch.equal(batch.target, torch.stack([whole[2], whole[4]]))

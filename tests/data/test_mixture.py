@@ -286,10 +286,10 @@ def test_no_chunk_is_read_twice_for_a_batch(tmp_path):
     files.close_files()
     windows = Windows(matey.open(path), [0], WindowConfig(history=3))
     choices = [Choice(i, lead) for i in range(len(windows)) for lead in (1, windows.after(i))]
-    windows.read(choices[:1])  # opens the file and finds its datasets
+    windows.batch(choices[:1])  # opens the file and finds its datasets
     files.close_files()
     before = bytes_read()
-    windows.read(choices)
+    windows.batch(choices)
     read = bytes_read() - before
     assert 4 * (frames // 3) * chunk <= read < (4 * (frames // 3) + 1) * chunk
 

@@ -1,6 +1,5 @@
 import copy
 import pickle
-from collections import Counter
 from dataclasses import replace
 
 import h5py
@@ -11,8 +10,9 @@ from hypothesis import strategies as st
 
 import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
-from matey.data.reader import Fields, open_source
-from matey.data.windows import SPLITS, Choice, EveryNth, Windows, progressions, split_trajectories
+from matey.data.arrays import progressions
+from matey.data.reader import open_source
+from matey.data.windows import SPLITS, Choice, EveryNth, Windows, split_trajectories
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
 
@@ -178,33 +178,20 @@ def test_progressions_hold_each_number_once_and_in_order(numbers):
 
 
 @given(st.data())
-def test_windows_read_together_are_those_read_alone_and_share_their_frames(fields, data):
+def test_windows_read_together_are_those_read_alone(fields, data):
     history, stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
     windows = Windows(fields, [1, 4], WindowConfig(history=history, stride=stride))
     picks = []
     for window in data.draw(st.lists(st.integers(0, len(windows) - 1), min_size=1, max_size=6)):
         picks.append(Choice(window, data.draw(st.integers(1, windows.after(window)))))
-    counted = Counted(fields)
-    windows.fields = counted
-    together = windows.read(picks)
-    assert max(counted.frames.values()) == 1
-    for pick, window in zip(picks, together, strict=True):
+    together = windows.batch(picks)
+    for i, (pick, window) in enumerate(zip(picks, windows.read(picks), strict=True)):
         trajectory, start = windows.place(pick.window)
         last = start + (history - 1) * stride
         whole = fields[trajectory].values
-        assert torch.equal(window.history.values, whole[start : last + 1 : stride])
-        assert torch.equal(window.target, whole[last + pick.lead * stride])
-        used = {(trajectory, frame) for frame in range(start, last + 1, stride)}
-        assert used | {(trajectory, last + pick.lead * stride)} <= set(counted.frames)
-
-
-class Counted(Fields):
-    """Fields that count how often each frame is read."""
-
-    def __init__(self, fields):
-        super().__init__(fields.readers)
-        self.frames = Counter()
-
-    def read(self, trajectory, frames):
-        self.frames.update((trajectory, i) for i in range(8)[frames])
-        return super().read(trajectory, frames)
+        assert torch.equal(together.values[i], whole[start : last + 1 : stride])
+        assert torch.equal(together.target[i], whole[last + pick.lead * stride])
+        assert torch.equal(window.history.values, together.values[i])
+        assert torch.equal(window.target, together.target[i])
+        assert together.sources[i] == window.source
+        assert together.lead_time[i] == window.lead_time

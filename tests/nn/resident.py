@@ -15,6 +15,7 @@ from matey.nn.model import Matey
 from matey.tokens.pack import PACKINGS, Packing
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
+from matey.train.room import return_large_blocks
 from tests.nn.helpers import rough_inputs, system
 
 
@@ -50,6 +51,8 @@ def take_steps(settings: dict) -> None:
     inputs = inputs_of(settings)
     model = Matey(config_of(settings), [system()], settings["times"]).train()
     model.activation_checkpointing = settings["checkpointing"]
+    if settings["checkpointing"]:  # as the training loop does
+        return_large_blocks()
     optimizer = make_optimizer(model, OptimConfig())
     target = torch.randn_like(inputs.values[:, 0])
     for _ in range(2):

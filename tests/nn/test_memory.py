@@ -14,6 +14,7 @@ from matey.nn.memory import Ledger, Memory, step_memory
 from matey.nn.model import Matey
 from matey.tokens.pack import PACKINGS, Packing
 from matey.train.loss import squared_nrmse
+from matey.train.room import heap_share
 from tests.nn.helpers import rough_inputs, system, tiny_model
 from tests.nn.resident import config_of, packing_of
 
@@ -152,11 +153,9 @@ def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpoi
         "samples": 8 if checkpointing else 4,
         "times": 4,
     }
-    # By default glibc keeps most of what is freed in its heaps, in pieces: how much, is chance.
-    # With a fixed threshold every large block goes back to the system at once.
     result = subprocess.run(
         [sys.executable, "-m", "tests.nn.resident", json.dumps(settings)],
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -169,6 +168,7 @@ def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpoi
         system(),
         settings["times"],
         activation_checkpointing=checkpointing,
+        heap=heap_share("cpu", returned=checkpointing),
     )
-    # A fifth: blocks below the threshold, and scratch space of the matrix library.
+    # A fifth: small blocks, scratch space of the matrix library, and how the heap falls to pieces.
     assert memory.total == pytest.approx(int(result.stdout), rel=0.2)

@@ -17,10 +17,10 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
-from matey.data.mixture import collate
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.pretrained import save_pretrained
+from matey.nn.tensors import load_tensors
 from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_compressible, write_shallow_water
@@ -92,7 +92,7 @@ def test_a_resumed_run_equals_the_undisturbed_one_to_the_bit(data, tmp_path):
     with pytest.raises(StopError):
         train(config, broken, stop_after_4_steps)
     train(config, broken, resume=True)
-    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+    for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"):
         last = "checkpoints/step-00000006"
         assert (whole / last / name).read_bytes() == (broken / last / name).read_bytes(), name
     after = [r["loss"] for r in records(whole, "train")][-3:]
@@ -113,8 +113,9 @@ def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
     windows = Windows(fields, [0], WindowConfig(history=2, pushforward=3))
-    (window,) = windows.read([Choice(1, lead=1, pushes=3)])
-    pushed = push_forward(model, collate([window], pushes=3))
+    choices = [Choice(1, lead=1, pushes=3)]
+    (window,) = windows.read(choices)
+    pushed = push_forward(model, windows.batch(choices))
     rolled = model.rollout(window.history, steps=3).values
     assert torch.equal(pushed.values[0], rolled[-2:])
     assert torch.equal(pushed.target[0], fields[0].values[3 + 3])
@@ -141,7 +142,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_the_batch(d
     with pytest.raises(DivergenceError, match=r"at step \d+, system '\w+', from 2D_.*frames"):
         train(config, run)
     for folder in (run / "checkpoints").iterdir():
-        weights = matey.nn.pretrained.load_file(folder / "model.safetensors")
+        weights = load_tensors(folder / "model.safetensors")
         assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from matey.errors import ConfigError, MateyError, nearest
+from matey.errors import ConfigError, MateyError, StoppedError, nearest
 
 FAMILIES = {
     "demo": "simulate, pretrain, fine-tune, score and report: everything, in minutes",
@@ -45,7 +45,11 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. User errors are one line on stderr, and code 2."""
+    """Run one command; the exit code.
+
+    User errors are one line on stderr, and code 2; a run that a signal ended in good order has
+    128 and the signal's number.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--"]:  # what keeps torchrun from reading `--run` as an option of its own
         words.pop(0)
@@ -56,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, as in `matey ... | head`, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for what is still to be flushed
         return 0
+    except StoppedError as stop:
+        print(f"matey: {' '.join(str(stop).split())}", file=sys.stderr)
+        return 128 + stop.signal
     except MateyError as error:
         if "--debug" in words:
             raise

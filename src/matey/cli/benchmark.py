@@ -125,7 +125,8 @@ def memory_table(found: "Iterable[Forecast]", config: Any) -> "Table":
     """Memory of a training step, and of the inference of one sample.
 
     `kept` is for the backward pass, `besides` the most that any part needs meanwhile; `step`
-    is all at its highest, weights, moments and gradients included.
+    is all at its highest, weights, moments and gradients included, and what the heap of a
+    process on a CPU keeps of freed memory.
     """
     title = f"Memory in MB: a step of {config.batch} samples, inference of one"
     table = make_table(title, "system", "batch", "kept", "besides", "step", "inference")

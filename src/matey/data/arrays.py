@@ -7,23 +7,36 @@ for every layout and every format.
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from matey.config import SourceConfig
 from matey.data import files
 from matey.data.containers import Container, open_container
+from matey.data.contiguous import Contiguous
 from matey.data.files import shown
 from matey.data.layout import Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
-from matey.fields import Field, SystemSpec
+from matey.fields import Field
+
+BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
+
+
+class Piece(NamedTuple):
+    """Some frames of a trajectory, and the room [T C Z Y X] in memory that they go to."""
+
+    trajectory: int
+    frames: range
+    values: np.ndarray
 
 
 class Reader:
-    """Trajectories stored as arrays in one file. Keeps no handle itself."""
+    """Trajectories stored as arrays in one file. Keeps no handle itself.
+
+    `x_first` says that x is the slowest axis in the file, as in the Well.
+    """
 
     def __init__(
         self, path: Path, options: SourceConfig | None, layout: str, contents: Contents
@@ -33,6 +46,9 @@ class Reader:
         self.contents = contents
         self.spec = contents.spec
         self.trajectories: Sequence[Trajectory] = contents.trajectories
+        self.x_first = x_first(contents.arrays)
+        order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
+        self._channels = [[order[v.name] for v in stored.variables] for stored in contents.arrays]
         self._options = options
         self._stamp = files.stamp(path)
 
@@ -48,33 +64,16 @@ class Reader:
         Raises DataError on values that are damaged, complex or not finite, on a file that
         changed since it was opened, and on more bytes than memory holds.
         """
-        files.check_unchanged(self.path, self._stamp)
         known = self.trajectories[trajectory]
         frames = whole_slice(frames, len(known.times), known.name)
         times = known.times[frames]
-        points = known.grid.shape
-        shape = (len(times), len(self.spec.variables), *points)
+        shape = (len(times), len(self.spec.variables), *known.grid.shape)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
-        keys = self.contents.keys
-        order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
-        with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
-            file = files.handle(self.path, self._stamp, open_container)
-            arrays = self.contents.arrays
-            values = None if len(arrays) == 1 else room_for(shape, arrays)
-            for stored in arrays:
-                name = stored.name.format(key=keys[trajectory]) if keys else stored.name
-                array = read_stored(file, stored, name, trajectory, frames)
-                if stored.background is not None:
-                    array = array.astype(np.float64) + stored.background
-                if values is None:
-                    if is_whole(array, shape, stored, self.spec):
-                        values = array
-                        break
-                    values = room_for(shape, arrays)
-                for i, variable in enumerate(stored.variables):
-                    values[:, order[variable.name]] = array[:, i]
-            assert values is not None
-        check_finite(values, times, self.spec, self.path, known.name)
+        values = room_for(shape, self.x_first)
+        whole = range(frames.start, frames.stop, frames.step)
+        pieces = [Piece(range(len(self.trajectories))[trajectory], whole, values)]
+        self.read_into(pieces)
+        self.check_finite(pieces)
         return Field(
             torch.from_numpy(values),
             times,
@@ -84,24 +83,159 @@ class Reader:
             self.spec,
         )
 
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        """Frames of the file, each piece into its room. Of data in chunks every frame is read
+        once, in order of time, however many of the pieces hold it. That they are finite is left
+        to `check_finite`: to look at many pieces at once is faster.
 
-def is_whole(array: np.ndarray, shape: tuple[int, ...], stored: Stored, spec: SystemSpec) -> bool:
-    """Whether an array can stand for all values [T C Z Y X] as it is, without a copy."""
-    fits = array.shape == shape and stored.variables == spec.variables
-    return fits and array.dtype == np.float32 and array.flags.writeable
+        Raises DataError on values that are damaged or complex, or a file that changed.
+        """
+        files.check_unchanged(self.path, self._stamp)
+        keys = self.contents.keys
+        with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
+            file = files.handle(self.path, self._stamp, open_container)
+            # Trajectories lie in the same arrays, or each in those of its own group.
+            for alike in by_trajectory(pieces) if keys else [pieces]:
+                first = alike[0].trajectory
+                turned = [self._as_in_file(piece) for piece in alike]
+                plain = all(piece.values.flags.c_contiguous for piece in turned)
+                for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
+                    name = stored.name.format(key=keys[first]) if keys else stored.name
+                    array = file.array(name)
+                    if plain and self._is_in_order(array, stored, first):
+                        move_frames(array, stored, turned, channels)
+                    else:
+                        copy_frames(file, stored, name, alike, channels)
+
+    def check_finite(self, pieces: Sequence[Piece]) -> None:
+        """Raise DataError that names the first value of what was read that is not finite."""
+        for trajectory, frames, values in pieces:
+            if np.isfinite(values).all():
+                continue
+            known = self.trajectories[trajectory]
+            t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            variable = self.spec.variables[c]
+            raise DataError(
+                f"{shown(self.path)}: {variable.alias or variable.name} of trajectory "
+                f"{shown(known.name)} is {values[t, c][tuple(point)]} at time "
+                f"{float(known.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
+                "that are not finite in float32 are never trained on: remove the trajectory or "
+                "mend the file."
+            )
+
+    def _as_in_file(self, piece: Piece) -> Piece:
+        """The piece with its grid axes in the order of the file."""
+        if not self.x_first:
+            return piece
+        return Piece(piece.trajectory, piece.frames, piece.values.swapaxes(2, 4))
+
+    def _is_in_order(self, array: Any, stored: Stored, trajectory: int) -> bool:
+        """Whether every frame of an array is one stretch of the file, with its grid axes in the
+        order of `x_first`."""
+        if not isinstance(array, Contiguous) or stored.background is not None:
+            return False
+        known = self.trajectories[trajectory]
+        z, y, x = known.grid.shape
+        sizes = {"n": len(self.trajectories), "t": len(known.times), "z": z, "y": y, "x": x}
+        axes = stored.axes.rstrip("cd")
+        grid = "xyz"[: known.grid.ndim] if self.x_first else "zyx"[3 - known.grid.ndim :]
+        if axes not in (grid, "t" + grid, "n" + grid, "nt" + grid):
+            return False
+        fits = array.shape[: len(axes)] == tuple(sizes[axis] for axis in axes)
+        return fits and prod(array.shape[len(axes) :]) == len(stored.variables)
 
 
-def room_for(shape: tuple[int, ...], arrays: Sequence[Stored]) -> np.ndarray:
-    """Room for values [T C Z Y X], in memory with the grid axes as the files have them.
-
-    To turn them takes longer than to read: where x is the slowest, as in the Well, the values
-    are a view, and whoever needs them in another order turns them while copying anyway.
-    """
+def x_first(arrays: Sequence[Stored]) -> bool:
+    """Whether x is the slowest grid axis of the arrays, as in the Well."""
     stored = max((array.axes for array in arrays), key=len)
     spatial = "".join(axis for axis in stored if axis in "zyx")
-    if len(spatial) > 1 and "xyz".find(spatial) == 0:
-        return np.empty((*shape[:2], *shape[:1:-1]), np.float32).transpose(0, 1, 4, 3, 2)
-    return np.empty(shape, np.float32)
+    return len(spatial) > 1 and "xyz".find(spatial) == 0
+
+
+def room_for(shape: tuple[int, ...], x_first: bool) -> np.ndarray:
+    """Room for values [... Z Y X], in memory with the grid axes as the files have them.
+
+    To turn them takes longer than to read: where x is the slowest the values are a view, and
+    whoever needs them in another order turns them while copying anyway.
+    """
+    if not x_first:
+        return np.empty(shape, np.float32)
+    room = np.empty((*shape[:-3], *shape[:-4:-1]), np.float32)
+    return room.swapaxes(-3, -1)
+
+
+def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """The pieces of each trajectory."""
+    groups: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(piece.trajectory, []).append(piece)
+    return list(groups.values())
+
+
+def move_frames(
+    array: Contiguous, stored: Stored, pieces: Sequence[Piece], channels: Sequence[int]
+) -> None:
+    """Frames from where they lie in the file to their rooms; frames in sequence in one go.
+    Components, which are the fastest axis of the file, are told apart in between."""
+    parts, points = len(channels), prod(pieces[0].values.shape[2:])
+    size = parts * points
+    frame = size if "t" in stored.axes else 0  # numbers from one to the next
+    whole = 0
+    if "n" in stored.axes:
+        whole = size * (array.shape[1] if frame else 1)
+    if not frame:
+        for own in by_trajectory(pieces):
+            mixed = np.empty((points, parts), np.float32)
+            array.read_into(own[0].trajectory * whole, [mixed])
+            for piece in own:
+                rooms = piece.values.reshape(*piece.values.shape[:2], points)
+                for component, channel in enumerate(channels):
+                    rooms[:, channel] = mixed[:, component]
+        return
+    together = max(1, BLOCK // (4 * size))
+    run: list[np.ndarray] = []
+    begin = following = 0
+    for trajectory, frames, values in pieces:
+        rooms = values.reshape(*values.shape[:2], points)
+        step, start = frame * frames.step, trajectory * whole + frame * frames.start
+        if parts == 1:
+            for rows in [rooms] if step == size else rooms[:, None]:
+                if start != following:
+                    array.read_into(begin, run)
+                    begin, run = start, []
+                run += list(rows[:, channels[0]])
+                following = start + size * len(rows)
+                start += step
+            continue
+        block = together if step == size else 1
+        for first in range(0, len(frames), block):
+            rows = rooms[first : first + block]
+            mixed = np.empty((len(rows), points, parts), np.float32)
+            array.read_into(start + first * step, [mixed])
+            for component, channel in enumerate(channels):
+                rows[:, channel] = mixed[..., component]
+    array.read_into(begin, run)
+
+
+def copy_frames(
+    file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: Sequence[int]
+) -> None:
+    """Frames of one dataset of any order and form to their rooms."""
+    varies = "t" in stored.axes
+    for own in by_trajectory(pieces):
+        numbers = {frame for piece in own for frame in piece.frames} if varies else {0}
+        for frames in progressions(sorted(numbers)):
+            array = read_stored(file, stored, name, own[0].trajectory, frames)
+            if stored.background is not None:
+                array = array.astype(np.float64) + stored.background
+            read = range(frames.start, frames.stop, frames.step)
+            for piece in own:
+                for i, frame in enumerate(piece.frames):
+                    if varies and frame not in read:
+                        continue
+                    found = array[read.index(frame) if varies else 0]
+                    for values, channel in zip(found, channels, strict=True):
+                        piece.values[i, channel] = values
 
 
 def read_stored(
@@ -137,17 +271,15 @@ def whole_slice(frames: slice, count: int, where: str) -> slice:
     return slice(start, stop, step)
 
 
-def check_finite(
-    values: np.ndarray, times: Tensor, spec: SystemSpec, path: Path, trajectory: str
-) -> None:
-    """Raise DataError that names the first value [T C Z Y X] that is not finite."""
-    if np.isfinite(values).all():
-        return
-    t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    variable = spec.variables[c]
-    raise DataError(
-        f"{shown(path)}: {variable.alias or variable.name} of trajectory {shown(trajectory)} is "
-        f"{values[t, c][tuple(point)]} at time {float(times[t]):.6g}, index {tuple(point)} "
-        "(z, y, x). Values that are not finite in float32 are never trained on: remove the "
-        "trajectory or mend the file."
-    )
+def progressions(numbers: Sequence[int]) -> list[slice]:
+    """Increasing numbers as slices of constant step: 3 4 5 9 11 as 3:6 and 9:12:2."""
+    slices: list[slice] = []
+    first = 0
+    while first < len(numbers):
+        last = min(first + 1, len(numbers) - 1)
+        step = max(1, numbers[last] - numbers[first])
+        while last + 1 < len(numbers) and numbers[last + 1] - numbers[last] == step:
+            last += 1
+        slices.append(slice(numbers[first], numbers[last] + 1, step))
+        first = last + 1
+    return slices

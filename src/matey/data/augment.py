@@ -20,7 +20,7 @@ from torch import Tensor
 from matey.config import WindowConfig
 from matey.data.layout import Trajectory
 from matey.errors import ConfigError
-from matey.fields import PERIODIC_SIDES, SystemSpec, Variable, Window
+from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, Variable, stack
 
 AXES = "zyx"  # along array axes 0, 1, 2 of a grid
 PSEUDO = re.compile(r"(induced_)?magnetic|vorticity|stream_?function|helicity|angular_velocity")
@@ -48,18 +48,19 @@ def draw_symmetry(known: Trajectory, config: WindowConfig, rng: np.random.Genera
     return Symmetry((shift[0], shift[1], shift[2]), tuple(mirrored))
 
 
-def apply(symmetry: Symmetry, window: Window) -> Window:
-    """The window mirrored, then shifted: history, target and boundaries alike."""
-    history, spec = window.history, window.history.spec
-    boundaries = list(history.boundaries)
-    for axis in symmetry.mirrored:
-        boundaries[axis] = boundaries[axis][::-1]
-    moved = replace(
-        history,
-        values=move(history.values, symmetry, spec),
-        boundaries=(boundaries[0], boundaries[1], boundaries[2]),
+def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
+    """The batch with each sample mirrored, then shifted: history, target and boundaries alike."""
+    if not any(symmetry.mirrored or any(symmetry.shift) for symmetry in symmetries):
+        return batch
+    boundaries = batch.boundaries.clone()
+    for sides, symmetry in zip(boundaries, symmetries, strict=True):
+        for axis in symmetry.mirrored:
+            sides[axis] = sides[axis].flip(0)
+    values, target = (
+        stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
+        for each in (batch.values, batch.target)
     )
-    return replace(window, history=moved, target=move(window.target, symmetry, spec))
+    return replace(batch, values=values, target=target, boundaries=boundaries)
 
 
 def move(

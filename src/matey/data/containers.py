@@ -18,6 +18,7 @@ import netCDF4
 import numpy as np
 
 from matey.data import files
+from matey.data.contiguous import contiguous
 from matey.data.files import shown
 from matey.data.netcdf3 import expected_size
 from matey.data.numpy_files import NpyContainer, NpzContainer
@@ -88,7 +89,7 @@ class Hdf5Container:
         fill = dataset.fillvalue if self._is_netcdf and dataset.dtype.kind == "f" else 0
         if fill:
             attributes.setdefault("_FillValue", fill)
-        return unpacked(dataset, attributes)
+        return unpacked(contiguous(dataset), attributes)
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = files.member(self.file, name)

@@ -19,7 +19,7 @@ from matey.data.augment import apply, draw_symmetry
 from matey.data.reader import Fields, open_source
 from matey.data.windows import Choice, Windows, split_trajectories
 from matey.errors import ConfigError, DataError, MateyError
-from matey.fields import Batch, SystemSpec, Window, stack, stack_fields
+from matey.fields import Batch, SystemSpec
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,7 @@ class Mixture(Dataset[Batch]):
         # Everything is drawn for all processes; each reads its own share.
         own = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
         choices = [Choice(i, lead, pushes) for i, lead in zip(chosen[own], leads[own], strict=True)]
-        read = windows.read(choices)
-        moved = [apply(s, window) for s, window in zip(symmetries[own], read, strict=True)]
-        return collate(moved, pushes)
+        return apply(symmetries[own], windows.batch(choices))
 
     def system(self, index: int) -> str:
         """The system of a batch.
@@ -162,6 +160,7 @@ class Mixture(Dataset[Batch]):
             sampler=range(start, stop),
             num_workers=workers,
             multiprocessing_context=start_method,
+            worker_init_fn=leave_signals,
             generator=torch.Generator(),  # else it draws from the generator of the drop path
         )
         handler = signal.getsignal(signal.SIGCHLD)
@@ -190,6 +189,12 @@ class Mixture(Dataset[Batch]):
                 yield batch
         finally:
             del loaded  # ends the processes now, whoever keeps the error and so this frame
+
+
+def leave_signals(worker: int) -> None:
+    """Leave to the main process what is sent to all: it needs its data until a step is done."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Guarded(Dataset["Batch | MateyError"]):
@@ -229,17 +234,6 @@ def draw(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
         return rng.choice(count, size=size, replace=False)
     rounds = [rng.permutation(count) for _ in range(-(-size // count))]
     return np.concatenate(rounds)[:size]
-
-
-def collate(windows: Sequence[Window], pushes: int = 0) -> Batch:
-    """Windows of one system and grid shape as a batch."""
-    inputs = stack_fields(
-        [window.history for window in windows],
-        [window.lead_time for window in windows],
-        [window.source for window in windows],
-    )
-    target = stack([window.target for window in windows])
-    return Batch(**vars(inputs), target=target, pushes=pushes)
 
 
 def in_order(windows: Windows, batch: int, limit: int | None = None) -> list[list[Choice]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.arrays import Reader
+from matey.data.arrays import Piece, Reader
 from matey.data.cavity import Cavity
 from matey.data.containers import open_container
 from matey.data.described import Described
@@ -141,6 +141,24 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
             return field
         parameters = {name: field.parameters[name] for name in self.spec.parameters}
         return replace(field, spec=self.spec, parameters=parameters)
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        """Frames of trajectories, each piece into its room; see `Reader.read_into`."""
+        for reader, own in self._by_reader(pieces).items():
+            reader.read_into(own)
+
+    def check_finite(self, pieces: Sequence[Piece]) -> None:
+        """Raise DataError that names the first value of what was read that is not finite."""
+        for reader, own in self._by_reader(pieces).items():
+            reader.check_finite(own)
+
+    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
+        """The pieces of each file, with the trajectories as it counts them."""
+        groups: dict[Reader, list[Piece]] = {}
+        for trajectory, frames, values in pieces:
+            reader, index = self._places[trajectory]
+            groups.setdefault(reader, []).append(Piece(index, frames, values))
+        return groups
 
     def __reduce__(self) -> Any:
         return Fields, (self.readers, self.spec.name)

@@ -3,8 +3,11 @@
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import SplitConfig, WindowConfig
+from matey.data import files
+from matey.data.arrays import Piece, room_for
 from matey.data.augment import check_flips
 from matey.data.layout import UNIFORM
-from matey.data.reader import Fields
-from matey.errors import ConfigError, DataError
-from matey.fields import Field, Window
+from matey.data.reader import Fields, Reader
+from matey.errors import ConfigError, DataError, ShapeError
+from matey.fields import Batch, Field, Window
 
 SPLITS = ("train", "valid", "test")
 
@@ -85,7 +90,8 @@ class Windows:
         known = [fields.trajectories[i] for i in trajectories]
         needed = (config.history - 1 + config.min_lead) * config.stride
         counts = [max(0, len(trajectory.times) - needed) for trajectory in known]
-        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._ends = list(accumulate(counts))
+        self._lengths = {i: len(k.times) for i, k in zip(trajectories, known, strict=True)}
         if trajectories and not len(self):
             self._refuse(max(len(trajectory.times) for trajectory in known), needed + 1)
         self._uniform = dict(
@@ -103,7 +109,7 @@ class Windows:
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return self._ends[-1] if self._ends else 0
 
     def _refuse(self, longest: int, needed: int) -> None:
         config, room = self.config, longest - self.config.min_lead
@@ -129,8 +135,8 @@ class Windows:
         """Trajectory and first frame of a window."""
         if not 0 <= window < len(self):
             raise IndexError(f"Window {window} of {len(self)} of system {self.spec.name!r}.")
-        i = int(np.searchsorted(self._ends, window, side="right"))
-        before = int(self._ends[i - 1]) if i else 0
+        i = bisect_right(self._ends, window)
+        before = self._ends[i - 1] if i else 0
         return self.trajectories[i], window - before
 
     def after(self, window: int) -> int:
@@ -138,23 +144,70 @@ class Windows:
         trajectory, start = self.place(window)
         stride = self.config.stride
         last = start + (self.config.history - 1) * stride
-        return (len(self.fields.trajectories[trajectory].times) - 1 - last) // stride
+        return (self._lengths[trajectory] - 1 - last) // stride
+
+    def batch(self, choices: Sequence[Choice]) -> Batch:
+        """Read windows of one grid shape and of as many pushes from their files, as a batch."""
+        places = [self._find(choice) for choice in choices]
+        read = self._read(places)
+        known = [self.fields.trajectories[place.trajectory] for place in places]
+        parameters = [[k.parameters[name] for name in self.spec.parameters] for k in known]
+        pairs = list(zip(places, choices, strict=True))
+        return Batch(
+            values=torch.from_numpy(read.histories),
+            lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
+            boundaries=torch.tensor(known[0].boundaries).expand(len(known), 3, 2).clone(),
+            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
+            spec=self.spec,
+            sources=tuple(self._source(place) for place in places),
+            target=torch.from_numpy(read.targets),
+            pushes=choices[0].pushes,
+        )
 
     def read(self, choices: Sequence[Choice]) -> list[Window]:
-        """Read windows from their files. Of each trajectory every frame is read once, in order
-        of time, however many of the windows hold it."""
-        places = [self._find(choice) for choice in choices]
-        needed: dict[int, set[int]] = {}
-        for place in places:
-            needed.setdefault(place.trajectory, set()).update([*place.frames, place.target])
-        read = {
-            trajectory: Frames(read_frames(self.fields, trajectory, sorted(frames)), sorted(frames))
-            for trajectory, frames in needed.items()
-        }
-        return [
-            self._cut(read[place.trajectory], place, choice)
-            for place, choice in zip(places, choices, strict=True)
-        ]
+        """Read windows from their files one by one, whatever their grids."""
+        windows = []
+        for choice in choices:
+            place = self._find(choice)
+            read, known = self._read([place]), self.fields.trajectories[place.trajectory]
+            history = Field(
+                torch.from_numpy(read.histories[0]),
+                known.times[place.frames.start : place.frames.stop : place.frames.step],
+                known.grid,
+                known.boundaries,
+                dict(known.parameters),
+                self.spec,
+            )
+            target = torch.from_numpy(read.targets[0])
+            windows.append(
+                Window(history, target, self._lead_time(place, choice), self._source(place))
+            )
+        return windows
+
+    def _read(self, places: Sequence["Place"]) -> "Frames":
+        """The frames at places on one grid shape; those of one file are read together."""
+        shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
+        if len(shapes) > 1:
+            raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
+        frame = (len(self.spec.variables), *shapes.pop())
+        count, history = len(places), self.config.history
+        first = self.fields.readers[0]
+        files.check_size(
+            4 * count * (history + 1) * prod(frame), first.path, f"a batch of {count} windows"
+        )
+        read = Frames(
+            room_for((count, history, *frame), first.x_first),
+            room_for((count, *frame), first.x_first),
+        )
+        pieces = []
+        for i, place in enumerate(places):
+            target = range(place.target, place.target + 1)
+            pieces.append(Piece(place.trajectory, place.frames, read.histories[i]))
+            pieces.append(Piece(place.trajectory, target, read.targets[i : i + 1]))
+        self.fields.read_into(pieces)
+        if not (np.isfinite(read.histories).all() and np.isfinite(read.targets).all()):
+            self.fields.check_finite(pieces)
+        return read
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -168,7 +221,7 @@ class Windows:
                 f"Lead time {choice.lead} after {choice.pushes} steps of {known.name} is not "
                 "positive. The target lies 1 step or more after the history."
             )
-        if target >= len(known.times):
+        if target >= self._lengths[trajectory]:
             left = self.after(choice.window) - choice.pushes
             raise DataError(
                 f"Lead time {choice.lead} after frame {last} of {known.name} lies beyond its end: "
@@ -176,30 +229,27 @@ class Windows:
             )
         return Place(trajectory, range(start, last + 1, stride), target)
 
-    def _cut(self, read: "Frames", place: Place, choice: Choice) -> Window:
-        """One window out of the frames read of its trajectory."""
-        at, target = [read.position[frame] for frame in place.frames], read.position[place.target]
-        times, values = take(read.field.times, at), take(read.field.values, at)
-        whole = read.field
-        history = Field(values, times, whole.grid, whole.boundaries, whole.parameters, self.spec)
-        elapsed = float(read.field.times[target] - times[-1]) / self.spec.dt - choice.pushes
-        by = f" by {self.config.stride}" if self.config.stride > 1 else ""
+    def _lead_time(self, place: Place, choice: Choice) -> float:
+        """Steps from a history, or from what is pushed, to the target."""
+        if self._uniform[place.trajectory]:
+            return float(choice.lead)  # where steps count as uniform, each is a lead of exactly 1
+        times = self.fields.trajectories[place.trajectory].times
+        elapsed = float(times[place.target] - times[place.frames[-1]])
+        return elapsed / self.spec.dt - choice.pushes
+
+    def _source(self, place: Place) -> str:
+        """Trajectory and frames of a history, for messages."""
         name = self.fields.trajectories[place.trajectory].name
-        return Window(
-            history,
-            read.field.values[target],
-            # Where steps count as uniform, each is a lead of exactly 1.
-            lead_time=float(choice.lead) if self._uniform[place.trajectory] else elapsed,
-            source=f"{name} frames {place.frames[0]}-{place.frames[-1]}{by}",
-        )
+        by = f" by {self.config.stride}" if self.config.stride > 1 else ""
+        return f"{name} frames {place.frames[0]}-{place.frames[-1]}{by}"
 
 
+@dataclass(frozen=True)
 class Frames:
-    """Some frames of one trajectory, and where each stands among them."""
+    """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
 
-    def __init__(self, field: Field, numbers: Sequence[int]) -> None:
-        self.field = field
-        self.position = {number: i for i, number in enumerate(numbers)}
+    histories: np.ndarray
+    targets: np.ndarray
 
 
 class EveryNth(Fields):
@@ -216,34 +266,13 @@ class EveryNth(Fields):
         chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
         return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
 
+    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
+        thinned = []
+        for trajectory, frames, values in pieces:
+            whole = range(len(self._whole[trajectory].times))[:: self.stride]
+            chosen = whole[frames.start : frames.stop : frames.step]
+            thinned.append(Piece(trajectory, chosen, values))
+        return super()._by_reader(thinned)
+
     def __reduce__(self) -> Any:
         return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
-
-
-def read_frames(fields: Fields, trajectory: int, frames: Sequence[int]) -> Field:
-    """The given frames, in order of time; each is read once, and no others are."""
-    pieces = [fields.read(trajectory, frames) for frames in progressions(frames)]
-    if len(pieces) == 1:
-        return pieces[0]
-    values, times = ([getattr(p, name) for p in pieces] for name in ("values", "times"))
-    return replace(pieces[0], values=torch.cat(values), times=torch.cat(times))
-
-
-def progressions(numbers: Sequence[int]) -> list[slice]:
-    """Increasing numbers as slices of constant step: 3 4 5 9 11 as 3:6 and 9:12:2."""
-    slices: list[slice] = []
-    first = 0
-    while first < len(numbers):
-        last = min(first + 1, len(numbers) - 1)
-        step = max(1, numbers[last] - numbers[first])
-        while last + 1 < len(numbers) and numbers[last + 1] - numbers[last] == step:
-            last += 1
-        slices.append(slice(numbers[first], numbers[last] + 1, step))
-        first = last + 1
-    return slices
-
-
-def take(values: Tensor, at: Sequence[int]) -> Tensor:
-    """Entries along the first axis: a view where they lie evenly."""
-    slices = progressions(at)
-    return values[slices[0]] if len(slices) == 1 else values[list(at)]

@@ -187,18 +187,20 @@ def group_variables(variables: Sequence[Variable], ndim: int) -> list[Group]:
 def create(
     file: h5py.File, group: Group, spec: SystemSpec, first: Trajectory, count: int, compress: bool
 ) -> h5py.Dataset:
-    """An empty dataset for one group of variables. A chunk holds whole frames of one
-    trajectory, so that a window reads a few chunks and little besides its own frames."""
+    """An empty dataset for one group of variables. Uncompressed it is one stretch of the file,
+    from which frames are read straight to where they are wanted. Compressed, a chunk holds
+    whole frames of one trajectory: a window reads a few, and little besides its own frames."""
     variables = [spec.variables[i] for i in group.channels]
     static, ndim, steps = variables[0].static, spec.ndim, len(first.times)
     frame = (*reversed(first.grid.shape[3 - ndim :]), *[ndim] * group.order)
     together = min(steps, max(1, CHUNK // (4 * prod(frame))))
+    chunks = (1, *([] if static else [together]), *frame)
+    chunked: dict[str, Any] = {"chunks": chunks, **COMPRESSED} if compress else {}
     dataset = file.require_group(f"t{group.order}_fields").create_dataset(
         group.name,
         (count, *([] if static else [steps]), *frame),
         np.float32,
-        chunks=(1, *([] if static else [together]), *frame),
-        **(COMPRESSED if compress else {}),
+        **chunked,
     )
     dataset.attrs["dim_varying"] = np.ones(ndim, bool)
     dataset.attrs["sample_varying"] = True

@@ -18,8 +18,9 @@ from matey.config import ModelConfig, Scheme
 from matey.fields import SystemSpec
 from matey.nn.block import Block
 from matey.nn.embed import Conditioning, Position
-from matey.nn.kernels import SHORT
+from matey.nn.kernels import SHORT, mean_length
 from matey.nn.schemes import SCHEMES, segment
+from matey.nn.short import merges_heads
 from matey.nn.tokenizer import Tokenizer, stem_stages
 from matey.tokens.lattice import patch_shape
 from matey.tokens.pack import Packing, Segments, pack
@@ -98,16 +99,17 @@ def count_attention(
 ) -> None:
     """The products of queries with keys, and of weights with values."""
     alone = segments.time == "batch"
+    is_short = mean_length(segments, times) <= SHORT
+    masked = config.heads if is_short and merges_heads(segments, times, config.heads) else 1
     for run in segments.runs:
         if alone:
             count, asked, length = run.outer * run.inner * frames, run.length, run.length
         else:
             count, asked, length = run.outer * run.inner, run.length * frames, run.length * times
-        operations = 4 * count * asked * length * config.embed_dim
-        short = length <= SHORT
+        operations = 4 * count * asked * length * config.embed_dim * masked
         cost.forward["attention"] = cost.forward.get("attention", 0) + operations
         cost.backward["attention"] = cost.backward.get("attention", 0) + int(
-            operations * (2 if short else 2.5)
+            operations * (2 if is_short else 2.5)
         )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from matey.nn.short import short
 from matey.tokens.pack import Run, Segments
 
 Queries = Float[Tensor, "N Q H d"]
@@ -34,6 +35,10 @@ def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Quer
     """
     if query.is_cuda and query.dtype != torch.float32 and len(segments.runs) > 1:
         return varlen(query, key, value, segments)
+    if not query.is_cuda and mean_length(segments, key.shape[1]) <= SHORT:
+        if torch.is_autocast_enabled(query.device.type):
+            query, key, value = query.float(), key.float(), value.float()
+        return short(query, key, value, segments)
     if segments.order is not None:
         query, key, value = (heads.index_select(0, segments.order) for heads in (query, key, value))
     cells = [run.cells for run in segments.runs]
@@ -49,6 +54,13 @@ def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Quer
     if segments.order is not None:
         joined = joined.index_select(0, torch.argsort(segments.order))
     return joined
+
+
+def mean_length(segments: Segments, times: int) -> float:
+    """How many tokens the segment of a token has, on average."""
+    cells = sum(run.cells for run in segments.runs)
+    mates = sum(run.cells * run.length for run in segments.runs) / cells
+    return mates if segments.time == "batch" else mates * times
 
 
 def attend_run(query: Queries, key: Heads, value: Heads, run: Run, time: str) -> Queries:
@@ -79,8 +91,6 @@ def dense(
     if length < SHORT_BFLOAT16 and torch.is_autocast_enabled(query.device.type):
         with torch.autocast(query.device.type, enabled=False):
             return dense(query.float(), key.float(), value.float())
-    if length <= SHORT:
-        return dense_short(query, key, value)
     if inner == 1:
         return fused(query, key, value, "S L 1 H d -> S H L d")
     if outer <= inner:
@@ -96,21 +106,6 @@ def fused(query: Tensor, key: Tensor, value: Tensor, pattern: str) -> Tensor:
     query, key, value = (rearrange(heads, pattern) for heads in (query, key, value))
     before, after = pattern.split(" -> ")
     return rearrange(scaled_dot_product_attention(query, key, value), f"{after} -> {before}")
-
-
-def dense_short(
-    query: Float[Tensor, "S Q M H d"],
-    key: Float[Tensor, "S L M H d"],
-    value: Float[Tensor, "S L M H d"],
-) -> Float[Tensor, "S Q M H d"]:
-    """The same for very many short sequences, by batched matrix products."""
-    sizes = dict(zip("SMH", (query.shape[0], query.shape[2], query.shape[3]), strict=True))
-    query, key, value = (
-        rearrange(heads, "S L M H d -> (S M H) L d") for heads in (query, key, value)
-    )
-    scores = torch.bmm(query, key.transpose(1, 2)) * query.shape[-1] ** -0.5
-    mixed = torch.bmm(scores.softmax(dim=-1), value)
-    return rearrange(mixed, "(S M H) L d -> S L M H d", **sizes)
 
 
 def varlen(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
@@ -146,20 +141,9 @@ def token_rows(
     segments: Segments, cells: int, times: int, device: torch.device
 ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " S"]]:
     """The rows of [N T] tokens, segment after segment, and how many each segment has."""
-    order = segments.order if segments.order is not None else torch.arange(cells, device=device)
-    token = (order[:, None] * times + torch.arange(times, device=device)).split(
-        [run.cells for run in segments.runs]
-    )
-    rows, lengths = [], []
-    for run, tokens in zip(segments.runs, token, strict=True):
-        view = tokens.view(run.outer, run.length, run.inner, times)
-        if segments.time == "batch":
-            view = rearrange(view, "S L M T -> (S M T) L")
-        else:
-            view = rearrange(view, "S L M T -> (S M) (L T)")
-        rows.append(view.flatten())
-        lengths.append(torch.full((len(view),), view.shape[1], device=device))
-    return torch.cat(rows), torch.cat(lengths)
+    tables = segments.tables(cells, times, device)
+    lengths = [torch.full((len(table),), table.shape[1], device=device) for table in tables]
+    return torch.cat([table.flatten() for table in tables]), torch.cat(lengths)
 
 
 def reference(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:

@@ -38,7 +38,8 @@ class Memory:
     `kept` are the values that the forward pass leaves for the backward pass, by part of the
     model; `transient` is the largest that any part needs besides. They and the gradients are
     not there all at once: `peak` is the highest of them together, since gradients come as
-    kept values go. In inference there are no gradients, moments or kept values.
+    kept values go. In inference there are no gradients, moments or kept values. `heap` is how
+    much more a process holds than it needs, since what is freed stays in pieces with its heap.
     """
 
     parameters: int
@@ -48,11 +49,12 @@ class Memory:
     kept: dict[str, int]
     transient: int
     peak: int
+    heap: float = 1.0
 
     @property
     def total(self) -> int:
-        """The most that there is at one time."""
-        return self.parameters + self.moments + self.batch + self.peak
+        """The most that a process holds at one time."""
+        return int(self.heap * (self.parameters + self.moments + self.batch + self.peak))
 
 
 def step_memory(
@@ -66,11 +68,12 @@ def step_memory(
     precision: str = "float32",
     activation_checkpointing: bool = False,
     accumulate: int = 1,
+    heap: float = 1.0,
 ) -> Memory:
     """The memory of one step on a batch of packed cells of the system `spec`.
 
     The model has the weights for all of `systems`. AdamW's two moments are counted as there:
-    they come with the first step. Options as in `RunConfig`.
+    they come with the first step. `heap` as in `Memory`, other options as in `RunConfig`.
     """
     parts = rehearse_parts(config, packing, spec, history, training, precision)
     parameters = 4 * sum(count_parameters(config, systems).values())
@@ -81,7 +84,7 @@ def step_memory(
         peak = max(
             part.before + part.forward + more for part, more in zip(parts, held, strict=True)
         )
-        return Memory(parameters, 0, 0, frame * history, {}, peak, peak)
+        return Memory(parameters, 0, 0, frame * history, {}, peak, peak, heap)
     if activation_checkpointing:
         parts = [part.checkpointed() if part.name == "blocks" else part for part in parts]
     kept: dict[str, int] = {}
@@ -103,6 +106,7 @@ def step_memory(
         kept=kept,
         transient=max(max(part.forward - part.kept, part.backward) for part in parts),
         peak=max(peak, parameters),
+        heap=heap,
     )
 
 

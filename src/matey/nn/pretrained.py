@@ -10,14 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
 
 from matey.config import ModelConfig, RefineConfig
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec, Variable
 from matey.nn.model import Matey
+from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import replacing, to_json
 
 FORMAT = 1
@@ -38,21 +37,8 @@ def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> 
     }
     with replacing(folder, CheckpointError) as temporary:
         temporary.mkdir()
-        save_weights(model, temporary / WEIGHTS)
+        save_tensors(model.state_dict(), temporary / WEIGHTS)
         (temporary / CONFIG).write_text(to_json(description, indent=2))
-
-
-def save_weights(module: torch.nn.Module, path: Path) -> None:
-    """Write all weights of a module. Raises OSError."""
-    save_tensors(dict(module.state_dict()), path)
-
-
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors by name as safetensors. Raises OSError."""
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    except safetensors.SafetensorError as error:  # a full disk, for one
-        raise OSError(str(error)) from error
 
 
 def from_pretrained(path: str | Path) -> Matey:
@@ -62,7 +48,7 @@ def from_pretrained(path: str | Path) -> Matey:
     """
     folder = find_model(Path(path))
     model, _ = empty_model(folder)
-    load_weights(model, folder / WEIGHTS)
+    put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval()
 
 
@@ -116,31 +102,24 @@ def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
     )
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
+def put_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path) -> None:
     """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
-    module.load_state_dict(read_weights(module, path))
-
-
-def read_weights(module: torch.nn.Module, path: Path) -> dict[str, torch.Tensor]:
-    """All weights of a module by name, from a file.
-
-    Raises CheckpointError unless names and shapes agree.
-    """
-    try:
-        found = load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from error
-    expected = module.state_dict()
-    wrong = [f"{name} missing" for name in expected if name not in found]
-    wrong += [f"{name} unexpected" for name in found if name not in expected]
-    wrong += [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
-    ]
+    wrong = misfits(module, weights)
     if wrong:
-        raise CheckpointError(f"{path} does not fit the model: {'; '.join(wrong[:8])}.")
-    return found
+        raise CheckpointError(f"{source} does not fit the model: {'; '.join(wrong[:8])}.")
+    module.load_state_dict(weights)
+
+
+def misfits(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> list[str]:
+    """Which names and shapes of weights are not those of a module, a phrase each."""
+    expected = module.state_dict()
+    wrong = [f"{name} missing" for name in expected if name not in weights]
+    wrong += [f"{name} unexpected" for name in weights if name not in expected]
+    return wrong + [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
 
 
 def trained_lead(path: str | Path) -> int | None:

@@ -5,10 +5,11 @@ Axes: N cells in use, T times, D width, B samples; _ the cells in use of one lev
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -128,6 +129,19 @@ class Segments:
     runs: tuple[Run, ...]
     time: Literal["inside", "segment", "batch"]
     order: Int[Tensor, " N"] | None = None
+    layouts: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # a kernel's
+
+    def tables(self, cells: int, times: int, device: torch.device) -> list[Tensor]:
+        """The tokens of each segment as rows of [N T], in a table `[S L]` for each run."""
+        order = self.order if self.order is not None else torch.arange(cells, device=device)
+        token = order[:, None] * times + torch.arange(times, device=device)
+        pattern = "(S L M) T -> (S M T) L" if self.time == "batch" else "(S L M) T -> (S M) (L T)"
+        return [
+            rearrange(piece, pattern, S=run.outer, L=run.length, M=run.inner)
+            for run, piece in zip(
+                self.runs, token.split([run.cells for run in self.runs]), strict=True
+            )
+        ]
 
 
 def pack(

@@ -1,116 +1,273 @@
 """Checkpoints: everything needed to go on as if nothing had happened, without pickle.
 
-    checkpoints/step-000200/model.safetensors      weights by name
-                            optimizer.safetensors  AdamW's moments by parameter, random state
-                            state.json             step, best score, format version
+    checkpoints/step-00000200/model.safetensors      weights by name
+                              optimizer.safetensors  AdamW's moments by parameter
+                              random.safetensors     random states by process
+                              state.json             format version, step, best score
+                              complete.json          size and SHA-256 of each of these
 
-A checkpoint is written beside its place and renamed: it is there whole, or not at all.
+A checkpoint is written beside its place, flushed to disk and renamed, and last of all
+`complete.json` is. Without that, or where anything differs from what that says, it does not
+count: the one before it is taken. Nothing here knows of a live model but `capture` and
+`restore`, so that a state may as well be put together from several processes.
 """
 
+import hashlib
 import json
+import logging
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from matey.errors import CheckpointError
-from matey.nn.model import Matey
-from matey.nn.pretrained import read_weights, save_tensors
-from matey.output import replacing, to_json
-from matey.train.distributed import Team, share, whole
+from matey.nn.pretrained import put_weights
+from matey.nn.tensors import load_tensors, save_tensors
+from matey.output import remove, replacing, to_json, write_text
+from matey.train.distributed import share, whole
 
 FORMAT = 1
-WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
+STATE, COMPLETE = "state.json", "complete.json"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps done, and its best validation score so far."""
+    """How far a run has come: steps done, and its best validation score so far.
+
+    `pending` where a validation was due after this step, but a signal came first.
+    """
 
     step: int
     best: float | None = None
+    pending: bool = False
 
 
-def save(
-    run: Path,
-    model: Matey,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-    keep: int,
-    team: Team,
+@dataclass(frozen=True)
+class State:
+    """All that the next step of a run depends on besides its config and data.
+
+    Tensors by name: `weights` as in the model's state dictionary, `moments` as
+    `exp_avg/blocks.0.mlp.weight`, and for each process, by rank, the states of its generators
+    (`cpu`, `cuda`).
+    """
+
+    progress: Progress
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    random: Sequence[Mapping[str, Tensor]]
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint is not what was written."""
+
+
+class IncompleteError(DamagedError):
+    """The writing of a checkpoint did not come to its end."""
+
+
+def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+    """The state of a run. Tensors are the live ones, not copies, unless processes share them:
+    then all of them call this, and each gets the whole.
+    """
+    weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    moments = {
+        f"{key}/{name}": whole(value)
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+    return State(progress, weights, moments, [random_state()])
+
+
+def restore(
+    state: State, model: nn.Module, optimizer: torch.optim.Optimizer, source: Path, rank: int = 0
 ) -> None:
+    """Put a state back into a model, its optimizer and this process' generators.
+
+    A process that was not there when the state was saved keeps the generators it has. Raises
+    CheckpointError, naming `source`, where the state is that of another model.
+    """
+    held = model.state_dict()
+    own = {name: share(w, held[name]) if name in held else w for name, w in state.weights.items()}
+    put_weights(model, own, source)
+    parameters = dict(model.named_parameters())
+    for name, value in state.moments.items():
+        key, parameter = name.split("/", 1)
+        if parameter not in parameters:
+            raise CheckpointError(f"{source} has moments of {parameter}, which the model lacks.")
+        place = parameters[parameter]
+        value = value.to(place.device, copy=True)
+        optimizer.state[place][key] = value if key == "step" else share(value, place)
+    if rank < len(state.random):
+        set_random_state(state.random[rank])
+
+
+def random_state() -> dict[str, Tensor]:
+    """The states of torch's generators in this process."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_state(states: Mapping[str, Tensor]) -> None:
+    """The inverse of `random_state`, for the devices that are here."""
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available() and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint after a step is."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def save(run: Path, state: State, keep: int) -> Path:
     """Write a checkpoint, then delete all but the newest `keep`.
 
-    All processes call this, as each may hold a share of the state; the first one writes.
     Raises CheckpointError, leaving the older ones as they are, if it cannot be written.
     """
-    folder = run / "checkpoints" / f"step-{progress.step:08d}"
-    state = {"format": FORMAT, "step": progress.step, "best": progress.best}
-    weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
-    moments = optimizer_state(model, optimizer)
-    if not team.first:
-        return
-    with replacing(folder, CheckpointError) as temporary:
-        temporary.mkdir()
-        save_tensors(weights, temporary / WEIGHTS)
-        save_tensors(moments, temporary / OPTIMIZER)
-        (temporary / STATE).write_text(to_json(state))
-    for old in find(run)[:-keep]:
-        shutil.rmtree(old)
-
-
-def find(run: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    folders = (run / "checkpoints").glob("step-*")
-    return sorted(folder for folder in folders if (folder / STATE).is_file())
-
-
-def load(folder: Path, model: Matey, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put a checkpoint back: weights, moments and the random state.
-
-    Raises CheckpointError if it is damaged, newer, or of another model.
-    """
-    found = read_weights(model, folder / WEIGHTS)
-    model.load_state_dict({name: share(found[name], w) for name, w in model.state_dict().items()})
+    if not run.is_dir():
+        raise CheckpointError(f"{run} is no longer there: it was removed or moved during the run.")
+    progress = state.progress
+    folder = folder_of(run, progress.step)
+    random = {f"{rank}/{k}": v for rank, own in enumerate(state.random) for k, v in own.items()}
+    tensors = {WEIGHTS: state.weights, OPTIMIZER: state.moments, RANDOM: random}
+    record = to_json({"format": FORMAT, **vars(progress)})
     try:
-        state = json.loads((folder / STATE).read_text())
-        if state["format"] > FORMAT:
-            raise CheckpointError(f"{folder} has format {state['format']}, newer than {FORMAT}.")
-        tensors = load_file(folder / OPTIMIZER)
-        restore_optimizer(model, optimizer, tensors)
-        return Progress(int(state["step"]), state["best"])
-    except (ValueError, KeyError, TypeError, OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{folder} is damaged: {type(error).__name__} {error}.") from error
+        with replacing(folder, CheckpointError) as temporary:
+            temporary.mkdir()
+            sums = {name: save_tensors(part, temporary / name) for name, part in tensors.items()}
+            (temporary / STATE).write_text(record)
+            sums[STATE] = hashlib.sha256(record.encode()).hexdigest()
+            sizes = {name: (temporary / name).stat().st_size for name in sums}
+        files = {name: {"bytes": sizes[name], "sha256": sums[name]} for name in sums}
+        write_text(folder / COMPLETE, to_json({"files": files}, indent=2), CheckpointError)
+    except CheckpointError as error:
+        if not (folder / COMPLETE).exists():
+            remove(folder)
+        needed = sum(
+            t.numel() * t.element_size() for part in tensors.values() for t in part.values()
+        )
+        raise CheckpointError(
+            f"{error} It takes {needed} bytes, and {shutil.disk_usage(run).free} are free. Make "
+            "room and go on with --resume auto: the checkpoints before are as they were."
+        ) from error
+    # A higher step than this can only be one that was found damaged: that must push none out.
+    older = [other for other in folders(run) if other.name < folder.name and is_complete(other)]
+    for old in older[: len(older) - (keep - 1)]:
+        shutil.rmtree(old)
+    return folder
 
 
-def optimizer_state(model: Matey, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's moments by parameter name, and torch's random state."""
-    tensors = {"random.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["random.cuda"] = torch.cuda.get_rng_state()
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = whole(value).contiguous()
-    return tensors
+def folders(run: Path) -> list[Path]:
+    """The checkpoints of a run, complete or not, by step.
+
+    Raises CheckpointError where their folder is a link: nothing is written outside a run.
+    """
+    place = run / "checkpoints"
+    if place.is_symlink():
+        raise CheckpointError(f"{place} is a link, which is not followed. Link the run instead.")
+    return sorted(place.glob("step-" + "[0-9]" * 8))
 
 
-def restore_optimizer(
-    model: Matey, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
-    """The inverse of `optimizer_state`."""
-    parameters = dict(model.named_parameters())
-    torch.set_rng_state(tensors["random.cpu"])
-    if torch.cuda.is_available() and "random.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random.cuda"])
-    for name, value in tensors.items():
-        if name.startswith("random."):
-            continue
-        key, parameter = name.split("/", 1)
-        known = parameters[parameter]
-        if key != "step":
-            value = share(value.to(known.device), known)
-        optimizer.state[known][key] = value
+def is_complete(folder: Path) -> bool:
+    """Whether a checkpoint was written to its end."""
+    return (folder / COMPLETE).is_file() and not folder.is_symlink()
+
+
+def newest(run: Path) -> tuple[Path, State] | None:
+    """The newest checkpoint that is whole, and where it is; None for a run without any.
+
+    Newer ones that are damaged are named in a warning and set aside as `damaged-step-...`.
+    Raises CheckpointError, naming each, if all are; only one that a kill left incomplete before
+    there was another means that the run has none.
+    """
+    damaged: dict[Path, DamagedError] = {}
+    found = None
+    for folder in reversed(folders(run)):
+        try:
+            found = folder, read(folder)
+            break
+        except DamagedError as error:
+            damaged[folder] = error
+    first_never_ended = [type(error) for error in damaged.values()] == [IncompleteError]
+    if damaged and found is None and not first_never_ended:
+        raise CheckpointError(
+            f"No checkpoint of {run} is whole. {' '.join(map(str, damaged.values()))} Start "
+            "another --run, or put back a copy of one."
+        )
+    for folder, damage in damaged.items():
+        aside = folder.with_name(f"damaged-{folder.name}")
+        remove(aside)
+        folder.rename(aside)
+        log.warning(
+            "%s Set aside as %s; the run goes on from %s.",
+            damage,
+            aside.name,
+            found[0].name if found else "its beginning",
+        )
+    return found
+
+
+def read(folder: Path) -> State:
+    """The state in a checkpoint.
+
+    Raises IncompleteError or DamagedError if it is not whole, CheckpointError if it has a format
+    newer than this version reads.
+    """
+    verify(folder)
+    try:
+        record = json.loads((folder / STATE).read_text())
+        if record["format"] > FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {record['format']}; this version of matey reads up to "
+                f"{FORMAT}. Install a newer one."
+            )
+        progress = Progress(int(record["step"]), record["best"], bool(record["pending"]))
+        random: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in load_tensors(folder / RANDOM).items():
+            rank, generator = name.split("/")
+            random.setdefault(int(rank), {})[generator] = tensor
+        return State(
+            progress,
+            load_tensors(folder / WEIGHTS),
+            load_tensors(folder / OPTIMIZER),
+            [random[rank] for rank in sorted(random)],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{folder} is damaged: {type(error).__name__} {error}.") from error
+
+
+def verify(folder: Path) -> None:
+    """Raise IncompleteError or DamagedError unless all files are there as they were written."""
+    if folder.is_symlink():
+        raise DamagedError(f"{folder} is a link, which is not followed.")
+    if not (folder / COMPLETE).exists():
+        raise IncompleteError(f"{folder} is incomplete: its writing did not come to its end.")
+    try:
+        files = json.loads((folder / COMPLETE).read_text())["files"]
+        lost = [name for name in (WEIGHTS, OPTIMIZER, RANDOM, STATE) if name not in files]
+        if lost:
+            raise DamagedError(f"{folder / COMPLETE} is damaged: it does not list {lost[0]}.")
+        for name, expected in files.items():
+            path = folder / name
+            if path.is_symlink() or not path.is_file():
+                what = "a link, which is not followed" if path.is_symlink() else "missing"
+                raise DamagedError(f"{path} is {what}.")
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                raise DamagedError(f"{path} has {size} bytes instead of {expected['bytes']}.")
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != expected["sha256"]:
+                raise DamagedError(f"{path} has another checksum than was written.")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise DamagedError(
+            f"{folder / COMPLETE} is damaged: {type(error).__name__} {error}."
+        ) from error

@@ -68,13 +68,22 @@ class Team:
         if self.size > 1:
             dist.barrier()
 
-    def any(self, condition: bool) -> bool:
-        """Whether something holds in any process: the same answer in all."""
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process goes through the block before the others do."""
+        if not self.first:
+            self.meet()
+        yield
+        if self.first:
+            self.meet()
+
+    def most(self, number: int) -> int:
+        """The largest of the numbers of all processes: the same answer in all."""
         if self.size == 1:
-            return condition
-        flag = torch.tensor(float(condition), device=self.device)
-        dist.all_reduce(flag, dist.ReduceOp.MAX)
-        return bool(flag)
+            return number
+        largest = torch.tensor(int(number), device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes that have samples of their own."""

@@ -44,4 +44,4 @@ def finetune(
 def parent_name(pretrained: Path) -> str:
     """What a checkpoint is called: the name of its run, or of a model folder on its own."""
     folder = find_model(pretrained).resolve()
-    return folder.parent.name if folder.name == "model" else folder.name
+    return folder.parent.name if folder.name in ("model", "best") else folder.name

@@ -19,11 +19,12 @@ from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.nn.cost import Cost, count_parameters, step_cost
 from matey.nn.memory import Memory, step_memory
 from matey.nn.normalise import measure
+from matey.nn.pretrained import choose_device
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 from matey.train.distributed import Team
-from matey.train.room import free_memory
+from matey.train.room import free_memory, heap_share
 
 WINDOWS = 8  # of each system that are looked at
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
@@ -120,7 +121,13 @@ def forecast_system(
         parameters=count_parameters(model, specs),
         step=training_memory(config, spec, largest, specs),
         inference=step_memory(
-            model, specs, packed(model, [largest]), spec, history, training=False
+            model,
+            specs,
+            packed(model, [largest]),
+            spec,
+            history,
+            training=False,
+            heap=heap_share(choose_device(config.device).type, returned=False),
         ),
     )
 
@@ -138,6 +145,7 @@ def training_memory(
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
+        heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
     )
 
 

@@ -23,9 +23,9 @@ import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.files import zarr_metadata
 from matey.data.mixture import System
-from matey.errors import ConfigError
+from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
-from matey.output import to_json, write_text
+from matey.output import append_line, to_json, write_text
 
 Record = dict[str, Any]
 Watch = Callable[[Record], None]
@@ -42,12 +42,14 @@ class Journal:
         self.began = time.monotonic()
 
     def write(self, kind: str, **record: Any) -> None:
-        """Add one record, with the seconds since this process began the run."""
+        """Add one record, with the seconds since this process began the run.
+
+        Raises CheckpointError if it cannot be written: the disk is full, or the folder is gone.
+        """
         if not self.writes:
             return
         record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
-        with self.path.open("a") as file:
-            file.write(to_json(record))
+        append_line(self.path, to_json(record), CheckpointError)
         self.watch(record)
 
 
@@ -56,7 +58,7 @@ def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], par
 
     Raises ConfigError if the folder cannot be made or written.
     """
-    for folder in ("checkpoints", "model"):
+    for folder in ("checkpoints", "model", "best"):
         if (run / folder).exists() and not (run / folder).is_dir():
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
     write_text(run / "config.yaml", to_yaml(config), ConfigError)
@@ -70,11 +72,7 @@ def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) ->
     return {
         "command": " ".join(["matey", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": {
-            "matey": matey.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        "versions": versions(),
         "git_commit": git_commit(),
         "seed": config.seed,
         "parent": parent,
@@ -86,6 +84,15 @@ def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) ->
             }
             for name, system in systems.items()
         },
+    }
+
+
+def versions() -> dict[str, str]:
+    """What a run is made with."""
+    return {
+        "matey": matey.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
     }
 
 
@@ -144,6 +151,7 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Re
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
         "boundaries": {name: boundaries(system) for name, system in systems.items()},
+        "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
     }
 

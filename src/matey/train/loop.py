@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from matey.config import LossConfig, RunConfig
-from matey.data.mixture import Mixture, System, collate, in_order, open_systems
+from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch, SystemSpec
 from matey.metrics.error import nrmse
@@ -19,13 +20,17 @@ from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
+from matey.train.checkpoint import Progress
 from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
+from matey.train.lock import locked
 from matey.train.log import Journal, Record, Watch, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
-from matey.train.resume import changes, check_steps
+from matey.train.resume import go_on
+from matey.train.room import return_large_blocks
+from matey.train.signals import Stop, heeding_signals, stopped
 
 
 def train(
@@ -43,27 +48,35 @@ def train(
     With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
     ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
     shown every record that is logged. `parent` names the model that is trained further.
-    Raises DivergenceError, before the update, where the loss or a gradient is not finite.
     Started by torchrun, its processes train one model; the first of them writes and watches.
+    Raises DivergenceError, before the update, where the loss or a gradient is not finite;
+    StoppedError, after the step and with all saved, where a signal asked for it
+    (`matey.train.signals`); CheckpointError where the run cannot be written or read;
+    ProcessError where another process fails.
     """
-    with processes(config) as team:
-        return train_with(team, config, run, watch, model, resume, parent)
+    with (
+        heeding_signals() as stop,
+        processes(config) as team,
+        locked(run) if team.first else nullcontext(),
+    ):
+        return take_steps(config, run, watch, model, resume, parent, stop, team)
 
 
-def train_with(
-    team: Team,
+def take_steps(
     config: RunConfig,
     run: Path,
     watch: Watch,
     model: Matey | None,
     resume: bool,
     parent: str,
+    stop: Stop,
+    team: Team,
 ) -> Matey:
-    """The same in each process of a team."""
+    """What `train` does, in each process of a team, while it holds the run folder."""
     device = team.device
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
-    if checkpoint.find(run) and not resume:
+    if checkpoint.folders(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model = prepare_model(model, config, systems, [w.spec for w in windows.values()], team)
@@ -73,12 +86,8 @@ def train_with(
     shares = {"rank": team.data_rank, "ranks": team.data_ranks}
     mixture = Mixture(windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens)
 
-    progress = checkpoint.Progress(step=0)
-    changed: Record = {}
-    if resume and checkpoint.find(run):
-        changed = changes(run, config, systems)
-        progress = checkpoint.load(checkpoint.find(run)[-1], model, optimizer)
-        check_steps(run, progress.step, config.steps)
+    with team.first_before_others():  # which sets aside what is damaged
+        progress, changed = go_on(run, config, systems, model, optimizer)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
@@ -93,6 +102,10 @@ def train_with(
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
 
+    keeper = Keeper(run, config, systems, engine, optimizer, journal, stop)
+    if progress.pending:
+        progress = keeper.score(progress)
+    stop.defer()
     tally = Tally()
     for step in range(progress.step, config.steps):
         for group in optimizer.param_groups:
@@ -119,16 +132,7 @@ def train_with(
             record = tally.total(team).record()
             journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **record)
             tally = Tally()
-        if is_due(done, config.validate_every, config.steps):
-            scores = validate(model, systems, config, team)
-            journal.write("valid", step=done, **scores)
-            defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
-            if defined:
-                best = min(sum(defined) / len(defined), progress.best or math.inf)
-                progress = replace(progress, best=best)
-        if is_due(done, config.checkpoint_every, config.steps):
-            progress = replace(progress, step=done)
-            checkpoint.save(run, model, optimizer, progress, config.keep_checkpoints, team)
+        progress = keeper.after_step(replace(progress, step=done))
     model = engine.alone()
     if team.first:
         save_pretrained(model, run / "model", describe(config, systems, config.steps))
@@ -156,6 +160,8 @@ def prepare_model(
     model.add_systems(specs)
     model.to(team.device).train()
     model.activation_checkpointing = config.activation_checkpointing
+    if config.activation_checkpointing:
+        return_large_blocks()
     if config.parallel.sequence > 1:
         spread_cells(model, team.mesh.get_group("sequence"))
     if config.compile:
@@ -181,10 +187,12 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 
 @torch.no_grad()
-def validate(model: Matey, systems: Mapping[str, System], config: RunConfig, team: Team) -> Record:
+def validate(
+    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
+) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
 
-    The processes share the batches.
+    The processes share the batches. None where a signal came first.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -195,7 +203,10 @@ def validate(model: Matey, systems: Mapping[str, System], config: RunConfig, tea
         windows = system.windows("valid", one_step)
         batches = in_order(windows, config.batch, config.validate_windows)
         for choices, counts in team.deal(batches):
-            batch = collate(windows.read(choices)).to(device)
+            if team.most(stop.received):
+                model.train()
+                return None
+            batch = windows.batch(choices).to(device)
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
             part = 1.0 if counts else math.nan  # what is not defined is left out of means
@@ -214,6 +225,63 @@ def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
     sums = torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)])
     total, defined = team.total(sums)
     return total / defined
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """What a run keeps besides its log: checkpoints, and the model of the best validation.
+
+    All processes take part; the first one writes.
+    """
+
+    run: Path
+    config: RunConfig
+    systems: Mapping[str, System]
+    engine: Engine
+    optimizer: torch.optim.Optimizer
+    journal: Journal
+    stop: Stop
+
+    def after_step(self, progress: Progress) -> Progress:
+        """Validate and save where that is due after a step.
+
+        Raises StoppedError, with all saved, where a signal came.
+        """
+        done, config = progress.step, self.config
+        if is_due(done, config.validate_every, config.steps):
+            progress = self.score(progress)
+        team = self.engine.team
+        number = team.most(self.stop.received)
+        if number or is_due(done, config.checkpoint_every, config.steps):
+            state = checkpoint.capture(self.engine.model, self.optimizer, progress)
+            if team.first:
+                checkpoint.save(self.run, state, config.keep_checkpoints)
+        if number:
+            team.meet()  # where one process ends, torchrun ends the others
+            folder = checkpoint.folder_of(self.run, done)
+            self.journal.write("stop", step=done, signal=number)
+            raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
+        return progress
+
+    def score(self, progress: Progress) -> Progress:
+        """Validate, and keep the model in `best/` if its mean NRMSE is the lowest so far.
+
+        A validation that a signal cuts short is pending: the run begins with it when it goes on.
+        """
+        engine = self.engine
+        scores = validate(engine.model, self.systems, self.config, self.stop, engine.team)
+        if scores is None:
+            return replace(progress, pending=True)
+        self.journal.write("valid", step=progress.step, **scores)
+        defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+        mean = sum(defined) / len(defined) if defined else math.inf
+        if mean < (math.inf if progress.best is None else progress.best):
+            training = describe(self.config, self.systems, progress.step)
+            model = engine.alone()
+            if engine.team.first:
+                save_pretrained(model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
+            progress = replace(progress, best=mean)
+        return replace(progress, pending=False)
 
 
 class Tally:
@@ -274,7 +342,7 @@ def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tens
     """Raise DivergenceError, naming the batch, in all processes if a loss of the step or the norm
     of its gradient is not finite in one."""
     values = torch.stack([*(loss.value for loss in losses), norm.detach()])
-    if not team.any(not bool(values.isfinite().all())):
+    if not team.most(not bool(values.isfinite().all())):
         return
     found = ""
     for loss in losses:

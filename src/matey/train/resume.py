@@ -12,11 +12,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import Tensor
 
 from matey.config import RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
+from matey.nn.model import Matey
+from matey.nn.pretrained import misfits
+from matey.output import tidy
+from matey.train import checkpoint
+from matey.train.checkpoint import Progress
 from matey.train.log import Record, fingerprint, plain, to_yaml
 
 FREE = {
@@ -26,10 +33,41 @@ FREE = {
 }
 
 
-def changes(run: Path, config: RunConfig, systems: Mapping[str, System]) -> Record:
+def go_on(
+    run: Path,
+    config: RunConfig,
+    systems: Mapping[str, System],
+    model: Matey,
+    optimizer: torch.optim.Optimizer,
+) -> tuple[Progress, Record]:
+    """Put back a run's newest checkpoint, if it has one: how far it is, and what `changes` gives.
+
+    Raises ConfigError for settings that would make it another run, CheckpointError where no
+    checkpoint is whole.
+    """
+    tidy(run)
+    tidy(run / "checkpoints")
+    found = checkpoint.newest(run)
+    if found is None:
+        return Progress(step=0), {}
+    folder, state = found
+    changed = changes(run, config, systems, model, state.weights)
+    check_steps(run, state.progress.step, config.steps)
+    checkpoint.restore(state, model, optimizer, folder)
+    return state.progress, changed
+
+
+def changes(
+    run: Path,
+    config: RunConfig,
+    systems: Mapping[str, System],
+    model: Matey,
+    weights: Mapping[str, Tensor],
+) -> Record:
     """The settings of a run that are others than before, as `[before, now]` by key.
 
-    Raises ConfigError for those that may not change, and where the run's own record is unreadable.
+    Raises ConfigError for those that may not change, with the `weights` that do not fit the
+    model then, and where the run's own record is unreadable.
     """
     before, files = recorded(run)
     # What an older version did not write had the default.
@@ -50,9 +88,11 @@ def changes(run: Path, config: RunConfig, systems: Mapping[str, System]) -> Reco
         if name in files and files[name] != fingerprint(system)
     ]
     if refused:
+        wrong = misfits(model, weights)
+        shapes = f" {len(wrong)} weights do not fit: {'; '.join(wrong[:4])} ..." if wrong else ""
         raise ConfigError(
-            f"{run} cannot go on with other settings: {'; '.join(refused)}. Leave them as they "
-            f"were ({run / 'config.yaml'}), or start another --run."
+            f"{run} cannot go on with other settings: {'; '.join(refused)}.{shapes} Leave them as "
+            f"they were ({run / 'config.yaml'}), or start another --run."
         )
     return found
 

@@ -1,0 +1,146 @@
+"""One process at a time on a run folder.
+
+The holder keeps the file `.lock` in it locked, by a lock that the system releases when the
+process ends, however that happens. The file says who holds it: host, process, and when that
+process began, since the numbers of processes are used again.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from matey.errors import ConfigError
+from matey.output import to_json
+
+NAME = ".lock"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold a run folder, which is made if need be, while the block runs.
+
+    What a dead process left is taken over, with a warning. Raises ConfigError if another
+    process holds it, or it cannot be written; a folder that is empty at the end is removed.
+    """
+    if "\0" in str(run):
+        raise ConfigError(f"--run is {str(run)!r}: a name has no NUL.")
+    is_new = not run.exists()
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = take(run)
+    except OSError as error:
+        raise ConfigError(
+            f"{run} cannot be written: {error.strerror or error}. Choose another --run."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder may have been removed
+            (run / NAME).unlink()
+        os.close(file)
+        if is_new:
+            with suppress(OSError):
+                run.rmdir()
+
+
+def take(run: Path) -> int:
+    """The lock's open file, once it is ours. Raises ConfigError if it is not to be had, OSError."""
+    path = run / NAME
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            free = try_lock(file)
+            holder = read_holder(file)
+            if free is False or (holder and is_alive(holder, sure=free is not None)):
+                raise ConfigError(refusal(run, holder))
+            if not is_same(file, path):  # whoever held it has removed it meanwhile
+                os.close(file)
+                continue
+            if holder:
+                log.warning(
+                    "%s was left by process %s on %s, which is dead: taken over.",
+                    path,
+                    holder.get("pid"),
+                    holder.get("host"),
+                )
+            os.ftruncate(file, 0)
+            os.pwrite(file, to_json(myself()).encode(), 0)
+            os.fsync(file)
+            return file
+        except BaseException:
+            with suppress(OSError):
+                os.close(file)
+            raise
+
+
+def try_lock(file: int) -> bool | None:
+    """Whether the system gives us the lock; None where its file system has none."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EACCES, errno.EAGAIN) else None
+    return True
+
+
+def read_holder(file: int) -> dict[str, object]:
+    """Who says it holds the lock; empty if nobody does."""
+    with suppress(ValueError):
+        holder = json.loads(os.pread(file, 4096, 0))
+        if isinstance(holder, dict):
+            return holder
+    return {}
+
+
+def is_alive(holder: dict[str, object], sure: bool) -> bool:
+    """Whether the process that left its name may still run.
+
+    On another host only the system's lock can tell: `sure` where it was to be had.
+    """
+    if holder.get("host") != socket.gethostname():
+        return not sure
+    pid = holder.get("pid")
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return holder.get("began") == began(pid)
+
+
+def began(pid: int) -> str:
+    """When a process began, in the system's own count; empty where it does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def myself() -> dict[str, object]:
+    """What identifies this process."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "began": began(os.getpid())}
+
+
+def is_same(file: int, path: Path) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def refusal(run: Path, holder: dict[str, object]) -> str:
+    """Why a run folder is not to be had, and what to do."""
+    return (
+        f"{run} is in use by process {holder.get('pid', '?')} on {holder.get('host', '?')}. Wait "
+        f"for its end, or choose another --run; if that process is gone, remove {run / NAME}."
+    )

@@ -1,0 +1,57 @@
+"""SIGTERM, SIGINT and SIGUSR1: a run ends in good order, and the exit code says by which.
+
+Before the first step and after the last there is nothing to lose, and a signal ends the run
+at once. In between it waits: the step is finished and saved, a validation is left for when
+the run goes on. Whatever comes after the first signal changes nothing, also during the save.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from matey.errors import StoppedError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Stop:
+    """Whether a signal asked the run to end: `received` is its number, 0 if none did."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.deferred = False
+
+    def defer(self) -> None:
+        """From now on signals are only noted."""
+        self.deferred = True
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """What Python calls, between two of its instructions in the main thread."""
+        self.received = self.received or number
+        if not self.deferred:
+            raise stopped(number, "before the first step. Nothing was lost")
+
+
+def stopped(number: int, where: str) -> StoppedError:
+    """The error that ends a run."""
+    return StoppedError(
+        f"{signal.Signals(number).name}: stopped {where}. Go on with --resume auto.", number
+    )
+
+
+@contextmanager
+def heeding_signals() -> Iterator[Stop]:
+    """Signals are noted while the block runs; in a thread other than the main one they are not,
+    since Python does not allow it."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,164 @@
+"""Datasets that lie in the file as in memory: read straight, and as the library reads them."""
+
+import os
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import matey
+from matey.config import WindowConfig
+from matey.data import files
+from matey.data.containers import open_container
+from matey.data.contiguous import Contiguous, contiguous
+from matey.data.reader import Fields
+from matey.data.windows import Choice, EveryNth, Windows
+from matey.data.write import InMemory, copy_to_well
+from matey.errors import DataError
+from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
+
+POINTS = {1: (1, 1, 6), 2: (1, 5, 6), 3: (4, 5, 6)}
+
+
+def made(ndim, frames=9, count=3):
+    """Trajectories of a scalar, a vector, and one of each that is static."""
+    vector = tuple(Variable(f"velocity_{a}", axes=(a,)) for a in "xyz"[:ndim])
+    force = tuple(Variable(f"force_{a}", axes=(a,), static=True) for a in "xyz"[:ndim])
+    mask = Variable("mask", static=True)
+    spec = SystemSpec("s", ndim, (*vector, Variable("density"), *force, mask))
+    grid = Grid(("z", "y", "x")[3 - ndim :], POINTS[ndim], (0.0,) * 3, (1.0,) * 3)
+    generator = torch.Generator().manual_seed(ndim)
+    fields = []
+    for _ in range(count):
+        values = torch.randn(frames, len(spec.variables), *POINTS[ndim], generator=generator)
+        values[:, ndim + 1 :] = values[0, ndim + 1 :]
+        times = torch.arange(frames, dtype=torch.float64)
+        fields.append(Field(values, times, grid, (PERIODIC_SIDES,) * 3, {}, spec))
+    return fields
+
+
+def written(folder, fields, compress=False):
+    return copy_to_well(InMemory(fields), range(len(fields)), folder, name="a", compress=compress)
+
+
+def array_of(reader, name):
+    return files.handle(reader.path, files.stamp(reader.path), open_container).array(name)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_batches_are_equal_however_a_file_is_stored(tmp_path, ndim, stride):
+    fields = made(ndim)
+    stored = [matey.open(written(tmp_path / str(c), fields, c)) for c in (False, True)]
+    config = WindowConfig(history=2, stride=stride)
+    readers = [Windows(one, range(len(one)), config) for one in stored]
+    last = len(readers[0]) - 1
+    choices = [Choice(0), Choice(1), Choice(0), Choice(last), Choice(0, lead=2), Choice(2)]
+    straight, library = (windows.batch(choices) for windows in readers)
+    assert torch.equal(straight.values, library.values)
+    assert torch.equal(straight.target, library.target)
+    _, first = readers[0].place(0)
+    assert torch.equal(straight.values[0], fields[0].values[first : first + 2 * stride : stride])
+    assert isinstance(array_of(stored[0].readers[0], "t0_fields/density"), Contiguous)
+    assert not isinstance(array_of(stored[1].readers[0], "t0_fields/density"), Contiguous)
+
+
+def test_every_nth_frame_makes_batches_too(tmp_path):
+    fields = made(2)
+    thinned = EveryNth(matey.open(written(tmp_path, fields)), 3)
+    batch = Windows(thinned, [1], WindowConfig(history=2)).batch([Choice(0)])
+    assert torch.equal(batch.values[0], fields[1].values[0:6:3])
+    assert torch.equal(batch.target[0], fields[1].values[6])
+
+
+def test_files_of_other_axis_orders_share_a_batch(tmp_path):
+    """One file has x slowest, the other fastest: memory has one order."""
+    fields = made(2)
+    paths = [written(tmp_path / name, fields) for name in "ab"]
+    readers = [matey.open(path).readers[0] for path in paths]
+    stored = readers[1].contents.arrays
+    with h5py.File(paths[1], "a") as file:
+        for array in stored:
+            dataset = file[array.name]
+            x, y = array.axes.index("x"), array.axes.index("y")
+            values = dataset[...].swapaxes(x, y)
+            del file[array.name]
+            file.create_dataset(array.name, data=values)
+    files.close_files()
+    reader = readers[1]
+    turned = [replace(a, axes=a.axes.replace("xy", "yx")) for a in stored]
+    reader = type(reader)(paths[1], None, "any", replace(reader.contents, arrays=turned))
+    assert (readers[0].x_first, reader.x_first) == (True, False)
+    for order in ([readers[0], reader], [reader, readers[0]]):
+        both = Fields(order)
+        batch = Windows(both, range(6), WindowConfig(history=2)).batch([Choice(0), Choice(3 * 7)])
+        for values in batch.values:
+            assert torch.equal(values, fields[0].values[:2])
+
+
+def test_a_user_block_before_the_file_is_counted(tmp_path):
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
+        file["a"] = values
+    with h5py.File(tmp_path / "a.h5") as file:
+        array = contiguous(file["a"])
+        assert isinstance(array, Contiguous)
+        rooms = [np.empty(4, np.float32), np.empty((2, 4), np.float32)]
+        array.read_into(8, rooms)
+        assert np.array_equal(rooms[0], values[0, 2])
+        assert np.array_equal(rooms[1], values[1, :2])
+        assert np.array_equal(array[1], values[1])
+
+
+def test_a_call_that_does_less_than_it_is_asked_is_repeated(tmp_path, monkeypatch):
+    values = np.arange(4000, dtype=np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = values
+    whole = os.preadv
+
+    def some(descriptor, rooms, offset):
+        return whole(descriptor, [memoryview(rooms[0]).cast("B")[:7]], offset)
+
+    monkeypatch.setattr(os, "preadv", some)
+    with h5py.File(tmp_path / "a.h5") as file:
+        rooms = [np.empty(1, np.float32) for _ in range(1500)]  # more than one call takes
+        contiguous(file["a"]).read_into(3, rooms)
+        assert np.array_equal(np.concatenate(rooms), values[3:1503])
+
+
+@pytest.mark.parametrize("kind", ["chunked", "float64", "big-endian", "integer", "unwritten"])
+def test_what_is_stored_otherwise_is_left_to_the_library(tmp_path, kind):
+    types = {"float64": "<f8", "big-endian": ">f4", "integer": "<i4"}
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset(
+            "a", (4, 4), types.get(kind, "<f4"), chunks=(2, 2) if kind == "chunked" else None
+        )
+        if kind != "unwritten":
+            dataset[...] = 1
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert contiguous(file["a"]) == file["a"]
+
+
+def test_a_file_that_ends_early_is_named(tmp_path):
+    path = written(tmp_path, made(2))
+    fields = matey.open(path)
+    array = array_of(fields.readers[0], "t0_fields/density")
+    with pytest.raises(DataError, match=r"density cannot be read, the file ends at byte \d+"):
+        array.read_into(10**9, [np.empty(4, np.float32)])
+
+
+def test_the_last_trajectory_and_bad_values_are_told_apart(tmp_path):
+    fields = made(2)
+    path = written(tmp_path, fields)
+    assert torch.equal(matey.open(path).readers[0].read(-1).values, fields[-1].values)
+    files.close_files()
+    with h5py.File(path, "a") as file:
+        file["t1_fields/velocity"][2, 4, 3, 1, 1] = np.nan
+    windows = Windows(matey.open(path), [2], WindowConfig(history=2))
+    windows.batch([Choice(0)])
+    message = r"a\.hdf5: velocity_y of .*#0002 is nan at time 4, index \(0, 1, 3\)"
+    for start in (2, 3):
+        with pytest.raises(DataError, match=message):
+            windows.batch([Choice(0), Choice(start)])
