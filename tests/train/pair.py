@@ -51,10 +51,10 @@ class Pair:
     def said(self) -> list[str]:
         return [log.read_text() if log.exists() else "" for log in self.logs]
 
-    def finish(self, seconds: float = 120) -> list[Ended]:
-        """How they end. None may take longer; then all are killed."""
+    def finish(self, seconds: float = 120, awaited: int = 2) -> list[Ended]:
+        """How they end. The first `awaited` may take so long; then all are killed."""
         end = time.monotonic() + seconds
-        for process in self.processes:
+        for process in self.processes[:awaited]:
             process.join(max(0.0, end - time.monotonic()))
         codes = [process.exitcode for process in self.processes]
         for process in self.processes:

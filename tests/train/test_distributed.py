@@ -1,5 +1,7 @@
 """Two processes (gloo) against one on the same global batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,7 +10,7 @@ from matey.config import ParallelConfig
 from matey.nn.model import Matey
 from matey.train.distributed import Team
 from tests.train.pair import Pair
-from tests.train.works import CASES, LOCAL, MODEL, SPECS, UNIFORM, equal_steps, step_of
+from tests.train.works import CASES, LOCAL, MODEL, SPECS, UNIFORM, batch_of, equal_steps, step_of
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,17 @@ def test_one_process_with_2b_samples_and_two_with_b_have_equal_gradients(
         else:
             # Sums in another order: float32 rounding of each tensor, and nothing else.
             assert error <= 1e-5 * torch.linalg.vector_norm(value), name
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_weights_that_a_batch_does_not_reach_are_known_from_its_system(spec, absolute):
+    model = Matey(replace(MODEL, absolute_position=absolute), SPECS, history=2).train()
+    prediction = model(batch_of(spec, 0, slice(0, 2)))
+    prediction.normalised.sum().backward()
+    without = {name for name, weight in model.named_parameters() if weight.grad is None}
+    unused = {id(weight) for weight in model.unused(spec)}
+    assert without == {name for name, w in model.named_parameters() if id(w) in unused}
 
 
 @pytest.mark.parametrize("config", [MODEL, LOCAL, UNIFORM])

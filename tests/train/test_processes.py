@@ -107,8 +107,6 @@ def test_resume_on_one_process_from_two_has_exact_weights_and_on_two_equals_to_t
         assert found[0].keys() == found[1].keys()
         for name, value in found[0].items():
             assert torch.equal(value, found[1][name]), name
-    train(replace(longer, steps=6), tmp_path / "broken", resume=True)
-    assert weights_of(tmp_path / "broken", 6).keys() == saved.keys()
 
 
 @pytest.fixture
@@ -137,7 +135,7 @@ def test_sigkill_of_one_process_in_a_step_ends_the_other_which_says_so(fail):
 def test_sigstop_of_one_process_is_a_timeout_and_no_hang(fail):
     pair = fail("stopped", timeout=5)
     pair.wait_for(1, "stopping")
-    first, _ = pair.finish(seconds=40)
+    first, _ = pair.finish(seconds=40, awaited=1)
     assert first.code == 2
     assert "Process 1 of 2 does not answer" in one_line(first.said)
     assert "warning: Process 1 has not been heard of for" in first.said
@@ -145,7 +143,7 @@ def test_sigstop_of_one_process_is_a_timeout_and_no_hang(fail):
 
 @pytest.mark.slow
 def test_processes_that_do_not_meet_in_time_are_told_where_each_is(fail):
-    first, _ = fail("late", timeout=5).finish(seconds=40)
+    first, _ = fail("late", timeout=5).finish(seconds=40, awaited=1)
     assert first.code == 2
     assert "did not meet within parallel.timeout = 5 s" in one_line(first.said)
     assert "process 1 at train/loop.py" in one_line(first.said)

@@ -202,7 +202,7 @@ def check_memory(
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
     found = forecast_run(config, systems, known, thresholds=())
-    if not found or max(one.step.total for one in found) <= free:
+    if not found or max(share_of(one.step, team) for one in found) <= free:
         return
     worst = max(found, key=lambda one: one.step.total)
     ways = [f"Lower batch (now {config.batch})"]
@@ -218,6 +218,17 @@ def check_memory(
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
+
+
+def share_of(memory: Memory, team: Team) -> int:
+    """Bytes that one process of a team takes of a step's memory, at most."""
+    weights = memory.parameters + memory.moments
+    blocks = memory.kept.get("blocks", 0)
+    if team.size > 1 and team.config.strategy == "fsdp":
+        weights //= team.size
+    least = weights + memory.batch + memory.transient + sum(memory.kept.values()) - blocks
+    total = memory.total - memory.parameters - memory.moments + weights
+    return max(least, total - blocks + blocks // team.config.sequence)
 
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
