@@ -406,27 +406,33 @@ class MixtureConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with linear warm-up and cosine decay.
+    """AdamW and the schedule of its learning rate.
 
     Args:
         lr: the highest learning rate.
-        final_lr: learning rate at the last step, as a fraction of `lr`.
+        schedule: after the warm-up, `cosine` decay to the last step; `wsd` (warm-up, stable,
+            decay): constant, then linear decay over the last steps, so that a run may be made
+            longer later, from a checkpoint before the decay; or `constant`.
         warmup: steps of linear warm-up.
+        decay: fraction of all steps over which `wsd` decays. Start with 0.1 to 0.2.
+        final_lr: learning rate at the last step, as a fraction of `lr`, for `cosine` and `wsd`.
         weight_decay: on matrices only.
         betas: decay of the first and second moment.
         clip: largest norm of the gradient.
     """
 
     lr: float = 1e-3
-    final_lr: float = 0.01
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: int = 100
+    decay: float = 0.2
+    final_lr: float = 0.01
     weight_decay: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
 
     def __post_init__(self) -> None:
         require_positive(self, "optim.", "lr", "clip")
-        require_fraction(self, "optim.", "final_lr", "weight_decay")
+        require_fraction(self, "optim.", "final_lr", "weight_decay", "decay")
         require(self.warmup >= 0, "optim.warmup", self.warmup, "0 steps or more")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "two in [0, 1)")
 
@@ -496,6 +502,7 @@ class RunConfig:
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints stay.
         log_every: steps between lines of metrics.jsonl.
+        tensorboard: write the same for TensorBoard too; needs matey-pde[tensorboard].
         workers: processes that load data; 0 loads in the training process.
         seed: of weights, sampling and drop path.
         device: `auto` takes CUDA where there is one.
@@ -519,6 +526,7 @@ class RunConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10
+    tensorboard: bool = False
     workers: int = 0
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

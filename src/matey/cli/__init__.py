@@ -23,6 +23,7 @@ FAMILIES = {
     "finetune": "adapt a trained model to a new system",
     "evaluate": "score a model against persistence on test trajectories",
     "predict": "continue a field in time",
+    "launch": "train on a cluster: the batch script, written and submitted",
     "benchmark": "what a run will cost: tokens, operations, memory",
     "report": "one self-contained HTML page of a run or its scores",
 }
@@ -102,15 +103,21 @@ def dispatch(words: list[str]) -> int:
 def run(name: str, command: Command, words: list[str]) -> int:
     """Parse one command's words and run it."""
     from matey.cli.notices import notices
+
+    with notices():
+        return command.run(parse_words(name, command, words)) or 0
+
+
+def parse_words(name: str, command: Command, words: list[str]) -> Any:
+    """The options of one command. Raises ConfigError."""
     from matey.cli.options import add_common, make_parser, parse, read
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
     add_common(parser)
-    with notices():
-        if command.defaults:
-            parser.set_defaults(command.defaults(read(parser, words)))
-        return command.run(parse(parser, words)) or 0
+    if command.defaults:
+        parser.set_defaults(command.defaults(read(parser, words)))
+    return parse(parser, words)
 
 
 def one_of_many() -> str:

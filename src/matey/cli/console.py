@@ -9,10 +9,11 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from matey.cli import is_first
+from matey.report.summary import duration
 
 console = Console(quiet=not is_first())
 errors = Console(stderr=True, quiet=not is_first())
@@ -26,30 +27,29 @@ def watch_training(title: str) -> Iterator[Any]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
     ]
     interactive = errors.is_terminal
     with Progress(*columns, console=errors, disable=not interactive) as progress:
         task = progress.add_task(title, note="")
-        state: dict[str, float] = {"windows": 0}
+        steps = 0
 
         def watch(record: dict[str, Any]) -> None:
+            nonlocal steps
             if record["kind"] == "start":
-                progress.update(task, total=record["steps"], completed=record["step"])
-                state.update(steps=record["steps"], began=record["seconds"], first=record["step"])
+                steps = record["steps"]
+                progress.update(task, total=steps, completed=record["step"])
             if record["kind"] == "changed":
                 for key, (was, now) in record["settings"].items():
                     say(f"{title}: goes on with another {key}: {now}, not {was}")
             if record["kind"] == "train":
-                state["windows"] += record["windows"]
-                elapsed = max(record["seconds"] - state["began"], 1e-9)
-                done = record["step"] - state["first"]
-                note = f"loss {record['loss']:.4f}  {state['windows'] / elapsed:.1f} windows/s"
+                left = duration(record["seconds_left"]).replace("\u00a0", " ")
+                note = (
+                    f"loss {record['loss']:.4f}  {record['windows_per_second']:.1f} windows/s  "
+                    f"{record['of_peak']:.0%} of peak  {left} left"
+                )
                 progress.update(task, completed=record["step"], note=note)
                 if not interactive:
-                    left = elapsed / done * (state["steps"] - record["step"])
-                    note += f"  {left:.0f} s left"
-                    say(f"{title}: step {record['step']}/{state['steps']:.0f}  {note}")
+                    say(f"{title}: step {record['step']}/{steps}  {note}")
             if record["kind"] == "valid":
                 scores = "  ".join(
                     f"{name} {error:.4f} (persistence {record['persistence'][name]:.4f})"

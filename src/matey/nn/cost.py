@@ -8,7 +8,7 @@ Axes: N cells in use, T times, B samples, D width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -45,8 +45,18 @@ class Cost:
         return sum(self.forward.values()) + sum(self.backward.values())
 
 
-def step_cost(config: ModelConfig, spec: SystemSpec, packing: Packing, history: int) -> Cost:
-    """The cost of a forward and a backward pass over one batch of packed cells."""
+def step_cost(
+    config: ModelConfig,
+    spec: SystemSpec,
+    packing: Packing,
+    history: int,
+    stages: Mapping[Scheme, list[list[Segments]]] | None = None,
+) -> Cost:
+    """The cost of a forward and a backward pass over one batch of packed cells.
+
+    `stages` are the segments of each scheme, where a prediction has found them already: then
+    nothing is done on a device.
+    """
     cost = Cost()
     times, width = history, config.embed_dim
     cells, samples = len(packing.cell), packing.plan.samples
@@ -62,10 +72,11 @@ def step_cost(config: ModelConfig, spec: SystemSpec, packing: Packing, history: 
         cost.product("conditioning", samples * len(spec.parameters), 18, width, first=True)
         cost.product("conditioning", samples * len(spec.parameters), width, width)
 
-    sequence = pack(
-        [torch.empty(len(used), times, 0) for used in packing.levels], packing, config.band
-    )
-    stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
+    if stages is None:
+        sequence = pack(
+            [torch.empty(len(used), times, 0) for used in packing.levels], packing, config.band
+        )
+        stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
     for index, scheme in enumerate(config.schemes):
         frames = 1 if index == config.depth - 1 else times
         count_block(cost, config, stages[scheme], cells, times, frames)

@@ -6,7 +6,7 @@ Source: arXiv:2412.20601.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from matey.config import ModelConfig, RefineConfig
+from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
 from matey.nn import rollout
@@ -29,7 +29,7 @@ from matey.nn.share import Share
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, patch_shape
-from matey.tokens.pack import PACKINGS, Packing, pack, unpack
+from matey.tokens.pack import PACKINGS, Packing, Segments, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
 
 log = logging.getLogger("matey")
@@ -40,12 +40,14 @@ class Prediction:
     """A predicted frame of the variables that change in time.
 
     `normalised` is dimensionless, `statistics` turns it into physical units, `packing` says
-    which cells the tokens were. `base` is what the coarse cells alone predict, in Adap_Mul.
+    which cells the tokens were, and `stages` which of them attended together in each scheme.
+    `base` is what the coarse cells alone predict, in Adap_Mul.
     """
 
     normalised: Float[Tensor, "B P Z Y X"]
     statistics: Statistics
     packing: Packing
+    stages: Mapping[Scheme, list[list[Segments]]]
     base: Float[Tensor, "B P Z Y X"] | None = None
 
     @property
@@ -143,12 +145,12 @@ class Matey(nn.Module):
 
         # Segments are those of all cells, and what is done to each token that of this process' own.
         tokens, sample = self.share.own(tokens), self.share.own(sequence.sample)
-        turn = self.share.own(
-            rotations(sequence.centre, self.config.embed_dim // self.config.heads)
-        )
+        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
+        turn = self.share.own(turn)
+        stages = {scheme: segment(scheme, sequence) for scheme in set(self.config.schemes)}
         around = {
-            scheme: Surroundings(segment(scheme, sequence), turn, sample, plan.samples)
-            for scheme in set(self.config.schemes)
+            scheme: Surroundings(segments, turn, sample, plan.samples)
+            for scheme, segments in stages.items()
         }
         for block, scheme in zip(self.blocks, self.config.schemes, strict=True):
             # The last block is asked for the last frame only: no other is decoded.
@@ -166,7 +168,7 @@ class Matey(nn.Module):
             levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
         output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)
         base = moved(levels[0], back) if self.config.mode == "adap_mul" else None
-        return Prediction(output, statistics.take(spec.predicted), packing, base)
+        return Prediction(output, statistics.take(spec.predicted), packing, stages, base)
 
     def plan_normalised(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs

@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         return as_object(yaml.safe_load(read_text(path)), path)
     except yaml.YAMLError as error:
-        raise DataError(f"{path} is not valid YAML: {error}") from error
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

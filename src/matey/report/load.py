@@ -24,13 +24,20 @@ from matey.report.files import (
 
 @dataclass(frozen=True)
 class TrainPoint:
-    """One logged training step; `losses` by system."""
+    """One logged training step; `losses` by system.
+
+    `rate` in windows per second, `of_peak` the fraction of the device's peak, and the seconds
+    left are NaN in records that do not tell.
+    """
 
     step: int
     loss: float
     losses: dict[str, float]
     lr: float
     windows: int
+    rate: float = math.nan
+    of_peak: float = math.nan
+    seconds_left: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,9 @@ def train_point(record: Mapping[str, Any], where: str) -> TrainPoint:
         losses=numbers_by_name(record.get("losses"), where, "losses"),
         lr=number_of(record.get("lr"), where, "lr"),
         windows=count_of(record.get("windows", 0), where, "windows"),
+        rate=number_of(record.get("windows_per_second"), where, "windows_per_second"),
+        of_peak=number_of(record.get("of_peak"), where, "of_peak"),
+        seconds_left=number_of(record.get("seconds_left"), where, "seconds_left"),
     )
 
 

@@ -94,6 +94,9 @@ def judge_run(run: Run) -> Verdict:
         tiles.append(Tile("Parameters", amount(run.provenance["parameters"])))
     if run.seconds:
         tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    if run.train and math.isfinite(run.train[-1].rate):
+        last = run.train[-1]
+        tiles.append(Tile("Windows per second", number(last.rate), f"{last.of_peak:.0%} of peak"))
     return Verdict(run.name, grade, badge, text, tuple(s for s in sentences if s), tuple(tiles))
 
 
@@ -182,7 +185,11 @@ def training_sentence(run: Run) -> str:
         text += f" on {listed(names)}"
     if run.provenance.get("parent"):
         text += f", starting from {run.provenance['parent']}"
-    return text + ("." if run.ended else ", and had not finished when this page was made.")
+    if run.ended:
+        return text + "."
+    left = run.train[-1].seconds_left if run.train else math.nan
+    wait = f": about {duration(left)} were left" if math.isfinite(left) else ""
+    return text + f", and had not finished when this page was made{wait}."
 
 
 def scoring_sentence(systems: Sequence[SystemScores]) -> str:

@@ -7,16 +7,17 @@ from matey.config import RunConfig
 from matey.errors import ConfigError
 from matey.nn.model import Matey
 from matey.nn.pretrained import find_model, from_pretrained
-from matey.train.log import Watch, plain
+from matey.train.log import plain
 from matey.train.loop import train
 from matey.train.resume import flat
+from matey.train.sinks import Sink
 
 
 def finetune(
     pretrained: Path,
     config: RunConfig,
     run: Path,
-    watch: Watch = lambda record: None,
+    watch: Sink = lambda record: None,
     *,
     resume: bool = False,
 ) -> Matey:

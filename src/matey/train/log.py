@@ -3,6 +3,7 @@
 config.yaml       every setting: reproduces the run
 provenance.json   command, versions, git commit, seed, split, fingerprint of the data
 metrics.jsonl     one object per logged step
+tensorboard/      the same for TensorBoard, if asked for
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,22 @@ import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.files import zarr_metadata
 from matey.data.mixture import System
-from matey.errors import CheckpointError, ConfigError
+from matey.errors import ConfigError
 from matey.fields import Boundary
-from matey.output import append_line, to_json, write_text
-
-Record = dict[str, Any]
-Watch = Callable[[Record], None]
+from matey.output import to_json, write_text
+from matey.train.sinks import JsonLines, Record, Sink, TensorBoard, summary_writer
 
 
 class Journal:
-    """Appends records to a run's metrics.jsonl, and shows each to a watcher."""
+    """Hands the records of a run to its metrics.jsonl, to TensorBoard and to a watcher."""
 
-    def __init__(self, run: Path, watch: Watch, writes: bool = True) -> None:
-        """Unless it `writes`, it only listens: one process writes for all."""
-        self.path = run / "metrics.jsonl"
-        self.writes = writes
-        self.watch = watch
+    def __init__(
+        self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
+    ) -> None:
+        """`step` is the last one done before. Unless it `writes`, another process does for all."""
+        self.sinks: list[Sink] = [JsonLines(run / "metrics.jsonl"), watch] if writes else []
+        if writes and tensorboard:
+            self.sinks.insert(1, TensorBoard(run / "tensorboard", step))
         self.began = time.monotonic()
 
     def write(self, kind: str, **record: Any) -> None:
@@ -46,18 +47,19 @@ class Journal:
 
         Raises CheckpointError if it cannot be written: the disk is full, or the folder is gone.
         """
-        if not self.writes:
-            return
         record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
-        append_line(self.path, to_json(record), CheckpointError)
-        self.watch(record)
+        for sink in self.sinks:
+            sink(record)
 
 
 def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], parent: str) -> None:
     """Make a run folder, with the config and the provenance of what will be done.
 
-    Raises ConfigError if the folder cannot be made or written.
+    Raises ConfigError if the folder cannot be made or written, or TensorBoard is asked for and
+    missing.
     """
+    if config.tensorboard:
+        summary_writer()
     for folder in ("checkpoints", "model", "best"):
         if (run / folder).exists() and not (run / folder).is_dir():
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")

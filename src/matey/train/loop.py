@@ -1,6 +1,7 @@
 """The training loop, top to bottom."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch, SystemSpec
 from matey.metrics.error import nrmse
+from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
@@ -25,18 +27,20 @@ from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
-from matey.train.log import Journal, Record, Watch, describe, prepare_run
+from matey.train.log import Journal, describe, prepare_run
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
 from matey.train.room import return_large_blocks
 from matey.train.signals import Stop, heeding_signals, stopped
+from matey.train.sinks import Record, Sink
+from matey.train.speed import Speedometer
 
 
 def train(
     config: RunConfig,
     run: Path,
-    watch: Watch = lambda record: None,
+    watch: Sink = lambda record: None,
     *,
     model: Matey | None = None,
     resume: bool = False,
@@ -65,7 +69,7 @@ def train(
 def take_steps(
     config: RunConfig,
     run: Path,
-    watch: Watch,
+    watch: Sink,
     model: Matey | None,
     resume: bool,
     parent: str,
@@ -96,8 +100,10 @@ def take_steps(
     team.meet()  # all have read what is there before the first one writes
     if team.first:
         prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch, writes=team.first)
-    start = {"steps": config.steps, "parameters": count(model), "processes": team.size}
+    journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
+    speed = Speedometer(device, config, progress.step, team.size)
+    start = {"steps": config.steps, "parameters": count(model), "peak": speed.peak}
+    start["processes"] = team.size
     journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
@@ -108,6 +114,7 @@ def take_steps(
     stop.defer()
     tally = Tally()
     for step in range(progress.step, config.steps):
+        began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
         team.seed(config.seed, step)
@@ -115,22 +122,24 @@ def take_steps(
         for turn in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
-                batch = push_forward(model, batch)
+                pushes, batch = batch.pushes, push_forward(model, batch)
                 prediction = engine(batch, model.draw_shift(batch), turn == config.accumulate - 1)
             loss = loss_of(prediction, batch, config.loss)
             engine.backward(loss / config.accumulate, batch.spec)
             losses.append(Loss(loss.detach(), batch.spec.name, batch.sources))
-            tally.add(batch, prediction, loss)
+            tally.add(batch, prediction, loss, operations(model, batch, prediction, pushes))
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        tally.seconds += time.perf_counter() - began
 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             rate = learning_rate(step, config.steps, config.optim)
-            record = tally.total(team).record()
-            journal.write("train", step=done, lr=rate, gradient_norm=float(norm), **record)
+            tally = tally.total(team)
+            record = {"lr": rate, "gradient_norm": float(norm), **tally.record()}
+            journal.write("train", step=done, **record, **speed.record(done, *tally.work))
             tally = Tally()
         progress = keeper.after_step(replace(progress, step=done))
     model = engine.alone()
@@ -178,6 +187,16 @@ def push_forward(model: Matey, batch: Batch) -> Batch:
     for _ in range(batch.pushes):
         pushed = advance(model, pushed)
     return replace(batch, values=pushed.values, pushes=0)
+
+
+def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) -> int:
+    """Floating-point operations of a batch: its step, and so many forward passes before it.
+
+    Counted on the cells that the step took. What activation checkpointing does again is left out.
+    """
+    history = batch.values.shape[1]
+    cost = step_cost(model.config, batch.spec, prediction.packing, history, prediction.stages)
+    return cost.operations + pushes * sum(cost.forward.values())
 
 
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.Tensor:
@@ -288,25 +307,35 @@ class Tally:
     """What happened since the last line of the log."""
 
     def __init__(self) -> None:
-        self.windows = self.tokens = 0
+        self.seconds = 0.0
+        self.windows = self.tokens = self.operations = 0
         self.losses: dict[str, list[torch.Tensor]] = {}
 
-    def add(self, batch: Batch, prediction: Prediction, loss: torch.Tensor) -> None:
+    def add(
+        self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
+    ) -> None:
         """Count one batch. Nothing waits for the device here."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
         self.tokens += len(prediction.packing.cell) * times
+        self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
     def total(self, team: Team) -> "Tally":
         """The same of all processes. They had the same systems, each as often."""
         means = [torch.stack(group).mean() for group in self.losses.values()]
-        counts = torch.tensor([self.windows, self.tokens], device=team.device)
-        whole = Tally()
-        whole.windows, whole.tokens = team.total(counts).tolist()
+        counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
         mean = team.total(torch.stack(means)) / team.data_ranks
+        whole = Tally()
+        whole.seconds = self.seconds
+        whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
         whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
         return whole
+
+    @property
+    def work(self) -> tuple[float, int, int, int]:
+        """Seconds of steps, and what was done in them: windows, tokens, operations."""
+        return self.seconds, self.windows, self.tokens, self.operations
 
     def record(self) -> Record:
         """The counts, and the mean loss of each system."""

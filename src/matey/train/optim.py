@@ -23,12 +23,22 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """The learning rate of a step, 0 to steps - 1."""
-    # 1. Linear warm-up.
+    """The learning rate of a step, 0 to steps - 1.
+
+    Sources: Loshchilov and Hutter (2017), arXiv:1608.03983, for `cosine`; Hu et al. (2024),
+    arXiv:2404.06395, for `wsd`, whose decay is linear here.
+    """
+    # 1. Linear warm-up, the same for all; `lr` is reached at its last step.
     warmup = min(config.warmup, steps)
     if step < warmup:
         return config.lr * (step + 1) / warmup
-    # 2. Cosine decay to final_lr · lr at the last step.
-    progress = (step - warmup) / max(1, steps - 1 - warmup)
-    decay = 0.5 * (1 + math.cos(math.pi * progress))
-    return config.lr * (config.final_lr + (1 - config.final_lr) * decay)
+    # 2. How much of the way from lr down to final_lr · lr is left; none at the last step.
+    if config.schedule == "constant":
+        left = 1.0
+    elif config.schedule == "wsd":
+        decay = max(1, round(config.decay * steps))
+        left = min(1.0, (steps - 1 - step) / decay)
+    else:
+        progress = (step - warmup) / max(1, steps - 1 - warmup)
+        left = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * left)

@@ -24,12 +24,13 @@ from matey.nn.pretrained import misfits
 from matey.output import tidy
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
-from matey.train.log import Record, fingerprint, plain, to_yaml
+from matey.train.log import fingerprint, plain, to_yaml
+from matey.train.sinks import Record
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
     *("checkpoint_every", "keep_checkpoints"),
-    *("parallel", "device", "workers", "compile", "activation_checkpointing"),
+    *("parallel", "device", "workers", "compile", "activation_checkpointing", "tensorboard"),
 }
 
 
