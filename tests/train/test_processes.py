@@ -171,6 +171,15 @@ def test_nan_in_one_process_is_the_same_decision_in_both_and_names_the_batch(fai
     assert [line[0] for line in lines] == [f"matey: error (process {rank})" for rank in (0, 1)]
 
 
+@pytest.mark.slow
+def test_a_signal_to_one_process_ends_both_after_the_same_step_with_all_saved(data, tmp_path):
+    config = short_config(data, parallel=PARALLEL["fsdp"])
+    both = Pair(tmp_path / "logs", faulty, "signalled", *words(config, tmp_path / "run")).finish()
+    assert [ended.code for ended in both] == [128 + signal.SIGTERM] * 2, both
+    assert all("SIGTERM: stopped after step 2 of 6" in ended.said for ended in both)
+    assert weights_of(tmp_path / "run", 2)
+
+
 def test_a_port_in_use_is_a_clear_error(data, tmp_path):
     import socket
 

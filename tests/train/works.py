@@ -144,12 +144,24 @@ def raised(*given):
     raise ZeroDivisionError("in one process only")
 
 
+def signalled(*given):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return REAL_LOSS(*given)
+
+
 def late(*given):
     time.sleep(60)
 
 
 REAL_LOSS = loop.loss_of
-FAULTS = {"nan": nan_loss, "killed": killed, "stopped": stopped, "raised": raised, "late": late}
+FAULTS = {
+    "nan": nan_loss,
+    "killed": killed,
+    "stopped": stopped,
+    "raised": raised,
+    "signalled": signalled,
+    "late": late,
+}
 
 
 def faulty(fault: str, *words: str) -> int:
