@@ -64,12 +64,14 @@ def write_checkpoint(run: Path) -> Path:
     optimizer = make_optimizer(model, matey.config.OptimConfig())
     sum(parameter.square().sum() for parameter in model.parameters()).backward()
     optimizer.step()
-    return checkpoint.save(run, model, optimizer, checkpoint.Progress(1), 1)
+    run.mkdir()
+    return checkpoint.save(run, checkpoint.capture(model, optimizer, checkpoint.Progress(1)), 1)
 
 
 def load_checkpoint(folder: Path) -> None:
     model = new_model()
-    checkpoint.load(folder, model, make_optimizer(model, matey.config.OptimConfig()))
+    optimizer = make_optimizer(model, matey.config.OptimConfig())
+    checkpoint.restore(checkpoint.read(folder), model, optimizer, folder)
 
 
 def load_config(path: Path) -> None:

@@ -122,6 +122,8 @@ def call_violations(call: ast.Call, path: str) -> Iterator[str]:
         }
         if not loaders or not loaders <= SAFE_LOADERS:
             yield "yaml.load without a loader of plain data"
+    if name in ("torch.load", "torch.save"):
+        yield f"{name} is pickle"
     if name in ("yaml.unsafe_load", "yaml.full_load"):
         yield f"{name} makes objects from files"
 
@@ -218,7 +220,8 @@ def test_every_room_has_a_layer():
         ("config.py", "eval('1 + 1')", "eval runs text as code"),
         ("config.py", "exec('x = 1')", "exec runs text as code"),
         ("nn/good.py", "model.eval()", None),
-        ("nn/bad.py", "torch.load('x', weights_only=False)", "weights_only=False runs code"),
+        ("nn/bad.py", "load('x', weights_only=False)", "weights_only=False runs code"),
+        ("nn/bad.py", "torch.load('x')", "torch.load is pickle"),
         ("cli/bad.py", "yaml.load(text, Loader=yaml.Loader)", "without a loader of plain data"),
         ("cli/bad.py", "yaml.load(text)", "without a loader of plain data"),
         ("cli/good.py", "yaml.load(text, Loader=StrictLoader)", None),

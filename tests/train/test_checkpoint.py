@@ -239,7 +239,7 @@ def test_all_corrupt_is_an_error_listing_each_never_a_silent_fresh_start(tmp_pat
     first, second = saved(run, 1, 2)
     flip(first / "model.safetensors")
     lose(second / "optimizer.safetensors")
-    with pytest.raises(CheckpointError, match="No checkpoint of .* is whole") as stopped:
+    with pytest.raises(CheckpointError, match=r"No checkpoint of .* is whole") as stopped:
         newest(run)
     assert "step-00000001/model.safetensors has another checksum" in str(stopped.value)
     assert "step-00000002/optimizer.safetensors is missing" in str(stopped.value)

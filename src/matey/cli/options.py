@@ -48,6 +48,8 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a subclass of SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"Not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("Not a config: YAML that is nested hundreds of levels deep.") from error
 
 
 set_loader("matey", load_yaml, (ConfigError,))

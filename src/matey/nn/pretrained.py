@@ -5,7 +5,7 @@ config.json         format version, model config, systems, history, what it was 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from matey.config import ModelConfig, RefineConfig
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec, Variable
+from matey.nn.cost import count_parameters
 from matey.nn.model import Matey
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import replacing, to_json
@@ -79,13 +80,38 @@ def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
             settings["scheme"] = tuple(settings["scheme"])
         settings["refine"] = RefineConfig(**settings["refine"])
         specs = [read_spec(entry) for entry in description["systems"]]
-        return Matey(ModelConfig(**settings), specs, int(description["history"])), description
+        config = ModelConfig(**settings)
+        check_claims(config, specs, folder / WEIGHTS)
+        return Matey(config, specs, int(description["history"])), description
     except MateyError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, OSError),
+        *(RecursionError, OverflowError),  # nested without end; numbers without end
+    ) as error:
         raise CheckpointError(
             f"{source} is not a model description: {type(error).__name__} {error}."
         ) from error
+
+
+def check_claims(config: ModelConfig, specs: Sequence[SystemSpec], weights: Path) -> None:
+    """Raise CheckpointError, before anything is allocated, for a model that is described larger
+    than the file of its weights: a byte for each number is the least that it needs."""
+    size = weights.stat().st_size
+    # What the blocks have at least, then exactly: a count of all takes time in the depth.
+    claimed = config.depth * config.embed_dim**2
+    if claimed <= size:
+        try:
+            claimed = sum(count_parameters(config, specs).values())
+        except RuntimeError as error:  # a shape that no computer could hold
+            raise CheckpointError(
+                f"{weights.with_name(CONFIG)} describes an impossible model: {error}."
+            ) from error
+    if claimed > size:
+        raise CheckpointError(
+            f"{weights.with_name(CONFIG)} describes a model of {claimed} numbers or more, but "
+            f"{weights.name} has {size} bytes. One of them is damaged, or of another model."
+        )
 
 
 def read_spec(entry: Mapping[str, Any]) -> SystemSpec:

@@ -23,7 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises DataError."""
     try:
         return as_object(json.loads(read_text(path)), path)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping of plain data. Raises DataError."""
     try:
         return as_object(yaml.safe_load(read_text(path)), path)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -48,7 +48,7 @@ def read_log(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             yield number, as_object(json.loads(line), f"{path}:{number}")
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{path}:{number} is not valid JSON: {error}") from error
 
 

@@ -27,11 +27,11 @@ def locked(run: Path) -> Iterator[None]:
     """Hold a run folder, which is made if need be, while the block runs.
 
     What a dead process left is taken over, with a warning. Raises ConfigError if another
-    process holds it, or it cannot be written; a folder that is empty at the end is removed.
+    process holds it, or it cannot be written. A new folder that stays empty is removed.
     """
     if "\0" in str(run):
         raise ConfigError(f"--run is {str(run)!r}: a name has no NUL.")
-    is_new = not run.exists()
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = take(run)
@@ -45,9 +45,9 @@ def locked(run: Path) -> Iterator[None]:
         with suppress(OSError):  # the folder may have been removed
             (run / NAME).unlink()
         os.close(file)
-        if is_new:
-            with suppress(OSError):
-                run.rmdir()
+        with suppress(OSError):  # one that is not empty stays, and those above it
+            for folder in made:
+                folder.rmdir()
 
 
 def take(run: Path) -> int:

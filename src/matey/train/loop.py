@@ -275,8 +275,9 @@ class Keeper:
             state = checkpoint.capture(self.engine.model, self.optimizer, progress)
             if team.first:
                 checkpoint.save(self.run, state, config.keep_checkpoints)
+            # One that came during the save is served by it, too; no process ends before it is done.
+            number = team.most(self.stop.received)
         if number:
-            team.meet()  # where one process ends, torchrun ends the others
             folder = checkpoint.folder_of(self.run, done)
             self.journal.write("stop", step=done, signal=number)
             raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
