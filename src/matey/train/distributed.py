@@ -48,8 +48,8 @@ class Team:
         if self.size % config.sequence:
             raise ConfigError(
                 f"parallel.sequence is {config.sequence}, which does not divide the {self.size} "
-                "processes of this run. Start a multiple of it: torchrun --nproc-per-node "
-                f"{config.sequence} -m matey train ..."
+                "processes of this run. Start a multiple of it: torchrun --standalone "
+                f"--nproc-per-node {config.sequence} -m matey -- train ..."
             )
         self.data_ranks = self.size // config.sequence
         self.data_rank = self.rank // config.sequence
