@@ -62,7 +62,8 @@ def test_every_word_of_the_command_reaches_it_as_it_was_typed(capsys, tmp_path):
     script = printed(capsys, "--partition", "a; touch canary", "--", "train", *UGLY)
     check_shell(script, tmp_path)
     work = work_of(script, tmp_path)
-    assert work.read_text().split("\0")[:-1] == ["-m", "matey", "--", "train", *UGLY, "--resume", "auto"]
+    words = ["-m", "matey", "--", "train", *UGLY, "--resume", "auto"]
+    assert work.read_text().split("\0")[:-1] == words
     assert not (tmp_path / "canary").exists()
 
 
