@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import isfinite, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,8 +56,7 @@ def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
     return bool(((steps - 1).abs() <= UNIFORM).all())
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """A window to read, by number, and where its target lies: `pushes + lead` steps later."""
 
     window: int
@@ -65,8 +64,7 @@ class Choice:
     pushes: int = 0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Frames of one trajectory: those of a history, and the target."""
 
     trajectory: int
@@ -107,6 +105,12 @@ class Windows:
                 f"windows.pushforward takes steps of equal length, and those of system "
                 f"{fields.spec.name!r} are not. Set it to 0."
             )
+        self._parameters = {
+            i: [k.parameters[name] for name in self.spec.parameters]
+            for i, k in zip(trajectories, known, strict=True)
+        }
+        # A system has one kind of them.
+        self._boundaries = torch.tensor([k.boundaries for k in known[:1]]).reshape(-1, 3, 2)
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
@@ -151,14 +155,13 @@ class Windows:
         """Read windows of one grid shape and of as many pushes from their files, as a batch."""
         places = [self._find(choice) for choice in choices]
         read = self._read(places)
-        known = [self.fields.trajectories[place.trajectory] for place in places]
-        parameters = [[k.parameters[name] for name in self.spec.parameters] for k in known]
-        pairs = list(zip(places, choices, strict=True))
+        parameters = [self._parameters[place.trajectory] for place in places]
+        lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         return Batch(
             values=torch.from_numpy(read.histories),
-            lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
-            boundaries=torch.tensor(known[0].boundaries).expand(len(known), 3, 2).clone(),
-            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
+            lead_time=torch.tensor(lead_times, dtype=torch.float32),
+            boundaries=self._boundaries.repeat(len(places), 1, 1),
+            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(places), -1),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
             target=torch.from_numpy(read.targets),
@@ -201,10 +204,10 @@ class Windows:
             room_for((count, *frame), first.x_first),
         )
         pieces = []
-        for i, place in enumerate(places):
-            target = range(place.target, place.target + 1)
-            pieces.append(Piece(place.trajectory, place.frames, read.histories[i]))
-            pieces.append(Piece(place.trajectory, target, read.targets[i : i + 1]))
+        rooms = zip(places, read.histories, read.targets[:, None], strict=True)
+        for (trajectory, frames, target), history, after in rooms:
+            pieces.append(Piece(trajectory, frames, history))
+            pieces.append(Piece(trajectory, range(target, target + 1), after))
         self.fields.read_into(pieces)
         # A sum with a value that is not finite is not finite, and one pass is all it takes; so
         # may be the sum of very large values, which a look at each tells apart.
