@@ -158,13 +158,13 @@ class Windows:
         parameters = [self._parameters[place.trajectory] for place in places]
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         return Batch(
-            values=torch.from_numpy(read.histories),
+            values=read.histories,
             lead_time=torch.tensor(lead_times, dtype=torch.float32),
             boundaries=self._boundaries.repeat(len(places), 1, 1),
             parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(places), -1),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
-            target=torch.from_numpy(read.targets),
+            target=read.targets,
             pushes=choices[0].pushes,
         )
 
@@ -175,14 +175,14 @@ class Windows:
             place = self._find(choice)
             read, known = self._read([place]), self.fields.trajectories[place.trajectory]
             history = Field(
-                torch.from_numpy(read.histories[0]),
+                read.histories[0],
                 known.times[place.frames.start : place.frames.stop : place.frames.step],
                 known.grid,
                 known.boundaries,
                 dict(known.parameters),
                 self.spec,
             )
-            target = torch.from_numpy(read.targets[0])
+            target = read.targets[0]
             windows.append(
                 Window(history, target, self._lead_time(place, choice), self._source(place))
             )
@@ -193,27 +193,25 @@ class Windows:
         shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
-        frame = (len(self.spec.variables), *shapes.pop())
-        count, history = len(places), self.config.history
+        grid, variables = shapes.pop(), len(self.spec.variables)
+        count, length = len(places), self.config.history + 1
         first = self.fields.readers[0]
         files.check_size(
-            4 * count * (history + 1) * prod(frame), first.path, f"a batch of {count} windows"
+            4 * count * length * variables * prod(grid), first.path, f"a batch of {count} windows"
         )
-        read = Frames(
-            room_for((count, history, *frame), first.x_first),
-            room_for((count, *frame), first.x_first),
-        )
-        pieces = []
-        rooms = zip(places, read.histories, read.targets[:, None], strict=True)
-        for (trajectory, frames, target), history, after in rooms:
-            pieces.append(Piece(trajectory, frames, history))
-            pieces.append(Piece(trajectory, range(target, target + 1), after))
+        # In memory a variable's frames follow each other, as in its dataset.
+        values = room_for((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
+        pieces = [
+            Piece(trajectory, (*frames, target), room)
+            for (trajectory, frames, target), room in zip(places, values, strict=True)
+        ]
         self.fields.read_into(pieces)
         # A sum with a value that is not finite is not finite, and one pass is all it takes; so
         # may be the sum of very large values, which a look at each tells apart.
-        if not all(isfinite(torch.from_numpy(a).sum()) for a in (read.histories, read.targets)):
+        read = torch.from_numpy(values)
+        if not isfinite(read.sum()):
             self.fields.check_finite(pieces)
-        return read
+        return Frames(read[:, :-1], read[:, -1])
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -254,8 +252,8 @@ class Windows:
 class Frames:
     """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
 
-    histories: np.ndarray
-    targets: np.ndarray
+    histories: Tensor
+    targets: Tensor
 
 
 class EveryNth(Fields):
@@ -275,8 +273,7 @@ class EveryNth(Fields):
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
         thinned = []
         for trajectory, frames, values in pieces:
-            whole = range(len(self._whole[trajectory].times))[:: self.stride]
-            chosen = whole[frames.start : frames.stop : frames.step]
+            chosen = [frame * self.stride for frame in frames]
             thinned.append(Piece(trajectory, chosen, values))
         return super()._by_reader(thinned)
 
