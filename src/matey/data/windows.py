@@ -110,7 +110,7 @@ class Windows:
             for i, k in zip(trajectories, known, strict=True)
         }
         # A system has one kind of them.
-        self._boundaries = torch.tensor([k.boundaries for k in known[:1]]).reshape(-1, 3, 2)
+        self._boundaries = np.array([k.boundaries for k in known[:1]], np.int64).reshape(-1, 3, 2)
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
@@ -159,9 +159,9 @@ class Windows:
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         return Batch(
             values=read.histories,
-            lead_time=torch.tensor(lead_times, dtype=torch.float32),
-            boundaries=self._boundaries.repeat(len(places), 1, 1),
-            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(places), -1),
+            lead_time=torch.from_numpy(np.array(lead_times, np.float32)),
+            boundaries=torch.from_numpy(self._boundaries.repeat(len(places), axis=0)),
+            parameters=torch.from_numpy(np.array(parameters, np.float32)),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
             target=read.targets,
