@@ -22,6 +22,7 @@ from matey.data.spans import Piece, Stretches, spans_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Field
 
+
 class Reader:
     """Trajectories stored as arrays in one file. Keeps no handle itself.
 

@@ -23,8 +23,8 @@ from matey.data.layout import ROUNDING, Layout, Trajectory
 from matey.data.miniweather import MiniWeather
 from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
-from matey.data.the_well import TheWell
 from matey.data.spans import Piece
+from matey.data.the_well import TheWell
 from matey.errors import DataError, nearest
 from matey.fields import Field
 
