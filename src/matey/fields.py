@@ -172,11 +172,14 @@ class Field:
         """The same as an xarray dataset, one array (time, axes of the file) per variable.
 
         Arrays have the file's own names where known; attribute `canonical_name` has ours.
+        Attributes hold parameters and boundaries, and `matey_field` what `from_xarray` and
+        `matey.open` need to give back the same field.
         """
         import xarray
 
-        dims = ("time", *self.grid.axes)
-        active = range(3 - self.grid.ndim, 3)
+        from matey.description import KEY, describe
+
+        dims, active = ("time", *self.grid.axes), range(3 - self.grid.ndim, 3)
         coords = {
             name: self.grid.coordinate(axis).numpy()
             for name, axis in zip(self.grid.axes, active, strict=True)
@@ -184,12 +187,50 @@ class Field:
         arrays = {}
         for i, variable in enumerate(self.spec.variables):
             values = self.values[:, i].reshape(len(self), *self.grid.shape[3 - self.grid.ndim :])
-            attributes = {"units": variable.units, "canonical_name": variable.name}
+            attributes = {
+                "units": variable.units,
+                "canonical_name": variable.name,
+                "static": int(variable.static),
+            }
             arrays[variable.alias or variable.name] = (dims, values.cpu().numpy(), attributes)
-        return xarray.Dataset(
-            arrays,
-            coords={"time": self.times.cpu().numpy(), **coords},
-            attrs={"system": self.spec.name, **self.parameters},
+        sides = {
+            f"boundary_{name}": " ".join(Boundary(side).name for side in self.boundaries[axis])
+            for name, axis in zip(self.grid.axes, active, strict=True)
+        }
+        about = {"system": self.spec.name, **self.parameters, **sides, KEY: describe(self)}
+        times = {"time": self.times.cpu().numpy()}
+        return xarray.Dataset(arrays, coords=times | coords, attrs=about)
+
+    @classmethod
+    def from_xarray(cls, dataset: "xarray.Dataset") -> "Field":
+        """The field that `to_xarray` made a dataset of, with the values and times it has now.
+
+        Raises DataError for any other dataset, and where an array or an axis is missing.
+        """
+        from matey.description import KEY, read_description
+
+        if KEY not in dataset.attrs:
+            raise DataError(
+                f"The dataset has no attribute {KEY}, by which `Field.to_xarray` says what it is. "
+                "Write it to a file (`dataset.to_netcdf`), and open that with `matey.open`."
+            )
+        found = read_description(str(dataset.attrs[KEY]), "The dataset")
+        dims, layers = ("time", *found.grid.axes), []
+        for variable in found.spec.variables:
+            name = variable.alias or variable.name
+            if name not in dataset or set(dataset[name].dims) != set(dims):
+                has = dataset[name].dims if name in dataset else "missing"
+                raise DataError(f"The dataset's {name} is {has}, expected the axes {dims}.")
+            layers.append(torch.tensor(dataset[name].transpose(*dims).values, dtype=torch.float32))
+        values = torch.stack(layers, dim=1)
+        lead = (1,) * (3 - found.grid.ndim)
+        return cls(
+            values.reshape(*values.shape[:2], *lead, *values.shape[2:]),
+            torch.tensor(dataset["time"].values, dtype=torch.float64),
+            found.grid,
+            found.boundaries,
+            found.parameters,
+            found.spec,
         )
 
 

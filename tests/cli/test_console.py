@@ -2,11 +2,11 @@ import io
 
 from rich.console import Console
 
-from matey.cli.console import score_table
-from matey.evaluate.score import SystemScore
+from matey.cli.console import health, score_table
+from matey.evaluate.results import Divergence, MetricScore, Spectra, SystemScore, curve
 
 
-def score(name, error, still):
+def score(name, error, still, diverged=0):
     return SystemScore(
         name=name,
         variables=["height"],
@@ -16,12 +16,14 @@ def score(name, error, still):
         grid=(1, 128, 128),
         dt=1.0,
         tokens={"mean": 1024.0, "coarse": 256.0, "fine": 4096.0},
-        lead=1.0,
+        lead=1,
         steps=[1],
-        nrmse=[error],
-        persistence=[still],
-        by_variable={},
-        persistence_by_variable={},
+        primary="nrmse",
+        metrics={"nrmse": MetricScore(curve([error], [still]), {}, {})},
+        correlation={},
+        divergence=Divergence(diverged, diverged, 1.0 if diverged else float("nan")),
+        drift={},
+        spectra=Spectra([], [], {}, {}),
     )
 
 
@@ -48,3 +50,10 @@ def test_what_is_undefined_or_diverged_is_said_in_words():
     assert "undefined" in shown
     assert "nan" not in shown
     assert "diverged" in printed(score("bad", float("inf"), 0.1))
+
+
+def test_rollouts_that_diverged_are_counted_in_a_sentence():
+    (line,) = health([score("fine", 0.1, 0.2), score("bad", float("inf"), 0.1, diverged=1)])
+    assert line == (
+        "bad: 1 of 1 rollouts diverged, the first at step 1; 1 of them ended, not finite."
+    )

@@ -88,8 +88,11 @@ def test_a_prediction_does_not_replace_the_file_it_starts_from(trained, capsys):
         ([*EVALUATE, "--rollout", "0"], "rollout"),
         ([*EVALUATE, "--rollout", "-3"], "rollout"),
         ([*EVALUATE, "--batch", "0"], "batch"),
+        ([*EVALUATE, "--lead-time", "3"], "lead time is 3, expected at most the 2 dt ahead"),
+        ([*EVALUATE, "--protocol", "pdebench"], "Did you mean 'pdebench-v1'?"),
+        ([*PREDICT, "--lead-time", "[1,2,3]"], "one for each of 2 steps"),
         ([*PREDICT, "--steps", "0"], "steps"),
-        ([*PREDICT, "--lead-time", "-1"], "lead-time"),
+        ([*PREDICT, "--lead-time", "-1"], "lead_time is -1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(trained, capsys, words, said):

@@ -12,7 +12,7 @@ from matey.cli.options import load_yaml
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
 from matey.data import files
 from matey.data.reader import open_reader, open_source
-from matey.data.write import write_netcdf
+from matey.data.write import write_field
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary
 from tests.files import write_shallow_water
@@ -187,7 +187,7 @@ def test_a_vertical_section_has_z_along_y(tmp_path):
 def test_what_a_model_predicts_is_read_back(tmp_path):
     """NetCDF as `matey predict` writes it: canonical names, units, boundaries, parameters."""
     written = open_fields(write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5"))[1]
-    write_netcdf(written, tmp_path / "p.nc", provenance={"checkpoint": "a"})
+    write_field(written, tmp_path / "p.nc", provenance={"checkpoint": "a"})
     read = open_fields(tmp_path / "p.nc")[0]
     torch.testing.assert_close(read.values, written.values, rtol=0, atol=0)
     assert read.spec.name == written.spec.name

@@ -10,7 +10,7 @@ from matey.config import SourceConfig
 from matey.data.miniweather import hydrostatic
 from matey.data.netcdf3 import expected_size
 from matey.data.reader import open_reader, open_source
-from matey.data.write import write_netcdf
+from matey.data.write import write_field
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary
 
@@ -82,7 +82,7 @@ def test_the_grid_is_a_vertical_section_between_ground_and_lid(run):
 @pytest.mark.parametrize("asked", ["full", "perturbation"])
 def test_a_written_prediction_is_not_given_its_background_twice(run, tmp_path, written, asked):
     """To float32 rounding of 300 K."""
-    write_netcdf(source(run, written)[0], tmp_path / "p.nc", provenance={"checkpoint": "a"})
+    write_field(source(run, written)[0], tmp_path / "p.nc", provenance={"checkpoint": "a"})
     again, expected = source(tmp_path / "p.nc", asked)[0], source(run, asked)[0]
     torch.testing.assert_close(again.values, expected.values, rtol=0, atol=4e-5)
     assert again.spec == expected.spec

@@ -1,5 +1,7 @@
 """What is written is read back as it was, or is not there at all."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import matey
 from matey.data import write
+from matey.data.containers import text
+from matey.data.files import close_files
 from matey.data.reader import open_reader
-from matey.data.write import write_netcdf, write_well
+from matey.data.write import write_field, write_well
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
 
@@ -58,6 +63,68 @@ def trajectories(draw):
         grid = Grid(NAMES[ndim], shape, origin, spacing)
         fields.append(Field(values, times, grid, boundaries, parameters, spec))
     return fields
+
+
+@pytest.mark.parametrize("name", ["p.nc", "p.zarr"])
+def test_netcdf_and_zarr_read_back_as_they_were_written(tmp_path, name):
+    @settings(max_examples=8, deadline=None)
+    @given(fields=trajectories(), lead=st.sampled_from([1.0, 2.0]))
+    def check(fields, lead):
+        close_files()
+        field = replace(fields[0], times=fields[0].times * lead)
+        write_field(field, tmp_path / name, provenance={"model": "runs/a"})
+        (again,) = matey.open(tmp_path / name)
+        same(again, field, dt=lead if len(field) > 1 else 1.0)
+        same(Field.from_xarray(field.to_xarray()), field)
+
+    check()
+
+
+def same(again, field, dt=1.0):
+    """Everything of a field; its dt to the six digits to which it is read from times."""
+    assert torch.equal(again.values, field.values)
+    assert torch.equal(again.times, field.times)
+    expected = field.spec.dt * dt
+    assert again.spec.dt == pytest.approx(expected, rel=1e-3 if dt == 1 else 1e-5)
+    assert replace(again.spec, dt=1.0) == replace(field.spec, dt=1.0)
+    assert [v.alias for v in again.spec.variables] == [v.alias for v in field.spec.variables]
+    assert again.grid == field.grid
+    assert again.boundaries == field.boundaries
+    assert again.parameters == field.parameters
+
+
+def test_a_prediction_of_one_frame_keeps_its_dt_and_its_format_is_checked(tmp_path):
+    field = still(frames=1)
+    field = replace(field, spec=replace(field.spec, dt=0.25))
+    write_field(field, tmp_path / "p.nc", provenance={})
+    (again,) = matey.open(tmp_path / "p.nc")
+    assert again.spec.dt == 0.25
+    close_files()
+    with h5py.File(tmp_path / "p.nc", "r+") as file:
+        newer = text(file.attrs["matey_field"]).replace('"format": 1', '"format": 9')
+        file.attrs["matey_field"] = newer
+    with pytest.raises(DataError, match=r"p\.nc: its matey_field has format 9"):
+        matey.open(tmp_path / "p.nc")
+    close_files()
+    with h5py.File(tmp_path / "p.nc", "r+") as file:
+        file.attrs["matey_field"] = '{"format": 1, "system": []}'
+    with pytest.raises(DataError, match=r"p\.nc: its attribute matey_field is damaged"):
+        matey.open(tmp_path / "p.nc")
+
+
+def test_a_dataset_of_somebody_else_says_how_it_can_be_read():
+    with pytest.raises(DataError, match=r"no attribute matey_field.*matey\.open"):
+        Field.from_xarray(xarray.Dataset())
+
+
+def test_a_dataset_that_was_changed_is_a_field_of_what_it_holds_now():
+    field = still(frames=3)
+    dataset = field.to_xarray()
+    changed = Field.from_xarray((dataset.isel(time=slice(1, 3)) * 2).assign_attrs(dataset.attrs))
+    assert torch.equal(changed.values, 2 * field.values[1:])
+    assert torch.equal(changed.times, field.times[1:])
+    with pytest.raises(DataError, match="height is missing"):
+        Field.from_xarray(dataset.drop_vars("height"))
 
 
 @settings(
@@ -142,16 +209,18 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"p\.nc cannot be written"):
-        write_netcdf(still(), tmp_path / "file" / "p.nc", provenance={})
+        write_field(still(), tmp_path / "file" / "p.nc", provenance={})
 
 
 def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
     field = still()
-    write_netcdf(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
+    write_field(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
     with xarray.open_dataset(tmp_path / "p.nc", decode_times=False) as dataset:
         np.testing.assert_array_equal(dataset["height"], field.values[:, 0, 0])
         assert dataset["height"].dims == ("time", "y", "x")
-        assert dataset.attrs == {
+        about = dict(dataset.attrs)
+        assert about.pop("matey_field").startswith('{"format": 1')
+        assert about == {
             "system": "s",
             "g": 1.0,
             "boundary_y": "PERIODIC PERIODIC",

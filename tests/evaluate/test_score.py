@@ -9,8 +9,10 @@ import matey
 from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.mixture import open_systems
 from matey.errors import DataError
-from matey.evaluate.score import evaluate
+from matey.evaluate.protocols import find_protocol
+from matey.evaluate.score import Ask, evaluate
 from matey.metrics.error import nrmse
+from matey.metrics.spectrum import energy_spectrum, power
 from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
 
@@ -24,11 +26,11 @@ def data(tmp_path) -> DataConfig:
 def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    (score,) = evaluate(model, "toy", data, steps=3, out=tmp_path / "out", batch=2)
+    (score,) = evaluate(model, "toy", data, Ask(3, batch=2), tmp_path / "out")
     assert score.windows == 8 - 2 - 3 + 1
     results = json.loads((tmp_path / "out/scores.json").read_text())
     entry = results["systems"][0]
-    assert entry["nrmse"] == score.nrmse
+    assert entry["metrics"]["nrmse"]["mean"]["error"] == score.main.error
 
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     whole = fields[trajectory]
@@ -40,20 +42,20 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
         still.append(nrmse(history.values[-1:].expand(3, -1, -1, -1, -1), truth))
     # One rollout at a time instead of two: float32 rounding in the model.
     expected = torch.stack(errors).mean(dim=(0, 2)).tolist()
-    assert score.nrmse == pytest.approx(expected, rel=1e-4)
-    assert score.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
+    assert score.main.error == pytest.approx(expected, rel=1e-4)
+    assert score.main.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
 
 
 def test_a_model_of_longer_steps_is_scored_at_its_own(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(replace(fields.spec, dt=2 * fields.spec.dt))
-    (score,) = evaluate(model, "toy", data, steps=1, out=tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
     assert score.dt == pytest.approx(2 * fields.spec.dt)
     assert score.windows == 4 - 2  # of 8 frames every other
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     frames = fields[trajectory].values[::2]
     still = nrmse(frames[1:3], frames[2:4])
-    assert score.persistence == pytest.approx([float(still.mean())])
+    assert score.main.persistence == pytest.approx([float(still.mean())])
 
 
 @pytest.mark.parametrize("asked", [1, 3, 50])
@@ -61,14 +63,14 @@ def test_so_many_rollouts_as_asked_are_spread_over_all_test_trajectories(data, t
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     half = DataConfig(data.systems, SplitConfig(test=0.5))
     every = 3 * (8 - 2 - 2 + 1)
-    (score,) = evaluate(model, "toy", half, steps=2, out=tmp_path / "out", windows=asked)
+    (score,) = evaluate(model, "toy", half, Ask(2, windows=asked), tmp_path / "out")
     assert score.windows == min(asked, every)
     assert score.trajectories == min(asked, 3)
 
 
 def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    evaluate(model, "toy", data, steps=4, out=tmp_path / "out")
+    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
     with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
         assert example["steps"].tolist() == [1, 2, 4]
         assert example["truth"].shape == example["prediction"].shape == (3, 1, 1, 16, 16)
@@ -78,7 +80,7 @@ def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
 
 def test_a_rollout_stops_where_the_data_end(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    (score,) = evaluate(model, "toy", data, steps=50, out=tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, Ask(50), tmp_path / "out")
     assert score.steps == list(range(1, 7))
 
 
@@ -86,4 +88,106 @@ def test_a_system_without_test_trajectories_is_named(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     nothing = DataConfig(data.systems, SplitConfig(test=0))
     with pytest.raises(DataError, match="'shallow_water' has no test trajectory"):
-        evaluate(model, "toy", nothing, steps=1, out=tmp_path / "out")
+        evaluate(model, "toy", nothing, Ask(1), tmp_path / "out")
+
+
+def diverging(model, frames: int):
+    """Let a model's predictions of the first sample of a batch be NaN from a call on."""
+    calls = []
+
+    def spoil(module, given, made):
+        calls.append(len(made.normalised))
+        if len(calls) >= frames and calls[-1] == calls[0]:
+            made.normalised[0] = torch.nan
+
+    model.register_forward_hook(spoil)
+    return calls
+
+
+def test_a_rollout_to_nan_stops_alone_and_the_results_say_when(data, tmp_path):
+    """Fault 66. The others of its batch go on, and score as they do without it."""
+    spec = matey.open(data.systems[0].paths[0]).spec
+    ask = Ask(4, batch=3)
+    (whole,) = evaluate(tiny_model(spec), "toy", data, ask, tmp_path / "whole")
+    model = tiny_model(spec)
+    calls = diverging(model, frames=2)
+    (score,) = evaluate(model, "toy", data, ask, tmp_path / "out")
+    assert score.windows == 3
+    assert calls == [3, 3, 2, 2]
+    assert (score.divergence.rollouts, score.divergence.unfinished) == (1, 1)
+    assert score.divergence.first == 2
+    assert score.main.error[0] == pytest.approx(whole.main.error[0])
+    assert score.main.error[1:] == [float("inf")] * 3
+    assert score.main.persistence == whole.main.persistence
+    results = json.loads((tmp_path / "out/scores.json").read_text())
+    curve = results["systems"][0]["metrics"]["nrmse"]["mean"]
+    assert curve["error"][1:] == curve["skill"][1:] == [None] * 3
+
+
+def test_when_every_rollout_has_ended_the_model_is_not_asked_again(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    calls = diverging(model, frames=1)
+    (score,) = evaluate(model, "toy", data, Ask(4, batch=1), tmp_path / "out")
+    assert len(calls) == score.windows == score.divergence.unfinished == 3
+    assert score.correlation["height"].time == 1
+
+
+@pytest.mark.parametrize("name", ["default", "pdebench-v1", "well-1.2"])
+def test_every_metric_stands_by_variable_and_lead_beside_persistence(data, tmp_path, name):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    protocol = find_protocol(name)
+    evaluate(model, "toy", data, Ask(3, protocol=protocol), tmp_path / "out")
+    results = json.loads((tmp_path / "out/scores.json").read_text())
+    assert results["protocol"]["name"] == name
+    (system,) = results["systems"]
+    assert list(system["metrics"]) == list(protocol.metrics)
+    for metric in system["metrics"].values():
+        assert metric["mean"] == metric["by_variable"]["height"]
+        curve = metric["mean"]
+        for error, still, skill in zip(*curve.values(), strict=True):
+            assert skill is None if not still else skill == pytest.approx(1 - error / still)
+        assert len(curve["error"]) == 3
+        if None not in curve["error"]:  # a band that the grid has none of
+            mean = metric["windows"]["1:3"]["error"]
+            assert mean == pytest.approx(np.mean(curve["error"]))
+    assert len(system["correlation"]["height"]["correlation"]) == 3
+
+
+def test_few_large_steps_are_scored_at_the_leads_that_they_reach(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec)
+    (score,) = evaluate(model, "toy", data, Ask(5, lead=2), tmp_path / "out")
+    assert score.steps == [2, 4]
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    whole = fields[trajectory]
+    errors = []
+    for start in range(score.windows):
+        history = fields.read(trajectory, slice(start, start + 2))
+        rolled = model.rollout(history, steps=2, lead_time=2.0)
+        errors.append(nrmse(rolled.values, whole.values[[start + 3, start + 5]]))
+    # One rollout at a time instead of all: float32 rounding in the model.
+    assert score.main.error == pytest.approx(torch.stack(errors).mean(dim=(0, 2)).tolist(), 1e-4)
+
+
+def test_spectra_and_drifts_of_the_truth_are_those_of_the_file(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(6), tmp_path / "out")
+    assert score.windows == 1
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    truth = fields[trajectory].values[1:].double()
+    means = truth.mean(dim=(-3, -2, -1))[:, 0]
+    drift = score.drift["mean"]["height"]
+    assert drift.truth == pytest.approx((means[1:] - means[0]).abs().tolist())
+    assert score.spectra.leads == [1, 3, 6]
+    for lead, shells in zip([1, 3, 6], score.spectra.truth["height"], strict=True):
+        assert shells == pytest.approx(energy_spectrum(power(truth[lead][None]), 16)[0, 0].tolist())
+    assert len(score.spectra.prediction["height"][0]) == len(score.spectra.wavenumbers) == 9
+
+
+def test_rollouts_from_several_trajectories_share_batches(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    half = DataConfig(data.systems, SplitConfig(test=0.5))
+    sizes = []
+    model.register_forward_hook(lambda _, given, made: sizes.append(len(made.normalised)))
+    (score,) = evaluate(model, "toy", half, Ask(2, windows=3), tmp_path / "out")
+    assert (score.trajectories, sizes) == (3, [3, 3])

@@ -1,14 +1,18 @@
 """Rollouts are refused at the start where they cannot mean anything, and warned about."""
 
+import gc
 import logging
 import re
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
 
-from matey.errors import ConfigError, DataError, ShapeError
+from matey.config import WindowConfig
+from matey.errors import ConfigError, DataError, DivergenceError, ShapeError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
+from matey.nn.pretrained import from_pretrained, save_pretrained
 from tests.nn.helpers import system, tiny_model
 
 
@@ -73,3 +77,71 @@ def test_what_a_model_was_not_trained_on_is_said(caplog, change, said):
     assert len(caplog.messages) == (said is not None)
     if said:
         assert re.search(said, caplog.text)
+
+
+def test_a_schedule_has_a_lead_for_each_step():
+    spec = system()
+    model, field = tiny_model(spec), field_of(spec)
+    whole = model.rollout(field, 3, lead_time=[1, 2.5, 1])
+    assert whole.times.tolist() == pytest.approx([1.5, 2.75, 3.25])  # dt is 0.5
+    first = model.rollout(field, 1)
+    torch.testing.assert_close(whole.values[:1], first.values)
+    after = replace(
+        field,
+        values=torch.cat([field.values, first.values]),
+        times=torch.cat([field.times, first.times]),
+    )
+    second = model.rollout(after, 1, lead_time=2.5)
+    torch.testing.assert_close(whole.values[1:2], second.values)
+    with pytest.raises(ConfigError, match="one for each of 3 steps"):
+        model.rollout(field, 3, lead_time=[1, 1])
+    with pytest.raises(ConfigError, match="lead_time is -1"):
+        model.rollout(field, 2, lead_time=[1, -1])
+
+
+def test_a_rollout_to_nan_stops_and_reports_the_step():
+    """Fault 66. The frames before it were handed out."""
+    spec = system()
+    model, calls = tiny_model(spec), []
+
+    def spoil(module, given, made):
+        calls.append(1)
+        if len(calls) == 3:
+            made.normalised[0, 0, 0, 2, 1] = torch.inf
+
+    model.register_forward_hook(spoil)
+    frames = model.rollout_steps(field_of(spec), 9)
+    assert [float(next(frames).times) for _ in range(2)] == [1.5, 2.0]
+    with pytest.raises(DivergenceError, match=r"'toy' .* at step 3 of 9, t = 2\.5"):
+        next(frames)
+    assert len(calls) == 3
+
+
+def test_a_lead_time_or_parameter_that_the_checkpoint_never_saw_is_named(caplog, tmp_path):
+    """Fault 70."""
+    spec = system()
+    trained = {"windows": vars(WindowConfig(history=2, min_lead=1, max_lead=3))}
+    save_pretrained(tiny_model(spec), tmp_path / "m", trained)
+    model, field = from_pretrained(tmp_path / "m"), field_of(spec)
+    with caplog.at_level(logging.WARNING, logger="matey"):
+        model.rollout(field, 2, lead_time=[1, 3])
+        assert caplog.messages == []
+        model.rollout(field, 2, lead_time=[1, 4])
+        assert caplog.messages == [
+            "A lead time of 4 dt was asked for, but the model was trained on 1 to 3 dt."
+        ]
+        caplog.clear()
+        warmer = replace(field.spec, parameters=("nu", "Ra"))
+        hot = replace(field, spec=warmer, parameters={"nu": 0.1, "Ra": 1e6})
+        after = model.rollout(hot, 1)
+    assert caplog.messages == ["Parameter 'Ra' is new to the model, and is ignored."]
+    torch.testing.assert_close(after.values, model.rollout(field, 1).values)
+
+
+def test_memory_does_not_grow_with_the_steps_of_a_rollout():
+    """Of the frames handed out none is kept, and no graph holds them together."""
+    spec = system()
+    frames = tiny_model(spec).rollout_steps(field_of(spec), 20)
+    kept = [weakref.ref(frame.values) for frame in frames]
+    gc.collect()
+    assert sum(reference() is not None for reference in kept) <= 1

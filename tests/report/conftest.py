@@ -125,6 +125,15 @@ def scores_of(name: str, error: float, still: float) -> dict:
     variables = [str(v) for v in EXAMPLES[name]()["variables"]]
     nrmse = [error * step**0.9 for step in steps]
     persistence = [still * step**0.75 for step in steps]
+    curve = {"error": nrmse, "persistence": persistence}
+    metric = {"mean": curve, "by_variable": {v: dict(curve) for v in variables}}
+    correlation = {
+        "correlation": [1 - 0.03 * step for step in steps],
+        "persistence": [1 - 0.06 * step for step in steps],
+        **{"time": 7.0, "fell": 1.0, "persistence_time": 4.0, "persistence_fell": 1.0},
+    }
+    drift = {"truth": [0.0] * 10, "prediction": [1e-3 * step for step in steps]}
+    energy = [[10.0 * k**-3 for k in range(1, 9)] for _ in range(3)]
     cells = GRIDS[name]
     coarse = max(cells[1] // 16, 1) * (cells[2] // 16)
     return {
@@ -138,10 +147,16 @@ def scores_of(name: str, error: float, still: float) -> dict:
         "tokens": {"mean": 1.57 * coarse, "coarse": coarse, "fine": 4 * coarse},
         "lead": 1,
         "steps": steps,
-        "nrmse": nrmse,
-        "persistence": persistence,
-        "by_variable": dict.fromkeys(variables, nrmse),
-        "persistence_by_variable": dict.fromkeys(variables, persistence),
+        "primary": "nrmse",
+        "metrics": {"nrmse": metric, "mae": metric},
+        "correlation": dict.fromkeys(variables, correlation),
+        "divergence": {"rollouts": 0, "unfinished": 0, "first": None},
+        "drift": {q: dict.fromkeys(variables, drift) for q in ("mean", "mean_square")},
+        "spectra": {
+            "wavenumbers": list(range(8)),
+            "leads": [1, 5, 10],
+            **{side: dict.fromkeys(variables, energy) for side in ("truth", "prediction")},
+        },
     }
 
 
@@ -169,7 +184,15 @@ def write_results(
         "history": 4,
     }
     scores = [scores_of(system, *errors) for system, errors in systems.items()]
-    text = json.dumps({"format": 1, "model": model, "seconds": 12.3, "systems": scores})
+    text = json.dumps(
+        {
+            "format": 2,
+            "model": model,
+            "protocol": {"name": "default"},
+            "seconds": 12.3,
+            "systems": scores,
+        }
+    )
     (folder / "scores.json").write_text(text)
     return folder
 

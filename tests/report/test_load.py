@@ -8,9 +8,14 @@ import pytest
 
 from matey.errors import DataError
 from matey.report.example import load_example
-from matey.report.load import load_results, load_run, load_sources
+from matey.report.load import display_name, load_run, load_sources
+from matey.report.scores import load_results as load_named
 
 from .conftest import cube
+
+
+def load_results(folder):
+    return load_named(folder, display_name)
 
 
 def edit(folder, change):
@@ -19,6 +24,10 @@ def edit(folder, change):
     scores = json.loads(path.read_text())
     change(scores)
     path.write_text(json.dumps(scores))
+
+
+def nrmse(scores):
+    return scores["systems"][0]["metrics"]["nrmse"]
 
 
 def test_a_run_comes_back_as_it_was_logged(run_folder):
@@ -58,25 +67,30 @@ def test_a_resumed_run_counts_its_steps_once_and_its_time_fully(run_folder):
 
 def test_skill_is_how_much_lower_the_error_is(results_folder):
     scores = load_results(results_folder).systems[0]
-    assert scores.skill(0) == pytest.approx(1 - 0.0121 / 0.0713)
+    assert scores.main.skill(0) == pytest.approx(1 - 0.0121 / 0.0713)
 
 
 def test_skill_has_no_meaning_where_persistence_is_exact(results_folder):
-    edit(results_folder, lambda scores: scores["systems"][0].update(persistence=[0.0] * 10))
-    assert math.isnan(load_results(results_folder).systems[0].skill(0))
+    edit(results_folder, lambda scores: nrmse(scores)["mean"].update(persistence=[0.0] * 10))
+    assert math.isnan(load_results(results_folder).systems[0].main.skill(0))
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda s: s.update(format=2), "has format 2, but this version reads 1"),
+        (lambda s: s.update(format=3), "has format 3, but this version reads 2"),
         (lambda s: s.pop("systems"), "has no 'systems'"),
         (lambda s: s.update(systems=[3]), "systems is not a list of objects"),
-        (lambda s: s["systems"][0].pop("nrmse"), "system 'shallow_water' has no 'nrmse'"),
-        (lambda s: s["systems"][0]["nrmse"].pop(), "9 nrmse and 10 persistence values"),
-        (lambda s: s["systems"][0].update(nrmse="x"), "nrmse is 'x', expected a list of numbers"),
+        (lambda s: s["systems"][0].pop("metrics"), "system 'shallow_water' has no 'metrics'"),
+        (lambda s: s["systems"][0].update(primary="x"), "has no 'x'; found ['mae', 'nrmse']"),
+        (lambda s: nrmse(s)["mean"]["error"].pop(), "nrmse.mean: error has 9 values for 10 steps"),
+        (lambda s: nrmse(s)["mean"].update(error="x"), "error is 'x', expected a list of numbers"),
         (lambda s: s["systems"][0].update(windows=-1), "windows is -1, expected a count"),
-        (lambda s: s["systems"][0].update(by_variable={"h": [1]}), "by_variable.h has 1 values"),
+        (
+            lambda s: s["systems"][0]["spectra"].update(leads=[1]),
+            "height has no spectrum for each of 1 leads",
+        ),
+        (lambda s: s["systems"][0]["drift"]["mean"].update(height=3), "drift.mean.height"),
     ],
 )
 def test_scores_that_do_not_fit_are_errors_that_name_the_key(results_folder, change, complaint):

@@ -90,30 +90,36 @@ def test_a_model_worse_than_persistence_is_called_so(tmp_path):
 def test_a_rollout_that_diverges_is_called_so(tmp_path):
     results = write_results(tmp_path / "results", systems={"shallow_water": (0.01, 0.1)})
     scores = json.loads((results / "scores.json").read_text())
-    scores["systems"][0]["nrmse"][5:] = [None] * 5
+    metric = scores["systems"][0]["metrics"]["nrmse"]
+    for curve in (metric["mean"], metric["by_variable"]["height"]):
+        curve["error"][5:] = [None] * 5
+    scores["systems"][0]["divergence"] = {"rollouts": 3, "unfinished": 3, "first": 6}
     (results / "scores.json").write_text(json.dumps(scores))
     page = page_of(results, out=tmp_path / "report.html")
     assert "diverged" in page
     assert "shallow_water (from step 6)" in page
     assert "partly better than persistence" in page
+    assert "3 of 28 rollouts diverged, the first at step 6" in page
 
 
 def test_an_error_that_is_undefined_is_called_so_and_not_diverged(tmp_path):
     results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
     scores = json.loads((results / "scores.json").read_text())
-    for key in ("by_variable", "persistence_by_variable"):
-        scores["systems"][0][key]["velocity_x"] = [None] * 10
+    nothing = [None] * 10
+    curve = {"error": nothing, "persistence": nothing}
+    scores["systems"][0]["metrics"]["nrmse"]["by_variable"]["velocity_x"] = curve
     (results / "scores.json").write_text(json.dumps(scores))
     page = page_of(results, out=tmp_path / "report.html")
     assert page.count("undefined") == 4
-    assert "diverged" not in page
+    assert "No rollout diverged" in page
+    assert page.count("diverged") == 1
 
 
 def test_exact_persistence_is_no_yardstick(tmp_path):
     results = write_results(tmp_path / "results", systems={"shallow_water": (0.01, 0.0)})
     page = page_of(results, out=tmp_path / "report.html")
     assert "Persistence is exact or undefined: nothing to compare with" in page
-    assert "diverged" not in page
+    assert page.count("diverged") == page.count("No rollout diverged")
 
 
 def test_the_page_tells_how_cells_were_chosen(tmp_path):
@@ -143,6 +149,31 @@ def test_every_score_has_a_label_for_narrow_screens(tmp_path):
     row = ["Rollouts", "NRMSE, 1 step", "Persistence", "Error is"]
     row += ["Step", "NRMSE", "Persistence", "Error is", "Tokens"]
     assert labels == 3 * row
+
+
+def test_every_metric_of_every_variable_stands_in_a_sortable_table(tmp_path):
+    results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
+    page = page_of(results, out=tmp_path / "report.html")
+    assert page.count('<table class="sortable') == 3
+    for name in ("nrmse", "mae"):  # the mean, and two variables
+        assert page.count(f'<th scope="row">{name}</th>') == 3
+    assert "≥" not in page.split('id="reading"')[0]
+    assert "<td>4</td>" in page
+    assert "Energy of velocity_x, 10 steps ahead" in page
+    assert "Correlation over space" in page
+
+
+def test_other_metrics_than_the_nrmse_are_called_by_their_name(tmp_path):
+    results = write_results(tmp_path / "results", systems={"burgers": (0.01, 0.1)})
+    scores = json.loads((results / "scores.json").read_text())
+    system = scores["systems"][0]
+    system["metrics"]["vrmse"] = system["metrics"].pop("nrmse")
+    system["primary"] = "vrmse"
+    scores["protocol"]["name"] = "well-1.2"
+    (results / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "VRMSE on test trajectories by the protocol well-1.2" in page
+    assert "VRMSE, one step" in page
 
 
 def test_a_run_alone_is_reported(run_folder, tmp_path):
@@ -185,7 +216,7 @@ def test_three_dimensions_are_drawn_as_their_middle_slice(tmp_path):
     (results / "examples").mkdir(parents=True)
     np.savez(results / "examples" / "cube.npz", **cube())
     system = {**scores_of("burgers", 0.1, 0.2), "name": "cube", "grid": [8, 8, 8]}
-    (results / "scores.json").write_text(json.dumps({"format": 1, "systems": [system]}))
+    (results / "scores.json").write_text(json.dumps({"format": 2, "systems": [system]}))
     page = page_of(results, out=tmp_path / "report.html")
     assert "4 × 4 × 4" in page
     assert 'alt="Truth of density, 1 steps ahead"' in page

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from matey.report.load import load_results, load_run
+from matey.report.load import display_name, load_run
+from matey.report.scores import load_results as load_named
 from matey.report.summary import (
     amount,
     change,
@@ -18,6 +19,10 @@ from matey.report.summary import (
 )
 
 from .conftest import write_results
+
+
+def load_results(folder):
+    return load_named(folder, display_name)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from matey.cli import is_first
 from matey.report.summary import duration
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(quiet=not is_first())
+errors = Console(stderr=True, quiet=not is_first())
 
 
 @contextmanager
@@ -69,25 +70,38 @@ def watch_training(title: str) -> Iterator[Any]:
 def score_table(scores: Any, title: str) -> Table:
     """Errors one step ahead and at the end of the rollout, beside persistence."""
     table = Table(title=plain(title), box=SIMPLE, padding=0, pad_edge=False)
-    for heading in ("system", "ahead", "NRMSE", "persistence", "lower by", "tokens", "of fine"):
+    metric = scores[0].primary.upper() if scores else "error"
+    for heading in ("system", "ahead", metric, "persistence", "lower by", "tokens", "of fine"):
         left = heading == "system"
         # A name is folded rather than cut, a number neither.
         table.add_column(
             heading, justify="left" if left else "right", overflow="fold", no_wrap=not left
         )
     for score in scores:
-        for step in sorted({1, score.steps[-1]}):
-            error, still = score.nrmse[step - 1], score.persistence[step - 1]
+        for at in sorted({0, len(score.steps) - 1}):
+            step, skill = score.steps[at], score.main.skill[at]
             table.add_row(
-                plain(score.name) if step == 1 else "",
+                plain(score.name) if at == 0 else "",
                 f"{step} step{'s' if step > 1 else ''}",
-                shown_error(error),
-                shown_error(still),
-                f"{1 - error / still:.0%}" if still > 0 and math.isfinite(error) else "-",
-                f"{score.tokens['mean']:.0f}" if step == 1 else "",
-                f"{score.tokens['mean'] / score.tokens['fine']:.0%}" if step == 1 else "",
+                shown_error(score.main.error[at]),
+                shown_error(score.main.persistence[at]),
+                f"{skill:.0%}" if math.isfinite(skill) else "-",
+                f"{score.tokens['mean']:.0f}" if at == 0 else "",
+                f"{score.tokens['mean'] / score.tokens['fine']:.0%}" if at == 0 else "",
             )
     return table
+
+
+def health(scores: Any) -> Iterator[str]:
+    """A sentence on each system whose rollouts diverged."""
+    for score in scores:
+        found = score.divergence
+        if found.rollouts:
+            ended = f"; {found.unfinished} of them ended, not finite" if found.unfinished else ""
+            yield (
+                f"{score.name}: {found.rollouts} of {score.windows} rollouts diverged, the first "
+                f"at step {found.first:g}{ended}."
+            )
 
 
 def shown_error(error: float) -> str:

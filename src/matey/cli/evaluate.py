@@ -12,7 +12,15 @@ def add_arguments(parser: Any) -> None:
 
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_class_arguments(DataConfig, "data")
-    parser.add_argument("--rollout", type=PositiveInt, default=10, help="steps ahead to score")
+    parser.add_argument("--rollout", type=PositiveInt, default=10, help="dt ahead to score")
+    parser.add_argument(
+        "--lead-time", type=PositiveInt, default=1, help="dt from one predicted frame to the next"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="default",
+        help="default, pdebench-v1 or well-1.2: see docs/metrics.md",
+    )
     parser.add_argument("--out", default="results", help="folder for scores.json and examples")
     parser.add_argument("--batch", type=PositiveInt, default=16, help="rollouts at a time")
     parser.add_argument(
@@ -34,24 +42,26 @@ def add_arguments(parser: Any) -> None:
 def run(options: Any) -> None:
     from pathlib import Path
 
-    from matey.cli.console import console, score_table
-    from matey.evaluate.score import evaluate
+    from matey.cli.console import console, health, score_table
+    from matey.evaluate.protocols import find_protocol
+    from matey.evaluate.score import Ask, evaluate
     from matey.nn.pretrained import choose_device, from_pretrained, set_token_budget
 
+    ask = Ask(
+        steps=options.rollout,
+        batch=options.batch,
+        windows=options.windows,
+        seed=options.seed,
+        lead=options.lead_time,
+        protocol=find_protocol(options.protocol),
+    )
     model = from_pretrained(options.checkpoint).to(choose_device(options.device))
     if options.token_budget is not None:
         set_token_budget(model, options.token_budget)
-    scores = evaluate(
-        model,
-        options.checkpoint,
-        options.data,
-        options.rollout,
-        Path(options.out),
-        options.batch,
-        options.windows,
-        options.seed,
-    )
-    console.print(score_table(scores, f"{options.checkpoint}: NRMSE on test trajectories"))
+    scores = evaluate(model, options.checkpoint, options.data, ask, Path(options.out))
+    console.print(score_table(scores, f"{options.checkpoint}: test trajectories"))
+    for line in health(scores):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if len(model.config.patches) > 1:
         console.print(f"Refined {model.refine.describe()}.", highlight=False)
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
@@ -60,7 +70,7 @@ def run(options: Any) -> None:
 COMMANDS = {
     "": Command(
         "score a model against persistence on test trajectories",
-        "matey evaluate runs/a --data mix.yaml --rollout 10 --out results",
+        "matey evaluate runs/a --data mix.yaml --rollout 10 --protocol well-1.2 --out results",
         add_arguments,
         run,
     )

@@ -11,9 +11,16 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_argument("initial", help="a file whose last frames are the history")
     parser.add_argument("--steps", type=PositiveInt, default=10, help="frames to predict")
-    parser.add_argument("--lead-time", type=float, default=1.0, help="time between them, in dt")
+    parser.add_argument(
+        "--lead-time",
+        type=float | list[float],
+        default=1.0,
+        help="time between them in dt: a number, or one for each step as in [1,1,4]",
+    )
     parser.add_argument("--trajectory", type=int, default=0, help="which one of the file")
-    parser.add_argument("--out", default="prediction.nc", help="the NetCDF file to write")
+    parser.add_argument(
+        "--out", default="prediction.nc", help="the NetCDF file, or zarr store (.zarr), to write"
+    )
     parser.add_argument(
         "--token-budget",
         type=PositiveInt | None,
@@ -34,18 +41,18 @@ def run(options: Any) -> None:
     from matey.cli.console import console
     from matey.config import require
     from matey.data.reader import find_files
-    from matey.data.write import write_netcdf
+    from matey.data.write import write_field
     from matey.errors import ConfigError, MateyError
     from matey.nn.pretrained import choose_device, set_token_budget
+    from matey.nn.rollout import schedule
 
-    require(options.lead_time > 0, "--lead-time", options.lead_time, "a number above 0")
+    schedule(options.steps, options.lead_time)
     out = Path(options.out)
     if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
         raise ConfigError(f"--out {out} is the file to read. Choose another name.")
     model = matey.from_pretrained(options.checkpoint).to(choose_device(options.device))
     if options.token_budget is not None:
         set_token_budget(model, options.token_budget)
-    warn_of_lead(options.checkpoint, options.lead_time)
     fields = matey.open(options.initial)
     require(
         0 <= options.trajectory < len(fields),
@@ -72,10 +79,11 @@ def run(options: Any) -> None:
         "initial": f"{options.initial} trajectory {options.trajectory}",
         "tokens_per_frame": used,
         "cells": cells,
+        "lead_time": str(options.lead_time),
         "seed": str(options.seed),
         "matey_version": matey.__version__,
     }
-    write_netcdf(prediction, out, provenance=provenance)
+    write_field(prediction, out, provenance=provenance)
     console.print(
         f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
         f"{float(prediction.times[-1]):g}, in {out}: {used} tokens per frame, {cells}",
@@ -83,20 +91,6 @@ def run(options: Any) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def warn_of_lead(checkpoint: str, lead: float) -> None:
-    """Warn of a lead time that the model never saw."""
-    import logging
-
-    from matey.nn.pretrained import trained_lead
-
-    longest = trained_lead(checkpoint)
-    if longest is not None and not 1 <= lead <= longest:
-        logging.getLogger("matey").warning(
-            f"A lead time of {lead:g} dt was asked for, but the model was trained on "
-            + ("1 dt." if longest == 1 else f"1 to {longest} dt.")
-        )
 
 
 COMMANDS = {

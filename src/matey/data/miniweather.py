@@ -8,6 +8,7 @@ Source: https://github.com/mrnorman/miniWeather for the files. Balance: with the
 function π = 1 − g z / (cp θ0), pressure is p0 π^(cp/R), and p = C0 (ρθ)^γ gives the density.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +109,14 @@ class MiniWeather:
         trajectories = [Trajectory(f"{path.name}#0000", times, grid, SIDES, {})]
         spec = make_spec("thermals", tuple(variables.values()), trajectories, path, options)
         return Contents(spec, trajectories, arrays)
+
+
+def as_asked(variables: Sequence[Variable], options: SourceConfig | None) -> bool:
+    """Whether none of the variables is full where perturbations are asked for, or the reverse."""
+    if options is None:
+        return True
+    unlike = FULL if options.thermodynamics == "perturbation" else PERTURBATION
+    return not any(v.alias in BACKGROUND and v.name == unlike[v.alias].name for v in variables)
 
 
 def coordinate(file: Container, axis: str, points: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
 from matey.data.spans import Piece
 from matey.data.the_well import TheWell
+from matey.data.written import Written
 from matey.errors import DataError, nearest
 from matey.fields import Field
 
@@ -33,6 +34,7 @@ __all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader"
 # Every layout that is known, in the order in which a file is tried. A new reader is a line here.
 LAYOUTS: list[Layout] = [
     TheWell(),
+    Written(),
     PDEBenchTrees(),
     PDEBenchIncompressible(),
     PDEBenchCompressible(),

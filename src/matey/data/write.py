@@ -1,4 +1,4 @@
-"""Writes fields: trajectories in the Well's HDF5 layout, predictions as NetCDF.
+"""Writes fields: trajectories in the Well's HDF5 layout, predictions as NetCDF or zarr.
 
 A file or folder appears under its name only when it is complete and on disk. The Well stores
 (sample, time, x, y[, z]) and components last; further attributes keep what that layout
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -305,21 +306,33 @@ def write_boundaries(file: h5py.File, first: Trajectory) -> None:
             condition.create_dataset("mask", data=mask)
 
 
-def write_netcdf(field: Field, path: Path, *, provenance: Mapping[str, str]) -> None:
-    """Write one trajectory as NetCDF4: names and units of the file it came from, and
-    `provenance` as global attributes."""
-    dataset = field.to_xarray()
-    for values, variable in zip(dataset.data_vars.values(), field.spec.variables, strict=True):
-        values.attrs["static"] = int(variable.static)
-    axes = field.grid.axes
-    dataset.attrs |= {
-        f"boundary_{name}": " ".join(Boundary(side).name for side in sides)
-        for name, sides in zip(axes, field.boundaries[3 - len(axes) :], strict=True)
-    }
+def write_field(field: Field, path: Path, *, provenance: Mapping[str, str]) -> None:
+    """Write one trajectory as a zarr store where the path ends in `.zarr`, else as NetCDF4.
+
+    Arrays have the names and units of the file that the field came from; `provenance` goes into
+    global attributes. `matey.open` reads the field back as it is. Raises DataError if it cannot
+    be written, if provenance would replace what describes the field, or if zarr is not installed.
+    """
+    path, dataset = Path(path), field.to_xarray()
     clash = sorted(set(dataset.attrs) & set(provenance))
     if clash:
         raise DataError(f"Provenance {', '.join(clash)} would replace attributes of the field.")
-    dataset.attrs |= provenance
-    encoding = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
-    with replacing(Path(path)) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
+    dataset.attrs.update(provenance)
+    with replacing(path) as temporary:
+        if path.suffix == ".zarr":
+            write_zarr(dataset, temporary, path)
+        else:
+            encoding = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
+            dataset.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
+
+
+def write_zarr(dataset: Any, folder: Path, path: Path) -> None:
+    """Write a dataset as a zarr store of version 2, which also older programs read."""
+    try:
+        import_module("zarr")
+    except ImportError as error:
+        raise DataError(
+            f"{shown(path)} is to be a zarr store, which needs a package that is not installed: "
+            "pip install 'matey-pde[zarr]'. Or name a NetCDF file."
+        ) from error
+    dataset.to_zarr(folder, mode="w", zarr_format=2, consolidated=True)

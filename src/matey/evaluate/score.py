@@ -1,18 +1,18 @@
 """Scores on test trajectories: rollouts beside persistence, lead by lead.
 
-Axes: B samples, T times, C variables, (Z, Y, X) grid points, S steps.
+Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import DataConfig, require
@@ -20,78 +20,49 @@ from matey.data.mixture import System
 from matey.data.reader import Fields, open_source
 from matey.data.windows import EveryNth, split_trajectories
 from matey.errors import ConfigError, DataError, MateyError
+from matey.evaluate.protocols import PROTOCOLS, Protocol
+from matey.evaluate.results import FORMAT, SystemScore
+from matey.evaluate.tally import Tally
 from matey.fields import Field, Inputs, stack_fields
-from matey.metrics.error import mean_nrmse, nrmse
 from matey.nn.model import Matey
-from matey.nn.rollout import continue_inputs
+from matey.nn.rollout import continue_inputs, warn_of_leads
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
-
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class SystemScore:
-    """Errors of one system, by step of the rollout; NRMSE as in `matey.metrics.error`.
-
-    Where it is undefined, as for a variable that is zero everywhere, it is NaN, in JSON null.
-
-    `windows` rollouts start from frames of `trajectories` test trajectories that leave room for
-    all steps: from every such frame, or from as many as were asked for. `tokens` are per frame:
-    the mean used, and what uniform coarse and fine patches would cost.
-    """
-
-    name: str
-    variables: list[str]
-    trajectories: int
-    windows: int
-    history: int
-    grid: tuple[int, int, int]
-    dt: float
-    tokens: dict[str, float]
-    lead: float
-    steps: list[int]
-    nrmse: list[float]
-    persistence: list[float]
-    by_variable: dict[str, list[float]]
-    persistence_by_variable: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Ask:
-    """How to score: steps ahead, rollouts at a time and per system, seed of what is random."""
+    """How to score: so many dt ahead in steps of `lead` dt, rollouts at a time and per system,
+    seed of what is random, and the protocol."""
 
     steps: int
-    batch: int
-    windows: int | None
-    seed: int
+    batch: int = 16
+    windows: int | None = None
+    seed: int = 0
+    lead: int = 1
+    protocol: Protocol = PROTOCOLS["default"]
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
+        for name in ("steps", "batch", "lead"):
             require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        require(
+            self.lead <= self.steps, "lead time", self.lead, f"at most the {self.steps} dt ahead"
+        )
 
 
-def evaluate(
-    model: Matey,
-    name: str,
-    data: DataConfig,
-    steps: int,
-    out: Path,
-    batch: int = 16,
-    windows: int | None = None,
-    seed: int = 0,
-) -> list[SystemScore]:
+def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
     Rollouts of so many `steps` start from every frame that leaves room for them, or from
-    `windows` of these per system, spread evenly over its trajectories.
+    `windows` of these per system, spread evenly over its trajectories. A rollout that stops being
+    finite ends there: its errors are infinite from then on, and the results say when.
     Only test trajectories are needed. `seed` is of the shifts of the patches, where the model was
     made with `jitter`; else nothing is random.
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
-    ask = Ask(steps, batch, windows, seed)
     check_folder(out)
+    warn_of_leads(model, [float(ask.lead)])
     began = time.monotonic()
     scores = [
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
@@ -108,15 +79,16 @@ def evaluate(
         "embed_dim": config.embed_dim,
         "depth": config.depth,
         "history": model.history,
-        "seed": seed,
+        "seed": ask.seed,
     }
     results = {
         "format": FORMAT,
         "model": summary,
+        "protocol": asdict(ask.protocol),
         "seconds": round(time.monotonic() - began, 2),
         "systems": [asdict(score) for score in scores],
     }
-    write_text(out / "scores.json", to_json(results, indent=2))
+    write_text(out / "scores.json", to_json(results, indent=1))
     return scores
 
 
@@ -134,54 +106,76 @@ def open_for_test(data: DataConfig) -> list[System]:
 def score_system(model: Matey, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
-    steps = possible_steps(fields, trajectories, model.history, ask.steps)
+    reach = possible_steps(fields, trajectories, model.history, ask)
+    leads = list(range(ask.lead, reach + 1, ask.lead))
     spec = fields.spec
-    errors, still, tokens = [], [], []
-    starts = choose_starts(fields, trajectories, model.history + steps, ask.windows)
-    for trajectory, chosen in starts.items():
-        field = fields.read(trajectory)
-        check_named(model, field, fields.trajectories[trajectory].name)
-        for group in grouped(chosen, ask.batch):
-            inputs = histories(field, group, model.history, fields.trajectories[trajectory].name)
-            plan = model.plan_inputs(inputs)
-            tokens.append(plan.tokens)
-            frames = list(continue_inputs(model, inputs, steps, ask.seed))
-            truth = field.values.unfold(0, steps, 1)[[s + model.history for s in group]]
-            truth = truth.movedim(-1, 1)
-            last = inputs.values[:, -1]
-            errors.append(by_step(frames, truth, spec.predicted))
-            still.append(by_step([last] * steps, truth, spec.predicted))
-            if len(errors) == 1:
-                shown = sorted({1, (steps + 1) // 2, steps})
-                write_example(example, field, plan, frames, truth, last, shown)
-    error, persistence = torch.cat(errors), torch.cat(still)
     names = [spec.variables[i].name for i in spec.predicted]
+    shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
+    tally, tokens, plan = Tally(ask.protocol, names, leads, shown), [], None
+    starts = choose_starts(fields, trajectories, model.history + reach, ask.windows)
+    for group in grouped(fields, starts, ask.batch):
+        truth = read_group(fields, group, model.history + reach)
+        for (trajectory, _), field in zip(group, truth, strict=True):
+            check_named(model, field, model.history, fields.trajectories[trajectory].name)
+        inputs = histories(truth, group, model.history, fields)
+        own = model.plan_inputs(inputs)
+        tokens.append(own.tokens)
+        frames = roll(model, inputs, truth, leads, ask.seed, tally)
+        if plan is None:
+            plan = own
+            write_example(example, spec.predicted, truth[0], plan, frames, model.history, names)
+    assert plan is not None
     cells = {"coarse": plan.sizes[0], "fine": plan.sizes[-1]}
     cost = {key: float(np.prod(np.array(plan.grid) // np.array(c))) for key, c in cells.items()}
     return SystemScore(
         name=spec.name,
         variables=names,
-        trajectories=len(starts),
-        windows=len(error),
+        trajectories=len({trajectory for trajectory, _ in starts}),
+        windows=tally.rollouts,
         history=model.history,
         grid=plan.grid,
         dt=spec.dt,
         tokens={"mean": float(torch.cat(tokens).double().mean()), **cost},
-        lead=1.0,
-        steps=list(range(1, steps + 1)),
-        nrmse=mean_nrmse(error).tolist(),
-        persistence=mean_nrmse(persistence).tolist(),
-        by_variable=dict(zip(names, error.nanmean(dim=0).T.tolist(), strict=True)),
-        persistence_by_variable=dict(
-            zip(names, persistence.nanmean(dim=0).T.tolist(), strict=True)
-        ),
+        lead=ask.lead,
+        steps=leads,
+        primary=ask.protocol.primary,
+        metrics=tally.metrics(),
+        correlation=tally.correlation(),
+        divergence=tally.divergence(),
+        drift=tally.drift(),
+        spectra=tally.spectra(),
     )
 
 
-def check_named(model: Matey, field: Field, source: str) -> None:
+def roll(
+    model: Matey,
+    inputs: Inputs,
+    truth: Sequence[Field],
+    leads: Sequence[int],
+    seed: int,
+    tally: Tally,
+) -> dict[int, Tensor]:
+    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] where shown."""
+    chosen, history = list(inputs.spec.predicted), inputs.values.shape[1]
+    device = model.norm.weight.device
+    last = inputs.values[:, -1, chosen].to(device)
+    steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
+    shown = {}
+    for lead in leads:
+        frame = next(steps, None)  # none where every rollout of the group has ended
+        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, chosen]
+        target = torch.stack([field.values[history - 1 + lead, chosen] for field in truth])
+        tally.add(lead, predicted, target.to(device), last)
+        if lead in tally.shown:
+            shown[lead] = predicted[0].cpu()
+    tally.end_group()
+    return shown
+
+
+def check_named(model: Matey, field: Field, history: int, source: str) -> None:
     """Check that the model can continue the field; an error names where it comes from."""
     try:
-        model.check(field)
+        model.check(replace(field, values=field.values[:history], times=field.times[:history]))
     except MateyError as error:
         raise type(error)(f"{source}: {error}") from error
 
@@ -195,89 +189,88 @@ def with_steps_of(model: Matey, fields: Fields) -> Fields:
     return EveryNth(fields, stride) if stride > 1 and abs(ratio - stride) < 0.01 else fields
 
 
-def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, steps: int) -> int:
-    """How many of the asked steps the shortest test trajectory can check."""
+def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, ask: Ask) -> int:
+    """How far ahead the shortest test trajectory can check what was asked."""
     if not trajectories:
         raise DataError(
             f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} in "
             "all. To score on all of them: --data.split.test 1 --data.split.valid 0."
         )
     shortest = min(len(fields.trajectories[i].times) for i in trajectories)
-    if shortest <= history:
+    if shortest < history + ask.lead:
+        ahead = "a frame to check" if ask.lead == 1 else f"a frame {ask.lead} later to check"
         raise DataError(
             f"Test trajectories of system {fields.spec.name!r} have {shortest} frames, too few "
-            f"for a history of {history} and a frame to check."
+            f"for a history of {history} and {ahead}."
         )
-    return min(steps, shortest - history)
+    return min(ask.steps, shortest - history)
+
+
+Start = tuple[int, int]  # trajectory and first frame of a rollout's history
 
 
 def choose_starts(
     fields: Fields, trajectories: Sequence[int], frames: int, windows: int | None
-) -> dict[int, list[int]]:
-    """The first frames of the rollouts on each trajectory, `frames` being what each needs."""
+) -> list[Start]:
+    """Where the rollouts start, `frames` being what each needs."""
     every = [
         (trajectory, start)
         for trajectory in trajectories
         for start in range(len(fields.trajectories[trajectory].times) - frames + 1)
     ]
     count = len(every) if windows is None else min(windows, len(every))
-    starts: dict[int, list[int]] = {}
-    for trajectory, start in (every[i * len(every) // count] for i in range(count)):
-        starts.setdefault(trajectory, []).append(start)
-    return starts
+    return [every[i * len(every) // count] for i in range(count)]
 
 
-def grouped(starts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    """Starts in groups of a batch."""
-    for first in range(0, len(starts), size):
-        yield starts[first : first + size]
+def grouped(fields: Fields, starts: Sequence[Start], size: int) -> Iterator[list[Start]]:
+    """Starts in groups of a batch, each on one shape of grid."""
+    for _, alike in groupby(starts, key=lambda start: fields.trajectories[start[0]].grid.shape):
+        same = list(alike)
+        for first in range(0, len(same), size):
+            yield same[first : first + size]
 
 
-def histories(field: Field, starts: Sequence[int], history: int, source: str) -> Inputs:
-    """The histories of a trajectory that begin at some starts, at lead 1."""
-    pieces = [
-        replace(field, values=field.values[s : s + history], times=field.times[s : s + history])
-        for s in starts
-    ]
-    return stack_fields(pieces, [1.0] * len(pieces), [f"{source} frame {s}" for s in starts])
+def read_group(fields: Fields, group: Sequence[Start], frames: int) -> list[Field]:
+    """The `frames` of each rollout; those that share frames of a trajectory share memory."""
+    found = []
+    for trajectory, same in groupby(group, key=lambda start: start[0]):
+        starts = [start for _, start in same]
+        whole = fields.read(trajectory, slice(starts[0], starts[-1] + frames))
+        for start in starts:
+            own = slice(start - starts[0], start - starts[0] + frames)
+            found.append(replace(whole, values=whole.values[own], times=whole.times[own]))
+    return found
 
 
-def by_step(
-    frames: Sequence[Float[Tensor, "B C Z Y X"]],
-    truth: Float[Tensor, "B S C Z Y X"],
-    predicted: tuple[int, ...],
-) -> Float[Tensor, "B S P"]:
-    """NRMSE of each sample, step and predicted variable."""
-    chosen = list(predicted)
-    return torch.stack(
-        [
-            nrmse(frame[:, chosen].to(truth.device), truth[:, step, chosen])
-            for step, frame in enumerate(frames)
-        ],
-        dim=1,
-    )
+def histories(
+    truth: Sequence[Field], group: Sequence[Start], history: int, fields: Fields
+) -> Inputs:
+    """The first frames of each rollout as inputs."""
+    pieces = [replace(f, values=f.values[:history], times=f.times[:history]) for f in truth]
+    sources = [f"{fields.trajectories[t].name} frame {start}" for t, start in group]
+    return stack_fields(pieces, [1.0] * len(pieces), sources)
 
 
 def write_example(
     path: Path,
-    field: Field,
+    predicted: Sequence[int],
+    truth: Field,
     plan: RefinementPlan,
-    frames: Sequence[Tensor],
-    truth: Tensor,
-    last: Tensor,
-    shown: Sequence[int],
+    frames: dict[int, Tensor],
+    history: int,
+    names: Sequence[str],
 ) -> None:
-    """The first rollout of a system, at some steps, with the cells of its first plan."""
-    chosen = list(field.spec.predicted)
+    """The first rollout of a system, at some leads, with the cells of its first plan."""
+    values = truth.values[history - 1 :, list(predicted)]
     leaves = plan.leaves[plan.sample[plan.leaves] == 0]
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            truth=truth[0, [step - 1 for step in shown]][:, chosen].numpy(),
-            prediction=torch.stack([frames[step - 1][0, chosen].cpu() for step in shown]).numpy(),
-            last=last[0, chosen].numpy(),
-            steps=np.array(shown),
-            variables=np.array([field.spec.variables[i].name for i in chosen]),
+            truth=values[list(frames)].numpy(),
+            prediction=torch.stack(list(frames.values())).numpy(),
+            last=values[0].numpy(),
+            steps=np.array(list(frames)),
+            variables=np.array(names),
             corner=plan.corner[leaves].cpu().numpy(),
             size=plan.size[leaves].cpu().numpy(),
             level=plan.level[leaves].cpu().numpy(),

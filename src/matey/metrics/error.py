@@ -1,33 +1,125 @@
-"""Errors of predicted fields, in physical units.
+"""Errors of predicted fields, point by point.
 
-Axes: B samples, C variables, (Z, Y, X) grid points.
+Axes: B samples, C variables, (Z, Y, X) grid points. Every score is of one frame, per sample and
+variable, over all grid points, in float64. A prediction that is not finite is infinitely wrong.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SPACE = (-3, -2, -1)
 
-def nrmse(
-    prediction: Float[Tensor, "B C Z Y X"], target: Float[Tensor, "B C Z Y X"]
-) -> Float[Tensor, "B C"]:
-    """Normalised root-mean-square error √(mean (p − t)² / mean t²), per sample and variable.
+Fields = Float[Tensor, "B C Z Y X"]
+Scores = Float[Tensor, "B C"]
 
-    Means are over grid points, in float64. 0 is exact; 1 is as bad as predicting zero. A
-    prediction that is not finite is infinitely wrong. Where the target is zero everywhere, as
-    a velocity in water at rest, there is nothing to relate an error to: NaN, undefined.
-    Source: arXiv:2210.07182, appendix, without its small constant, which no unit would fit.
+
+def mse(prediction: Fields, target: Fields) -> Scores:
+    """Mean squared error: mean (p − t)²."""
+    return infinite_if_nan((prediction.double() - target.double()).square().mean(dim=SPACE))
+
+
+def rmse(prediction: Fields, target: Fields) -> Scores:
+    """Root-mean-square error √(mean (p − t)²), in the variable's units.
+
+    Source: arXiv:2210.07182, appendix B; arXiv:2412.00568.
     """
-    error = (prediction.double() - target.double()).square().mean(dim=(-3, -2, -1))
-    power = target.double().square().mean(dim=(-3, -2, -1))
-    ratio = (error.nan_to_num(nan=torch.inf, posinf=torch.inf) / power).sqrt()
-    return torch.where(power == 0, torch.nan, ratio)
+    return mse(prediction, target).sqrt()
 
 
-def mean_nrmse(errors: Float[Tensor, "B *S C"]) -> Float[Tensor, "*S"]:
-    """The mean over samples, then over variables, where the NRMSE is defined.
+def nrmse(prediction: Fields, target: Fields, eps: float = 0.0) -> Scores:
+    """Normalised root-mean-square error √(mean (p − t)² / (mean t² + ε)).
+
+    0 is exact; 1 is as bad as predicting zero. Without ε, in the variable's units squared, it has
+    no value (NaN) where the target is zero everywhere, as a velocity in water at rest: there is
+    nothing to relate an error to.
+    Source: arXiv:2210.07182, appendix B (ε = 0); the Well's package (ε = 1e-7).
+    """
+    return root_ratio(mse(prediction, target), target.double().square().mean(dim=SPACE), eps)
+
+
+def vrmse(prediction: Fields, target: Fields, eps: float = 0.0, correction: int = 0) -> Scores:
+    """Variance-scaled root-mean-square error √(mean (p − t)² / (var t + ε)).
+
+    1 is as bad as predicting the domain mean, so that a large constant background does not make
+    errors look small. `correction` is of the variance: 0 divides by the number of points, 1 by
+    one less. Without ε it has no value (NaN) where the target is constant.
+    Source: arXiv:2412.00568 (ε = 1e-7); its package estimates the variance with correction 1.
+    """
+    return root_ratio(mse(prediction, target), variance(target, correction), eps)
+
+
+def mae(prediction: Fields, target: Fields) -> Scores:
+    """Mean absolute error: mean |p − t|, in the variable's units."""
+    return infinite_if_nan((prediction.double() - target.double()).abs().mean(dim=SPACE))
+
+
+def max_error(prediction: Fields, target: Fields) -> Scores:
+    """Largest absolute error: max |p − t|, in the variable's units.
+
+    Source: arXiv:2210.07182, appendix B.
+    """
+    return infinite_if_nan((prediction.double() - target.double()).abs().amax(dim=SPACE))
+
+
+def boundary_rmse(prediction: Fields, target: Fields) -> Scores:
+    """Root-mean-square error over the outermost grid points of every axis, periodic or not.
+
+    An axis of one point has no boundary. In the variable's units.
+    Source: arXiv:2210.07182, appendix B (bRMSE).
+    """
+    edge = on_boundary(target)
+    error = (prediction.double() - target.double())[..., edge]
+    return infinite_if_nan(error.square().mean(dim=-1)).sqrt()
+
+
+def correlation(
+    prediction: Fields, target: Fields, eps: float = 0.0, correction: int = 0
+) -> Scores:
+    """Pearson's correlation over space: mean (p − mean p)(t − mean t) / (std p · std t + ε).
+
+    Without ε it has no value (NaN) where the target is constant. A prediction that is constant or
+    not finite has the correlation 0.
+    Source: the Well's package, which takes ε = 1e-7 and `correction` 1 in the deviations only.
+    """
+    p, t = prediction.double(), target.double()
+    apart = (p - p.mean(dim=SPACE, keepdim=True)) * (t - t.mean(dim=SPACE, keepdim=True))
+    own, size = variance(p, correction), variance(t, correction)
+    found = apart.mean(dim=SPACE) / ((own * size).sqrt() + eps)
+    found = torch.where(own.isfinite() & (own > 0), found, 0.0)
+    return torch.where((size == 0) & (eps == 0), torch.nan, found)
+
+
+def variance(fields: Fields, correction: int = 0) -> Scores:
+    """Variance over space."""
+    return fields.double().var(dim=SPACE, correction=correction)
+
+
+def on_boundary(fields: Fields) -> Tensor:
+    """Which grid points [Z Y X] lie at an end of an axis of more than one point."""
+    edge = torch.zeros(fields.shape[-3:], dtype=torch.bool, device=fields.device)
+    for axis in range(3):
+        if edge.shape[axis] > 1:
+            ends = torch.tensor([0, edge.shape[axis] - 1], device=fields.device)
+            edge.index_fill_(axis, ends, True)
+    return edge
+
+
+def root_ratio(error: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """√(error / (scale + ε)); NaN, undefined, where that scale is zero."""
+    scale = scale + eps
+    return torch.where(scale == 0, torch.nan, (error / scale).sqrt())
+
+
+def infinite_if_nan(error: Tensor) -> Tensor:
+    """The error, infinite where a prediction that is not finite left none."""
+    return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def mean_score(scores: Float[Tensor, "B *S C"]) -> Float[Tensor, "*S"]:
+    """The mean over samples, then over variables, where a score is defined.
 
     Whether it is depends on the target alone, so that a model and persistence are averaged over
     the same samples. NaN where it is never defined.
     """
-    return errors.nanmean(dim=0).nanmean(dim=-1)
+    return scores.nanmean(dim=0).nanmean(dim=-1)

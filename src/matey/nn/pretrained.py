@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from matey.config import ModelConfig, RefineConfig
+from matey.description import read_spec
 from matey.errors import CheckpointError, ConfigError, MateyError
-from matey.fields import SystemSpec, Variable
+from matey.fields import SystemSpec
 from matey.nn.cost import count_parameters
 from matey.nn.model import Matey
 from matey.nn.tensors import load_tensors, save_tensors
@@ -48,8 +49,9 @@ def from_pretrained(path: str | Path) -> Matey:
     Raises CheckpointError if there is none, it is damaged, or of a newer format.
     """
     folder = find_model(Path(path))
-    model, _ = empty_model(folder)
+    model, description = empty_model(folder)
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    model.trained_leads = trained_leads(description)
     return model.eval()
 
 
@@ -114,20 +116,6 @@ def check_claims(config: ModelConfig, specs: Sequence[SystemSpec], weights: Path
         )
 
 
-def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
-    """A system from its plain data."""
-    variables = tuple(
-        Variable(**{**variable, "axes": tuple(variable["axes"])}) for variable in entry["variables"]
-    )
-    return SystemSpec(
-        str(entry["name"]),
-        int(entry["ndim"]),
-        variables,
-        tuple(entry["parameters"]),
-        float(entry["dt"]),
-    )
-
-
 def put_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], source: Path) -> None:
     """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
     wrong = misfits(module, weights)
@@ -148,12 +136,12 @@ def misfits(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> lis
     ]
 
 
-def trained_lead(path: str | Path) -> int | None:
-    """The longest lead time that a saved model was trained for, in dt; None if it does not say."""
-    _, description = empty_model(find_model(Path(path)))
+def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The least and the most lead time of training, in dt; None if a model does not say."""
     try:
-        return int(description["training"]["windows"]["max_lead"])
-    except (KeyError, TypeError, ValueError):
+        windows = description["training"]["windows"]
+        return float(windows.get("min_lead", 1)), float(windows["max_lead"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -3,13 +3,14 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from matey.config import require
@@ -19,48 +20,108 @@ from matey.fields import Field, Inputs, Stacked, stack_fields
 if TYPE_CHECKING:
     from matey.nn.model import Matey
 
+log = logging.getLogger("matey")
+
+Leads = float | Sequence[float]
+
 
 def rollout_steps(
-    model: "Matey", field: Field, steps: int, lead_time: float = 1.0, seed: int = 0
+    model: "Matey", field: Field, steps: int, lead_time: Leads = 1.0, seed: int = 0
 ) -> Iterator[Field]:
     """The frames after a field's last, one at a time, on the field's own device.
 
+    `lead_time` is the time to the next frame in units of the system's dt: a number, or one for
+    each step. Beyond a lead of 1 the history of the second step on is spaced unlike in training.
     Memory does not grow with `steps`. `seed` is of the shifts of the patches, where the model
-    was made with `jitter`; else nothing is random. Raises DivergenceError, with the step, where a
-    prediction stops being finite; ConfigError for no step or a lead time that is not above 0.
+    was made with `jitter`; else nothing is random. Raises DivergenceError, with step and time,
+    where a prediction stops being finite; ConfigError for no step or a lead that is not above 0.
     """
-    require(steps > 0, "steps", steps, "1 or more")
-    require(0 < lead_time < math.inf, "lead_time", lead_time, "a number above 0, in dt")
-    return _rollout_steps(model, field, steps, lead_time, seed)
+    leads = schedule(steps, lead_time)
+    warn_of_leads(model, leads)
+    return _rollout_steps(model, field, leads, seed)
 
 
 def _rollout_steps(
-    model: "Matey", field: Field, steps: int, lead_time: float, seed: int
+    model: "Matey", field: Field, leads: Sequence[float], seed: int
 ) -> Iterator[Field]:
     """The same, step by step: what is asked was checked when it was asked."""
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
-    inputs = stack_fields([history], [lead_time], [field.spec.name])
+    inputs = stack_fields([history], [leads[0]], [field.spec.name])
     time = field.times[-1:]
-    for step, frame in enumerate(continue_inputs(model, inputs, steps, seed), start=1):
+    for step, frame in enumerate(continue_inputs(model, inputs, leads, seed)):
+        time = time + leads[step] * field.spec.dt
         if not bool(frame.isfinite().all()):
             raise DivergenceError(
-                f"The rollout of system {field.spec.name!r} stopped being finite at step {step} "
-                f"of {steps}. Ask for fewer steps, or train the model longer."
+                f"The rollout of system {field.spec.name!r} stopped being finite at step "
+                f"{step + 1} of {len(leads)}, t = {float(time):g}. Ask for fewer steps, or train "
+                "the model longer."
             )
-        time = time + lead_time * field.spec.dt
         yield replace(field, values=frame.to(field.values), times=time)
 
 
+def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:
+    """The lead time of each step. Raises ConfigError for no step, or leads that do not fit."""
+    require(steps > 0, "steps", steps, "1 or more")
+    leads = [lead_time] * steps if isinstance(lead_time, int | float) else list(lead_time)
+    require(len(leads) == steps, "lead_time", leads, f"a number, or one for each of {steps} steps")
+    for lead in leads:
+        require(0 < lead < math.inf, "lead_time", lead, "a number above 0, in dt")
+    return tuple(float(lead) for lead in leads)
+
+
+def warn_of_leads(model: "Matey", leads: Sequence[float]) -> None:
+    """Warn of lead times that the model was not trained on, if it says what it was trained on."""
+    if model.trained_leads is None:
+        return
+    least, most = model.trained_leads
+    known = f"{least:g} dt" if least == most else f"{least:g} to {most:g} dt"
+    for lead in dict.fromkeys(leads):
+        if not least <= lead <= most:
+            log.warning(
+                f"A lead time of {lead:g} dt was asked for, but the model was trained on {known}."
+            )
+
+
 def continue_inputs(
-    model: "Matey", inputs: Inputs, steps: int, seed: int = 0
+    model: "Matey", inputs: Inputs, leads: Sequence[float], seed: int = 0
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
-    """The same for many histories at once, on the model's device; static variables stay."""
+    """The same for many histories at once, on the model's device; static variables stay.
+
+    A sample whose prediction stops being finite is left out of the steps that follow, in which
+    its frame is NaN. Ends early when no sample is left.
+    """
     inputs = known_parameters(model, inputs).to(model.norm.weight.device)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    going = torch.arange(len(inputs.values), device=inputs.values.device)
+    shape = inputs.values[:, -1].shape
+    for lead in leads:
+        inputs = replace(inputs, lead_time=torch.full_like(inputs.lead_time, lead))
         inputs = advance(model, inputs, generator)
-        yield inputs.values[:, -1]
+        frame = inputs.values[:, -1]
+        finite = frame.flatten(1).isfinite().all(dim=1)
+        if len(going) == shape[0]:
+            yield frame
+        else:
+            yield frame.new_full(shape, torch.nan).index_copy(0, going, frame)
+        if not bool(finite.all()):
+            going, inputs = going[finite], chosen(inputs, finite)
+            if not len(going):
+                return
+
+
+def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
+    """The inputs of some samples."""
+    return replace(
+        inputs,
+        values=inputs.values[samples],
+        lead_time=inputs.lead_time[samples],
+        boundaries=inputs.boundaries[samples],
+        parameters=inputs.parameters[samples],
+        sources=tuple(
+            source for source, kept in zip(inputs.sources, samples.tolist(), strict=True) if kept
+        ),
+    )
 
 
 @torch.no_grad()

@@ -120,13 +120,18 @@ def line_chart(
     log: bool = False,
     zero: bool = True,
     bands: Sequence[Band] = (),
+    log_x: bool = False,
 ) -> Chart:
-    """Lines over a common x axis; `zero` keeps 0 on a linear y axis."""
+    """Lines over a common x axis; `zero` keeps 0 on a linear y axis. A logarithmic x axis takes
+    positive x only."""
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
     if not ys:
         return Chart(title, NOTHING, tuple(lines))
-    across = Axis(*widened(min(xs), max(xs), 0), LEFT, WIDTH - RIGHT)
+    ends = (
+        (min(xs), max(xs) * (1 + (min(xs) == max(xs)))) if log_x else widened(min(xs), max(xs), 0)
+    )
+    across = Axis(*ends, LEFT, WIDTH - RIGHT, log=log_x)
     low, high = min(ys), max(ys)
     if log:
         up = Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)

@@ -15,7 +15,7 @@ from matey.report.figures import (
     picture,
     relative_error,
 )
-from matey.report.load import Results, SystemScores
+from matey.report.scores import Results, SystemScores
 
 DENSE = 36  # finest cells along half the page, from which on their outlines are faint
 

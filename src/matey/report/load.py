@@ -7,19 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from matey.errors import DataError
-from matey.report.example import Example, load_example
 from matey.report.files import (
-    as_object,
     count_of,
-    counts_of,
     need,
     number_of,
     numbers_by_name,
-    numbers_of,
     read_json,
     read_log,
     read_yaml,
 )
+from matey.report.scores import Results, load_results
 
 
 @dataclass(frozen=True)
@@ -68,44 +65,6 @@ class Run:
         return max(logged, default=0)
 
 
-@dataclass(frozen=True)
-class SystemScores:
-    """Errors of a model on the test trajectories of one system, by step of the rollout."""
-
-    name: str
-    trajectories: int
-    windows: int
-    history: int
-    grid: tuple[int, ...]
-    dt: float
-    tokens: dict[str, float]
-    steps: tuple[int, ...]
-    nrmse: tuple[float, ...]
-    persistence: tuple[float, ...]
-    by_variable: dict[str, tuple[float, ...]]
-    persistence_by_variable: dict[str, tuple[float, ...]]
-    example: Example | None
-
-    def skill(self, index: int) -> float:
-        """1 - nrmse / persistence: how much lower the error is. NaN where it has no meaning."""
-        error, still = self.nrmse[index], self.persistence[index]
-        return 1 - error / still if self.comparable(index) else math.nan
-
-    def comparable(self, index: int) -> bool:
-        """Whether persistence is a yardstick: neither exact nor undefined."""
-        return math.isfinite(self.persistence[index]) and self.persistence[index] > 0
-
-
-@dataclass(frozen=True)
-class Results:
-    """The scores of one model on one or many systems."""
-
-    name: str
-    model: dict[str, Any]
-    seconds: float
-    systems: tuple[SystemScores, ...]
-
-
 def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
     """Runs and results among folders, in the order given. Raises DataError for other paths."""
     runs, results = [], []
@@ -121,7 +80,7 @@ def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
         if has_run:
             runs.append(load_run(source))
         if has_scores:
-            results.append(load_results(source))
+            results.append(load_results(source, display_name))
     if not runs and not results:
         raise DataError("Nothing to report on: expected a run folder or a results folder.")
     return shorten_names(runs, results)
@@ -207,66 +166,4 @@ def valid_point(record: Mapping[str, Any], where: str) -> ValidPoint:
         step=count_of(need(record, "step", where), where, "step"),
         nrmse=numbers_by_name(record.get("nrmse"), where, "nrmse"),
         persistence=numbers_by_name(record.get("persistence"), where, "persistence"),
-    )
-
-
-def load_results(folder: Path) -> Results:
-    """A results folder; its examples may be absent."""
-    path = folder / "scores.json"
-    scores = read_json(path)
-    if scores.get("format") != 1:
-        raise DataError(f"{path} has format {scores.get('format')!r}, but this version reads 1.")
-    systems = need(scores, "systems", path)
-    if not isinstance(systems, list) or not all(isinstance(entry, dict) for entry in systems):
-        raise DataError(f"{path}: systems is not a list of objects.")
-    model = scores.get("model")
-    model = model if isinstance(model, dict) else {}
-    return Results(
-        name=display_name(model.get("name") or folder.resolve()),
-        model=model,
-        seconds=number_of(scores.get("seconds"), path, "seconds"),
-        systems=tuple(system_scores(entry, path) for entry in systems),
-    )
-
-
-def system_scores(entry: Mapping[str, Any], path: Path) -> SystemScores:
-    """The scores of one system in scores.json, with its example. Raises DataError."""
-    name = str(need(entry, "name", path))
-    where = f"{path}, system {name!r}"
-    nrmse = numbers_of(need(entry, "nrmse", where), where, "nrmse")
-    steps = counts_of(need(entry, "steps", where), where, "steps")
-    persistence = numbers_of(need(entry, "persistence", where), where, "persistence")
-    if not steps or not len(nrmse) == len(persistence) == len(steps):
-        raise DataError(
-            f"{where}: {len(nrmse)} nrmse and {len(persistence)} persistence values "
-            f"do not fit {len(steps)} steps."
-        )
-    by_variable = {
-        key: {
-            variable: numbers_of(values, where, f"{key}.{variable}")
-            for variable, values in as_object(entry.get(key) or {}, where).items()
-        }
-        for key in ("by_variable", "persistence_by_variable")
-    }
-    for key, named in by_variable.items():
-        for variable, values in named.items():
-            if len(values) != len(steps):
-                raise DataError(
-                    f"{where}: {key}.{variable} has {len(values)} values for {len(steps)} steps."
-                )
-    # The name comes from a file: only its last part may choose another file.
-    example = path.parent / "examples" / f"{Path(name).name}.npz"
-    return SystemScores(
-        name=name,
-        trajectories=count_of(entry.get("trajectories", 0), where, "trajectories"),
-        windows=count_of(entry.get("windows", 0), where, "windows"),
-        history=count_of(entry.get("history", 0), where, "history"),
-        grid=counts_of(entry.get("grid", []), where, "grid"),
-        dt=number_of(entry.get("dt"), where, "dt"),
-        tokens=numbers_by_name(entry.get("tokens"), where, "tokens"),
-        steps=steps,
-        nrmse=nrmse,
-        persistence=persistence,
-        **by_variable,
-        example=load_example(example) if example.is_file() else None,
     )

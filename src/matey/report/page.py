@@ -12,7 +12,9 @@ from matey.output import write_text
 from matey.report import summary
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
 from matey.report.gallery import gallery
-from matey.report.load import Results, Run, SystemScores, load_sources
+from matey.report.load import Run, load_sources
+from matey.report.rollouts import ScoreTable, rollout_charts, score_table
+from matey.report.scores import Results, SystemScores
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Row:
 
     model: str
     system: SystemScores
+    table: ScoreTable
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,13 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
             *(summary.judge_results(result, trained[result.name]) for result in results),
             *(summary.judge_run(run) for run in runs if run.name not in scored),
         ],
-        rows=[Row(result.name, system) for result in results for system in result.systems],
+        rows=[
+            Row(result.name, system, score_table(system))
+            for result in results
+            for system in result.systems
+        ],
+        metric=summary.metric_name([s for result in results for s in result.systems]),
+        protocols=list(dict.fromkeys(str(r.protocol.get("name", "unnamed")) for r in results)),
         several=len(results) > 1,
         galleries=[
             gallery(f"g{i}-{j}", result, system, system.example, len(results) > 1)
@@ -94,30 +103,6 @@ def title(runs: Sequence[Run], results: Sequence[Results]) -> str:
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
     )
     return summary.listed(list(names)[:3]) + (" and more" if len(names) > 3 else "")
-
-
-def rollout_charts(results: Sequence[Results]) -> list[Chart]:
-    """Error over the steps of a rollout, one chart per system, one line per model."""
-    names = dict.fromkeys(system.name for result in results for system in result.systems)
-    charts = []
-    for name in names:
-        found = [
-            (result, system)
-            for result in results
-            for system in result.systems
-            if system.name == name
-        ]
-        if max(len(system.steps) for _, system in found) < 2:
-            continue
-        lines = [
-            Line(result.name if len(found) > 1 else "model", s.steps, s.nrmse, series(i))
-            for i, (result, s) in enumerate(found)
-        ]
-        longest = max((s for _, s in found), key=lambda s: len(s.steps))
-        lines.append(Line("persistence", longest.steps, longest.persistence, "still"))
-        log = spread(y for line in lines for y in line.y) > 50
-        charts.append(line_chart(name, lines, "steps ahead", "NRMSE", log=log))
-    return charts
 
 
 def training_charts(run: Run) -> tuple[Chart, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from matey.config import RefineConfig
 from matey.errors import ConfigError
-from matey.report.load import Results, Run, SystemScores
+from matey.report.load import Run
+from matey.report.scores import Results, SystemScores
 
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
 PACKING = {
@@ -41,15 +42,20 @@ class Verdict:
 def judge_results(results: Results, run: Run | None) -> Verdict:
     """The verdict on scored rollouts; `run` is the training of that model, if known."""
     systems = results.systems
-    skills = [s.skill(at) for at in (0, -1) for s in systems if not math.isnan(s.persistence[at])]
+    skills = [
+        s.main.skill(at)
+        for at in (0, -1)
+        for s in systems
+        if not math.isnan(s.main.persistence[at])
+    ]
     grade, badge = grade_of(skills)
     sentences = [model_sentence(results.model)]
     if run is not None:
         sentences.append(training_sentence(run))
     sentences.append(scoring_sentence(systems))
-    sentences += [text for text in (weak_sentence(systems), token_sentence(systems)) if text]
+    sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
     tiles = [
-        Tile("NRMSE, one step", mean_error(systems), versus(systems, 0)),
+        Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
         Tile("One step ahead", change(typical(systems, 0)), VERSUS),
     ]
     steps = common_steps(systems)
@@ -115,7 +121,7 @@ def grade_of(skills: Sequence[float]) -> tuple[str, str]:
 def headline(systems: Sequence[SystemScores]) -> str:
     """The result in one line."""
     skill = typical(systems, 0)
-    better = sum(system.skill(0) > 0 for system in systems)
+    better = sum(system.main.skill(0) > 0 for system in systems)
     late = common_steps(systems)
     if not systems:
         return "No system was scored"
@@ -210,11 +216,28 @@ def weak_sentence(systems: Sequence[SystemScores]) -> str:
         lost = [
             step
             for i, step in enumerate(system.steps)
-            if not (system.skill(i) > 0 or math.isnan(system.persistence[i]))
+            if not (system.main.skill(i) > 0 or math.isnan(system.main.persistence[i]))
         ]
         if lost:
             weak.append(f"{system.name} (from step {lost[0]})")
     return f"Persistence is better on {listed(weak)}." if weak else ""
+
+
+def diverged_sentence(systems: Sequence[SystemScores]) -> str:
+    """Which rollouts did not last, and when."""
+    found = [
+        f"{s.diverged:,} of {plural(s.windows, 'rollout')} on {s.name} (first at step "
+        f"{s.first_diverged:g})"
+        for s in systems
+        if s.diverged
+    ]
+    return f"Diverged: {listed(found)}." if found else ""
+
+
+def metric_name(systems: Sequence[SystemScores]) -> str:
+    """What the errors are called that systems are judged by."""
+    names = {system.metric for system in systems}
+    return names.pop() if len(names) == 1 else "Error"
 
 
 def token_sentence(systems: Sequence[SystemScores]) -> str:
@@ -241,23 +264,25 @@ def common_steps(systems: Sequence[SystemScores]) -> int:
 
 
 def typical(systems: Sequence[SystemScores], index: int) -> float:
-    """1 - the geometric mean of nrmse / persistence, over systems where that has a meaning.
+    """1 - the geometric mean of error / persistence, over systems where that has a meaning.
 
     -inf where it has none in any of them.
     """
-    ratios = [1 - system.skill(index) for system in systems if system.comparable(index)]
+    ratios = [1 - system.main.skill(index) for system in systems if system.main.comparable(index)]
     return 1 - geometric_mean(ratios) if ratios else -math.inf
 
 
 def versus(systems: Sequence[SystemScores], index: int) -> str:
     """What an error is to be compared with."""
-    known = [s.persistence[index] for s in systems if not math.isnan(s.persistence[index])]
+    known = [
+        s.main.persistence[index] for s in systems if not math.isnan(s.main.persistence[index])
+    ]
     return f"persistence {number(mean(known))}" if known else ""
 
 
 def mean_error(systems: Sequence[SystemScores]) -> str:
-    """The mean NRMSE one step ahead, over the systems where it is defined."""
-    known = [s.nrmse[0] for s in systems if not math.isnan(s.persistence[0])]
+    """The mean error one step ahead, over the systems where it is defined."""
+    known = [s.main.error[0] for s in systems if not math.isnan(s.main.persistence[0])]
     return number(mean(known)) if known else "undefined"
 
 

@@ -1,0 +1,73 @@
+"""Reads the NetCDF files and zarr stores that `matey.data.write` makes of one trajectory.
+
+Each carries a description of its field, so that nothing has to be guessed.
+"""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from matey.config import SourceConfig
+from matey.data.containers import Container, text
+from matey.data.files import log, read_coordinate, shown
+from matey.data.layout import (
+    ROUNDING,
+    UNIFORM,
+    Contents,
+    Stored,
+    Trajectory,
+    make_times,
+    required,
+    same_sizes,
+)
+from matey.data.miniweather import as_asked
+from matey.description import KEY, read_description
+from matey.errors import ShapeError
+
+
+class Written:
+    """One trajectory, as predictions are."""
+
+    name = "matey"
+    formats = ("hdf5", "zarr")
+    expected = f"a field that matey wrote (attribute {KEY})"
+
+    def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
+        written = text(file.attributes().get(KEY, ""))
+        if not written:
+            return None
+        path = file.path
+        found = read_description(written, shown(path))
+        spec, grid = found.spec, found.grid
+        if not as_asked(spec.variables, options):
+            return None  # the reader of such files knows the background
+        axes = "t" + "zyx"[3 - grid.ndim :]
+        arrays = [Stored(v.alias or v.name, axes, (v,)) for v in spec.variables]
+        required(path, file.names(), ["time", *(array.name for array in arrays)])
+        sizes = same_sizes(file, arrays)
+        points = tuple(sizes.get(letter, 1) for letter in "zyx")
+        if points != grid.shape:
+            raise ShapeError(
+                f"{shown(path)}: {arrays[0].name} has {points} grid points (z, y, x), but its "
+                f"attribute {KEY} says {grid.shape}."
+            )
+        stored = read_coordinate(file.array("time"), path, "time")
+        times = make_times(stored, sizes["t"], path, "time")
+        trajectory = Trajectory(
+            f"{path.name}#0000", times, grid, found.boundaries, found.parameters
+        )
+        spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
+        return Contents(spec, [trajectory], arrays)
+
+
+def step_between(times: Tensor, dt: float, where: str) -> float:
+    """The dt of frames at these times [T]: the system's own, or theirs where they are evenly apart
+    by another, as predictions of a longer lead time are."""
+    steps = times.diff()
+    if not len(steps):
+        return dt
+    median = float(steps.median())
+    if float((steps - median).abs().max()) > UNIFORM * median:
+        log.info(f"{where}: its frames are unevenly apart, in steps of a dt of {dt:g}.")
+        return dt
+    return dt if abs(median - dt) <= ROUNDING * dt else float(f"{median:.6g}")

@@ -1,0 +1,104 @@
+"""What a field is but for its values, as one line of JSON that goes into files beside them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from matey.errors import DataError, MateyError
+from matey.fields import Boundary, Field, Grid, Sides, SystemSpec, Variable
+
+KEY = "matey_field"  # the attribute that holds it
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """System, grid, boundaries and parameters of a field."""
+
+    spec: SystemSpec
+    grid: Grid
+    boundaries: tuple[Sides, Sides, Sides]
+    parameters: dict[str, float]
+
+
+def describe(field: Field) -> str:
+    """A field but for values and times."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "system": asdict(field.spec),
+            "grid": asdict(field.grid),
+            "boundaries": [[Boundary(side).name for side in sides] for sides in field.boundaries],
+            "parameters": field.parameters,
+        }
+    )
+
+
+def read_description(text: str, where: str) -> Description:
+    """The description in a file or dataset; `where` names that in errors.
+
+    Raises DataError if it is of a newer format or damaged.
+    """
+    try:
+        record = json.loads(text)
+        if record["format"] > FORMAT:
+            raise DataError(
+                f"{where}: its {KEY} has format {record['format']}; this version of matey reads up "
+                f"to {FORMAT}. Install a newer one."
+            )
+        low, mid, high = record["boundaries"]
+        return Description(
+            read_spec(record["system"]),
+            read_grid(record["grid"]),
+            (read_sides(low), read_sides(mid), read_sides(high)),
+            {str(name): float(value) for name, value in record["parameters"].items()},
+        )
+    except DataError:
+        raise
+    except (
+        MateyError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise DataError(
+            f"{where}: its attribute {KEY} is damaged: {type(error).__name__} {error}."
+        ) from error
+
+
+def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
+    """A system from its plain data."""
+    variables = tuple(
+        Variable(**{**variable, "axes": tuple(variable["axes"])}) for variable in entry["variables"]
+    )
+    return SystemSpec(
+        str(entry["name"]),
+        int(entry["ndim"]),
+        variables,
+        tuple(entry["parameters"]),
+        float(entry["dt"]),
+    )
+
+
+def read_grid(entry: Mapping[str, Any]) -> Grid:
+    """A grid from its plain data."""
+    sizes = z, y, x = [int(points) for points in entry["shape"]]
+    origin = [float(place) for place in entry["origin"]]
+    spacing = [float(step) for step in entry["spacing"]]
+    if not len(origin) == len(spacing) == len(sizes):
+        raise ValueError(f"a grid of {sizes} points has the origin {origin}, spacing {spacing}")
+    return Grid(
+        tuple(str(axis) for axis in entry["axes"]),
+        (z, y, x),
+        (origin[0], origin[1], origin[2]),
+        (spacing[0], spacing[1], spacing[2]),
+    )
+
+
+def read_sides(names: Any) -> Sides:
+    """The boundaries at both ends of an axis."""
+    low, high = names
+    return Boundary[low], Boundary[high]

@@ -1,0 +1,163 @@
+"""Collects what scores are made of, frame by frame, so that no rollout is kept whole.
+
+Axes: B samples, S steps, C variables, (Z, Y, X) grid points, K wavenumbers.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.evaluate.protocols import Frame, Protocol, score_frame
+from matey.evaluate.results import (
+    Correlation,
+    Divergence,
+    Drift,
+    MetricScore,
+    Spectra,
+    curve,
+    skill,
+)
+from matey.metrics import conserved
+from matey.metrics.error import correlation, mean_score, rmse, variance
+from matey.metrics.time import correlation_time, divergence_time
+
+MODEL, STILL = "model", "persistence"
+QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_square}
+
+
+class Tally:
+    """The scores of one system's rollouts, of predicted variables only.
+
+    `leads` are those of the steps; at those in `shown` spectra are kept.
+    """
+
+    def __init__(
+        self, protocol: Protocol, variables: Sequence[str], leads: Sequence[int], shown: set[int]
+    ) -> None:
+        self.protocol, self.variables = protocol, list(variables)
+        self.leads, self.shown = list(leads), sorted(shown)
+        self._rows: dict[str, list[Tensor]] = defaultdict(list)  # of each group, [B S C]
+        self._group: dict[str, list[Tensor]] = defaultdict(list)  # of each step, [B C]
+        self._shells: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+
+    def add(
+        self,
+        lead: int,
+        prediction: Float[Tensor, "B C Z Y X"],
+        target: Float[Tensor, "B C Z Y X"],
+        last: Float[Tensor, "B C Z Y X"],
+    ) -> None:
+        """Score a frame of a group of rollouts beside persistence, which is the `last` given."""
+        step = self._group
+        eps, correction = self.protocol.eps, self.protocol.correction
+        for side, frame in (
+            (MODEL, Frame(prediction, target, self.protocol)),
+            (STILL, Frame(last, target, self.protocol)),
+        ):
+            for name, scores in score_frame(frame).items():
+                step[f"{side} {name}"].append(scores)
+            step[f"{side} r"].append(correlation(frame.prediction, target, eps, correction))
+            if side == MODEL and lead in self.shown:
+                self._keep_spectra(lead, frame)
+        step["error"].append(rmse(prediction, target))
+        step["deviation"].append(variance(target).sqrt())
+        for name, quantity in QUANTITIES.items():
+            start = quantity(last)
+            step[f"{MODEL} drift {name}"].append((quantity(prediction) - start).abs())
+            step[f"truth drift {name}"].append((quantity(target) - start).abs())
+
+    def end_group(self) -> None:
+        """All steps of a group of rollouts were added."""
+        for name, steps in self._group.items():
+            self._rows[name].append(torch.stack(steps, dim=1).cpu())
+        self._group.clear()
+
+    def _keep_spectra(self, lead: int, frame: Frame) -> None:
+        """Keep the spectra of rollouts on the first one's grid."""
+        for side, shells in ((MODEL, frame.spectrum), ("truth", frame.target_spectrum)):
+            kept = self._shells[side, lead]
+            if not kept or kept[0].shape[-1] == shells.shape[-1]:
+                kept.append(shells.cpu())
+
+    def _all(self, name: str) -> Float[Tensor, "B S C"]:
+        return torch.cat(self._rows[name])
+
+    def metrics(self) -> dict[str, MetricScore]:
+        """Every metric of the protocol, by lead."""
+        return {name: self._metric(name) for name in self.protocol.metrics}
+
+    def _metric(self, name: str) -> MetricScore:
+        ours, still = self._all(f"{MODEL} {name}"), self._all(f"{STILL} {name}")
+        mean, mean_still = mean_score(ours), mean_score(still)
+        windows = {}
+        for first, last in ((self.leads[0], self.leads[-1]), *self.protocol.windows):
+            inside = [i for i, lead in enumerate(self.leads) if first <= lead <= last]
+            if inside and self.leads[-1] >= last:
+                e, p = float(mean[inside].nanmean()), float(mean_still[inside].nanmean())
+                averages = {"error": e, "persistence": p, "skill": skill(e, p)}
+                windows[f"{first}:{last}"] = averages
+        each = zip(
+            self.variables,
+            ours.nanmean(dim=0).T.tolist(),
+            still.nanmean(dim=0).T.tolist(),
+            strict=True,
+        )
+        return MetricScore(
+            curve(mean.tolist(), mean_still.tolist()),
+            {variable: curve(e, p) for variable, e, p in each},
+            windows,
+        )
+
+    def correlation(self) -> dict[str, Correlation]:
+        """Correlation and correlation time of each variable."""
+        sides = [self._all(f"{side} r") for side in (MODEL, STILL)]
+        means = [side.nanmean(dim=0) for side in sides]
+        times = [correlation_time(side, self.leads, self.protocol.correlated) for side in sides]
+        found = {}
+        for i, variable in enumerate(self.variables):
+            (time, fell), (still, still_fell) = (
+                (float(t.time[:, i].nanmean()), float(t.happened[:, i].double().mean()))
+                for t in times
+            )
+            ours, persistence = (mean[:, i].tolist() for mean in means)
+            found[variable] = Correlation(ours, persistence, time, fell, still, still_fell)
+        return found
+
+    def divergence(self) -> Divergence:
+        """How many rollouts diverged, and how soon the first did."""
+        error = self._all("error")
+        found = divergence_time(error, self._all("deviation"), self.leads, self.protocol.bound)
+        first = found.time[found.happened].min() if found.happened.any() else torch.nan
+        unfinished = ~error.isfinite().all(dim=2).all(dim=1)
+        return Divergence(int(found.happened.sum()), int(unfinished.sum()), float(first))
+
+    def drift(self) -> dict[str, dict[str, Drift]]:
+        """How far the domain mean and the mean square of each variable moved."""
+        found = {}
+        for name in QUANTITIES:
+            truth = self._all(f"truth drift {name}").mean(dim=0).T.tolist()
+            ours = self._all(f"{MODEL} drift {name}").mean(dim=0).T.tolist()
+            each = zip(self.variables, truth, ours, strict=True)
+            found[name] = {variable: Drift(t, p) for variable, t, p in each}
+        return found
+
+    def spectra(self) -> Spectra:
+        """Energy spectra at the leads shown."""
+        mean = {key: torch.cat(kept).nanmean(dim=0) for key, kept in self._shells.items()}
+        shells = next(iter(mean.values())).shape[-1]
+        truth, ours = (
+            {
+                variable: [mean[side, lead][i].tolist() for lead in self.shown]
+                for i, variable in enumerate(self.variables)
+            }
+            for side in ("truth", MODEL)
+        )
+        return Spectra(list(range(shells)), [float(lead) for lead in self.shown], truth, ours)
+
+    @property
+    def rollouts(self) -> int:
+        """How many were scored."""
+        return sum(len(rows) for rows in self._rows["error"])

@@ -1,0 +1,134 @@
+"""Rollouts in numbers: every metric in a table, and what becomes of a prediction as curves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matey.report.charts import Chart, Line, line_chart, series, spread
+from matey.report.scores import Curve, Results, SystemScores
+
+MOST_SPECTRA = 4  # variables of one system whose spectra are drawn
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of a system's table: a metric of a variable, or the mean over all of them."""
+
+    metric: str
+    variable: str
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Health:
+    """How long predictions of a variable stay right, and how far its mean and mean square move."""
+
+    variable: str
+    time: str
+    persistence_time: str
+    mean: tuple[float, float]
+    mean_square: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Everything that was measured on one system."""
+
+    scores: tuple[Score, ...]
+    health: tuple[Health, ...]
+    charts: tuple[Chart, ...]
+
+
+def score_table(system: SystemScores) -> ScoreTable:
+    """The table of one system, with its charts."""
+    scores = []
+    for name, metric in system.metrics.items():
+        if len(metric.by_variable) != 1:
+            scores.append(Score(name, "mean of all", metric.mean))
+        scores += [Score(name, v, curve) for v, curve in metric.by_variable.items()]
+    charts = [*correlation_chart(system), *spectrum_charts(system)]
+    return ScoreTable(tuple(scores), tuple(health(system)), tuple(charts))
+
+
+def health(system: SystemScores) -> list[Health]:
+    """Correlation times, and drifts at the end of the rollout as prediction and truth."""
+    found = []
+    for variable, known in system.correlation.items():
+        ends = {}
+        for quantity in ("mean", "mean_square"):
+            drift = system.drift.get(quantity, {}).get(variable)
+            nothing = (float("nan"),) * 2
+            ends[quantity] = (drift.prediction[-1], drift.truth[-1]) if drift else nothing
+        found.append(
+            Health(
+                variable,
+                lasting(known.time, known.fell),
+                lasting(known.persistence_time, known.persistence_fell),
+                **ends,
+            )
+        )
+    return found
+
+
+def lasting(time: float, fell: float) -> str:
+    """A correlation time; it is at least that where not every rollout lost its correlation."""
+    if time != time:
+        return "undefined"
+    return f"{time:.3g}" if fell == 1 else f"≥ {time:.3g}"
+
+
+def rollout_charts(results: Sequence[Results]) -> list[Chart]:
+    """Error over the steps of a rollout, one chart per system, one line per model."""
+    names = dict.fromkeys(system.name for result in results for system in result.systems)
+    charts = []
+    for name in names:
+        found = [
+            (result, system)
+            for result in results
+            for system in result.systems
+            if system.name == name
+        ]
+        if max(len(system.steps) for _, system in found) < 2:
+            continue
+        lines = [
+            Line(result.name if len(found) > 1 else "model", s.steps, s.main.error, series(i))
+            for i, (result, s) in enumerate(found)
+        ]
+        longest = max((s for _, s in found), key=lambda s: len(s.steps))
+        lines.append(Line("persistence", longest.steps, longest.main.persistence, "still"))
+        log = spread(y for line in lines for y in line.y) > 50
+        metrics = {system.metric for _, system in found}
+        label = metrics.pop() if len(metrics) == 1 else "error"
+        charts.append(line_chart(name, lines, "steps ahead", label, log=log))
+    return charts
+
+
+def correlation_chart(system: SystemScores) -> list[Chart]:
+    """Correlation of each variable over the rollout, persistence's faint."""
+    if len(system.steps) < 2 or not system.correlation:
+        return []
+    lines = []
+    for i, (variable, known) in enumerate(system.correlation.items()):
+        lines.append(Line(variable, system.steps, known.correlation, series(i)))
+        still = known.persistence
+        lines.append(Line(f"{variable}, persistence", system.steps, still, series(i) + " faint"))
+    return [line_chart("Correlation over space", lines, "steps ahead", "correlation")]
+
+
+def spectrum_charts(system: SystemScores) -> list[Chart]:
+    """Energy by wavenumber of truth and prediction, a chart per variable and lead."""
+    charts = []
+    for variable, spectra in list(system.spectra.items())[:MOST_SPECTRA]:
+        for found in spectra:
+            waves = list(range(1, len(found.truth)))
+            lines = [
+                Line("truth", waves, found.truth[1:], "truth"),
+                Line("prediction", waves, found.prediction[1:], "s0"),
+            ]
+            if not waves:
+                continue
+            ahead = f"{found.lead:g} step{'s' if found.lead > 1 else ''} ahead"
+            title = f"Energy of {variable}, {ahead}"
+            charts.append(
+                line_chart(title, lines, "waves across the domain", "energy", log=True, log_x=True)
+            )
+    return charts
