@@ -23,7 +23,9 @@ UP = Markup(
     "{}</text>"
 )
 SERIES = Markup('<g class="{}"><path d="{}"/>{}</g>')
-DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
+DOT = Markup(
+    '<circle cx="{:.1f}" cy="{:.1f}" r="3" data-x="{}"><title>{}</title></circle>'
+)
 CELL = Markup('<rect class="cell" x="{:.1f}" y="{}" width="{:.1f}" height="6"/>')
 NOTHING = Markup('<p class="note">No finite value to draw.</p>')
 
@@ -121,9 +123,10 @@ def line_chart(
     zero: bool = True,
     bands: Sequence[Band] = (),
     log_x: bool = False,
+    within: Sequence[float] = (),
 ) -> Chart:
-    """Lines over a common x axis; `zero` keeps 0 on a linear y axis. A logarithmic x axis takes
-    positive x only."""
+    """Lines over a common x axis; `zero` keeps 0 on a linear y axis, `within` are values that it
+    holds too. A logarithmic x axis takes positive x only."""
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
     if not ys:
@@ -132,7 +135,7 @@ def line_chart(
         (min(xs), max(xs) * (1 + (min(xs) == max(xs)))) if log_x else widened(min(xs), max(xs), 0)
     )
     across = Axis(*ends, LEFT, WIDTH - RIGHT, log=log_x)
-    low, high = min(ys), max(ys)
+    low, high = min(*ys, *within), max(*ys, *within)
     if log:
         up = Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
     else:
@@ -191,7 +194,7 @@ def drawn(line: Line, across: Axis, up: Axis) -> Markup:
         path.append(f"{pen}{at_x:.1f} {at_y:.1f}")
         pen = "L"
         if len(line.x) <= MARKED:
-            dots.append(DOT.format(at_x, at_y, f"{line.name}: {short(y)} at {short(x)}"))
+            dots.append(DOT.format(at_x, at_y, x, f"{line.name}: {short(y)} at {short(x)}"))
     return SERIES.format(line.style, "".join(path), joined(dots))
 
 

@@ -11,7 +11,7 @@ from matey import __version__
 from matey.output import write_text
 from matey.report import summary
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
-from matey.report.gallery import gallery
+from matey.report.gallery import galleries
 from matey.report.load import Run, load_sources
 from matey.report.rollouts import ScoreTable, rollout_charts, score_table
 from matey.report.scores import Results, SystemScores
@@ -76,12 +76,7 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
         metric=summary.metric_name([s for result in results for s in result.systems]),
         protocols=list(dict.fromkeys(str(r.protocol.get("name", "unnamed")) for r in results)),
         several=len(results) > 1,
-        galleries=[
-            gallery(f"g{i}-{j}", result, system, system.example, len(results) > 1)
-            for i, result in enumerate(results)
-            for j, system in enumerate(result.systems)
-            if system.example is not None
-        ],
+        galleries=galleries(results),
         rollouts=rollout_charts(results),
         trainings=[Training(run, training_charts(run)) for run in runs],
         results=results,
