@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FOUND = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+CHROMIUM = next(filter(None, FOUND), None)
 DRIVER = shutil.which("chromedriver")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name of a reference
 DIRECT = build_opener(ProxyHandler({}))  # the driver is on this machine
@@ -62,8 +62,12 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.tell("Emulation.setEmulatedMedia", features=[scheme])
+        wishes = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",  # a page that glides is clicked beside the mark
+        }
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.tell("Emulation.setEmulatedMedia", features=features)
         self._post("/url", url=page.absolute().as_uri())
 
     def tell(self, command: str, **parameters: Any) -> Any:
@@ -73,6 +77,10 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         """What a piece of JavaScript returns."""
         return self._post("/execute/sync", script=script, args=list(arguments))
+
+    def run_later(self, script: str, *arguments: Any) -> Any:
+        """What a piece of JavaScript hands to its last argument."""
+        return self._post("/execute/async", script=script, args=list(arguments))
 
     def click(self, selector: str) -> None:
         """Click on what a CSS selector finds, as a mouse does."""

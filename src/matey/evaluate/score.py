@@ -4,6 +4,7 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import matey
 from matey.config import DataConfig, require
 from matey.data.mixture import System
 from matey.data.reader import Fields, open_source
@@ -29,7 +31,6 @@ from matey.nn.model import Matey
 from matey.nn.rollout import continue_inputs, warn_of_leads
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
-
 
 FRAMES = 17  # of an example, at most
 EXAMPLE_VALUES = 2**24  # numbers on each side of an example, where three frames have not more
@@ -68,7 +69,7 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
     """
     check_folder(out)
     warn_of_leads(model, [float(ask.lead)])
-    began = time.monotonic()
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     scores = [
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
         for system in open_for_test(data)
@@ -86,10 +87,16 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
         "history": model.history,
         "seed": ask.seed,
     }
+    provenance = {
+        "command": " ".join(["matey", *sys.argv[1:]]),
+        "started": started,
+        "versions": {"matey": matey.__version__, "torch": torch.__version__},
+    }
     results = {
         "format": FORMAT,
         "model": summary,
         "protocol": asdict(ask.protocol),
+        "provenance": provenance,
         "seconds": round(time.monotonic() - began, 2),
         "systems": [asdict(score) for score in scores],
     }

@@ -23,9 +23,7 @@ UP = Markup(
     "{}</text>"
 )
 SERIES = Markup('<g class="{}"><path d="{}"/>{}</g>')
-DOT = Markup(
-    '<circle cx="{:.1f}" cy="{:.1f}" r="3" data-x="{}"><title>{}</title></circle>'
-)
+DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" data-x="{}"><title>{}</title></circle>')
 CELL = Markup('<rect class="cell" x="{:.1f}" y="{}" width="{:.1f}" height="6"/>')
 NOTHING = Markup('<p class="note">No finite value to draw.</p>')
 
@@ -209,7 +207,7 @@ def short(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     size = abs(value)
-    if size >= 1e6 or size < 1e-4:
+    if size >= 1e6 or size < 1e-3:
         mantissa, exponent = f"{size:.1e}".split("e")
         text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     elif size >= 1000:
