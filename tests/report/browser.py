@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,11 @@ class Browser:
         features = [{"name": name, "value": value} for name, value in wishes.items()]
         self.tell("Emulation.setEmulatedMedia", features=features)
         self._post("/url", url=page.absolute().as_uri())
+        # The driver waits for this, but not where a new device made it a new process.
+        until = time.monotonic() + 30
+        while self.run("return document.readyState") != "complete":
+            assert time.monotonic() < until, f"{page} does not load"
+            time.sleep(0.02)
 
     def tell(self, command: str, **parameters: Any) -> Any:
         """A command of the DevTools protocol."""

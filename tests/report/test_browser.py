@@ -178,6 +178,15 @@ def test_everything_that_acts_is_reached_by_the_tab_key_and_has_a_name(window, p
     assert width >= 2
 
 
+def test_every_figure_that_is_not_folded_has_a_picture_or_a_chart_that_can_be_seen(window, page):
+    window.open(page)
+    empty = """return [...document.querySelectorAll("figure")]
+      .filter((f) => f.getClientRects().length)
+      .filter((f) => ![...f.querySelectorAll("img, svg.chart")].some((p) => p.clientHeight > 40))
+      .map((f) => f.outerHTML.slice(0, 200))"""
+    assert window.run(empty) == []
+
+
 def test_cells_can_be_drawn_over_every_picture(window, page):
     window.open(page)
     count = """return [...document.querySelectorAll(arguments[0] + " .now .cells")]

@@ -260,7 +260,7 @@ def test_cost_stands_beside_the_scores(run_folder, results_folder, tmp_path):
     values = re.findall(r'<td data-value="([^"]*)">(.*?)</td>', cost)
     told = dict(zip(names[1:], (text for _, text in values), strict=True))
     assert told["Parameters"] == "1.23\u202fM"
-    assert told["Training steps"] == "1\u202fk"
+    assert told["Training steps"] == "1,000"
     assert told["Windows"] == "8\u202fk"  # a hundred records of 80
     assert told["Tokens"] == "800\u202fk"
     assert told["Training"].replace("\u00a0", " ") == "3 min 51 s"

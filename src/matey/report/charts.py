@@ -22,6 +22,7 @@ UP = Markup(
     '<text class="label" transform="translate(11 {:.0f}) rotate(-90)" text-anchor="middle">'
     "{}</text>"
 )
+NAME = Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
 SERIES = Markup('<g class="{}"><path d="{}"/>{}</g>')
 DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" data-x="{}"><title>{}</title></circle>')
 CELL = Markup('<rect class="cell" x="{:.1f}" y="{}" width="{:.1f}" height="6"/>')
@@ -145,6 +146,26 @@ def line_chart(
     parts += [drawn(line, across, up) for line in lines]
     drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
     return Chart(title, drawing, tuple(lines))
+
+
+def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str) -> Chart:
+    """Single points with their names beside them; both axes are linear, the y axis from 0."""
+    known = [point for point in points if math.isfinite(point.y[0])]
+    if not known:
+        return Chart(title, NOTHING, ())
+    xs, ys = [point.x[0] for point in known], [point.y[0] for point in known]
+    across = Axis(*widened(min(xs), max(xs), 0.08), LEFT, WIDTH - RIGHT)
+    up = Axis(*widened(min(0.0, *ys), max(ys), 0.1, fixed=min(ys) >= 0), HEIGHT - BOTTOM, TOP)
+    parts = [frame(across, up, x_label, y_label, whole=False)]
+    parts += [drawn(point, across, up) for point in known]
+    for point in known:
+        x, y = across.place(point.x[0]), up.place(point.y[0])
+        left = x > (LEFT + WIDTH) / 2
+        parts.append(
+            NAME.format(x - 7 if left else x + 7, y - 5, ("start", "end")[left], point.name)
+        )
+    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
+    return Chart(title, drawing, ())
 
 
 def joined(parts: Iterable[Markup]) -> Markup:

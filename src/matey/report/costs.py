@@ -52,7 +52,7 @@ def cost(name: str, run: Run | None, result: Results | None) -> Cost:
         (
             counted("Parameters", number_or_nan(parameters)),
             tokens,
-            counted("Training steps", run.step if run else math.nan),
+            cell("Training steps", run.step if run else math.nan, f"{run.step:,}" if run else ""),
             timed("Training", run.seconds if run else math.nan),
             counted("Windows", sum(p.windows for p in points) or math.nan),
             counted("Tokens", sum(p.tokens for p in points) or math.nan),

@@ -66,6 +66,7 @@ class Gallery:
 
     key: str
     title: str
+    model: str
     example: Example
     cells: Markup
     levels: tuple[tuple[int, str], ...]
@@ -100,14 +101,17 @@ def galleries(results: Sequence[Results]) -> list[Gallery]:
         if system.example is not None
     ]
     share = PICTURED // max(1, sum(len(example.variables) for *_, example in found))
-    several = len(results) > 1
+
+    def named(system: str, model: str) -> str:
+        return f"{system}, {model}" if len(results) > 1 else system
+
     return [
-        gallery(key, f"{system.name}, {result.name}" if several else system.name, example, share)
+        gallery(key, result.name, named(system.name, result.name), example, share)
         for key, result, system, example in found
     ]
 
 
-def gallery(key: str, title: str, example: Example, share: int) -> Gallery:
+def gallery(key: str, model: str, title: str, example: Example, share: int) -> Gallery:
     """The pictures of one system; `share` is how many grid points to picture per variable."""
     counts = {level: int((example.level == level).sum()) for level in sorted(set(example.level))}
     sizes = {level: tuple(example.size[example.level == level][0]) for level in counts}
@@ -115,6 +119,7 @@ def gallery(key: str, title: str, example: Example, share: int) -> Gallery:
     return Gallery(
         key=key,
         title=title,
+        model=model,
         example=example,
         cells=cell_outlines(example, key) if example.ndim > 1 else Markup(),
         levels=tuple(

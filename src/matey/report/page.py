@@ -105,7 +105,11 @@ def title(runs: Sequence[Run], results: Sequence[Results]) -> str:
     names = dict.fromkeys(
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
     )
-    return summary.listed(list(names)[:3]) + (" and more" if len(names) > 3 else "")
+    most = 3
+    shown = (
+        list(names) if len(names) <= most else [*list(names)[:most], f"{len(names) - most} more"]
+    )
+    return summary.listed(shown)
 
 
 def training_charts(run: Run) -> tuple[Chart, ...]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matey.report.charts import Chart, Line, line_chart, series
+from matey.report.charts import Chart, Line, scatter_chart, series
 from matey.report.scores import Results
 from matey.report.summary import (
     Tile,
@@ -23,8 +23,9 @@ SEVERAL = 4  # models from which on one verdict on all of them comes first
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict on many models."""
+    """The verdict on many models, and the name of the best."""
 
+    best: str
     verdict: Verdict
 
 
@@ -52,7 +53,7 @@ def compare(results: Sequence[Results]) -> Comparison | None:
         tiles.append(Tile("Fewest tokens", fewest.name, f"{tokens(fewest):,.0f} per frame"))
     headline = f"Of {len(results)} models {best.name} is best"
     verdict = Verdict("all models", grade, badge, headline, tuple(sentences), tuple(tiles))
-    return Comparison(verdict)
+    return Comparison(best.name, verdict)
 
 
 def names(result: Results) -> tuple[str, ...]:
@@ -88,10 +89,10 @@ def tradeoffs(results: Sequence[Results]) -> list[Chart]:
         ]
         if len({system.tokens["mean"] for _, system in found}) < 2:
             continue
-        lines = [
+        points = [
             Line(model, [s.tokens["mean"]], [s.main.error[-1]], series(i))
             for i, (model, s) in enumerate(found)
         ]
         label = f"{metric_name([s for _, s in found])} at the end"
-        charts.append(line_chart(f"Error and tokens: {name}", lines, "tokens per frame", label))
+        charts.append(scatter_chart(f"Error and tokens: {name}", points, "tokens per frame", label))
     return charts
