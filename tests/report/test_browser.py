@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 WIDTHS = (390, 1280)
 RIGHT = "\ue014"  # the key, as the protocol writes it
+A4 = 688  # CSS pixels between margins of 14 mm
+SHEET = {"height": 1000, "deviceScaleFactor": 1, "mobile": False}
 PLAYER = "#predictions .player"
 
 
@@ -241,6 +243,11 @@ def test_paper_shows_what_was_folded_and_the_frames_that_matter(window, page, tm
     assert window.run(folded) == 0
     window.tell("Emulation.setEmulatedMedia", media="print")
     assert shown(window) == ["1 step ahead", "5 steps ahead", "10 steps ahead"]
+    window.tell("Emulation.setDeviceMetricsOverride", width=A4, **SHEET)
+    wide = """return [...document.querySelectorAll("table, figure")]
+      .filter((e) => e.getBoundingClientRect().right > document.body.clientWidth)
+      .map((e) => e.textContent.slice(0, 80))"""
+    assert window.run(wide) == []
     window.tell("Emulation.setEmulatedMedia", media="")
 
 
