@@ -458,6 +458,27 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class ParallelConfig:
+    """How several processes train one model; torchrun starts them.
+
+    Args:
+        strategy: `ddp`: each process holds the whole model; `fsdp`: its share of the weights,
+            gradients and moments only.
+        sequence: so many processes share out the tokens of each sample; divides the number of
+            processes, and is at most model.heads.
+        timeout: seconds that a process waits for the others before it gives up: more than a
+            batch may take to read, or a checkpoint to write.
+    """
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sequence: int = 1
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "parallel.", "sequence", "timeout")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A training run, complete: with its data it reproduces the run.
 
@@ -468,8 +489,9 @@ class RunConfig:
         optim: optimizer and schedule.
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
+        parallel: how several processes share the work.
         steps: optimizer steps.
-        batch: windows per batch; a batch holds one system.
+        batch: windows per batch of each process; a batch holds one system.
         accumulate: batches per optimizer step, systems interleaved.
         precision: `float32`, or `bfloat16` autocast.
         activation_checkpointing: keep only each block's input for the backward pass, and compute
@@ -492,6 +514,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     steps: int = 1000
     batch: int = 8
     accumulate: int = 1
@@ -513,3 +536,9 @@ class RunConfig:
         require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
         for name in ("validate_every", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(
+            self.parallel.sequence <= self.model.heads,
+            "parallel.sequence",
+            self.parallel.sequence,
+            f"at most model.heads = {self.model.heads}: each process attends with some of them",
+        )

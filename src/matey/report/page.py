@@ -41,7 +41,8 @@ def build(sources: Sequence[Path], out: Path) -> None:
     """Write one self-contained HTML page about runs and results.
 
     `sources` are run folders, results folders and studies, which are folders of these, in any
-    order. Raises DataError where one is none of them or holds a file that cannot be read, or where `out` cannot be written.
+    order. Raises DataError where one is none of them or holds a file that cannot be read, or where
+    `out` cannot be written.
     """
     runs, results = load_sources([Path(source) for source in sources])
     write_text(Path(out), render(runs, results))
