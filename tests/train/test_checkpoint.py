@@ -120,6 +120,9 @@ def test_sigkill_at_20_random_points_of_a_save_and_the_run_continues(tmp_path, c
     run = tmp_path / "run"
     saved(run, 1)
     # Large enough that most of the time goes into writing.
+    began = time.perf_counter()
+    save(run, state_at(1, 300_000), keep=2)
+    took = time.perf_counter() - began
     rng, last = random.Random(0), 1
 
     def save_for_ever() -> None:
@@ -130,7 +133,7 @@ def test_sigkill_at_20_random_points_of_a_save_and_the_run_continues(tmp_path, c
 
     for _ in range(20):
         pid = in_child(save_for_ever)
-        time.sleep(rng.uniform(0.005, 0.05))
+        time.sleep(rng.uniform(0.1, 4) * took)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         found = newest(run)
