@@ -468,6 +468,8 @@ class RunConfig:
         optim: optimizer and schedule.
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
+        mode: which weights train: `full`: all; `frozen-attention`: all but the blocks, for a model
+            whose blocks have learned from other systems.
         steps: optimizer steps.
         batch: windows per batch; a batch holds one system.
         accumulate: batches per optimizer step, systems interleaved.
@@ -492,6 +494,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    mode: Literal["full", "frozen-attention"] = "full"
     steps: int = 1000
     batch: int = 8
     accumulate: int = 1
@@ -513,3 +516,8 @@ class RunConfig:
         require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
         for name in ("validate_every", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether the blocks learn, or only what is around them."""
+        return self.mode == "full"

@@ -116,7 +116,9 @@ def forecast_system(
             / len(inputs)
             for threshold in (thresholds if len(model.patches) > 1 else ())
         },
-        cost=step_cost(model, spec, packed(model, batch), history),
+        cost=step_cost(
+            model, spec, packed(model, batch), history, trains_blocks=config.trains_blocks
+        ),
         parameters=count_parameters(model, specs),
         step=training_memory(config, spec, largest, specs),
         inference=step_memory(
@@ -129,6 +131,35 @@ def forecast_system(
             heap=heap_share(choose_device(config.device).type, returned=False),
         ),
     )
+
+
+def largest_batch(
+    config: RunConfig,
+    systems: Mapping[str, System],
+    free: int | None,
+    known: Sequence[SystemSpec] = (),
+) -> int:
+    """The largest power of two of windows per batch that fits into free memory, on every system.
+
+    No more than the windows of the system that has fewest; at least 1, whether it fits or not.
+    """
+    specs = [*known, *(system.spec for system in systems.values())]
+    best = 2**30
+    for system in systems.values():
+        windows = system.windows("train", config.windows)
+        plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
+        if not plans:
+            continue
+        largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
+        batch = 1
+        while 2 * batch <= min(best, len(windows)):
+            tried = replace(config, batch=2 * batch)
+            step = training_memory(tried, system.spec, largest, specs)
+            if free is not None and step.total > free:
+                break
+            batch *= 2
+        best = batch
+    return best
 
 
 def training_memory(
@@ -144,6 +175,7 @@ def training_memory(
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
+        trains_blocks=config.trains_blocks,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
     )
 

@@ -7,6 +7,7 @@ tensorboard/      the same for TensorBoard, if asked for
 """
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -141,10 +142,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Record:
-    """What a model folder says of its training: no path, no command, no user."""
+def describe(config: RunConfig, systems: Mapping[str, System], steps: int, run: Path) -> Record:
+    """What a model folder says of its training: no path, no command, no user.
+
+    Scores and cost are those in the log of the `run`.
+    """
     return {
         "steps": steps,
+        "mode": config.mode,
         "batch": config.batch,
         "accumulate": config.accumulate,
         "seed": config.seed,
@@ -152,8 +157,33 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Re
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
         "boundaries": {name: boundaries(system) for name, system in systems.items()},
+        **outcome(run),
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
+    }
+
+
+def outcome(run: Path) -> Record:
+    """The last validation in a run's log, and what its training took.
+
+    Steps that were done again after a kill count again: they were paid for.
+    """
+    log = run / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    records = [json.loads(line) for line in lines if line.endswith("}")]
+    # An older version did not log rates.
+    trained = [r for r in records if r["kind"] == "train" and "flop_per_second" in r]
+    seconds = [r["windows"] / r["windows_per_second"] for r in trained]
+    operations = [r["flop_per_second"] * spent for r, spent in zip(trained, seconds, strict=True)]
+    last: Record = next((record for record in reversed(records) if record["kind"] == "valid"), {})
+    return {
+        "scores": {key: last[key] for key in ("step", "nrmse", "persistence") if key in last},
+        "cost": {
+            "windows": sum(record["windows"] for record in trained),
+            "tokens": sum(record["tokens"] for record in trained),
+            "operations": sum(operations),
+            "seconds": sum(seconds),
+        },
     }
 
 

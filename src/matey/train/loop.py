@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from matey.config import LossConfig, RunConfig
+from matey.config import LossConfig, RunConfig, require
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch
 from matey.metrics.error import mean_score, nrmse
+from matey.nn.contract import warn_of_doubts
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import choose_device, save_pretrained
@@ -76,8 +77,10 @@ def take_steps(
     shape = config.model if model is None else model.config
     check_grids(shape, systems)
     known = [] if model is None else list(model.specs.values())
+    warn_of_doubts([system.spec for system in systems.values()], known)
     check_memory(replace(config, model=shape), systems, device, known)
     if model is None:
+        require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
         model = Matey(config.model, [], config.windows.history)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model.add_systems([group.spec for group in windows.values()])
@@ -133,7 +136,7 @@ def take_steps(
             tally = Tally()
         progress = keeper.after_step(replace(progress, step=done))
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
-    save_pretrained(model, run / "model", describe(config, systems, config.steps))
+    save_pretrained(model, run / "model", describe(config, systems, config.steps, run))
     journal.write("end", step=config.steps)
     return model.eval()
 
@@ -164,7 +167,9 @@ def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) 
     Counted on the cells that the step took. What activation checkpointing does again is left out.
     """
     history = batch.values.shape[1]
-    cost = step_cost(model.config, batch.spec, prediction.packing, history, prediction.stages)
+    trains = any(parameter.requires_grad for parameter in model.blocks.parameters())
+    stages = prediction.stages
+    cost = step_cost(model.config, batch.spec, prediction.packing, history, stages, trains)
     return cost.operations + pushes * sum(cost.forward.values())
 
 
@@ -249,7 +254,7 @@ class Keeper:
         defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
-            training = describe(self.config, self.systems, progress.step)
+            training = describe(self.config, self.systems, progress.step, self.run)
             save_pretrained(self.model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
             progress = replace(progress, best=mean)
         return replace(progress, pending=False)
