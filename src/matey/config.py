@@ -458,6 +458,27 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class ParallelConfig:
+    """How several processes train one model; torchrun starts them.
+
+    Args:
+        strategy: `ddp`: each process holds the whole model; `fsdp`: its share of the weights,
+            gradients and moments only.
+        sequence: so many processes share out the tokens of each sample; divides the number of
+            processes, and is at most model.heads.
+        timeout: seconds that a process waits for the others before it gives up: more than a
+            batch may take to read, or a checkpoint to write.
+    """
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sequence: int = 1
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "parallel.", "sequence", "timeout")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A training run, complete: with its data it reproduces the run.
 
@@ -470,8 +491,9 @@ class RunConfig:
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
         mode: which weights train: `full`: all; `frozen-attention`: all but the blocks, for a model
             whose blocks have learned from other systems.
+        parallel: how several processes share the work.
         steps: optimizer steps.
-        batch: windows per batch; a batch holds one system.
+        batch: windows per batch of each process; a batch holds one system.
         accumulate: batches per optimizer step, systems interleaved.
         precision: `float32`, or `bfloat16` autocast.
         activation_checkpointing: keep only each block's input for the backward pass, and compute
@@ -495,6 +517,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     mode: Literal["full", "frozen-attention"] = "full"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     steps: int = 1000
     batch: int = 8
     accumulate: int = 1
@@ -516,6 +539,12 @@ class RunConfig:
         require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
         for name in ("validate_every", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(
+            self.parallel.sequence <= self.model.heads,
+            "parallel.sequence",
+            self.parallel.sequence,
+            f"at most model.heads = {self.model.heads}: each process attends with some of them",
+        )
 
     @property
     def trains_blocks(self) -> bool:

@@ -27,6 +27,10 @@ class CheckpointError(MateyError):
     """A checkpoint or model folder is missing, damaged or does not fit."""
 
 
+class ProcessError(MateyError):
+    """Another process of the run has failed, ended, or does not answer."""
+
+
 class DivergenceError(MateyError):
     """A loss, a gradient or a prediction stopped being finite."""
 

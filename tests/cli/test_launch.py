@@ -53,7 +53,7 @@ def test_a_dry_run_prints_the_script_and_submits_nothing(capsys, tmp_path, monke
     ):
         assert f"#SBATCH --{option}" in lines
     assert "export OMP_NUM_THREADS=8" in lines
-    assert "-m matey train --config a.yaml --run runs/a --resume auto" in script
+    assert "-m matey -- train --config a.yaml --run runs/a --resume auto" in script
     check_shell(script, tmp_path)
     assert not (tmp_path / "submitted").exists()
 
@@ -62,7 +62,8 @@ def test_every_word_of_the_command_reaches_it_as_it_was_typed(capsys, tmp_path):
     script = printed(capsys, "--partition", "a; touch canary", "--", "train", *UGLY)
     check_shell(script, tmp_path)
     work = work_of(script, tmp_path)
-    assert work.read_text().split("\0")[:-1] == ["-m", "matey", "train", *UGLY, "--resume", "auto"]
+    words = ["-m", "matey", "--", "train", *UGLY, "--resume", "auto"]
+    assert work.read_text().split("\0")[:-1] == words
     assert not (tmp_path / "canary").exists()
 
 

@@ -5,12 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matey.config import DataConfig, ModelConfig, RunConfig, SourceConfig, WindowConfig
+from matey.config import (
+    DataConfig,
+    ModelConfig,
+    ParallelConfig,
+    RunConfig,
+    SourceConfig,
+    WindowConfig,
+)
 from matey.data.mixture import open_systems
 from matey.errors import ConfigError
 from matey.tokens.pack import PACKINGS
 from matey.train import forecast, loop, room
-from matey.train.forecast import check_memory, forecast_run, join
+from matey.train.distributed import Team
+from matey.train.forecast import check_memory, forecast_run, join, share_of
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
@@ -57,17 +65,27 @@ def test_tokens_at_the_configs_own_threshold_are_those_of_its_refinement(config)
     assert found.tokens["mean"] <= found.tokens["largest"] <= 16
 
 
+def test_processes_share_weights_or_what_blocks_keep(config):
+    step = forecast_run(config, open_systems(config.data), thresholds=())[0].step
+    one = Team(ParallelConfig(), torch.device("cpu"))
+    assert share_of(step, one) == step.total
+    one.size, one.config = 2, ParallelConfig("fsdp")
+    assert share_of(step, one) == step.total - (step.parameters + step.moments) // 2
+    one.config = ParallelConfig(sequence=2)
+    assert share_of(step, one) == step.total - step.kept["blocks"] // 2
+
+
 def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config, monkeypatch):
-    systems, cpu = open_systems(config.data), torch.device("cpu")
+    systems, alone = open_systems(config.data), Team(config.parallel, torch.device("cpu"))
     needed = forecast_run(config, systems, thresholds=())[0].step.total
     monkeypatch.setattr(forecast, "free_memory", lambda device: needed)
-    check_memory(config, systems, cpu)
+    check_memory(config, systems, alone)
     with pytest.raises(ConfigError, match=r"system 'water' takes about .* Lower batch \(now 32\)"):
-        check_memory(replace(config, batch=32), systems, cpu)
+        check_memory(replace(config, batch=32), systems, alone)
     # What the message proposes helps.
-    check_memory(replace(config, batch=32, activation_checkpointing=True), systems, cpu)
+    check_memory(replace(config, batch=32, activation_checkpointing=True), systems, alone)
     monkeypatch.setattr(forecast, "free_memory", lambda device: None)
-    check_memory(replace(config, batch=1000), systems, cpu)
+    check_memory(replace(config, batch=1000), systems, alone)
 
 
 def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkeypatch):

@@ -385,7 +385,7 @@ def test_a_full_device_of_random_numbers_is_not_drawn_by_validation(config, tmp_
 def test_the_command_s_exit_code_is_128_and_the_signal(
     config, tmp_path, monkeypatch, capsys, number
 ):
-    kill_at_call(monkeypatch, loop, "clip_grad_norm_", 1, number)
+    kill_at_call(monkeypatch, loop, "check_finite", 1, number)
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     words = ["train", "--config", str(tmp_path / "run.yaml"), "--run", str(tmp_path / "run")]
     assert main(words) == 128 + number

@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     128 and the signal's number.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--"]:  # what keeps torchrun from reading `--run` as an option of its own
+        words.pop(0)
     try:
         code = dispatch(words)
         sys.stdout.flush()
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MateyError as error:
         if "--debug" in words:
             raise
-        print(f"matey: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"matey: error{one_of_many()}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("matey: interrupted", file=sys.stderr)
@@ -116,6 +118,17 @@ def parse_words(name: str, command: Command, words: list[str]) -> Any:
     if command.defaults:
         parser.set_defaults(command.defaults(read(parser, words)))
     return parse(parser, words)
+
+
+def one_of_many() -> str:
+    """Which process this is, where torchrun started several: ` (process 1)`."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    return f" (process {os.environ.get('RANK', '0')})" if several else ""
+
+
+def is_first() -> bool:
+    """Whether this process tells what is done, and not another one that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def overview() -> str:

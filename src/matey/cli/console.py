@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from matey.cli import is_first
 from matey.report.summary import duration
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(quiet=not is_first())
+errors = Console(stderr=True, quiet=not is_first())
 
 
 @contextmanager

@@ -151,7 +151,7 @@ class Job:
             f"--nnodes {self.nodes} --nproc-per-node {self.gpus_per_node} "
             '--node-rank "$SLURM_NODEID" --master-addr "$MASTER_HOST" --master-port "$MASTER_PORT"'
         )
-        return f"torchrun {where} -m matey {shlex.join(words)}"
+        return f"torchrun {where} -m matey -- {shlex.join(words)}"
 
 
 def resume_of(words: Sequence[str]) -> str | None:

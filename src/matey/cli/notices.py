@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from matey.cli import is_first
+
 
 class Notices(logging.Handler):
     """Keeps each message once, in order; shows it if it is told to."""
@@ -23,10 +25,13 @@ class Notices(logging.Handler):
 
 @contextmanager
 def notices(level: int = logging.WARNING, show: bool = True) -> Iterator[Notices]:
-    """The package's log goes here, and nowhere else, while the block runs."""
+    """The package's log goes here, and nowhere else, while the block runs.
+
+    Of several processes that torchrun started the first shows it.
+    """
     logger = logging.getLogger("matey")
     before = logger.level, logger.propagate, logger.handlers
-    handler = Notices(level, show)
+    handler = Notices(level, show and is_first())
     logger.setLevel(level)
     logger.propagate, logger.handlers = False, [handler]
     try:

@@ -236,13 +236,13 @@ def draw(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
     return np.concatenate(rounds)[:size]
 
 
-def in_order(windows: Windows, batch: int, limit: int | None = None) -> Iterator[Batch]:
+def in_order(windows: Windows, batch: int, limit: int | None = None) -> list[list[Choice]]:
     """Windows at their shortest lead, each once, for validation: all, or `limit` of each grid
-    shape spread evenly over them."""
-    lead = windows.config.min_lead
+    shape spread evenly over them. Those that make one batch stand together."""
+    lead, batches = windows.config.min_lead, []
     for group in windows.groups.values():
         count = len(group) if limit is None else min(limit, len(group))
         chosen = [int(group[i * len(group) // count]) for i in range(count)]
         for first in range(0, count, batch):
-            choices = [Choice(i, lead) for i in chosen[first : first + batch]]
-            yield windows.batch(choices)
+            batches.append([Choice(i, lead) for i in chosen[first : first + batch]])
+    return batches

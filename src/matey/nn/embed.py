@@ -32,6 +32,11 @@ class Named(nn.Module):
         """The vectors of some names, stacked in their order."""
         return torch.stack([self.vectors[_key(name)] for name in names])
 
+    def others(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """The vectors of all other names."""
+        keys = {_key(name) for name in names}
+        return [vector for key, vector in self.vectors.items() if key not in keys]
+
     def __contains__(self, name: str) -> bool:
         return _key(name) in self.vectors
 

@@ -25,6 +25,7 @@ from matey.nn.contract import differences
 from matey.nn.embed import Conditioning, Position
 from matey.nn.normalise import Statistics, measure
 from matey.nn.schemes import SCHEMES, segment
+from matey.nn.share import Share
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, patch_shape
@@ -73,6 +74,7 @@ class Matey(nn.Module):
         self.history = history
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
+        self.share = Share()
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         find_criterion(config.refine.criterion)
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
@@ -96,6 +98,26 @@ class Matey(nn.Module):
             self.tokenizer.add(self.patches(spec.ndim))
             self.conditioning.names.add(spec.parameters)
         self.to(self.norm.weight.device)
+
+    def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
+        """The weights that no batch of a system reaches: those of other names and patch shapes."""
+        shapes = {shape_key(patch) for patch in self.patches(spec.ndim)}
+        modules: list[nn.Module] = [
+            coder[key]
+            for coder in (self.tokenizer.encoders, self.tokenizer.decoders)
+            for key in coder
+            if key not in shapes
+        ]
+        if not spec.parameters:
+            modules += [self.conditioning.parameter_in, self.conditioning.parameter_out]
+        if not self.config.absolute_position:
+            modules.append(self.position.centre)
+        return [
+            *self.tokenizer.inputs.others([variable.name for variable in spec.variables]),
+            *self.tokenizer.outputs.others([spec.variables[i].name for i in spec.predicted]),
+            *self.conditioning.names.others(spec.parameters),
+            *(parameter for module in modules for parameter in module.parameters()),
+        ]
 
     def patches(self, ndim: int) -> tuple[Triple, ...]:
         """The patch shape of each level, for fields of so many dimensions."""
@@ -122,10 +144,13 @@ class Matey(nn.Module):
         tokens = sequence.tokens + self.position(sequence, inputs.boundaries, offset)
         tokens = tokens + case[sequence.sample, None]
 
+        # Segments are those of all cells, and what is done to each token that of this process' own.
+        tokens, sample = self.share.own(tokens), self.share.own(sequence.sample)
         turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
+        turn = self.share.own(turn)
         stages = {scheme: segment(scheme, sequence) for scheme in set(self.config.schemes)}
         around = {
-            scheme: Surroundings(segments, turn, sequence.sample, plan.samples)
+            scheme: Surroundings(segments, turn, sample, plan.samples)
             for scheme, segments in stages.items()
         }
         for block, scheme in zip(self.blocks, self.config.schemes, strict=True):
@@ -136,9 +161,10 @@ class Matey(nn.Module):
             else:
                 tokens = block(tokens, around[scheme], frames)
 
-        last = unpack(self.norm(tokens[:, -1]), packing)
+        last = self.share.all(self.norm(tokens[:, -1]), len(packing.cell))
         back: Triple = (-shift[0], -shift[1], -shift[2])
-        levels = self.tokenizer.decode(last, packing, [names[i] for i in spec.predicted])
+        predicted = [names[i] for i in spec.predicted]
+        levels = self.tokenizer.decode(unpack(last, packing), packing, predicted)
         if self.config.predict == "delta":
             levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
         output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)

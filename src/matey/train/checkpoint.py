@@ -27,6 +27,7 @@ from matey.errors import CheckpointError
 from matey.nn.pretrained import put_weights
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import remove, replacing, to_json, write_text
+from matey.train.distributed import share, whole
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
@@ -71,13 +72,16 @@ class IncompleteError(DamagedError):
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
-    """The state of a run in this one process. Tensors are the live ones, not copies."""
+    """The state of a run. Tensors are the live ones, not copies, unless processes share them:
+    then all of them call this, and each gets the whole.
+    """
+    weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     moments = {
-        f"{key}/{name}": value
+        f"{key}/{name}": whole(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-    return State(progress, model.state_dict(), moments, [random_state()])
+    return State(progress, weights, moments, [random_state()])
 
 
 def restore(
@@ -88,14 +92,17 @@ def restore(
     A process that was not there when the state was saved keeps the generators it has. Raises
     CheckpointError, naming `source`, where the state is that of another model.
     """
-    put_weights(model, state.weights, source)
+    held = model.state_dict()
+    own = {name: share(w, held[name]) if name in held else w for name, w in state.weights.items()}
+    put_weights(model, own, source)
     parameters = dict(model.named_parameters())
     for name, value in state.moments.items():
         key, parameter = name.split("/", 1)
         if parameter not in parameters:
             raise CheckpointError(f"{source} has moments of {parameter}, which the model lacks.")
         place = parameters[parameter]
-        optimizer.state[place][key] = value.to(place.device, copy=True)
+        value = value.to(place.device, copy=True)
+        optimizer.state[place][key] = value if key == "step" else share(value, place)
     if rank < len(state.random):
         set_random_state(state.random[rank])
 
@@ -115,6 +122,11 @@ def set_random_state(states: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
+def folder_of(run: Path, step: int) -> Path:
+    """Where the checkpoint after a step is."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
 def save(run: Path, state: State, keep: int) -> Path:
     """Write a checkpoint, then delete all but the newest `keep`.
 
@@ -123,7 +135,7 @@ def save(run: Path, state: State, keep: int) -> Path:
     if not run.is_dir():
         raise CheckpointError(f"{run} is no longer there: it was removed or moved during the run.")
     progress = state.progress
-    folder = run / "checkpoints" / f"step-{progress.step:08d}"
+    folder = folder_of(run, progress.step)
     random = {f"{rank}/{k}": v for rank, own in enumerate(state.random) for k, v in own.items()}
     tensors = {WEIGHTS: state.weights, OPTIMIZER: state.moments, RANDOM: random}
     record = to_json({"format": FORMAT, **vars(progress)})

@@ -23,6 +23,7 @@ from matey.nn.pretrained import choose_device
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.train.distributed import Team
 from matey.train.room import free_memory, heap_share
 
 WINDOWS = 8  # of each system that are looked at
@@ -222,15 +223,18 @@ def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
 def check_memory(
     config: RunConfig,
     systems: Mapping[str, System],
-    device: torch.device,
+    team: Team,
     known: Sequence[SystemSpec] = (),
 ) -> None:
     """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
+    device = team.device
     free = free_memory(str(device))
     if free is None:
         return
+    if device.type == "cpu":  # the processes of a machine share what it has
+        free //= team.neighbours
     found = forecast_run(config, systems, known, thresholds=())
-    if not found or max(one.step.total for one in found) <= free:
+    if not found or max(share_of(one.step, team) for one in found) <= free:
         return
     worst = max(found, key=lambda one: one.step.total)
     ways = [f"Lower batch (now {config.batch})"]
@@ -246,6 +250,17 @@ def check_memory(
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
+
+
+def share_of(memory: Memory, team: Team) -> int:
+    """Bytes that one process of a team takes of a step's memory, at most."""
+    weights = memory.parameters + memory.moments
+    blocks = memory.kept.get("blocks", 0)
+    if team.size > 1 and team.config.strategy == "fsdp":
+        weights //= team.size
+    least = weights + memory.batch + memory.transient + sum(memory.kept.values()) - blocks
+    total = memory.total - memory.parameters - memory.moments + weights
+    return max(least, total - blocks + blocks // team.config.sequence)
 
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:

@@ -34,12 +34,13 @@ from matey.train.sinks import JsonLines, Record, Sink, TensorBoard, summary_writ
 class Journal:
     """Hands the records of a run to its metrics.jsonl, to TensorBoard and to a watcher."""
 
-    def __init__(self, run: Path, watch: Sink, step: int, tensorboard: bool) -> None:
-        """`step` is the last one done before."""
-        self.sinks: list[Sink] = [JsonLines(run / "metrics.jsonl")]
-        if tensorboard:
-            self.sinks.append(TensorBoard(run / "tensorboard", step))
-        self.sinks.append(watch)
+    def __init__(
+        self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
+    ) -> None:
+        """`step` is the last one done before. Unless it `writes`, another process does for all."""
+        self.sinks: list[Sink] = [JsonLines(run / "metrics.jsonl"), watch] if writes else []
+        if writes and tensorboard:
+            self.sinks.insert(1, TensorBoard(run / "tensorboard", step))
         self.began = time.monotonic()
 
     def write(self, kind: str, **record: Any) -> None:

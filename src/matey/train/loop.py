@@ -2,28 +2,30 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from matey.config import LossConfig, RunConfig, require
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
-from matey.fields import Batch
-from matey.metrics.error import mean_score, nrmse
+from matey.fields import Batch, SystemSpec
+from matey.metrics.error import nrmse
 from matey.nn.contract import warn_of_doubts
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
-from matey.nn.pretrained import choose_device, save_pretrained
+from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
+from matey.train.distributed import Engine, Team, processes
+from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
 from matey.train.log import Journal, describe, prepare_run
@@ -51,12 +53,18 @@ def train(
     With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
     ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
     shown every record that is logged. `parent` names the model that is trained further.
+    Started by torchrun, its processes train one model; the first of them writes and watches.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite;
     StoppedError, after the step and with all saved, where a signal asked for it
-    (`matey.train.signals`); CheckpointError where the run cannot be written or read.
+    (`matey.train.signals`); CheckpointError where the run cannot be written or read;
+    ProcessError where another process fails.
     """
-    with heeding_signals() as stop, locked(run):
-        return take_steps(config, run, watch, model, resume, parent, stop)
+    with (
+        heeding_signals() as stop,
+        processes(config) as team,
+        locked(run) if team.first else nullcontext(),
+    ):
+        return take_steps(config, run, watch, model, resume, parent, stop, team)
 
 
 def take_steps(
@@ -67,44 +75,41 @@ def take_steps(
     resume: bool,
     parent: str,
     stop: Stop,
+    team: Team,
 ) -> Matey:
-    """What `train` does while it holds the run folder."""
-    device = choose_device(config.device)
+    """What `train` does, in each process of a team, while it holds the run folder."""
+    device = team.device
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
     if checkpoint.folders(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
-    shape = config.model if model is None else model.config
-    check_grids(shape, systems)
-    known = [] if model is None else list(model.specs.values())
-    warn_of_doubts([system.spec for system in systems.values()], known)
-    check_memory(replace(config, model=shape), systems, device, known)
-    if model is None:
-        require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
-        model = Matey(config.model, [], config.windows.history)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
-    model.add_systems([group.spec for group in windows.values()])
-    model.to(device).train()
-    adjust(model, config)
+    model = prepare_model(model, config, systems, [w.spec for w in windows.values()], team)
+    engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)
-    mixture = Mixture(windows, config.batch, config.seed, config.mixture, tokens=tokens)
+    shares = {"rank": team.data_rank, "ranks": team.data_ranks}
+    mixture = Mixture(windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens)
 
-    progress, changed = go_on(run, config, systems, model, optimizer)
+    with team.first_before_others():  # which sets aside what is damaged
+        progress, changed = go_on(run, config, systems, model, optimizer)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
     if progress.step < config.steps:  # data that cannot be read leave no run folder
         batches = chain([next(batches)], batches)
-    prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch, progress.step, config.tensorboard)
-    speed = Speedometer(device, config, progress.step)
+    team.meet()  # all have read what is there before the first one writes
+    if team.first:
+        prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
+    speed = Speedometer(device, config, progress.step, team.size)
     start = {"steps": config.steps, "parameters": count(model), "peak": speed.peak}
+    start["processes"] = team.size
     journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
 
-    keeper = Keeper(run, config, systems, model, optimizer, journal, stop)
+    keeper = Keeper(run, config, systems, engine, optimizer, journal, stop)
     if progress.pending:
         progress = keeper.score(progress)
     stop.defer()
@@ -113,17 +118,19 @@ def take_steps(
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config.steps, config.optim)
-        for _ in range(config.accumulate):
+        team.seed(config.seed, step)
+        losses: list[Loss] = []
+        for turn in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
                 pushes, batch = batch.pushes, push_forward(model, batch)
-                prediction = model(batch, model.draw_shift(batch))
+                prediction = engine(batch, model.draw_shift(batch), turn == config.accumulate - 1)
             loss = loss_of(prediction, batch, config.loss)
-            check_finite(loss, "loss", step, batch)
-            (loss / config.accumulate).backward()
+            engine.backward(loss / config.accumulate, batch.spec)
+            losses.append(Loss(loss.detach(), batch.spec.name, batch.sources))
             tally.add(batch, prediction, loss, operations(model, batch, prediction, pushes))
-        norm = clip_grad_norm_(model.parameters(), config.optim.clip)
-        check_finite(norm, "gradient", step, batch)
+        norm = engine.clip(config.optim.clip)
+        check_finite(team, step, losses, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         tally.seconds += time.perf_counter() - began
@@ -131,23 +138,48 @@ def take_steps(
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             rate = learning_rate(step, config.steps, config.optim)
+            tally = tally.total(team)
             record = {"lr": rate, "gradient_norm": float(norm), **tally.record()}
             journal.write("train", step=done, **record, **speed.record(done, *tally.work))
             tally = Tally()
         progress = keeper.after_step(replace(progress, step=done))
+    model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
-    save_pretrained(model, run / "model", describe(config, systems, config.steps, run))
+    if team.first:
+        save_pretrained(model, run / "model", describe(config, systems, config.steps, run))
     journal.write("end", step=config.steps)
     return model.eval()
 
 
-def adjust(model: Matey, config: RunConfig) -> None:
-    """Spend memory and time as the config says."""
+def prepare_model(
+    model: Matey | None,
+    config: RunConfig,
+    systems: Mapping[str, System],
+    specs: Sequence[SystemSpec],
+    team: Team,
+) -> Matey:
+    """The model to train, or a new one, with weights for the systems, on the device.
+
+    Raises ShapeError or ConfigError for grids that it cannot be trained on, or too little memory.
+    """
+    shape = config.model if model is None else model.config
+    check_grids(shape, systems)
+    known = [] if model is None else list(model.specs.values())
+    warn_of_doubts(specs, known)
+    check_memory(replace(config, model=shape), systems, team, known)
+    if model is None:
+        require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
+        model = Matey(config.model, [], config.windows.history)
+    model.add_systems(specs)
+    model.to(team.device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.activation_checkpointing:
         return_large_blocks()
+    if config.parallel.sequence > 1:
+        spread_cells(model, team.mesh.get_group("sequence"))
     if config.compile:
         model.compile_blocks()
+    return model
 
 
 def push_forward(model: Matey, batch: Batch) -> Batch:
@@ -181,11 +213,11 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 @torch.no_grad()
 def validate(
-    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop
+    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
 
-    None where a signal came first.
+    The processes share the batches. None where a signal came first.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -194,32 +226,43 @@ def validate(
     for name, system in systems.items():
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
-        for cpu_batch in in_order(windows, config.batch, config.validate_windows):
-            if stop.received:
+        batches = in_order(windows, config.batch, config.validate_windows)
+        for choices, counts in team.deal(batches):
+            if team.most(stop.received):
                 model.train()
                 return None
-            batch = cpu_batch.to(device)
+            batch = windows.batch(choices).to(device)
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
-            errors.append(nrmse(prediction.fields, batch.target[:, predicted]))
-            still.append(nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
-            losses.append(loss_of(prediction, batch, config.loss))
-        if errors:
-            record["nrmse"][name] = float(mean_score(torch.cat(errors)))
-            record["persistence"][name] = float(mean_score(torch.cat(still)))
-            record["loss"][name] = float(torch.stack(losses).mean())
+            part = 1.0 if counts else math.nan  # what is not defined is left out of means
+            errors.append(part * nrmse(prediction.fields, batch.target[:, predicted]))
+            still.append(part * nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
+            losses.append(part * loss_of(prediction, batch, config.loss).view(1))
+        for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
+            if rows:
+                record[key][name] = float(mean_over(team, torch.cat(rows)).nanmean())
     model.train()
     return record
 
 
+def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
+    """The mean of the rows of all processes, where they are defined."""
+    sums = torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)])
+    total, defined = team.total(sums)
+    return total / defined
+
+
 @dataclass(frozen=True)
 class Keeper:
-    """What a run keeps besides its log: checkpoints, and the model of the best validation."""
+    """What a run keeps besides its log: checkpoints, and the model of the best validation.
+
+    All processes take part; the first one writes.
+    """
 
     run: Path
     config: RunConfig
     systems: Mapping[str, System]
-    model: Matey
+    engine: Engine
     optimizer: torch.optim.Optimizer
     journal: Journal
     stop: Stop
@@ -232,12 +275,16 @@ class Keeper:
         done, config = progress.step, self.config
         if is_due(done, config.validate_every, config.steps):
             progress = self.score(progress)
-        number = self.stop.received
+        team = self.engine.team
+        number = team.most(self.stop.received)
         if number or is_due(done, config.checkpoint_every, config.steps):
-            state = checkpoint.capture(self.model, self.optimizer, progress)
-            folder = checkpoint.save(self.run, state, config.keep_checkpoints)
-            number = self.stop.received  # one that came during the save is served by it, too
+            state = checkpoint.capture(self.engine.model, self.optimizer, progress)
+            if team.first:
+                checkpoint.save(self.run, state, config.keep_checkpoints)
+            # One that came during the save is served by it, too; no process ends before it is done.
+            number = team.most(self.stop.received)
         if number:
+            folder = checkpoint.folder_of(self.run, done)
             self.journal.write("stop", step=done, signal=number)
             raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
         return progress
@@ -247,7 +294,8 @@ class Keeper:
 
         A validation that a signal cuts short is pending: the run begins with it when it goes on.
         """
-        scores = validate(self.model, self.systems, self.config, self.stop)
+        engine = self.engine
+        scores = validate(engine.model, self.systems, self.config, self.stop, engine.team)
         if scores is None:
             return replace(progress, pending=True)
         self.journal.write("valid", step=progress.step, **scores)
@@ -255,7 +303,9 @@ class Keeper:
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
             training = describe(self.config, self.systems, progress.step, self.run)
-            save_pretrained(self.model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
+            model = engine.alone()
+            if engine.team.first:
+                save_pretrained(model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
             progress = replace(progress, best=mean)
         return replace(progress, pending=False)
 
@@ -277,6 +327,17 @@ class Tally:
         self.tokens += len(prediction.packing.cell) * times
         self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
+
+    def total(self, team: Team) -> "Tally":
+        """The same of all processes. They had the same systems, each as often."""
+        means = [torch.stack(group).mean() for group in self.losses.values()]
+        counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
+        mean = team.total(torch.stack(means)) / team.data_ranks
+        whole = Tally()
+        whole.seconds = self.seconds
+        whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
+        whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
+        return whole
 
     @property
     def work(self) -> tuple[float, int, int, int]:
@@ -300,14 +361,35 @@ def most_tokens(model: Matey, points: Triple, frames: int) -> int:
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
 
 
-def check_finite(value: torch.Tensor, what: str, step: int, batch: Batch) -> None:
-    """Raise DivergenceError, naming the batch, if a loss or gradient norm is not finite."""
-    if not bool(value.isfinite()):
-        raise DivergenceError(
-            f"The {what} is {float(value.detach())} at step {step + 1}, system "
-            f"{batch.spec.name!r}, from {'; '.join(batch.sources)}. Nothing was updated. "
-            "Lower optim.lr, or look at the data."
-        )
+@dataclass(frozen=True)
+class Loss:
+    """The loss of one batch, and what the batch was."""
+
+    value: torch.Tensor
+    system: str
+    sources: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Which system and files."""
+        return f"system {self.system!r}, from {'; '.join(self.sources)}"
+
+
+def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tensor) -> None:
+    """Raise DivergenceError, naming the batch, in all processes if a loss of the step or the norm
+    of its gradient is not finite in one."""
+    values = torch.stack([*(loss.value for loss in losses), norm.detach()])
+    if not team.most(not bool(values.isfinite().all())):
+        return
+    found = ""
+    for loss in losses:
+        if not bool(loss.value.isfinite()):
+            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.describe()}"
+            break
+    found = team.agree(found) or team.agree(
+        f"The gradient is {float(norm)} at step {step + 1}, "
+        f"{', and '.join(loss.describe() for loss in losses)}"
+    )
+    raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")
 
 
 def is_due(step: int, every: int, steps: int) -> bool:

@@ -46,12 +46,14 @@ def measure_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> fl
 class Speedometer:
     """The rate of a run from one logged line to the next, and the time that is left.
 
-    `peak` is in operations per second, in the precision of the run; `first` is the number of
-    steps done before.
+    `peak` is in operations per second, in the precision of the run, of all its processes;
+    `first` is the number of steps done before.
     """
 
-    def __init__(self, device: torch.device, config: RunConfig, first: int) -> None:
-        self.peak = measure_peak(device, getattr(torch, config.precision))
+    def __init__(
+        self, device: torch.device, config: RunConfig, first: int, processes: int = 1
+    ) -> None:
+        self.peak = processes * measure_peak(device, getattr(torch, config.precision))
         self.first, self.steps = first, config.steps
         self.began = time.perf_counter()
 

@@ -1,0 +1,283 @@
+"""Several processes that train one model, by torch's own engine: torchrun, DDP, FSDP2.
+
+The processes form a mesh [data, sequence]. Along `data` each has samples of its own; along
+`sequence` they have the same samples, and share out their tokens (`matey.train.exchange`).
+All processes hold the same system in each batch, so that which weights a batch reaches is
+known from its spec: nothing is searched for. A weight that no batch of a step reaches has no
+gradient, and is not updated, as in one process.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from matey.config import ParallelConfig, RunConfig
+from matey.errors import ConfigError
+from matey.fields import Batch, SystemSpec
+from matey.nn.model import Matey, Prediction
+from matey.nn.pretrained import choose_device
+from matey.tokens.lattice import Triple
+from matey.train.heartbeat import Heartbeat
+
+Item = TypeVar("Item")
+
+
+class Team:
+    """The processes of a run, seen from one of them; one process alone is a team too.
+
+    `rank` of `size` processes in all; `data_rank` of `data_ranks` that have samples of their
+    own. Without an initialised process group there is one process. Raises ConfigError unless
+    `config.sequence` divides the number of processes.
+    """
+
+    def __init__(self, config: ParallelConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.size = dist.get_world_size() if dist.is_initialized() else 1
+        if self.size % config.sequence:
+            raise ConfigError(
+                f"parallel.sequence is {config.sequence}, which does not divide the {self.size} "
+                "processes of this run. Start a multiple of it: torchrun --standalone "
+                f"--nproc-per-node {config.sequence} -m matey -- train ..."
+            )
+        self.data_ranks = self.size // config.sequence
+        self.data_rank = self.rank // config.sequence
+        # Processes on this machine.
+        self.neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.size > 1 else 1
+        if self.size > 1:
+            self.mesh = make_mesh(self.data_ranks, config, device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and tells."""
+        return self.rank == 0
+
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    @contextmanager
+    def first_before_others(self) -> Iterator[None]:
+        """The first process goes through the block before the others do."""
+        if not self.first:
+            self.meet()
+        yield
+        if self.first:
+            self.meet()
+
+    def most(self, number: int) -> int:
+        """The largest of the numbers of all processes: the same answer in all."""
+        if self.size == 1:
+            return number
+        largest = torch.tensor(int(number), device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes that have samples of their own."""
+        if self.size > 1:
+            values = values.to(self.device, copy=True)
+            dist.all_reduce(values, group=self.mesh.get_group("data"))
+        return values
+
+    def agree(self, text: str) -> str:
+        """The text of the first process that has one, in all."""
+        if self.size == 1:
+            return text
+        own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        lengths[self.rank] = len(own)
+        dist.all_reduce(lengths)
+        source = int((lengths > 0).to(torch.uint8).argmax())
+        if source != self.rank:
+            own = own.new_empty(int(lengths[source]))
+        dist.broadcast(own, source)
+        return bytes(own.tolist()).decode()
+
+    def deal(self, items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
+        """This process' share of some items, as many in each process: where they do not divide
+        evenly some are dealt twice, and do not count the second time."""
+        rounds = math.ceil(len(items) / self.data_ranks)
+        for place in range(self.data_rank, rounds * self.data_ranks, self.data_ranks):
+            yield items[place % len(items)], place < len(items)
+
+    def seed(self, seed: int, step: int) -> None:
+        """Make the random numbers of a step (drop path, jitter) a function of these.
+
+        They are the same in processes that share samples, and differ in the others.
+        """
+        drawn = np.random.SeedSequence([seed, 2, step, self.data_rank]).generate_state(1, "u8")
+        torch.manual_seed(int(drawn[0] >> 1))
+
+
+def make_mesh(data_ranks: int, config: ParallelConfig, device: torch.device) -> DeviceMesh:
+    """The processes as [data, sequence]; every collective along either has the timeout."""
+    places = torch.arange(data_ranks * config.sequence).view(data_ranks, config.sequence)
+    timeout = timedelta(seconds=config.timeout)
+    groups = [
+        dist.new_subgroups_by_enumeration(lines.tolist(), timeout=timeout)[0]
+        for lines in (places.t(), places)
+    ]
+    names = ("data", "sequence")
+    return DeviceMesh.from_group(groups, device.type, mesh=places, mesh_dim_names=names)
+
+
+@contextmanager
+def processes(config: RunConfig) -> Iterator[Team]:
+    """The processes that torchrun started, or this one alone.
+
+    Raises ConfigError where they cannot meet, and ProcessError, in place of torch's own
+    error, when another one fails, ends, or does not answer within `parallel.timeout`.
+    """
+    device = choose_device(config.device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Team(config.parallel, device)
+        return
+    if device.type == "cuda":
+        device = own_device(int(os.environ.get("LOCAL_RANK", "0")))
+    store, rank, size = meet_first(config.parallel.timeout)
+    timeout = timedelta(seconds=config.parallel.timeout)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("groups", store),
+        rank=rank,
+        world_size=size,
+        timeout=timeout,
+    )
+    with Heartbeat(store, rank, size, config.parallel.timeout):
+        team = Team(config.parallel, device)
+        team.meet()
+        yield team
+        team.meet()
+    # Only at a good end: after a failure the others no longer answer.
+    dist.destroy_process_group()
+
+
+def own_device(local_rank: int) -> torch.device:
+    """The CUDA device of the n-th process on this machine. Raises ConfigError without one."""
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"Process {local_rank} of this machine has no CUDA device: there are "
+            f"{torch.cuda.device_count()}. Start one process for each, or use --device cpu."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def meet_first(timeout: float) -> tuple[dist.Store, int, int]:
+    """The store that all processes share, which of them this is, and how many there are."""
+    try:
+        found = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=timeout))))
+    except (dist.DistError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = " ".join(str(error).split())
+        if "EADDRINUSE" in reason:
+            raise ConfigError(
+                f"Port {place} is in use: the processes cannot meet there. Let torchrun choose "
+                "one (--standalone), or give another (--master-port)."
+            ) from error
+        raise ConfigError(
+            f"The processes of this run did not meet at {place} (MASTER_ADDR:MASTER_PORT): "
+            f"{reason[:200]}. Start them with torchrun."
+        ) from error
+    return found
+
+
+class Engine:
+    """A model that the processes of a team train together.
+
+    `model` is the one whose parameters the optimizer takes, to be used wherever nothing is
+    learned. Called, it is the forward pass of a batch to learn from.
+    """
+
+    def __init__(self, model: Matey, team: Team) -> None:
+        self.model, self.team = model, team
+        self.forward: Any = model
+        self.sharded = team.size > 1 and team.config.strategy == "fsdp"
+        self.replicated = team.size > 1 and team.config.strategy == "ddp"
+        if self.sharded:
+            shard(model, team.device)
+        if self.replicated:
+            self.forward = DistributedDataParallel(model)
+        self.last = True
+
+    def __call__(self, batch: Batch, shift: Triple, last: bool = True) -> Prediction:
+        """The prediction for a batch, the `last` of a step or not.
+
+        The gradients of all batches of a step add up in each process; after the last one they
+        become the mean over processes.
+        """
+        self.last = last
+        if self.sharded:
+            self.forward.set_requires_gradient_sync(last)
+        if self.replicated:
+            self.forward.require_backward_grad_sync = last  # what DDP.no_sync() sets
+        prediction: Prediction = self.forward(batch, shift)
+        return prediction
+
+    def backward(self, loss: Tensor, spec: SystemSpec) -> None:
+        """Add the gradients of a loss on a batch of one system."""
+        unused = self.model.unused(spec) if self.replicated and self.last else []
+        idle = [weight for weight in unused if weight.grad is None]
+        # DDP waits for the gradient of every weight: of those unused it is made, from nothing.
+        for weight in unused:
+            loss = loss + weight.flatten()[:0].sum()
+        loss.backward()
+        for weight in idle:  # no batch of this step reached it: the optimizer leaves it alone
+            weight.grad = None
+
+    def clip(self, most: float) -> Tensor:
+        """Scale the gradients to a norm of `most` or less over all weights; their norm before."""
+        return whole(clip_grad_norm_(self.model.parameters(), most))
+
+    def alone(self) -> Matey:
+        """The trained model as one that each process can use by itself."""
+        if self.team.size == 1:
+            return self.model
+        model = Matey(self.model.config, list(self.model.specs.values()), self.model.history)
+        model.load_state_dict({name: whole(w) for name, w in self.model.state_dict().items()})
+        return model.to(self.team.device)
+
+
+def shard(model: Matey, device: torch.device) -> None:
+    """Let each process hold its share of each weight; a block is gathered when it is used."""
+    from torch.distributed.fsdp import fully_shard
+
+    assert dist.group.WORLD is not None
+    mesh = DeviceMesh.from_group(dist.group.WORLD, device.type)
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process may hold a share, gathered in all of them."""
+    if dist.is_initialized():
+        from torch.distributed.tensor import DTensor
+
+        if isinstance(tensor, DTensor):
+            return tensor.full_tensor()
+    return tensor
+
+
+def share(tensor: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `whole`: what a process holds of a tensor that is divided `like` another."""
+    if dist.is_initialized():
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if isinstance(like, DTensor):
+            return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    return tensor

@@ -1,0 +1,130 @@
+"""The cells of a sample spread over processes: who computes which, and how they attend.
+
+All that is done to each token alone is done by the process that has its cell. For attention
+over cells each process gives away heads for cells: it gets all cells for its share of the
+heads, attends as one process would, and gives the results back. Attention of a cell over its
+own times needs no exchange.
+
+Axes: N cells in use, n of them of this process, T times (Q of them asked for), H heads, h of
+them of this process, d width of a head.
+Source: Jacobs et al. (2023), arXiv:2309.14509.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.nn.attention import Attention
+from matey.nn.kernels import Kernel
+from matey.nn.model import Matey
+from matey.nn.share import Share
+from matey.tokens.pack import Run, Segments
+
+
+def spread_cells(model: Matey, group: dist.ProcessGroup) -> None:
+    """Let the processes of a group share out the cells of each sample from now on."""
+    model.share = SharedCells(group)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.kernel = ExchangingKernel(module.kernel, group)
+
+
+def portions(count: int, processes: int) -> list[int]:
+    """How many of so many things each process has: as even as can be."""
+    edges = [count * i // processes for i in range(processes + 1)]
+    return [end - start for start, end in pairwise(edges)]
+
+
+class SharedCells(Share):
+    """Each process of the group has consecutive cells of the packed sequence."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+
+    def own(self, rows: Tensor) -> Tensor:
+        return rows.split(portions(len(rows), self.group.size()))[self.group.rank()]
+
+    def all(self, rows: Tensor, cells: int) -> Tensor:
+        # Everyone is sent everything; what comes back as gradient is added up.
+        size, count = rows.shape[1:].numel(), self.group.size()
+        send = [rows.numel()] * count
+        receive = [own * size for own in portions(cells, count)]
+        everyone = rows.flatten().expand(count, -1).flatten()
+        return swap(everyone, send, receive, self.group).view(cells, *rows.shape[1:])
+
+
+class ExchangingKernel:
+    """A kernel that is given this process' cells, and attends over those of all."""
+
+    def __init__(self, kernel: Kernel, group: dist.ProcessGroup) -> None:
+        self.kernel, self.group = kernel, group
+
+    def __call__(
+        self,
+        query: Float[Tensor, "n Q H d"],
+        key: Float[Tensor, "n T H d"],
+        value: Float[Tensor, "n T H d"],
+        segments: Segments,
+    ) -> Float[Tensor, "n Q H d"]:
+        if segments.time == "segment":
+            alone = Segments((Run(len(query), 1),), time="segment")
+            return self.kernel(query, key, value, alone) if len(query) else query
+        cells = portions(sum(run.cells for run in segments.runs), self.group.size())
+        heads = portions(query.shape[2], self.group.size())
+        query, key, value = (self.gather_cells(part, cells, heads) for part in (query, key, value))
+        return self.gather_heads(self.kernel(query, key, value, segments), cells, heads)
+
+    def gather_cells(
+        self, part: Float[Tensor, "n T H d"], cells: Sequence[int], heads: Sequence[int]
+    ) -> Float[Tensor, "N T h d"]:
+        """All cells for this process' heads, in exchange for its cells' other heads."""
+        own, (_, times, _, width) = heads[self.group.rank()], part.shape
+        pieces = part.split(list(heads), dim=2)
+        send = [piece.numel() for piece in pieces]
+        receive = [count * times * own * width for count in cells]
+        packed = torch.cat([piece.flatten() for piece in pieces])
+        return swap(packed, send, receive, self.group).view(-1, times, own, width)
+
+    def gather_heads(
+        self, part: Float[Tensor, "N Q h d"], cells: Sequence[int], heads: Sequence[int]
+    ) -> Float[Tensor, "n Q H d"]:
+        """The inverse of `gather_cells`."""
+        own, (_, times, mine, width) = cells[self.group.rank()], part.shape
+        send = [count * times * mine * width for count in cells]
+        receive = [own * times * count * width for count in heads]
+        pieces = swap(part.flatten(), send, receive, self.group).split(receive)
+        views = [
+            piece.view(own, times, count, width) for piece, count in zip(pieces, heads, strict=True)
+        ]
+        return torch.cat(views, dim=2)
+
+
+class Swap(torch.autograd.Function):
+    """All-to-all of a flat tensor; the gradient goes the way back."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx: Any, values: Tensor, send: list[int], receive: list[int], group: Any
+    ):
+        ctx.back = (receive, send, group)
+        received = values.new_empty(sum(receive))
+        dist.all_to_all_single(received, values.contiguous(), receive, send, group)
+        return received
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor):  # type: ignore[no-untyped-def]
+        return Swap.apply(gradient, *ctx.back), None, None, None
+
+
+def swap(values: Tensor, send: list[int], receive: list[int], group: dist.ProcessGroup) -> Tensor:
+    """What the processes of a group have for this one, in exchange for pieces of `values`.
+
+    `send` and `receive` are how many numbers go to and come from each.
+    """
+    received: Tensor = Swap.apply(values, send, receive, group)
+    return received

@@ -1,0 +1,178 @@
+"""What the processes of a pair do; imported before they are forked."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+import matey.train.loop as loop
+from matey.cli import main
+from matey.config import (
+    LossConfig,
+    ModelConfig,
+    ParallelConfig,
+    RefineConfig,
+    RunConfig,
+)
+from matey.fields import Batch, SystemSpec
+from matey.nn.model import Matey
+from matey.train.distributed import Engine, Team, processes, whole
+from matey.train.exchange import spread_cells
+from tests.nn.helpers import rough_inputs, system
+
+# The second has no parameter and other patches; no batch holds the third.
+SPECS = (
+    system(2, "plane", ("nu",), ("a", "b")),
+    system(1, "line", (), ("b", "c")),
+    system(3, "box", ("mu",), ("d",)),
+)
+TURNS = (SPECS[0], SPECS[1], SPECS[0])
+LOSS = LossConfig(base=0.5, gradient=0.1)
+MODEL = ModelConfig(
+    embed_dim=24,
+    heads=3,
+    depth=2,
+    patches=(8, 4),
+    latent_channels=4,
+    mode="adap_mix",
+    scheme=("avit", "vit"),
+    refine=RefineConfig(threshold=0.3),
+    layer_scale=0.5,
+)
+LOCAL = replace(MODEL, mode="adap_mul", scheme=("svit", "avit"))
+UNIFORM = replace(MODEL, mode="uniform", patches=(4,), scheme=("svit", "vit"))
+CASES = {
+    "ddp-mix": (MODEL, ParallelConfig()),
+    "ddp-mul": (LOCAL, ParallelConfig()),
+    "fsdp-mix": (MODEL, ParallelConfig("fsdp")),
+    "fsdp-mul": (LOCAL, ParallelConfig("fsdp")),
+    "sequence-mix": (MODEL, ParallelConfig(sequence=2)),
+    "sequence-mul": (LOCAL, ParallelConfig(sequence=2)),
+    "sequence-uniform": (UNIFORM, ParallelConfig(sequence=2)),
+    "sequence-fsdp-mix": (MODEL, ParallelConfig("fsdp", sequence=2)),
+}
+
+
+def batch_of(spec: SystemSpec, turn: int, samples: slice) -> Batch:
+    """Part of the four samples that all processes together have in one turn."""
+    inputs = rough_inputs(spec, samples=4, times=2, seed=turn)
+    target = rough_inputs(spec, samples=4, times=1, seed=100 + turn).values[:, 0]
+    chosen = {
+        name: value[samples]
+        for name, value in vars(inputs).items()
+        if isinstance(value, torch.Tensor | tuple)
+    }
+    return replace(Batch(**vars(inputs), target=target), **chosen, target=target[samples])
+
+
+def step_of(config: ModelConfig, team: Team, checkpointing: bool = False) -> dict:
+    """Losses, gradients and updated weights of one step on the share of a team's process.
+
+    Gradients that there are not are left out.
+    """
+    torch.manual_seed(0)
+    model = Matey(config, SPECS, history=2).train()
+    model.activation_checkpointing = checkpointing
+    if team.config.sequence > 1:
+        spread_cells(model, team.mesh.get_group("sequence"))
+    engine = Engine(model, team)
+    # Unlike AdamW's its step is linear in the gradient: rounding stays rounding.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    count = 4 // team.data_ranks
+    own = slice(team.data_rank * count, (team.data_rank + 1) * count)
+    losses = []
+    for turn, spec in enumerate(TURNS):
+        batch = batch_of(spec, turn, own)
+        prediction = engine(batch, (0, 0, 0), turn == len(TURNS) - 1)
+        loss = loop.loss_of(prediction, batch, LOSS)
+        engine.backward(loss / len(TURNS), spec)
+        losses.append(loss.detach())
+    found = {"loss": team.total(torch.stack(losses)) / team.data_ranks}
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            found[f"gradient/{name}"] = whole(weight.grad).clone()
+    found["norm"] = engine.clip(1.0)
+    optimizer.step()
+    for name, weight in engine.alone().named_parameters():
+        found[f"weight/{name}"] = weight.detach()
+    return {name: value.contiguous() for name, value in found.items()}
+
+
+def equal_steps(folder: Path) -> None:
+    """A step of each case."""
+    config = RunConfig(device="cpu", parallel=ParallelConfig(timeout=30))
+    with processes(config) as team:
+        for name, (model, parallel) in CASES.items():
+            for checkpointing in (False, True):
+                one = Team(parallel, torch.device("cpu"))
+                found = step_of(model, one, checkpointing)
+                if team.first:
+                    label = f"{name}-checkpointed" if checkpointing else name
+                    save_file(found, folder / f"{label}.safetensors")
+        assert (
+            list(team.deal("abc"))
+            == [[("a", True), ("c", True)], [("b", True), ("a", False)]][team.rank]
+        )
+        assert team.most(team.rank) == 1
+        assert team.agree("one" * team.rank) == "one"
+        assert team.agree("") == ""
+
+
+def command(*words: str) -> int:
+    """A command, as torchrun starts it in each process."""
+    return main(list(words))
+
+
+def nan_loss(*given):
+    return REAL_LOSS(*given) * torch.nan
+
+
+def killed(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stopped(*given):
+    print("stopping", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def raised(*given):
+    raise ZeroDivisionError("in one process only")
+
+
+def signalled(*given):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return REAL_LOSS(*given)
+
+
+def late(*given):
+    time.sleep(60)
+
+
+REAL_LOSS = loop.loss_of
+FAULTS = {
+    "nan": nan_loss,
+    "killed": killed,
+    "stopped": stopped,
+    "raised": raised,
+    "signalled": signalled,
+    "late": late,
+}
+
+
+def faulty(fault: str, *words: str) -> int:
+    """A command in whose third batch something happens to the second process."""
+    calls = 0
+
+    def loss_of(*given):
+        nonlocal calls
+        calls += 1
+        at_fault = os.environ["RANK"] == "1" and calls == 3
+        return (FAULTS[fault] if at_fault else REAL_LOSS)(*given)
+
+    loop.loss_of = loss_of
+    return main(list(words))
