@@ -318,7 +318,7 @@ def test_the_suggested_batch_is_the_largest_power_of_two_that_fits(data):
     assert largest_batch(config, systems, free=None) == 4  # of 6 windows
     assert largest_batch(config, systems, free=needed) == 4
     assert largest_batch(config, systems, free=needed - 1) == 2
-    assert largest_batch(config, systems, free=1) == 1
+    assert largest_batch(config, systems, free=1) == 0
 
 
 def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):

@@ -95,6 +95,8 @@ def show(plan: "TuningPlan") -> None:
     )
     if plan.batch is None:
         say("Batch: by tokens (mixture.tokens_per_batch); batch has no effect.")
+    elif plan.batch == 0:
+        say("Batch: not even a batch of one fits into the memory that is free.")
     else:
         say(
             f"Batch: {plan.batch} is the largest power of two that fits and has windows enough; "

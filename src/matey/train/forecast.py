@@ -142,7 +142,7 @@ def largest_batch(
 ) -> int:
     """The largest power of two of windows per batch that fits into free memory, on every system.
 
-    No more than the windows of the system that has fewest; at least 1, whether it fits or not.
+    No more than the windows of the system that has fewest; 0 where not even one window fits.
     """
     specs = [*known, *(system.spec for system in systems.values())]
     best = 2**30
@@ -152,14 +152,13 @@ def largest_batch(
         if not plans:
             continue
         largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
-        batch = 1
-        while 2 * batch <= min(best, len(windows)):
-            tried = replace(config, batch=2 * batch)
-            step = training_memory(tried, system.spec, largest, specs)
-            if free is not None and step.total > free:
+        fits, tried = 0, 1
+        while tried <= min(best, len(windows)):
+            one = replace(config, batch=tried)
+            if free is not None and training_memory(one, system.spec, largest, specs).total > free:
                 break
-            batch *= 2
-        best = batch
+            fits, tried = tried, 2 * tried
+        best = fits
     return best
 
 
