@@ -29,6 +29,7 @@ from matey.nn.tensors import load_tensors
 from matey.train import plan as planning
 from matey.train.finetune import adapt, finetune
 from matey.train.forecast import forecast_run, largest_batch
+from matey.train.log import spent
 from matey.train.loop import train
 from matey.train.plan import plan_tuning
 from tests.files import write_compressible, write_shallow_water
@@ -286,7 +287,7 @@ def test_the_plan_counts_what_the_trained_model_then_has(old, frozen, plan):
 
 
 def test_the_plan_foretells_the_operations_that_the_run_then_logs(frozen, plan):
-    cost = json.loads((frozen / "model/config.json").read_text())["training"]["cost"]
+    cost = spent(frozen)
     assert cost["windows"] == 4 * 2
     # A fifth: windows of the run are refined in more or fewer cells than those looked at.
     assert plan.operations == pytest.approx(cost["operations"], rel=0.2)

@@ -1,6 +1,7 @@
 """The model card: what a model folder says of itself to a reader.
 
-Made from its `config.json` alone, so that both say the same: no user, path or command.
+Made from what stands in its `config.json`, so that both say the same, and from what its training
+took: no user, path or command.
 """
 
 import math
@@ -10,11 +11,11 @@ from typing import Any
 from matey.config import RefineConfig
 
 
-def write_card(description: Mapping[str, Any], parameters: int) -> str:
+def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[str, Any]) -> str:
     """The card of a model of so many `parameters`, as Markdown.
 
-    `description` is what stands in `config.json`. Its part `training` may lack anything: what
-    is not known is not mentioned.
+    `description` is what stands in `config.json`; `spent` are windows, tokens, operations and
+    seconds. Anything may be missing, in the part `training` too, and is then not mentioned.
     """
     training = description["training"]
     sections = [
@@ -23,7 +24,7 @@ def write_card(description: Mapping[str, Any], parameters: int) -> str:
         use(description),
         contract(description),
         scores(training.get("scores") or {}, training.get("windows") or {}),
-        cost(training),
+        cost(training, spent),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -117,9 +118,8 @@ def scores(found: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
     )
 
 
-def cost(training: Mapping[str, Any]) -> str:
+def cost(training: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
     """What the training took."""
-    spent = training.get("cost") or {}
     if not spent.get("windows"):
         return ""
     blocks = " The blocks were frozen." if training.get("mode") == "frozen-attention" else ""

@@ -27,8 +27,12 @@ FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> None:
+def save_pretrained(
+    model: Matey, folder: Path, training: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+) -> None:
     """Write a model folder, whole or not at all. `training` tells how it was trained.
+
+    `cost`, what that took, stands in the model card only: all else is the same for the same run.
 
     Raises CheckpointError if it cannot be written; a folder that was there then stays.
     """
@@ -43,7 +47,8 @@ def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> 
         temporary.mkdir()
         save_tensors(model.state_dict(), temporary / WEIGHTS)
         (temporary / CONFIG).write_text(to_json(description, indent=2))
-        (temporary / CARD).write_text(write_card(description, count(model)), encoding="utf-8")
+        card = write_card(description, count(model), cost or {})
+        (temporary / CARD).write_text(card, encoding="utf-8")
 
 
 def from_pretrained(path: str | Path) -> Matey:

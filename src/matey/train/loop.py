@@ -28,7 +28,7 @@ from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
-from matey.train.log import Journal, describe, prepare_run
+from matey.train.log import Journal, describe, prepare_run, spent
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
@@ -146,7 +146,8 @@ def take_steps(
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:
-        save_pretrained(model, run / "model", describe(config, systems, config.steps, run))
+        training = describe(config, systems, config.steps, run)
+        save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=config.steps)
     return model.eval()
 
@@ -305,7 +306,8 @@ class Keeper:
             training = describe(self.config, self.systems, progress.step, self.run)
             model = engine.alone()
             if engine.team.first:
-                save_pretrained(model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
+                training["nrmse"] = scores["nrmse"]
+                save_pretrained(model, self.run / "best", training, spent(self.run))
             progress = replace(progress, best=mean)
         return replace(progress, pending=False)
 
