@@ -442,6 +442,8 @@ BAD_SETTINGS = {
     ),
     "fraction_above_one": ("data: {split: {valid: 1.5}}", "data.split.valid is 1.5"),
     "empty_group": ("model: null", "model is empty"),
+    "empty_value": ("steps: null", "steps is empty"),
+    "empty_value_in_a_group": ("optim: {lr: null}", "optim.lr is empty"),
 }
 
 

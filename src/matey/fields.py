@@ -275,7 +275,7 @@ class Inputs:
     def to(self: Stacked, device: torch.device) -> Stacked:
         """The same on another device."""
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
+            name: dense(value, device).to(device, non_blocking=True)
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
@@ -291,6 +291,13 @@ class Batch(Inputs):
 
     target: Float[Tensor, "B C Z Y X"]
     pushes: int = 0
+
+
+def dense(values: Tensor, device: torch.device) -> Tensor:
+    """Values that can go to the device in one piece, in the order that they have in memory: for
+    a part of a larger tensor, torch would turn the axes on both sides of the way."""
+    part = values.untyped_storage().nbytes() > values.nbytes
+    return values.clone() if part and values.device.type != device.type else values
 
 
 def stack(values: Sequence[Float[Tensor, "... Z Y X"]]) -> Float[Tensor, "B ... Z Y X"]:

@@ -10,7 +10,7 @@ import torch
 
 import matey
 from matey.config import WindowConfig
-from matey.data import files
+from matey.data import files, spans
 from matey.data.containers import open_container
 from matey.data.contiguous import Contiguous, contiguous
 from matey.data.reader import Fields
@@ -63,6 +63,43 @@ def test_batches_are_equal_however_a_file_is_stored(tmp_path, ndim, stride):
     assert torch.equal(straight.values[0], fields[0].values[first : first + 2 * stride : stride])
     assert isinstance(array_of(stored[0].readers[0], "t0_fields/density"), Contiguous)
     assert not isinstance(array_of(stored[1].readers[0], "t0_fields/density"), Contiguous)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("points", [4, 50])
+def test_frames_read_in_parts_are_those_read_at_once(tmp_path, monkeypatch, ndim, points):
+    """Parts of a frame, the last of them shorter, and several frames at a time."""
+    fields = made(ndim)
+    path = written(tmp_path, fields)
+    monkeypatch.setattr(spans, "BLOCK", 4 * ndim * points)
+    windows = Windows(matey.open(path), [0, 1], WindowConfig(history=4))
+    batch = windows.batch([Choice(0), Choice(1, lead=3)])
+    assert torch.equal(batch.values, torch.stack([fields[0].values[i : i + 4] for i in (0, 1)]))
+    assert torch.equal(batch.target, torch.stack([fields[0].values[i] for i in (4, 7)]))
+
+
+def test_a_batch_for_another_device_goes_there_as_it_lies_in_memory(tmp_path):
+    fields = matey.open(written(tmp_path, made(2)))
+    batch = Windows(fields, [0], WindowConfig(history=2)).batch([Choice(0), Choice(3)])
+    moved = batch.to(torch.device("meta"))
+    kept = batch.values.clone()
+    assert moved.values.stride() == kept.stride()
+    assert batch.to(torch.device("cpu")).values.data_ptr() == batch.values.data_ptr()
+
+
+def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path):
+    fields = made(2)
+    for field in fields:
+        field.values[:, 2] = 3e38
+    path = written(tmp_path, fields)
+    windows = Windows(matey.open(path), [0], WindowConfig(history=2))
+    assert torch.equal(windows.batch([Choice(0)]).values[0], fields[0].values[:2])
+    files.close_files()
+    with h5py.File(path, "a") as file:
+        file["t0_fields/density"][0, 1, 2] = [np.inf, -np.inf, 0, 0, 0]
+    windows = Windows(matey.open(path), [0], WindowConfig(history=2))
+    with pytest.raises(DataError, match=r"density of .*#0000 is inf at time 1, index \(0, 0, 2\)"):
+        windows.batch([Choice(0)])
 
 
 def test_every_nth_frame_makes_batches_too(tmp_path):

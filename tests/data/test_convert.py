@@ -195,5 +195,7 @@ def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, mak
         assert torch.equal(batch.values, torch.stack([whole[0:2], whole[2:4]]))
         assert torch.equal(batch.target, torch.stack([whole[2], whole[4]]))
         for values in (batch.values, batch.target):
-            assert not values.is_contiguous()
-            assert values.transpose(-3, -1).is_contiguous()
+            z, y, x = values.stride()[-3:]
+            assert (z, y, x) == (1, 1, values.shape[-2])
+            # Of a variable, two frames of history and the target follow each other.
+            assert values.stride(-4) == 3 * y * values.shape[-2] * values.shape[-1]

@@ -10,7 +10,7 @@ from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.mixture import open_systems
 from matey.errors import DataError
 from matey.evaluate.protocols import find_protocol
-from matey.evaluate.score import Ask, evaluate
+from matey.evaluate.score import Ask, evaluate, example_leads
 from matey.metrics.error import nrmse
 from matey.metrics.spectrum import energy_spectrum, power
 from tests.files import write_shallow_water
@@ -72,8 +72,8 @@ def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     evaluate(model, "toy", data, Ask(4), tmp_path / "out")
     with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
-        assert example["steps"].tolist() == [1, 2, 4]
-        assert example["truth"].shape == example["prediction"].shape == (3, 1, 1, 16, 16)
+        assert example["steps"].tolist() == [1, 2, 3, 4]
+        assert example["truth"].shape == example["prediction"].shape == (4, 1, 1, 16, 16)
         assert example["variables"].tolist() == ["height"]
         assert int(example["size"].prod(axis=1).sum()) == 16 * 16
 
@@ -191,3 +191,11 @@ def test_rollouts_from_several_trajectories_share_batches(data, tmp_path):
     model.register_forward_hook(lambda _, given, made: sizes.append(len(made.normalised)))
     (score,) = evaluate(model, "toy", half, Ask(2, windows=3), tmp_path / "out")
     assert (score.trajectories, sizes) == (3, [3, 3])
+
+
+def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields():
+    assert sorted(example_leads(range(1, 101), 100))[::16] == [1, 100]
+    assert len(example_leads(range(1, 101), 100)) == 17
+    assert example_leads([5, 10], 100) == {5, 10}
+    assert example_leads([5], 100) == {5}
+    assert sorted(example_leads(range(1, 101), 2**40)) == [1, 50, 100]

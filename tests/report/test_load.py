@@ -8,10 +8,10 @@ import pytest
 
 from matey.errors import DataError
 from matey.report.example import load_example
-from matey.report.load import display_name, load_run, load_sources
+from matey.report.load import display_name, folders_of, load_run, load_sources
 from matey.report.scores import load_results as load_named
 
-from .conftest import cube
+from .conftest import cube, write_results, write_run
 
 
 def load_results(folder):
@@ -134,3 +134,13 @@ def test_a_folder_that_is_neither_is_an_error_that_says_what_is_expected(tmp_pat
         load_sources([tmp_path])
     with pytest.raises(DataError, match="is no folder"):
         load_sources([tmp_path / "absent"])
+
+
+def test_a_study_is_searched_three_levels_deep_and_not_within_a_run(tmp_path):
+    deepest, run = tmp_path / "a" / "b" / "c", tmp_path / "runs" / "r"
+    write_run(run)
+    write_results(run / "inside")
+    write_results(deepest)
+    write_results(deepest / "d")
+    assert folders_of(tmp_path) == [deepest, run]
+    assert folders_of(tmp_path / "absent") == []

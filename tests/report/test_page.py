@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from matey.errors import DataError
 from matey.report import build
 
-from .conftest import cube, scores_of, write_results, write_run
+from .conftest import GRIDS, cube, scores_of, shallow_water, write_results, write_run
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 
@@ -154,7 +155,7 @@ def test_every_score_has_a_label_for_narrow_screens(tmp_path):
 def test_every_metric_of_every_variable_stands_in_a_sortable_table(tmp_path):
     results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
     page = page_of(results, out=tmp_path / "report.html")
-    assert page.count('<table class="sortable') == 3
+    assert page.count('<table class="sortable') == 4  # scores, metrics, health, cost
     for name in ("nrmse", "mae"):  # the mean, and two variables
         assert page.count(f'<th scope="row">{name}</th>') == 3
     assert "≥" not in page.split('id="reading"')[0]
@@ -211,6 +212,93 @@ def test_two_models_stand_side_by_side(tmp_path):
     assert "<h1>a and b</h1>" in page
 
 
+def many(folder: Path, models: int) -> Path:
+    """A study: a folder of results of models that grow better, and spend more tokens."""
+    for i in range(models):
+        results = write_results(folder / "results" / f"m{i}", f"runs/m{i}")
+        scores = json.loads((results / "scores.json").read_text())
+        for system in scores["systems"]:
+            system["tokens"]["mean"] *= 1 + i
+            curve = system["metrics"]["nrmse"]["mean"]
+            curve["error"] = [error / (1 + i) for error in curve["error"]]
+        (results / "scores.json").write_text(json.dumps(scores))
+    return folder
+
+
+def test_a_study_is_a_folder_of_runs_and_results_and_its_best_model_comes_first(tmp_path):
+    study = many(tmp_path / "study", 5)
+    write_run(study / "runs" / "m0")
+    page = page_of(study, out=tmp_path / "report.html")
+    outline(page)
+    assert "Of 5 models m4 is best" in page
+    assert page.index("Of 5 models m4 is best") < page.index("Verdict on each of 5 models")
+    assert page.index("Verdict on each of 5 models") < page.index('aria-label="Verdict on m0"')
+    assert page.count("Error and tokens: ") == 2 * len(GRIDS)  # the title, and the label
+    assert "Training of m0" in page
+
+
+def test_two_models_are_not_ranked(tmp_path):
+    assert "is best" not in page_of(many(tmp_path / "study", 2), out=tmp_path / "report.html")
+
+
+def test_a_study_with_a_model_that_diverged_ranks_it_last(tmp_path):
+    study = many(tmp_path / "study", 4)
+    path = study / "results" / "m3" / "scores.json"
+    scores = json.loads(path.read_text())
+    for system in scores["systems"]:
+        system["metrics"]["nrmse"]["mean"]["error"] = [None] * 10
+    path.write_text(json.dumps(scores))
+    page = page_of(study, out=tmp_path / "report.html")
+    assert "Of 4 models m2 is best" in page
+    assert "the worst is m3: diverged" in page
+
+
+def test_cost_stands_beside_the_scores(run_folder, results_folder, tmp_path):
+    page = page_of(run_folder, results_folder, out=tmp_path / "report.html")
+    cost = page.split('id="cost"')[1].split("</section>")[0]
+    names = re.findall(r"<button[^>]*>(.*?)<span", cost)
+    values = re.findall(r'<td data-value="([^"]*)">(.*?)</td>', cost)
+    told = dict(zip(names[1:], (text for _, text in values), strict=True))
+    assert told["Parameters"] == "1.23\u202fM"
+    assert told["Training steps"] == "1,000"
+    assert told["Windows"] == "8\u202fk"  # a hundred records of 80
+    assert told["Tokens"] == "800\u202fk"
+    assert told["Training"].replace("\u00a0", " ") == "3 min 51 s"
+    assert told["Operations"] == told["Of peak"] == "–"  # these records do not tell
+
+
+def test_scores_tell_where_they_come_from(results_folder, tmp_path):
+    scores = json.loads((results_folder / "scores.json").read_text())
+    scores["provenance"] = {"command": "matey evaluate runs/a", "versions": {"matey": "0.1.0"}}
+    (results_folder / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results_folder, out=tmp_path / "report.html").split('id="provenance"')[1]
+    for text in ("matey evaluate runs/a", "matey 0.1.0", "28 rollouts of 10 dt", "default"):
+        assert f"<dd>{text}" in page
+
+
+def test_spectra_are_of_the_variable_that_changes_most(tmp_path):
+    results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
+    scores = json.loads((results / "scores.json").read_text())
+    by_variable = scores["systems"][0]["metrics"]["nrmse"]["by_variable"]
+    by_variable["potential_temperature"]["persistence"] = [1e-3] * 10
+    (results / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    assert "thermals: velocity_x, 10 steps ahead" in page.split('id="spectra"')[1]
+
+
+def test_large_examples_leave_the_page_light(tmp_path):
+    """Seventeen frames of four variables of noise, which no PNG makes small, on 256 x 256."""
+    results = write_results(tmp_path / "results", systems={"thermals": (0.01, 0.1)})
+    noise = np.random.default_rng(0).normal(size=(17, 4, 1, 256, 256)).astype(np.float32)
+    example = {**shallow_water(), "truth": noise, "prediction": noise[::-1], "last": noise[0]}
+    example |= {"steps": np.arange(1, 18), "variables": np.array(list("abcd"))}
+    np.savez(results / "examples" / "thermals.npz", **example)
+    page = page_of(results, out=tmp_path / "report.html")
+    assert len(page) < 11e6  # a picture of noise takes a byte per point, and 4/3 as text
+    assert page.count('class="frame') == 4 * 7
+    assert page.count('class="frame key"') == 4 * 3
+
+
 def test_three_dimensions_are_drawn_as_their_middle_slice(tmp_path):
     results = tmp_path / "results"
     (results / "examples").mkdir(parents=True)
@@ -219,7 +307,7 @@ def test_three_dimensions_are_drawn_as_their_middle_slice(tmp_path):
     (results / "scores.json").write_text(json.dumps({"format": 2, "systems": [system]}))
     page = page_of(results, out=tmp_path / "report.html")
     assert "4 × 4 × 4" in page
-    assert 'alt="Truth of density, 1 steps ahead"' in page
+    assert 'alt="Truth of density, 1 step ahead"' in page
 
 
 def test_names_from_files_cannot_become_markup(tmp_path):

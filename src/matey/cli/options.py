@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import pairwise
@@ -124,6 +124,14 @@ def read(parser: Parser, words: list[str]) -> Namespace:
             group = ".".join(parts[:depth])
             if group in options and options[group] is None:
                 raise ConfigError(f"{group} is empty (null), expected its settings or no such key.")
+        if (
+            action.default not in (None, SUPPRESS)
+            and options.get(action.dest, action.default) is None
+        ):
+            raise ConfigError(
+                f"{action.dest} is empty (null), expected something like {action.default!r}, or no "
+                "such key."
+            )
     if isinstance(options.get("data"), Namespace):
         anchor_paths(options, words)
     return options

@@ -7,7 +7,7 @@ for every layout and every format.
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +18,9 @@ from matey.data.containers import Container, open_container
 from matey.data.contiguous import Contiguous
 from matey.data.files import shown
 from matey.data.layout import Contents, Stored, Trajectory
+from matey.data.spans import Piece, Stretches, spans_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Field
-
-BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
-
-
-class Piece(NamedTuple):
-    """Some frames of a trajectory, and the room [T C Z Y X] in memory that they go to."""
-
-    trajectory: int
-    frames: range
-    values: np.ndarray
 
 
 class Reader:
@@ -49,6 +40,7 @@ class Reader:
         self.x_first = x_first(contents.arrays)
         order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
         self._channels = [[order[v.name] for v in stored.variables] for stored in contents.arrays]
+        self._stretches: dict[str, Stretches | None] = {}  # by name of the array
         self._options = options
         self._stamp = files.stamp(path)
 
@@ -92,20 +84,22 @@ class Reader:
         """
         files.check_unchanged(self.path, self._stamp)
         keys = self.contents.keys
-        with files.guarded(self.path), np.errstate(over="ignore"):  # overflow is reported below
+        with files.guarded(self.path):
             file = files.handle(self.path, self._stamp, open_container)
             # Trajectories lie in the same arrays, or each in those of its own group.
             for alike in by_trajectory(pieces) if keys else [pieces]:
                 first = alike[0].trajectory
-                turned = [self._as_in_file(piece) for piece in alike]
-                plain = all(piece.values.flags.c_contiguous for piece in turned)
+                spans = spans_of(alike, self.x_first)
                 for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
                     name = stored.name.format(key=keys[first]) if keys else stored.name
                     array = file.array(name)
-                    if plain and self._is_in_order(array, stored, first):
-                        move_frames(array, stored, turned, channels)
-                    else:
+                    if name not in self._stretches:
+                        self._stretches[name] = self._find_stretches(array, stored, channels, first)
+                    stretches = self._stretches[name]
+                    if spans is None or stretches is None:
                         copy_frames(file, stored, name, alike, channels)
+                    else:
+                        stretches.move(array, spans)
 
     def check_finite(self, pieces: Sequence[Piece]) -> None:
         """Raise DataError that names the first value of what was read that is not finite."""
@@ -123,26 +117,26 @@ class Reader:
                 "mend the file."
             )
 
-    def _as_in_file(self, piece: Piece) -> Piece:
-        """The piece with its grid axes in the order of the file."""
-        if not self.x_first:
-            return piece
-        return Piece(piece.trajectory, piece.frames, piece.values.swapaxes(2, 4))
-
-    def _is_in_order(self, array: Any, stored: Stored, trajectory: int) -> bool:
-        """Whether every frame of an array is one stretch of the file, with its grid axes in the
-        order of `x_first`."""
+    def _find_stretches(
+        self, array: Any, stored: Stored, channels: Sequence[int], trajectory: int
+    ) -> Stretches | None:
+        """Where the frames of an array lie, if each is one stretch of the file, with its grid
+        axes in the order of `x_first`."""
         if not isinstance(array, Contiguous) or stored.background is not None:
-            return False
+            return None
         known = self.trajectories[trajectory]
         z, y, x = known.grid.shape
         sizes = {"n": len(self.trajectories), "t": len(known.times), "z": z, "y": y, "x": x}
         axes = stored.axes.rstrip("cd")
         grid = "xyz"[: known.grid.ndim] if self.x_first else "zyx"[3 - known.grid.ndim :]
         if axes not in (grid, "t" + grid, "n" + grid, "nt" + grid):
-            return False
+            return None
         fits = array.shape[: len(axes)] == tuple(sizes[axis] for axis in axes)
-        return fits and prod(array.shape[len(axes) :]) == len(stored.variables)
+        if not fits or prod(array.shape[len(axes) :]) != len(channels):
+            return None
+        frame = len(channels) * z * y * x
+        whole = frame * sizes["t"] if "t" in axes else frame
+        return Stretches(frame if "t" in axes else 0, whole if "n" in axes else 0, channels)
 
 
 def x_first(arrays: Sequence[Stored]) -> bool:
@@ -172,51 +166,6 @@ def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
     return list(groups.values())
 
 
-def move_frames(
-    array: Contiguous, stored: Stored, pieces: Sequence[Piece], channels: Sequence[int]
-) -> None:
-    """Frames from where they lie in the file to their rooms; frames in sequence in one go.
-    Components, which are the fastest axis of the file, are told apart in between."""
-    parts, points = len(channels), prod(pieces[0].values.shape[2:])
-    size = parts * points
-    frame = size if "t" in stored.axes else 0  # numbers from one to the next
-    whole = 0
-    if "n" in stored.axes:
-        whole = size * (array.shape[1] if frame else 1)
-    if not frame:
-        for own in by_trajectory(pieces):
-            mixed = np.empty((points, parts), np.float32)
-            array.read_into(own[0].trajectory * whole, [mixed])
-            for piece in own:
-                rooms = piece.values.reshape(*piece.values.shape[:2], points)
-                for component, channel in enumerate(channels):
-                    rooms[:, channel] = mixed[:, component]
-        return
-    together = max(1, BLOCK // (4 * size))
-    run: list[np.ndarray] = []
-    begin = following = 0
-    for trajectory, frames, values in pieces:
-        rooms = values.reshape(*values.shape[:2], points)
-        step, start = frame * frames.step, trajectory * whole + frame * frames.start
-        if parts == 1:
-            for rows in [rooms] if step == size else rooms[:, None]:
-                if start != following:
-                    array.read_into(begin, run)
-                    begin, run = start, []
-                run += list(rows[:, channels[0]])
-                following = start + size * len(rows)
-                start += step
-            continue
-        block = together if step == size else 1
-        for first in range(0, len(frames), block):
-            rows = rooms[first : first + block]
-            mixed = np.empty((len(rows), points, parts), np.float32)
-            array.read_into(start + first * step, [mixed])
-            for component, channel in enumerate(channels):
-                rows[:, channel] = mixed[..., component]
-    array.read_into(begin, run)
-
-
 def copy_frames(
     file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: Sequence[int]
 ) -> None:
@@ -234,8 +183,9 @@ def copy_frames(
                     if varies and frame not in read:
                         continue
                     found = array[read.index(frame) if varies else 0]
-                    for values, channel in zip(found, channels, strict=True):
-                        piece.values[i, channel] = values
+                    with np.errstate(over="ignore"):  # `check_finite` reports it
+                        for values, channel in zip(found, channels, strict=True):
+                            piece.values[i, channel] = values
 
 
 def read_stored(

@@ -22,7 +22,7 @@ class Contiguous:
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
         self.shape, self.ndim, self.dtype = dataset.shape, dataset.ndim, dataset.dtype
-        self._start = dataset.id.get_offset()
+        self._start, self._size = dataset.id.get_offset(), dataset.dtype.itemsize
         self._descriptor = dataset.file.id.get_vfd_handle()
 
     def __getitem__(self, index: Any) -> Any:
@@ -32,7 +32,7 @@ class Contiguous:
         """The numbers from the `first` on (as in the flattened dataset), into C-contiguous
         arrays one after the other. Raises DataError where the file ends before.
         """
-        offset = self._start + first * self.dtype.itemsize
+        offset = self._start + first * self._size
         while rooms:
             count = os.preadv(self._descriptor, rooms[:MAX_ROOMS], offset)
             if not count:

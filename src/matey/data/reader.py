@@ -14,7 +14,7 @@ from typing import Any
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.arrays import Piece, Reader
+from matey.data.arrays import Reader
 from matey.data.cavity import Cavity
 from matey.data.containers import open_container
 from matey.data.described import Described
@@ -23,6 +23,7 @@ from matey.data.layout import ROUNDING, Layout, Trajectory
 from matey.data.miniweather import MiniWeather
 from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
+from matey.data.spans import Piece
 from matey.data.the_well import TheWell
 from matey.data.written import Written
 from matey.errors import DataError, nearest

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import prod
-from typing import Any
+from math import isfinite, prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from matey.config import SplitConfig, WindowConfig
 from matey.data import files
-from matey.data.arrays import Piece, room_for
+from matey.data.arrays import room_for
 from matey.data.augment import check_flips
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields, Reader
+from matey.data.spans import Piece
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Window
 
@@ -55,8 +56,7 @@ def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
     return bool(((steps - 1).abs() <= UNIFORM).all())
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """A window to read, by number, and where its target lies: `pushes + lead` steps later."""
 
     window: int
@@ -64,8 +64,7 @@ class Choice:
     pushes: int = 0
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Frames of one trajectory: those of a history, and the target."""
 
     trajectory: int
@@ -106,6 +105,12 @@ class Windows:
                 f"windows.pushforward takes steps of equal length, and those of system "
                 f"{fields.spec.name!r} are not. Set it to 0."
             )
+        self._parameters = {
+            i: [k.parameters[name] for name in self.spec.parameters]
+            for i, k in zip(trajectories, known, strict=True)
+        }
+        # A system has one kind of them.
+        self._boundaries = np.array([k.boundaries for k in known[:1]], np.int64).reshape(-1, 3, 2)
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
@@ -150,17 +155,16 @@ class Windows:
         """Read windows of one grid shape and of as many pushes from their files, as a batch."""
         places = [self._find(choice) for choice in choices]
         read = self._read(places)
-        known = [self.fields.trajectories[place.trajectory] for place in places]
-        parameters = [[k.parameters[name] for name in self.spec.parameters] for k in known]
-        pairs = list(zip(places, choices, strict=True))
+        parameters = [self._parameters[place.trajectory] for place in places]
+        lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         return Batch(
-            values=torch.from_numpy(read.histories),
-            lead_time=torch.tensor([self._lead_time(*pair) for pair in pairs], dtype=torch.float32),
-            boundaries=torch.tensor(known[0].boundaries).expand(len(known), 3, 2).clone(),
-            parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(known), -1),
+            values=read.histories,
+            lead_time=torch.from_numpy(np.array(lead_times, np.float32)),
+            boundaries=torch.from_numpy(self._boundaries.repeat(len(places), axis=0)),
+            parameters=torch.from_numpy(np.array(parameters, np.float32)),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
-            target=torch.from_numpy(read.targets),
+            target=read.targets,
             pushes=choices[0].pushes,
         )
 
@@ -171,14 +175,14 @@ class Windows:
             place = self._find(choice)
             read, known = self._read([place]), self.fields.trajectories[place.trajectory]
             history = Field(
-                torch.from_numpy(read.histories[0]),
+                read.histories[0],
                 known.times[place.frames.start : place.frames.stop : place.frames.step],
                 known.grid,
                 known.boundaries,
                 dict(known.parameters),
                 self.spec,
             )
-            target = torch.from_numpy(read.targets[0])
+            target = read.targets[0]
             windows.append(
                 Window(history, target, self._lead_time(place, choice), self._source(place))
             )
@@ -189,25 +193,25 @@ class Windows:
         shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
-        frame = (len(self.spec.variables), *shapes.pop())
-        count, history = len(places), self.config.history
+        grid, variables = shapes.pop(), len(self.spec.variables)
+        count, length = len(places), self.config.history + 1
         first = self.fields.readers[0]
         files.check_size(
-            4 * count * (history + 1) * prod(frame), first.path, f"a batch of {count} windows"
+            4 * count * length * variables * prod(grid), first.path, f"a batch of {count} windows"
         )
-        read = Frames(
-            room_for((count, history, *frame), first.x_first),
-            room_for((count, *frame), first.x_first),
-        )
-        pieces = []
-        for i, place in enumerate(places):
-            target = range(place.target, place.target + 1)
-            pieces.append(Piece(place.trajectory, place.frames, read.histories[i]))
-            pieces.append(Piece(place.trajectory, target, read.targets[i : i + 1]))
+        # In memory a variable's frames follow each other, as in its dataset.
+        values = room_for((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
+        pieces = [
+            Piece(trajectory, (*frames, target), room)
+            for (trajectory, frames, target), room in zip(places, values, strict=True)
+        ]
         self.fields.read_into(pieces)
-        if not (np.isfinite(read.histories).all() and np.isfinite(read.targets).all()):
+        # A sum with a value that is not finite is not finite, and one pass is all it takes; so
+        # may be the sum of very large values, which a look at each tells apart.
+        read = torch.from_numpy(values)
+        if not isfinite(read.sum()):
             self.fields.check_finite(pieces)
-        return read
+        return Frames(read[:, :-1], read[:, -1])
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -248,8 +252,8 @@ class Windows:
 class Frames:
     """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
 
-    histories: np.ndarray
-    targets: np.ndarray
+    histories: Tensor
+    targets: Tensor
 
 
 class EveryNth(Fields):
@@ -269,8 +273,7 @@ class EveryNth(Fields):
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
         thinned = []
         for trajectory, frames, values in pieces:
-            whole = range(len(self._whole[trajectory].times))[:: self.stride]
-            chosen = whole[frames.start : frames.stop : frames.step]
+            chosen = [frame * self.stride for frame in frames]
             thinned.append(Piece(trajectory, chosen, values))
         return super()._by_reader(thinned)
 

@@ -4,10 +4,12 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
 import os
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import matey
 from matey.config import DataConfig, require
 from matey.data.mixture import System
 from matey.data.reader import Fields, open_source
@@ -28,6 +31,9 @@ from matey.nn.model import Matey
 from matey.nn.rollout import continue_inputs, warn_of_leads
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
+
+FRAMES = 17  # of an example, at most
+EXAMPLE_VALUES = 2**24  # numbers on each side of an example, where three frames have not more
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
     """
     check_folder(out)
     warn_of_leads(model, [float(ask.lead)])
-    began = time.monotonic()
+    began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     scores = [
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
         for system in open_for_test(data)
@@ -81,10 +87,16 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
         "history": model.history,
         "seed": ask.seed,
     }
+    provenance = {
+        "command": " ".join(["matey", *sys.argv[1:]]),
+        "started": started,
+        "versions": {"matey": matey.__version__, "torch": torch.__version__},
+    }
     results = {
         "format": FORMAT,
         "model": summary,
         "protocol": asdict(ask.protocol),
+        "provenance": provenance,
         "seconds": round(time.monotonic() - began, 2),
         "systems": [asdict(score) for score in scores],
     }
@@ -113,6 +125,8 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
     shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
     tally, tokens, plan = Tally(ask.protocol, names, leads, shown), [], None
     starts = choose_starts(fields, trajectories, model.history + reach, ask.windows)
+    points = prod(fields.trajectories[starts[0][0]].grid.shape)
+    kept = example_leads(leads, len(names) * points)
     for group in grouped(fields, starts, ask.batch):
         truth = read_group(fields, group, model.history + reach)
         for (trajectory, _), field in zip(group, truth, strict=True):
@@ -120,7 +134,7 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
         inputs = histories(truth, group, model.history, fields)
         own = model.plan_inputs(inputs)
         tokens.append(own.tokens)
-        frames = roll(model, inputs, truth, leads, ask.seed, tally)
+        frames = roll(model, inputs, truth, leads, kept, ask.seed, tally)
         if plan is None:
             plan = own
             write_example(example, spec.predicted, truth[0], plan, frames, model.history, names)
@@ -152,24 +166,34 @@ def roll(
     inputs: Inputs,
     truth: Sequence[Field],
     leads: Sequence[int],
+    kept: Set[int],
     seed: int,
     tally: Tally,
 ) -> dict[int, Tensor]:
-    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] where shown."""
+    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] that are kept."""
     chosen, history = list(inputs.spec.predicted), inputs.values.shape[1]
     device = model.norm.weight.device
     last = inputs.values[:, -1, chosen].to(device)
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
-    shown = {}
+    frames = {}
     for lead in leads:
         frame = next(steps, None)  # none where every rollout of the group has ended
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, chosen]
         target = torch.stack([field.values[history - 1 + lead, chosen] for field in truth])
         tally.add(lead, predicted, target.to(device), last)
-        if lead in tally.shown:
-            shown[lead] = predicted[0].cpu()
+        if lead in kept:
+            frames[lead] = predicted[0].cpu()
     tally.end_group()
-    return shown
+    return frames
+
+
+def example_leads(leads: Sequence[int], values: int) -> set[int]:
+    """Leads of an example, spread evenly from the first to the last: fewer of large frames.
+
+    `values` is how many numbers a frame holds.
+    """
+    count = min(len(leads), max(3, min(FRAMES, EXAMPLE_VALUES // values)))
+    return {leads[i * (len(leads) - 1) // max(1, count - 1)] for i in range(count)}
 
 
 def check_named(model: Matey, field: Field, history: int, source: str) -> None:
@@ -260,7 +284,7 @@ def write_example(
     history: int,
     names: Sequence[str],
 ) -> None:
-    """The first rollout of a system, at some leads, with the cells of its first plan."""
+    """The first rollout of a system, at the leads kept, with the cells of its first plan."""
     values = truth.values[history - 1 :, list(predicted)]
     leaves = plan.leaves[plan.sample[plan.leaves] == 0]
     with replacing(path) as temporary, temporary.open("wb") as file:

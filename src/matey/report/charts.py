@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 64, 10, 10, 36
 COLOURS = 8
 
 # Markup.format escapes what it is given.
@@ -22,8 +22,9 @@ UP = Markup(
     '<text class="label" transform="translate(11 {:.0f}) rotate(-90)" text-anchor="middle">'
     "{}</text>"
 )
+NAME = Markup('<text class="name" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
 SERIES = Markup('<g class="{}"><path d="{}"/>{}</g>')
-DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
+DOT = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="3" data-x="{}"><title>{}</title></circle>')
 CELL = Markup('<rect class="cell" x="{:.1f}" y="{}" width="{:.1f}" height="6"/>')
 NOTHING = Markup('<p class="note">No finite value to draw.</p>')
 
@@ -121,9 +122,10 @@ def line_chart(
     zero: bool = True,
     bands: Sequence[Band] = (),
     log_x: bool = False,
+    within: Sequence[float] = (),
 ) -> Chart:
-    """Lines over a common x axis; `zero` keeps 0 on a linear y axis. A logarithmic x axis takes
-    positive x only."""
+    """Lines over a common x axis; `zero` keeps 0 on a linear y axis, `within` are values that it
+    holds too. A logarithmic x axis takes positive x only."""
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
     if not ys:
@@ -132,7 +134,7 @@ def line_chart(
         (min(xs), max(xs) * (1 + (min(xs) == max(xs)))) if log_x else widened(min(xs), max(xs), 0)
     )
     across = Axis(*ends, LEFT, WIDTH - RIGHT, log=log_x)
-    low, high = min(ys), max(ys)
+    low, high = min(*ys, *within), max(*ys, *within)
     if log:
         up = Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
     else:
@@ -144,6 +146,26 @@ def line_chart(
     parts += [drawn(line, across, up) for line in lines]
     drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
     return Chart(title, drawing, tuple(lines))
+
+
+def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str) -> Chart:
+    """Single points with their names beside them; both axes are linear, the y axis from 0."""
+    known = [point for point in points if math.isfinite(point.y[0])]
+    if not known:
+        return Chart(title, NOTHING, ())
+    xs, ys = [point.x[0] for point in known], [point.y[0] for point in known]
+    across = Axis(*widened(min(xs), max(xs), 0.08), LEFT, WIDTH - RIGHT)
+    up = Axis(*widened(min(0.0, *ys), max(ys), 0.1, fixed=min(ys) >= 0), HEIGHT - BOTTOM, TOP)
+    parts = [frame(across, up, x_label, y_label, whole=False)]
+    parts += [drawn(point, across, up) for point in known]
+    for point in known:
+        x, y = across.place(point.x[0]), up.place(point.y[0])
+        left = x > (LEFT + WIDTH) / 2
+        parts.append(
+            NAME.format(x - 7 if left else x + 7, y - 5, ("start", "end")[left], point.name)
+        )
+    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
+    return Chart(title, drawing, ())
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
@@ -191,7 +213,7 @@ def drawn(line: Line, across: Axis, up: Axis) -> Markup:
         path.append(f"{pen}{at_x:.1f} {at_y:.1f}")
         pen = "L"
         if len(line.x) <= MARKED:
-            dots.append(DOT.format(at_x, at_y, f"{line.name}: {short(y)} at {short(x)}"))
+            dots.append(DOT.format(at_x, at_y, x, f"{line.name}: {short(y)} at {short(x)}"))
     return SERIES.format(line.style, "".join(path), joined(dots))
 
 
@@ -206,7 +228,7 @@ def short(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     size = abs(value)
-    if size >= 1e6 or size < 1e-4:
+    if size >= 1e6 or size < 1e-3:
         mantissa, exponent = f"{size:.1e}".split("e")
         text = f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     elif size >= 1000:

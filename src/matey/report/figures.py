@@ -81,9 +81,12 @@ def middle_slice(values: Float[np.ndarray, "Z Y X"]) -> Float[np.ndarray, "Y X"]
     return values[values.shape[0] // 2]
 
 
-def picture(values: Float[np.ndarray, "Y X"], scale: Scale) -> str:
-    """A slice as the data of a PNG with one pixel per grid point, y up."""
-    thin = max(1, -(-max(values.shape) // LARGEST))
+def picture(values: Float[np.ndarray, "Y X"], scale: Scale, most: int = LARGEST) -> str:
+    """A slice as the data of a PNG with one pixel per grid point, y up.
+
+    Of a grid that is finer than `most` points along a side, every second, third ... is drawn.
+    """
+    thin = max(1, -(-max(values.shape) // most))
     image = Image.fromarray(scale.shades(values[::thin, ::thin][::-1]))
     image.putpalette(scale.palette())  # makes it an indexed image
     file = io.BytesIO()

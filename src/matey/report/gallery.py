@@ -1,12 +1,18 @@
-"""The pictures of a page: for each system its example, variable by variable."""
+"""The pictures of a page: for each system its example, variable by variable, step by step.
 
-from dataclasses import dataclass
+Axes: S steps of a rollout, C variables, (Z, Y, X) grid points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 from markupsafe import Markup
 
 from matey.report.charts import Band, Chart, Line, line_chart
 from matey.report.example import Example
 from matey.report.figures import (
+    LARGEST,
     Scale,
     cell_outlines,
     error_scale,
@@ -15,35 +21,43 @@ from matey.report.figures import (
     picture,
     relative_error,
 )
-from matey.report.scores import Results, SystemScores
+from matey.report.scores import Results
 
 DENSE = 36  # finest cells along half the page, from which on their outlines are faint
+KEYS = 3  # frames that are printed, and seen without a script
+MOVING = 256  # grid points along a side of a picture that moves
+PICTURED = 6_000_000  # grid points in all pictures that move: about as many bytes of the page
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One step of a rollout as pictures; `errors` is the scale of its error."""
+    """One step of a rollout: pictures by name, or of a one-dimensional field a chart.
+
+    `errors` is the scale of its error. `key` frames are printed.
+    """
 
     step: int
-    truth: str
-    prediction: str
-    error: str
-    errors: Scale
+    key: bool
     nrmse: float
+    errors: Scale
+    pictures: tuple[tuple[str, str], ...] = ()
+    chart: Chart | None = None
+
+    @property
+    def ahead(self) -> str:
+        return f"{self.step} step{'' if self.step == 1 else 's'} ahead"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One variable of an example: its frames, the colour scale, the frame before them.
-
-    Of a one-dimensional field there are charts instead of pictures.
-    """
+    """One variable of an example: its frames, the colour scale, the frame before them, and its
+    error by step."""
 
     variable: str
     last: str
     frames: tuple[Frame, ...]
     values: Scale
-    charts: tuple[Chart, ...]
+    curve: Chart | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ class Gallery:
 
     key: str
     title: str
-    system: SystemScores
+    model: str
     example: Example
     cells: Markup
     levels: tuple[tuple[int, str], ...]
@@ -78,25 +92,41 @@ class Gallery:
         return int(self.example.last.shape[2])
 
 
-def gallery(
-    key: str, result: Results, system: SystemScores, example: Example, several: bool
-) -> Gallery:
-    """The pictures of one system."""
-    panel = line_panel if example.ndim == 1 else picture_panel
+def galleries(results: Sequence[Results]) -> list[Gallery]:
+    """The pictures of every example, with as many frames as leave the page light."""
+    found = [
+        (f"g{i}-{j}", result, system, system.example)
+        for i, result in enumerate(results)
+        for j, system in enumerate(result.systems)
+        if system.example is not None
+    ]
+    share = PICTURED // max(1, sum(len(example.variables) for *_, example in found))
+
+    def named(system: str, model: str) -> str:
+        return f"{system}, {model}" if len(results) > 1 else system
+
+    return [
+        gallery(key, result.name, named(system.name, result.name), example, share)
+        for key, result, system, example in found
+    ]
+
+
+def gallery(key: str, model: str, title: str, example: Example, share: int) -> Gallery:
+    """The pictures of one system; `share` is how many grid points to picture per variable."""
     counts = {level: int((example.level == level).sum()) for level in sorted(set(example.level))}
     sizes = {level: tuple(example.size[example.level == level][0]) for level in counts}
     active = [axis for axis in range(3) if example.last.shape[1 + axis] > 1] or [2]
     return Gallery(
         key=key,
-        title=f"{system.name}, {result.name}" if several else system.name,
-        system=system,
+        title=title,
+        model=model,
         example=example,
         cells=cell_outlines(example, key) if example.ndim > 1 else Markup(),
         levels=tuple(
             (count, " × ".join(str(sizes[level][axis]) for axis in active))
             for level, count in counts.items()
         ),
-        panels=tuple(panel(example, c) for c in by_change(example)),
+        panels=tuple(panel(example, c, share) for c in by_change(example)),
     )
 
 
@@ -109,37 +139,75 @@ def by_change(example: Example) -> list[int]:
     return sorted(range(len(changes)), key=lambda c: -changes[c] if changes[c] > 0 else 0.0)
 
 
-def picture_panel(example: Example, c: int) -> Panel:
-    """One variable in the plane."""
-    truth, prediction = example.truth[:, c], example.prediction[:, c]
-    values = field_scale(truth)
-    # A scale of its own for each step: errors grow, and the first would be white on the last's.
-    scales = [error_scale(error) for error in prediction - truth]
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`, spread evenly from first to last.
+
+    >>> evenly(10, 4)
+    [0, 3, 6, 9]
+    """
+    kept = min(count, most)
+    return [i * (count - 1) // max(1, kept - 1) for i in range(kept)]
+
+
+def panel(example: Example, c: int, share: int) -> Panel:
+    """One variable."""
+    flat = example.ndim == 1
+    points = prod(min(size, MOVING) for size in example.last.shape[2:])
+    fit = len(example.steps) if flat else max(KEYS, share // (3 * points))
+    moving = evenly(len(example.steps), fit)
+    keys = {moving[i] for i in evenly(len(moving), KEYS)}
+    values = field_scale(example.truth[:, c])
+    drawn = line_frame if flat else picture_frame
     return Panel(
         variable=example.variables[c],
-        last=picture(middle_slice(example.last[c]), values),
-        frames=tuple(
-            Frame(
-                step=step,
-                truth=picture(middle_slice(true), values),
-                prediction=picture(middle_slice(predicted), values),
-                error=picture(middle_slice(predicted - true), errors),
-                errors=errors,
-                nrmse=relative_error(true, predicted),
-            )
-            for step, true, predicted, errors in zip(
-                example.steps, truth, prediction, scales, strict=True
-            )
-        ),
+        last="" if flat else picture(middle_slice(example.last[c]), values),
+        frames=tuple(drawn(example, c, s, values, s in keys) for s in moving),
         values=values,
-        charts=(),
+        curve=error_curve(example, c, moving),
     )
 
 
-def line_panel(example: Example, c: int) -> Panel:
-    """One variable along a line."""
+def error_curve(example: Example, c: int, moving: Sequence[int]) -> Chart | None:
+    """The error of a rollout at the steps that are pictured, beside persistence's."""
+    if len(moving) < 2:
+        return None
+    steps = [example.steps[s] for s in moving]
+    ours, still = (
+        [relative_error(example.truth[s, c], side(s)) for s in moving]
+        for side in (lambda s: example.prediction[s, c], lambda _: example.last[c])
+    )
+    lines = [
+        Line("this rollout", steps, ours, "s0"),
+        Line("persistence", steps, still, "still"),
+    ]
+    return line_chart("Error by step", lines, "steps ahead", "NRMSE")
+
+
+def picture_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Frame:
+    """A step of one variable in the plane."""
+    truth, prediction = example.truth[s, c], example.prediction[s, c]
+    error = prediction - truth
+    # A scale of its own for each step: errors grow, and the first would be white on the last's.
+    errors = error_scale(error)
+    sides = (
+        ("Truth", truth, values),
+        ("Prediction", prediction, values),
+        ("Error", error, errors),
+    )
+    return Frame(
+        step=example.steps[s],
+        key=key,
+        nrmse=relative_error(truth, prediction),
+        errors=errors,
+        pictures=tuple((name, picture(middle_slice(v), at, MOVING)) for name, v, at in sides),
+    )
+
+
+def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Frame:
+    """A step of one variable along a line, on an axis that holds the truth of all steps."""
     axis = max(range(3), key=lambda a: example.last.shape[1 + a])
-    points = list(range(example.last.shape[1 + axis]))
+    every = -(-example.last.shape[1 + axis] // LARGEST)
+    points = list(range(0, example.last.shape[1 + axis], every))
     finest = example.level.max(initial=0)
     cells = [
         Band(float(low), float(low + size))
@@ -148,18 +216,21 @@ def line_panel(example: Example, c: int) -> Panel:
         )
         if level == finest
     ]
-    charts = []
-    for step, true, predicted in zip(
-        example.steps, example.truth[:, c], example.prediction[:, c], strict=True
-    ):
-        lines = [
-            Line("last frame given", points, example.last[c].ravel().tolist(), "still"),
-            Line("truth", points, true.ravel().tolist(), "truth"),
-            Line("prediction", points, predicted.ravel().tolist(), "s0"),
-        ]
-        name = f"{step} step{'s' if step > 1 else ''} ahead"
-        charts.append(
-            line_chart(name, lines, "grid point", example.variables[c], zero=False, bands=cells)
-        )
-    scale = field_scale(example.truth[:, c])
-    return Panel(example.variables[c], "", (), scale, tuple(charts))
+    truth, prediction = example.truth[s, c], example.prediction[s, c]
+    sides = (
+        ("last frame given", example.last[c], "still"),
+        ("truth", truth, "truth"),
+        ("prediction", prediction, "s0"),
+    )
+    lines = [Line(name, points, v.ravel()[::every].tolist(), style) for name, v, style in sides]
+    frame = Frame(example.steps[s], key, relative_error(truth, prediction), values)
+    chart = line_chart(
+        frame.ahead,
+        lines,
+        "grid point",
+        example.variables[c],
+        zero=False,
+        bands=cells,
+        within=(values.low, values.high),
+    )
+    return replace(frame, chart=chart)

@@ -23,8 +23,9 @@ from matey.report.scores import Results, load_results
 class TrainPoint:
     """One logged training step; `losses` by system.
 
-    `rate` in windows per second, `of_peak` the fraction of the device's peak, and the seconds
-    left are NaN in records that do not tell.
+    `windows` and `tokens` are those since the point before. `rate` in windows per second,
+    `of_peak` the fraction of the device's peak, `operations` since the point before, and the
+    seconds left are NaN in records that do not tell.
     """
 
     step: int
@@ -32,8 +33,10 @@ class TrainPoint:
     losses: dict[str, float]
     lr: float
     windows: int
+    tokens: int = 0
     rate: float = math.nan
     of_peak: float = math.nan
+    operations: float = math.nan
     seconds_left: float = math.nan
 
 
@@ -66,24 +69,45 @@ class Run:
 
 
 def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
-    """Runs and results among folders, in the order given. Raises DataError for other paths."""
+    """Runs and results among folders and within studies, in the order given.
+
+    Raises DataError for other paths.
+    """
     runs, results = [], []
     for source in sources:
-        has_run = (source / "metrics.jsonl").is_file() or (source / "config.yaml").is_file()
-        has_scores = (source / "scores.json").is_file()
-        if not has_run and not has_scores:
+        folders = folders_of(source)
+        if not folders:
             found = "holds neither" if source.is_dir() else "is no folder"
             raise DataError(
-                f"{source} {found}: expected a run folder (config.yaml, metrics.jsonl) "
-                "or a results folder (scores.json, made by `matey evaluate`)."
+                f"{source} {found}: expected a run folder (config.yaml, metrics.jsonl), "
+                "a results folder (scores.json, made by `matey evaluate`), or a folder of these."
             )
-        if has_run:
-            runs.append(load_run(source))
-        if has_scores:
-            results.append(load_results(source, display_name))
+        runs += [load_run(folder) for folder in folders if has_run(folder)]
+        results += [load_results(folder, display_name) for folder in folders if has_scores(folder)]
     if not runs and not results:
         raise DataError("Nothing to report on: expected a run folder or a results folder.")
     return shorten_names(runs, results)
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a run left its files here."""
+    return (folder / "metrics.jsonl").is_file() or (folder / "config.yaml").is_file()
+
+
+def has_scores(folder: Path) -> bool:
+    """Whether an evaluation left its scores here."""
+    return (folder / "scores.json").is_file()
+
+
+def folders_of(source: Path, deep: int = 3) -> list[Path]:
+    """The folder, if it is of a run or of results; else those so many levels below, by name.
+
+    A study is a folder of runs and results.
+    """
+    if has_run(source) or has_scores(source):
+        return [source]
+    inside = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+    return [found for path in inside if deep for found in folders_of(path, deep - 1)]
 
 
 def shorten_names(runs: list[Run], results: list[Results]) -> tuple[list[Run], list[Results]]:
@@ -148,14 +172,20 @@ def keep_before(points: list[Any], step: int) -> list[Any]:
 
 def train_point(record: Mapping[str, Any], where: str) -> TrainPoint:
     """A training record of metrics.jsonl. Raises DataError."""
+    windows = count_of(record.get("windows", 0), where, "windows")
+    rate, speed = (
+        number_of(record.get(key), where, key) for key in ("windows_per_second", "flop_per_second")
+    )
     return TrainPoint(
         step=count_of(need(record, "step", where), where, "step"),
         loss=number_of(need(record, "loss", where), where, "loss"),
         losses=numbers_by_name(record.get("losses"), where, "losses"),
         lr=number_of(record.get("lr"), where, "lr"),
-        windows=count_of(record.get("windows", 0), where, "windows"),
-        rate=number_of(record.get("windows_per_second"), where, "windows_per_second"),
+        windows=windows,
+        tokens=count_of(record.get("tokens", 0), where, "tokens"),
+        rate=rate,
         of_peak=number_of(record.get("of_peak"), where, "of_peak"),
+        operations=windows / rate * speed if rate > 0 else math.nan,
         seconds_left=number_of(record.get("seconds_left"), where, "seconds_left"),
     )
 

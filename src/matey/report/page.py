@@ -1,6 +1,6 @@
 """The page: what is shown, in which order, as one file that needs nothing else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,13 @@ from matey import __version__
 from matey.output import write_text
 from matey.report import summary
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
-from matey.report.gallery import gallery
+from matey.report.costs import costs
+from matey.report.gallery import galleries
 from matey.report.load import Run, load_sources
-from matey.report.rollouts import ScoreTable, rollout_charts, score_table
+from matey.report.origin import provenance, scoring
+from matey.report.rollouts import ScoreTable, rollout_charts, score_table, spectra_charts
 from matey.report.scores import Results, SystemScores
+from matey.report.study import compare, tradeoffs
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class Training:
 def build(sources: Sequence[Path], out: Path) -> None:
     """Write one self-contained HTML page about runs and results.
 
-    `sources` are run folders and results folders in any order. Raises DataError where one
-    is neither or holds a file that cannot be read, or where `out` cannot be written.
+    `sources` are run folders, results folders and studies, which are folders of these, in any
+    order. Raises DataError where one is none of them or holds a file that cannot be read, or where
+    `out` cannot be written.
     """
     runs, results = load_sources([Path(source) for source in sources])
     write_text(Path(out), render(runs, results))
@@ -56,6 +60,7 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
     for function in (
         *(summary.number, summary.against, summary.change, summary.duration, summary.amount),
         provenance,
+        scoring,
     ):
         environment.filters[function.__name__] = function
     environment.filters["tick"] = short
@@ -64,6 +69,7 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
     scored = {run.name for run in trained.values() if run is not None}
     return environment.get_template("template.html.j2").render(
         title=title(runs, results),
+        comparison=compare(results),
         verdicts=[
             *(summary.judge_results(result, trained[result.name]) for result in results),
             *(summary.judge_run(run) for run in runs if run.name not in scored),
@@ -76,13 +82,11 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
         metric=summary.metric_name([s for result in results for s in result.systems]),
         protocols=list(dict.fromkeys(str(r.protocol.get("name", "unnamed")) for r in results)),
         several=len(results) > 1,
-        galleries=[
-            gallery(f"g{i}-{j}", result, system, system.example, len(results) > 1)
-            for i, result in enumerate(results)
-            for j, system in enumerate(result.systems)
-            if system.example is not None
-        ],
+        galleries=galleries(results),
         rollouts=rollout_charts(results),
+        spectra=spectra_charts(results),
+        costs=costs(results, trained, runs),
+        tradeoffs=tradeoffs(results),
         trainings=[Training(run, training_charts(run)) for run in runs],
         results=results,
         version=__version__,
@@ -102,7 +106,11 @@ def title(runs: Sequence[Run], results: Sequence[Results]) -> str:
     names = dict.fromkeys(
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
     )
-    return summary.listed(list(names)[:3]) + (" and more" if len(names) > 3 else "")
+    most = 3
+    shown = (
+        list(names) if len(names) <= most else [*list(names)[:most], f"{len(names) - most} more"]
+    )
+    return summary.listed(shown)
 
 
 def training_charts(run: Run) -> tuple[Chart, ...]:
@@ -131,23 +139,3 @@ def training_charts(run: Run) -> tuple[Chart, ...]:
         log = spread(y for line in lines for y in line.y) > 20
         charts.append(line_chart("Validation, one window ahead", lines, "step", "NRMSE", log=log))
     return tuple(charts)
-
-
-def provenance(run: Run) -> Iterable[tuple[str, str]]:
-    """What a reader needs to run it again; keys that this version does not know stay out."""
-    record = run.provenance
-    for key, name in (
-        ("command", "Command"),
-        ("started", "Started"),
-        ("git_commit", "Commit"),
-        ("parent", "Starts from"),
-        ("seed", "Seed"),
-    ):
-        if record.get(key) not in (None, ""):
-            yield name, str(record[key])
-    for key, name in (("versions", "Versions"), ("data_fingerprint", "Data fingerprint")):
-        value = record.get(key)
-        if isinstance(value, dict):
-            yield name, ", ".join(f"{k} {v}" for k, v in value.items())
-        elif value:
-            yield name, str(value)

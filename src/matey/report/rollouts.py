@@ -1,11 +1,13 @@
 """Rollouts in numbers: every metric in a table, and what becomes of a prediction as curves."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matey.report.charts import Chart, Line, line_chart, series, spread
 from matey.report.scores import Curve, Results, SystemScores
 
+WAVES = "waves across the domain"
 MOST_SPECTRA = 4  # variables of one system whose spectra are drawn
 
 
@@ -102,6 +104,53 @@ def rollout_charts(results: Sequence[Results]) -> list[Chart]:
     return charts
 
 
+def spectra_charts(results: Sequence[Results]) -> list[Chart]:
+    """Energy by wavenumber at the end of the rollout, one chart per system, one line per model.
+
+    Of the variable that changes most, by persistence's error.
+    """
+    charts = []
+    for name in dict.fromkeys(system.name for result in results for system in result.systems):
+        found = [
+            (result.name, system)
+            for result in results
+            for system in result.systems
+            if system.name == name and system.spectra
+        ]
+        if not found:
+            continue
+        variable = most_changed(found[0][1])
+        ends = [(model, s.spectra[variable][-1]) for model, s in found if variable in s.spectra]
+        waves = list(range(1, len(ends[0][1].truth)))
+        if not waves:
+            continue
+        lines = [Line("truth", waves, ends[0][1].truth[1:], "truth")]
+        for i, (model, end) in enumerate(ends):
+            called = model if len(ends) > 1 else "prediction"
+            lines.append(
+                Line(called, waves[: len(end.prediction) - 1], end.prediction[1:], series(i))
+            )
+        title = f"{name}: {variable}, {ahead(ends[0][1].lead)}"
+        charts.append(line_chart(title, lines, WAVES, "energy", log=True, log_x=True))
+    return charts
+
+
+def most_changed(system: SystemScores) -> str:
+    """The variable with a spectrum of which persistence is most wrong at the end."""
+    known = system.metrics[system.primary].by_variable
+
+    def change(variable: str) -> float:
+        error = known[variable].persistence[-1] if variable in known else math.nan
+        return error if math.isfinite(error) else -1.0
+
+    return max(system.spectra, key=change)
+
+
+def ahead(lead: float) -> str:
+    """`1 step ahead`, `5 steps ahead`."""
+    return f"{lead:g} step{'' if lead == 1 else 's'} ahead"
+
+
 def correlation_chart(system: SystemScores) -> list[Chart]:
     """Correlation of each variable over the rollout, persistence's faint."""
     if len(system.steps) < 2 or not system.correlation:
@@ -126,9 +175,6 @@ def spectrum_charts(system: SystemScores) -> list[Chart]:
             ]
             if not waves:
                 continue
-            ahead = f"{found.lead:g} step{'s' if found.lead > 1 else ''} ahead"
-            title = f"Energy of {variable}, {ahead}"
-            charts.append(
-                line_chart(title, lines, "waves across the domain", "energy", log=True, log_x=True)
-            )
+            title = f"Energy of {variable}, {ahead(found.lead)}"
+            charts.append(line_chart(title, lines, WAVES, "energy", log=True, log_x=True))
     return charts

@@ -121,6 +121,7 @@ class Results:
     name: str
     model: dict[str, Any]
     protocol: dict[str, Any]
+    provenance: dict[str, Any]
     seconds: float
     systems: tuple[SystemScores, ...]
 
@@ -137,11 +138,14 @@ def load_results(folder: Path, name: Callable[[object], str]) -> Results:
     systems = need(scores, "systems", path)
     if not isinstance(systems, list) or not all(isinstance(entry, dict) for entry in systems):
         raise DataError(f"{path}: systems is not a list of objects.")
-    model, protocol = (as_object(scores.get(k) or {}, path) for k in ("model", "protocol"))
+    model, protocol, provenance = (
+        as_object(scores.get(key) or {}, path) for key in ("model", "protocol", "provenance")
+    )
     return Results(
         name=name(model.get("name") or folder.resolve()),
         model=model,
         protocol=protocol,
+        provenance=provenance,
         seconds=number_of(scores.get("seconds"), path, "seconds"),
         systems=tuple(system_scores(entry, path) for entry in systems),
     )

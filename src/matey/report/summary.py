@@ -15,7 +15,6 @@ PACKING = {
     "adap_mix": "coarse and fine in one sequence (adap_mix)",
     "adap_mul": "fine ones in sequences of their own (adap_mul)",
 }
-VERSUS = "error than persistence"
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,11 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
     sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
     tiles = [
         Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
-        Tile("One step ahead", change(typical(systems, 0)), VERSUS),
+        beside_persistence("One step ahead", typical(systems, 0)),
     ]
     steps = common_steps(systems)
     if steps > 1:
-        tiles.append(Tile(f"At step {steps}", change(typical(systems, -1)), VERSUS))
+        tiles.append(beside_persistence(f"At step {steps}", typical(systems, -1)))
     used, fine = token_means(systems)
     if fine:
         tiles.append(Tile("Tokens per frame", f"{used:,.0f}", f"of {fine:,.0f} if all fine"))
@@ -91,11 +90,11 @@ def judge_run(run: Run) -> Verdict:
     if ratios:
         grade, badge = grade_of([1 - ratio for ratio in ratios])
         lower = 1 - geometric_mean(ratios)
-        text = f"In its last validation: {change(lower)} error than persistence"
+        text = f"In its last validation: {beside(lower)}"
         sentences.append(
             "For a verdict on trajectories that never guided training, run `matey evaluate`."
         )
-        tiles.append(Tile("In validation", change(lower), VERSUS))
+        tiles.append(beside_persistence("In validation", lower))
     if "parameters" in run.provenance:
         tiles.append(Tile("Parameters", amount(run.provenance["parameters"])))
     if run.seconds:
@@ -131,7 +130,7 @@ def headline(systems: Sequence[SystemScores]) -> str:
         return f"Persistence is better one step ahead on each of {len(systems)} systems"
     if len(systems) > 1 and better < len(systems):
         return f"Better than persistence one step ahead on {better} of {len(systems)} systems"
-    text = f"{change(skill)} error than persistence one step ahead"
+    text = f"{beside(skill)} one step ahead"
     if late > 1:
         text += f", {change(typical(systems, -1))} at step {late}"
     return text[0].upper() + text[1:]
@@ -331,6 +330,21 @@ def change(skill: float) -> str:
     if skill <= -1:
         return f"{1 - skill:,.3g} times"
     return f"{abs(skill):.0%} {'lower' if skill >= 0 else 'higher'}"
+
+
+def beside(skill: float) -> str:
+    """`78% lower error than persistence`, `3.1 times the error of persistence`."""
+    return f"{change(skill)} {yardstick(skill)}"
+
+
+def yardstick(skill: float) -> str:
+    """What follows a change of the error, for it to be a sentence."""
+    return "the error of persistence" if -math.inf < skill <= -1 else "error than persistence"
+
+
+def beside_persistence(name: str, skill: float) -> Tile:
+    """How much lower an error is than persistence's, as a tile."""
+    return Tile(name, change(skill), yardstick(skill) if math.isfinite(skill) else "")
 
 
 def amount(value: Any) -> str:

@@ -1,0 +1,89 @@
+"""What models cost: in training, per frame, and in scoring."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matey.report.load import Run
+from matey.report.scores import Results
+from matey.report.summary import amount, duration, token_means
+
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cost: its text on the page, and the value by which a table sorts."""
+
+    name: str
+    text: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The costs of one model."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+def costs(
+    results: Sequence[Results], trained: Mapping[str, Run | None], runs: Sequence[Run]
+) -> list[Cost]:
+    """The costs of every model: of scored ones with their training, where that is on the page,
+    and of runs that are not scored."""
+    scored = {run.name for run in trained.values() if run is not None}
+    return [
+        *(cost(result.name, trained[result.name], result) for result in results),
+        *(cost(run.name, run, None) for run in runs if run.name not in scored),
+    ]
+
+
+def cost(name: str, run: Run | None, result: Results | None) -> Cost:
+    """The costs of one model."""
+    parameters = (result.model if result else run.provenance if run else {}).get("parameters")
+    used, fine = token_means(result.systems) if result else (math.nan, math.nan)
+    tokens = cell("Tokens per frame", used or math.nan, f"{used:,.0f} of {fine:,.0f}")
+    points = run.train if run else ()
+    rate = points[-1].rate if points else math.nan
+    return Cost(
+        name,
+        (
+            counted("Parameters", number_or_nan(parameters)),
+            tokens,
+            cell("Training steps", run.step if run else math.nan, f"{run.step:,}" if run else ""),
+            timed("Training", run.seconds if run else math.nan),
+            counted("Windows", sum(p.windows for p in points) or math.nan),
+            counted("Tokens", sum(p.tokens for p in points) or math.nan),
+            counted("Operations", sum(p.operations for p in points) or math.nan),
+            counted("Windows per second", rate),
+            share("Of peak", points[-1].of_peak if points else math.nan),
+            timed("Scoring", result.seconds if result else math.nan),
+        ),
+    )
+
+
+def number_or_nan(value: object) -> float:
+    """A number of a record; NaN where it has none."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def cell(name: str, value: float, text: str) -> Cell:
+    """A cost, or a dash where it is not known."""
+    return Cell(name, text if math.isfinite(value) else UNKNOWN, value)
+
+
+def counted(name: str, value: float) -> Cell:
+    """A cost in things."""
+    return cell(name, value, amount(float(f"{value:.3g}")) if value < 1e12 else f"{value:.2e}")
+
+
+def timed(name: str, value: float) -> Cell:
+    """A cost in seconds."""
+    return cell(name, value, duration(value))
+
+
+def share(name: str, value: float) -> Cell:
+    """A fraction."""
+    return cell(name, value, f"{value:.0%}")

@@ -1,0 +1,61 @@
+"""Where runs and scores come from: what a reader needs to make them again."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from matey.report.load import Run
+from matey.report.scores import Results
+from matey.report.summary import duration, plural, refinement
+
+
+def provenance(run: Run) -> Iterator[tuple[str, str]]:
+    """Of a run; keys that this version does not know stay out."""
+    record = run.provenance
+    yield from told(record)
+    if isinstance(split := record.get("split"), dict):
+        yield "Trajectories", "; ".join(f"{name}: {parts(value)}" for name, value in split.items())
+
+
+def scoring(result: Results) -> Iterator[tuple[str, str]]:
+    """Of scores: the protocol, and on what they rest."""
+    yield "Protocol", str(result.protocol.get("name", "unnamed"))
+    yield from told(result.provenance)
+    if result.model.get("seed") is not None:
+        yield "Seed", str(result.model["seed"])
+    if cells := refinement(result.model.get("refine")):
+        yield "Finer cells", cells
+    for system in result.systems:
+        rollouts, trajectories = plural(system.windows, "rollout"), system.trajectories
+        yield (
+            system.name,
+            f"{rollouts} of {system.steps[-1]} dt, from {plural(trajectories, 'test trajectory')}",
+        )
+    if result.seconds == result.seconds:
+        yield "Took", duration(result.seconds)
+
+
+def told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a record of provenance tells."""
+    for key, name in (
+        ("command", "Command"),
+        ("started", "Started"),
+        ("git_commit", "Commit"),
+        ("parent", "Starts from"),
+        ("seed", "Seed"),
+    ):
+        if record.get(key) not in (None, ""):
+            yield name, str(record[key])
+    for key, name in (("versions", "Versions"), ("data_fingerprint", "Data fingerprint")):
+        value = record.get(key)
+        if isinstance(value, dict):
+            yield name, ", ".join(f"{k} {v}" for k, v in value.items())
+        elif value:
+            yield name, str(value)
+
+
+def parts(split: Any) -> str:
+    """How many trajectories each part of a split has."""
+    if not isinstance(split, dict):
+        return "unknown"
+    counts = {name: len(names) for name, names in split.items() if isinstance(names, list)}
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
