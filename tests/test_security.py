@@ -66,11 +66,23 @@ def train() -> None:
 
 def test_a_model_folder_holds_no_environment_user_name_path_or_command_line(folder):
     train()
-    said = b"".join(path.read_bytes() for path in (folder / "runs/a/model").iterdir())
+    tune = "finetune runs/a --data mix.yaml --run runs/b --steps 1 --device cpu"
+    assert main(tune.split()) == 0
+    models = [folder / "runs" / name for name in ("a/model", "a/best", "b/model", "b/best")]
+    assert all((model / "README.md").is_file() for model in models)
+    said = b"".join(path.read_bytes() for model in models for path in model.iterdir())
     private = {
         *("correct-horse-battery", "MATEY_TEST_SECRET", str(folder), str(Path.home()), os.getcwd()),
-        *("--model.embed_dim", "mix.yaml", "runs/a", "2D_rdb_NA_NA", sys.executable, str(ROOT)),
-        *(socket.gethostname(), sys.argv[0]),
+        *(
+            "--model.embed_dim",
+            "mix.yaml",
+            "runs/a",
+            "runs/b",
+            "2D_rdb_NA_NA",
+            sys.executable,
+            str(ROOT),
+        ),
+        *(socket.gethostname(), sys.argv[0], sys.executable),
     }
     private = {text for text in private if len(text) > 3}  # short ones stand in words by chance
     assert not {text for text in private if text.encode() in said}

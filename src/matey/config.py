@@ -489,6 +489,8 @@ class RunConfig:
         optim: optimizer and schedule.
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
+        mode: which weights train: `full`: all; `frozen-attention`: all but the blocks, for a model
+            whose blocks have learned from other systems.
         parallel: how several processes share the work.
         steps: optimizer steps.
         batch: windows per batch of each process; a batch holds one system.
@@ -514,6 +516,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    mode: Literal["full", "frozen-attention"] = "full"
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     steps: int = 1000
     batch: int = 8
@@ -542,3 +545,8 @@ class RunConfig:
             self.parallel.sequence,
             f"at most model.heads = {self.model.heads}: each process attends with some of them",
         )
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether the blocks learn, or only what is around them."""
+        return self.mode == "full"

@@ -35,6 +35,7 @@ def folder(tmp_path, monkeypatch):
         {"name": "compressible", "paths": [GAS]},
     ]
     (tmp_path / "mix.yaml").write_text(yaml.safe_dump({"systems": systems}))
+    (tmp_path / "water.yaml").write_text(yaml.safe_dump({"systems": systems[:1]}))
     return tmp_path
 
 
@@ -108,6 +109,30 @@ def test_a_fine_tuned_run_reproduces_from_its_own_config(folder):
     first, second = (folder / "runs" / name / weights for name in ("a-finetuned", "b"))
     assert first.read_bytes() == second.read_bytes()
     assert matey.from_pretrained("runs/b").refine.threshold == 0.5
+
+
+def test_a_plan_of_fine_tuning_tells_all_and_leaves_nothing(folder, capsys):
+    assert main([*TRAIN[:4], "water.yaml", *TRAIN[5:]]) == 0
+    files = sorted(path for path in folder.rglob("*"))
+    capsys.readouterr()
+    tune = "finetune runs/a --data mix.yaml --trajectories 1 --mode frozen-attention --plan"
+    assert main([*tune.split(), "--model.patches", "[8,4,2]", "--device", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in (
+        *("transfer", "are new", "frozen", "Memory in MB", "an estimate", "largest power of two"),
+        *("1 × 2 × 2", "velocity_x", "System 'compressible' is new. Known: shallow_water."),
+    ):
+        assert words in said, words
+    assert sorted(path for path in folder.rglob("*")) == files
+
+
+def test_few_trajectories_are_an_option_of_training_too(folder):
+    assert main([*TRAIN, "--trajectories", "1"]) == 0
+    split = json.loads((folder / "runs/a/provenance.json").read_text())["split"]
+    assert {name: len(part["train"]) for name, part in split.items()} == {
+        "shallow_water": 1,
+        "compressible": 1,
+    }
 
 
 def test_fine_tuning_keeps_the_shape_of_the_model(folder, capsys):

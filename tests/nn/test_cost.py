@@ -58,6 +58,23 @@ def test_operations_equal_those_that_torch_counts(scheme, mode, stem, ndim):
     assert cost.operations == sum(cost.forward.values()) + sum(cost.backward.values())
 
 
+@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
+def test_gradients_of_frozen_weights_are_neither_counted_nor_computed(scheme):
+    spec = system()
+    inputs = rough_inputs(spec, points=32)
+    model = tiny_model(spec, scheme=scheme).train()
+    packing = PACKINGS["adap_mix"](model.plan_inputs(inputs))
+    whole, _ = step_cost(model.config, spec, packing, history=2), counted(model, inputs)
+    model.zero_grad()
+    model.blocks.requires_grad_(False)
+    cost = step_cost(model.config, spec, packing, history=2, trains_blocks=False)
+    _, backward = counted(model, inputs)
+    assert sum(cost.backward.values()) == pytest.approx(backward, rel=0.01)  # as above
+    assert cost.backward["mlp"] == whole.backward["mlp"] / 2
+    assert all(weight.grad is None for weight in model.blocks.parameters())
+    assert all(weight.grad is not None for weight in model.tokenizer.parameters())
+
+
 @pytest.mark.parametrize("scheme", ["vit", "svit", ("svit", "vit")])
 @pytest.mark.parametrize("stem", ["linear", "hierarchical"])
 def test_parameters_are_those_of_the_real_model(scheme, stem):

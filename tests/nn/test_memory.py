@@ -63,6 +63,27 @@ def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
     assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
 
 
+@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
+def test_frozen_blocks_keep_less_and_the_rehearsal_knows_how_much(scheme):
+    model, inputs, packing = make(scheme, "adap_mix")
+    whole = predicted(model, packing)
+    model.blocks.requires_grad_(False)
+    target = torch.randn_like(inputs.values[:, 0])
+    with Ledger([*model.parameters(), inputs.values, target]) as ledger:
+        loss = squared_nrmse(model(inputs).normalised, target)
+        kept = ledger.now
+        loss.backward()
+    memory = predicted(model, packing, trains_blocks=False)
+    # Tolerances as above.
+    assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
+    assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
+    # Inputs of the matrices are not needed again: a quarter less at least.
+    assert memory.kept["blocks"] < 0.75 * whole.kept["blocks"]
+    blocks = 4 * sum(weight.numel() for weight in model.blocks.parameters())
+    assert memory.gradients == whole.gradients - blocks
+    assert memory.moments == whole.moments - 2 * blocks
+
+
 @pytest.mark.parametrize(("scheme", "mode"), CASES)
 def test_the_rehearsal_finds_what_inference_takes(scheme, mode):
     model, inputs, packing = make(scheme, mode)

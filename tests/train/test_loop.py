@@ -21,7 +21,6 @@ from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.pretrained import save_pretrained
 from matey.nn.tensors import load_tensors
-from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_compressible, write_shallow_water
 from tests.nn.helpers import tiny_model
@@ -179,25 +178,6 @@ def test_resume_with_another_width_names_the_key_and_both_widths(data, tmp_path)
     wider = replace(config, model=replace(config.model, embed_dim=48), steps=2)
     with pytest.raises(ConfigError, match=r"model\.embed_dim was 24 and is 48"):
         train(wider, run, resume=True)
-
-
-def test_fine_tuning_starts_from_the_old_weights_and_adds_only_what_is_new(data, tmp_path):
-    water = DataConfig(data.systems[:1])
-    gas = DataConfig(data.systems[1:], trajectories=1)
-    train(config_for(water, steps=3), tmp_path / "old")
-    before = matey.from_pretrained(tmp_path / "old").state_dict()
-    config = config_for(gas, steps=1, optim=OptimConfig(lr=1e-12, weight_decay=0))
-    model = finetune(tmp_path / "old", config, tmp_path / "new")
-    after = model.state_dict()
-    new = set(after) - set(before)
-    assert {name.rsplit(".", 1)[1] for name in new} == {
-        *("density_", "pressure_", "velocity_x_", "velocity_y_", "eta_", "zeta_", "M_")
-    }
-    # A learning rate of 1e-12 moves a weight by at most about that.
-    assert all(torch.allclose(before[name], after[name], atol=1e-9) for name in before)
-    provenance = json.loads((tmp_path / "new/provenance.json").read_text())
-    assert provenance["parent"] == "old"
-    assert len(provenance["split"]["compressible"]["train"]) == 1
 
 
 def test_a_model_folder_works_on_its_own_and_tells_no_paths(data, tmp_path):

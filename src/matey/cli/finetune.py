@@ -1,9 +1,14 @@
 """`matey finetune`: a trained model goes on with new data."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from matey.cli import Command
-from matey.cli.train import add_resume
+from matey.cli.train import add_shared
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from matey.train.plan import TuningPlan
 
 
 def add_arguments(parser: Any) -> None:
@@ -14,14 +19,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--run", help="the run folder to write; by default runs/<name of the checkpoint>-finetuned"
     )
-    add_resume(parser)
-    parser.add_argument("--mode", type=Literal["full"], default="full", help="which weights train")
     parser.add_argument(
-        "--trajectories",
-        type=int | None,
-        default=None,
-        help="train on the first so many training trajectories of each system only",
+        "--plan",
+        action="store_true",
+        help="print what transfers, what is new and frozen, memory and time, and do nothing",
     )
+    add_shared(parser)
     parser.add_class_arguments(RunConfig)
 
 
@@ -29,30 +32,103 @@ def defaults(options: Any) -> dict[str, Any]:
     """What the checkpoint is and was trained with, unless told otherwise."""
     from pathlib import Path
 
-    from matey.nn.pretrained import empty_model, find_model
+    from matey.nn.pretrained import outline
     from matey.train.log import plain
     from matey.train.resume import flat
 
-    model, _ = empty_model(find_model(Path(options.checkpoint)))
+    model = outline(Path(options.checkpoint))
     return {"windows.history": model.history, **flat(plain(model.config), "model.")}
 
 
 def run(options: Any) -> None:
-    from dataclasses import replace
     from pathlib import Path
 
     from matey.cli.console import console, watch_training
     from matey.cli.options import run_config
     from matey.train.finetune import finetune, parent_name
+    from matey.train.plan import plan_tuning
 
     checkpoint = Path(options.checkpoint)
     config = run_config(options)
-    if options.trajectories is not None:
-        config = replace(config, data=replace(config.data, trajectories=options.trajectories))
+    if options.plan:
+        show(plan_tuning(checkpoint, config))
+        return
     run = Path(options.run or f"runs/{parent_name(checkpoint)}-finetuned")
     with watch_training("finetune") as watch:
         finetune(checkpoint, config, run, watch, resume=options.resume == "auto")
     console.print(f"Model in {run}/model. Score it: matey evaluate {run} --data ...")
+
+
+def show(plan: "TuningPlan") -> None:
+    """Print all of a plan, in 80 columns."""
+    from matey.cli.benchmark import memory_table, token_table
+    from matey.cli.console import console, plain
+    from matey.report.summary import duration, plural
+
+    config = plan.config
+    data = ", ".join(f"{plain(name)} ({n:,} windows)" for name, n in plan.windows.items())
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    say(f"Fine-tuning {plain(plan.source)} on {data}, mode {config.mode}: a plan, nothing is done.")
+    for note in plan.notes:
+        say(f"- {plain(note)}")
+    console.print(part_table(plan))
+    say(
+        f"{plan.numbers('checkpoint'):,} numbers transfer, {plan.numbers('new'):,} are new, "
+        f"{plan.numbers(trains=False):,} frozen; {plan.numbers(trains=True):,} of "
+        f"{plan.numbers():,} train."
+    )
+    console.print(token_table(plan.forecasts))
+    console.print(memory_table(plan.forecasts, config))
+    most = max(one.step.total for one in plan.forecasts)
+    if plan.free is not None:
+        fits = "fits" if most <= plan.free else "does not fit"
+        say(f"Memory: {plan.free / 1e9:.3g} GB are free here: a step {fits}.")
+    taken = duration(plan.seconds).replace("\u00a0", " ")
+    say(
+        f"Time: about {taken}, an estimate: {plural(config.steps, 'step')} of together "
+        f"{plan.operations / 1e12:.3g} TFLOP, at {plan.share:.0%} of the {plan.peak / 1e9:,.0f} "
+        "GFLOP/s of a matrix product here, which steps typically reach. Validation adds to it, and "
+        "steps of less than some 10 GFLOP take longer."
+    )
+    if plan.batch is None:
+        say("Batch: by tokens (mixture.tokens_per_batch); batch has no effect.")
+    elif plan.batch == 0:
+        say("Batch: not even a batch of one fits into the memory that is free.")
+    else:
+        say(
+            f"Batch: {plan.batch} is the largest power of two that fits and has windows enough; "
+            f"it is set to {config.batch}."
+        )
+
+
+def part_table(plan: "TuningPlan") -> "Table":
+    """The weights by kind, where they come from, and whether they train."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from matey.cli.console import plain
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title="Weights")
+    for heading in ("part", "which", "numbers", "from", "training"):
+        table.add_column(
+            heading,
+            justify="right" if heading == "numbers" else "left",
+            overflow="fold",
+            no_wrap=heading not in ("part", "which"),
+        )
+    for part in plan.parts:
+        training = "yes" if part.trains else "frozen"
+        table.add_row(
+            part.kind,
+            plain(", ".join(part.names)),
+            f"{part.numbers:,}",
+            part.origin,
+            "-" if part.origin == "left out" else training,
+        )
+    return table
 
 
 COMMANDS = {

@@ -4,7 +4,7 @@ import difflib
 import re
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -192,7 +192,9 @@ def anchor_paths(options: Namespace, words: list[str]) -> None:
 def run_config(options: Namespace, **given: Any) -> RunConfig:
     """A run's config from the options of its fields' names, and those given instead."""
     names = [field.name for field in fields(RunConfig) if field.name in options]
-    return RunConfig(**{**{name: options[name] for name in names}, **given})
+    config = RunConfig(**{**{name: options[name] for name in names}, **given})
+    few = options.get("trajectories")
+    return config if few is None else replace(config, data=replace(config.data, trajectories=few))
 
 
 def explain(parser: Parser, message: str, words: list[str]) -> str:

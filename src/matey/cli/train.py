@@ -10,14 +10,19 @@ def add_arguments(parser: Any) -> None:
 
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--run", required=True, help="the run folder to write")
-    add_resume(parser)
+    add_shared(parser)
     parser.add_class_arguments(RunConfig)
 
 
-def add_resume(parser: Any) -> None:
-    """The option to go on with a run."""
+def add_shared(parser: Any) -> None:
+    """What training and fine-tuning take besides a run's settings."""
     from typing import Literal
 
+    parser.add_argument(
+        "--trajectories",
+        type=int | None,
+        help="train on so many training trajectories of each system: short for data.trajectories",
+    )
     parser.add_argument(
         "--resume",
         type=Literal["no", "auto"],

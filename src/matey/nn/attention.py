@@ -76,25 +76,25 @@ class Projections(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tokens, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001
         """`[N T D]` and `[3·D D]` to three of `[N T D]`."""
-        ctx.save_for_backward(tokens, weight)
+        # A frozen weight has no gradient, and then nothing asks for the tokens again.
+        ctx.save_for_backward(tokens if ctx.needs_input_grad[1] else None, weight)
         return tuple(linear(tokens, part) for part in weight.chunk(3))
 
     @staticmethod
     def backward(ctx, *gradients):  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Gradients of tokens and weight, summed inside the products."""
         tokens, weight = ctx.saved_tensors
-        rows = tokens.flatten(0, 1)
-        to_tokens, to_weight = None, torch.empty_like(weight)
-        for gradient, part, piece in zip(
-            gradients, weight.chunk(3), to_weight.chunk(3), strict=True
-        ):
-            gradient = gradient.reshape(rows.shape)
-            torch.mm(gradient.t(), rows, out=piece)
+        shape = gradients[0].shape
+        to_tokens, to_weight = None, None if tokens is None else torch.empty_like(weight)
+        for i, (gradient, part) in enumerate(zip(gradients, weight.chunk(3), strict=True)):
+            gradient = gradient.reshape(-1, shape[-1])
+            if to_weight is not None:
+                torch.mm(gradient.t(), tokens.flatten(0, 1), out=to_weight.chunk(3)[i])
             if to_tokens is None:
                 to_tokens = gradient @ part
             else:
                 torch.addmm(to_tokens, gradient, part, out=to_tokens)
-        return to_tokens.view_as(tokens), to_weight
+        return to_tokens.view(shape), to_weight
 
 
 def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:

@@ -1,10 +1,15 @@
-"""What a model was trained on, against what it is given: units and time step."""
+"""What a model was trained on, against what it is given: units, time step, and names."""
 
+import logging
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 from matey.fields import SystemSpec
 
 ROUNDING = 1e-3  # of dt: below this two are the same
+ALIKE = 0.8  # of difflib's ratio: from here on one name may be a misspelt other
+
+log = logging.getLogger("matey")
 
 
 def differences(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
@@ -30,3 +35,40 @@ def differences(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
             f"System {spec.name!r} has a dt of {spec.dt:g}, but the model was trained on {steps}: "
             "its steps are that long. Give it data at that dt, or fine-tune it."
         )
+
+
+def warn_of_doubts(specs: Iterable[SystemSpec], known: Iterable[SystemSpec]) -> None:
+    """Warn of what is new to a model that goes on with `specs`, and may be a slip of the pen."""
+    known = list(known)
+    for spec in specs:
+        for doubt in doubts(spec, known):
+            log.warning(doubt)
+
+
+def doubts(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
+    """What of a system is new to a model, but spelt almost as something that it knows."""
+    systems = {system.name: system for system in known}
+    if spec.name not in systems:
+        for alike in get_close_matches(spec.name, systems, n=1, cutoff=ALIKE):
+            yield (
+                f"System {spec.name!r} is new to the model. Did you mean {alike!r}? What it knows "
+                "goes by the names of variables; the name of a system is for your records."
+            )
+    for kind, own, theirs in (
+        ("Variable", [v.name for v in spec.variables], names_of(systems.values())),
+        ("Parameter", list(spec.parameters), {p for s in systems.values() for p in s.parameters}),
+    ):
+        for name in own:
+            # Components are told apart by their last letter: velocity_z is no slip of the pen.
+            others = [o for o in theirs - set(own) if o[-2:-1] != "_" or name[-2:-1] != "_"]
+            close = get_close_matches(name, others, n=1, cutoff=ALIKE)
+            if name not in theirs and close:
+                yield (
+                    f"{kind} {name!r} of system {spec.name!r} is new to the model, and gets "
+                    f"weights of its own. Did you mean {close[0]!r}?"
+                )
+
+
+def names_of(systems: Iterable[SystemSpec]) -> set[str]:
+    """The variables of some systems."""
+    return {variable.name for system in systems for variable in system.variables}

@@ -33,11 +33,21 @@ class Cost:
     forward: dict[str, int] = field(default_factory=dict)
     backward: dict[str, int] = field(default_factory=dict)
 
-    def product(self, part: str, rows: int, inner: int, columns: int, first: bool = False) -> None:
-        """Count `[rows inner] @ [inner columns]`; a `first` one needs no gradient of its input."""
+    def product(
+        self,
+        part: str,
+        rows: int,
+        inner: int,
+        columns: int,
+        first: bool = False,
+        trains: bool = True,
+    ) -> None:
+        """Count `[rows inner] @ [inner columns]`; a `first` one needs no gradient of its input,
+        one that does not train none of its weights."""
         operations = 2 * rows * inner * columns
         self.forward[part] = self.forward.get(part, 0) + operations
-        self.backward[part] = self.backward.get(part, 0) + operations * (1 if first else 2)
+        gradients = (not first) + trains
+        self.backward[part] = self.backward.get(part, 0) + operations * gradients
 
     @property
     def operations(self) -> int:
@@ -51,11 +61,13 @@ def step_cost(
     packing: Packing,
     history: int,
     stages: Mapping[Scheme, list[list[Segments]]] | None = None,
+    trains_blocks: bool = True,
 ) -> Cost:
     """The cost of a forward and a backward pass over one batch of packed cells.
 
     `stages` are the segments of each scheme, where a prediction has found them already: then
-    nothing is done on a device.
+    nothing is done on a device. Gradients flow through blocks that do not train, but none of
+    their weights is computed.
     """
     cost = Cost()
     times, width = history, config.embed_dim
@@ -79,7 +91,7 @@ def step_cost(
         stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
     for index, scheme in enumerate(config.schemes):
         frames = 1 if index == config.depth - 1 else times
-        count_block(cost, config, stages[scheme], cells, times, frames)
+        count_block(cost, config, stages[scheme], cells, times, frames, trains_blocks)
     return cost
 
 
@@ -90,19 +102,20 @@ def count_block(
     cells: int,
     times: int,
     frames: int,
+    trains: bool,
 ) -> None:
     """One block, of which the last `frames` of `times` are asked for."""
-    width = config.embed_dim
+    width, projections = config.embed_dim, "attention projections"
     for groupings in stages:
         keys, queries = cells * times, cells * frames
-        cost.product("attention projections", queries, width, 2 * width)  # query and output
-        cost.product("attention projections", keys, width, 2 * width)  # key and value
+        cost.product(projections, queries, width, 2 * width, trains=trains)  # query and output
+        cost.product(projections, keys, width, 2 * width, trains=trains)  # key and value
         for segments in groupings:
             count_attention(cost, config, segments, times, frames)
         times = frames
     rows, hidden = cells * frames, config.mlp_ratio * width
-    cost.product("mlp", rows, width, hidden)
-    cost.product("mlp", rows, hidden, width)
+    cost.product("mlp", rows, width, hidden, trains=trains)
+    cost.product("mlp", rows, hidden, width, trains=trains)
 
 
 def count_attention(

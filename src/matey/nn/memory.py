@@ -68,15 +68,19 @@ def step_memory(
     precision: str = "float32",
     activation_checkpointing: bool = False,
     accumulate: int = 1,
+    trains_blocks: bool = True,
     heap: float = 1.0,
 ) -> Memory:
     """The memory of one step on a batch of packed cells of the system `spec`.
 
     The model has the weights for all of `systems`. AdamW's two moments are counted as there:
-    they come with the first step. `heap` as in `Memory`, other options as in `RunConfig`.
+    they come with the first step. Weights that do not train have no gradients and no moments.
+    `heap` as in `Memory`, other options as in `RunConfig`.
     """
-    parts = rehearse_parts(config, packing, spec, history, training, precision)
-    parameters = 4 * sum(count_parameters(config, systems).values())
+    parts = rehearse_parts(config, packing, spec, history, training, precision, trains_blocks)
+    numbers = count_parameters(config, systems)
+    parameters = 4 * sum(numbers.values())
+    trained = parameters if trains_blocks else parameters - 4 * numbers["blocks"]
     frame = packing.plan.samples * math.prod(packing.plan.grid) * len(spec.variables) * 4
     # The normalised fields and the encoded tokens stay until the forward pass is over.
     held = [0] + [frame * history + parts[1].before] * (len(parts) - 1)
@@ -92,7 +96,7 @@ def step_memory(
         kept[part.name] = kept.get(part.name, 0) + part.kept
     peak, below = 0, 0  # `below` is what the parts so far keep
     gradients = sum(part.gradients for part in parts)
-    standing = parameters if accumulate > 1 else 0  # those of the batch before
+    standing = trained if accumulate > 1 else 0  # those of the batch before
     for part, more in zip(parts, held, strict=True):
         peak = max(peak, standing + below + part.before + part.forward + more)
         below += part.kept
@@ -100,12 +104,12 @@ def step_memory(
         peak = max(peak, (standing or gradients) + below + part.backward)
     return Memory(
         parameters=parameters,
-        gradients=parameters,
-        moments=2 * parameters,
+        gradients=trained,
+        moments=2 * trained,
         batch=frame * (history + 1),
         kept=kept,
         transient=max(max(part.forward - part.kept, part.backward) for part in parts),
-        peak=max(peak, parameters),
+        peak=max(peak, trained),
         heap=heap,
     )
 
@@ -139,6 +143,7 @@ def rehearse_parts(
     history: int,
     training: bool,
     precision: str,
+    trains_blocks: bool,
 ) -> list[Part]:
     """The parts of `Matey.forward` and the loss, one after the other."""
     half = precision == "bfloat16"
@@ -172,7 +177,7 @@ def rehearse_parts(
             return (last + sum(levels) - target).square()
 
         def rehearse_block(scheme: Scheme, frames: int) -> Part:
-            block = make_block(config, scheme)
+            block = make_block(config, scheme).requires_grad_(trains_blocks)
             around = Surroundings(stages[scheme], turn, sequence.sample, samples)
             tokens = torch.empty(cells, history, width, dtype=torch.bfloat16 if half else None)
             work = lambda tokens: block(tokens, around, frames)  # noqa: E731

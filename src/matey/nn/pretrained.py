@@ -2,6 +2,7 @@
 
 model.safetensors   every weight, by name
 config.json         format version, model config, systems, history, what it was trained on
+README.md           the same for a reader: the model card
 """
 
 import json
@@ -16,17 +17,22 @@ from matey.config import ModelConfig, RefineConfig
 from matey.description import read_spec
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
-from matey.nn.cost import count_parameters
+from matey.nn.card import write_card
+from matey.nn.cost import count, count_parameters
 from matey.nn.model import Matey
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import replacing, to_json
 
 FORMAT = 1
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
-def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> None:
+def save_pretrained(
+    model: Matey, folder: Path, training: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+) -> None:
     """Write a model folder, whole or not at all. `training` tells how it was trained.
+
+    `cost`, what that took, stands in the model card only: all else is the same for the same run.
 
     Raises CheckpointError if it cannot be written; a folder that was there then stays.
     """
@@ -41,6 +47,8 @@ def save_pretrained(model: Matey, folder: Path, training: Mapping[str, Any]) -> 
         temporary.mkdir()
         save_tensors(model.state_dict(), temporary / WEIGHTS)
         (temporary / CONFIG).write_text(to_json(description, indent=2))
+        card = write_card(description, count(model), cost or {})
+        (temporary / CARD).write_text(card, encoding="utf-8")
 
 
 def from_pretrained(path: str | Path) -> Matey:
@@ -53,6 +61,17 @@ def from_pretrained(path: str | Path) -> Matey:
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
     model.trained_leads = trained_leads(description)
     return model.eval()
+
+
+def outline(path: Path) -> Matey:
+    """The model of a run or a model folder as names and shapes: no weight is made or read.
+
+    Raises CheckpointError as `from_pretrained` does, but for what the weights hold.
+    """
+    with torch.device("meta"):
+        model, description = empty_model(find_model(path))
+    model.trained_leads = trained_leads(description)
+    return model
 
 
 def find_model(path: Path) -> Path:

@@ -1,9 +1,11 @@
-"""Fine-tuning: a trained model goes on with new systems, variables and grids."""
+"""Fine-tuning: a trained model goes on with new systems, variables, grids and patches."""
 
 from dataclasses import replace
 from pathlib import Path
 
-from matey.config import RunConfig
+import torch
+
+from matey.config import ModelConfig, RunConfig
 from matey.errors import ConfigError
 from matey.nn.model import Matey
 from matey.nn.pretrained import find_model, from_pretrained
@@ -11,6 +13,8 @@ from matey.train.log import plain
 from matey.train.loop import train
 from matey.train.resume import flat
 from matey.train.sinks import Sink
+
+FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight has their shape
 
 
 def finetune(
@@ -21,25 +25,45 @@ def finetune(
     *,
     resume: bool = False,
 ) -> Matey:
-    """Train all weights of a pretrained model further, on the systems of `config.data`.
+    """Train a pretrained model further, on the systems of `config.data`.
 
-    New variables, parameters and dimensions get weights of their own; those that were there
-    start from what they learned. The model's shape is the pretrained one's: of `config.model`
-    only `refine` may differ. Raises ConfigError that names what else does.
+    `config.mode` says which of its weights train. New variables, parameters, dimensions and patch
+    sizes get weights of their own; those that were there start from what they learned. The
+    model's shape is the pretrained one's: raises ConfigError that names what else differs.
     """
-    model = from_pretrained(pretrained)
-    given = replace(config.model, refine=model.config.refine)
-    if given != model.config:
-        old, new = flat(plain(model.config), "model."), flat(plain(given), "model.")
-        wrong = [f"{key} is {new[key]!r}, not {old[key]!r}" for key in old if old[key] != new[key]]
-        raise ConfigError(
-            f"Fine-tuning keeps the shape of {pretrained}, but {'; '.join(wrong)}. Leave that out: "
-            "only model.refine may change."
-        )
-    model.refine = config.model.refine
-    model.history = config.windows.history
-    config = replace(config, model=model.config)
+    old = from_pretrained(pretrained)
+    torch.manual_seed(config.seed)  # of the weights of new patch sizes
+    model = adapt(old, config)
+    model.blocks.requires_grad_(config.trains_blocks)
     return train(config, run, watch, model=model, resume=resume, parent=parent_name(pretrained))
+
+
+def adapt(old: Matey, config: RunConfig) -> Matey:
+    """A model with other patches or another history, and all old weights that it has a place for.
+
+    With the old patches it predicts what the old one did, to the bit. With others it does so
+    where it uses no new ones. Weights of patch sizes that are no longer among `patches` are
+    left out. Raises ConfigError for a `config.model` of another shape.
+    """
+    check_shape(old.config, config.model)
+    model = Matey(config.model, list(old.specs.values()), config.windows.history)
+    known = old.state_dict()
+    fresh = model.state_dict()
+    model.load_state_dict({name: known.get(name, fresh[name]) for name in fresh})
+    model.trained_leads = old.trained_leads
+    return model
+
+
+def check_shape(old: ModelConfig, new: ModelConfig) -> None:
+    """Raise ConfigError, naming them, for settings that fine-tuning cannot change."""
+    free = {name: getattr(new, name) for name in FREE}
+    was, now = flat(plain(replace(old, **free)), "model."), flat(plain(new), "model.")
+    wrong = [f"{key} is {now[key]!r}, not {was[key]!r}" for key in was if was[key] != now[key]]
+    if wrong:
+        raise ConfigError(
+            f"Fine-tuning keeps the shape of the model, but {'; '.join(wrong)}. Leave that out: "
+            f"only {', '.join(f'model.{name}' for name in FREE)} may change."
+        )
 
 
 def parent_name(pretrained: Path) -> str:

@@ -117,7 +117,9 @@ def forecast_system(
             / len(inputs)
             for threshold in (thresholds if len(model.patches) > 1 else ())
         },
-        cost=step_cost(model, spec, packed(model, batch), history),
+        cost=step_cost(
+            model, spec, packed(model, batch), history, trains_blocks=config.trains_blocks
+        ),
         parameters=count_parameters(model, specs),
         step=training_memory(config, spec, largest, specs),
         inference=step_memory(
@@ -130,6 +132,34 @@ def forecast_system(
             heap=heap_share(choose_device(config.device).type, returned=False),
         ),
     )
+
+
+def largest_batch(
+    config: RunConfig,
+    systems: Mapping[str, System],
+    free: int | None,
+    known: Sequence[SystemSpec] = (),
+) -> int:
+    """The largest power of two of windows per batch that fits into free memory, on every system.
+
+    No more than the windows of the system that has fewest; 0 where not even one window fits.
+    """
+    specs = [*known, *(system.spec for system in systems.values())]
+    best = 2**30
+    for system in systems.values():
+        windows = system.windows("train", config.windows)
+        plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
+        if not plans:
+            continue
+        largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
+        fits, tried = 0, 1
+        while tried <= min(best, len(windows)):
+            one = replace(config, batch=tried)
+            if free is not None and training_memory(one, system.spec, largest, specs).total > free:
+                break
+            fits, tried = tried, 2 * tried
+        best = fits
+    return best
 
 
 def training_memory(
@@ -145,6 +175,7 @@ def training_memory(
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
+        trains_blocks=config.trains_blocks,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
     )
 

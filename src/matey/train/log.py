@@ -7,6 +7,7 @@ tensorboard/      the same for TensorBoard, if asked for
 """
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -142,10 +143,14 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Record:
-    """What a model folder says of its training: no path, no command, no user."""
+def describe(config: RunConfig, systems: Mapping[str, System], steps: int, run: Path) -> Record:
+    """What a model folder says of its training: no path, no command, no user.
+
+    The same run gives the same, to the bit; scores are the last in its log.
+    """
     return {
         "steps": steps,
+        "mode": config.mode,
         "batch": config.batch,
         "accumulate": config.accumulate,
         "seed": config.seed,
@@ -153,9 +158,41 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int) -> Re
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
         "boundaries": {name: boundaries(system) for name, system in systems.items()},
+        "scores": last_scores(run),
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
     }
+
+
+def last_scores(run: Path) -> Record:
+    """The last validation in a run's log: the step, and NRMSE and persistence by system."""
+    valid = records(run, "valid")
+    return {key: valid[-1][key] for key in ("step", "nrmse", "persistence")} if valid else {}
+
+
+def spent(run: Path) -> Record:
+    """What a run's training took by its log: windows, tokens, operations, seconds of steps.
+
+    Steps that were done again after a kill count again: they were paid for.
+    """
+    # An older version did not log rates.
+    trained = [record for record in records(run, "train") if "flop_per_second" in record]
+    seconds = [record["windows"] / record["windows_per_second"] for record in trained]
+    rates = [record["flop_per_second"] for record in trained]
+    return {
+        "windows": sum(record["windows"] for record in trained),
+        "tokens": sum(record["tokens"] for record in trained),
+        "operations": sum(rate * span for rate, span in zip(rates, seconds, strict=True)),
+        "seconds": sum(seconds),
+    }
+
+
+def records(run: Path, kind: str) -> list[Record]:
+    """The records of a kind in a run's log, in order; none where there is no log."""
+    log = run / "metrics.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [record for record in found if record["kind"] == kind]
 
 
 def boundaries(system: System) -> dict[str, list[str]]:

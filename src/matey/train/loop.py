@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from matey.config import LossConfig, RunConfig
+from matey.config import LossConfig, RunConfig, require
 from matey.data.mixture import Mixture, System, in_order, open_systems
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch, SystemSpec
 from matey.metrics.error import nrmse
+from matey.nn.contract import warn_of_doubts
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey, Prediction
 from matey.nn.pretrained import save_pretrained
@@ -27,7 +28,7 @@ from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
-from matey.train.log import Journal, describe, prepare_run
+from matey.train.log import Journal, describe, prepare_run, spent
 from matey.train.loss import batch_loss
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
@@ -145,7 +146,8 @@ def take_steps(
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:
-        save_pretrained(model, run / "model", describe(config, systems, config.steps))
+        training = describe(config, systems, config.steps, run)
+        save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=config.steps)
     return model.eval()
 
@@ -164,8 +166,10 @@ def prepare_model(
     shape = config.model if model is None else model.config
     check_grids(shape, systems)
     known = [] if model is None else list(model.specs.values())
+    warn_of_doubts(specs, known)
     check_memory(replace(config, model=shape), systems, team, known)
     if model is None:
+        require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
         model = Matey(config.model, [], config.windows.history)
     model.add_systems(specs)
     model.to(team.device).train()
@@ -196,7 +200,9 @@ def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) 
     Counted on the cells that the step took. What activation checkpointing does again is left out.
     """
     history = batch.values.shape[1]
-    cost = step_cost(model.config, batch.spec, prediction.packing, history, prediction.stages)
+    trains = any(parameter.requires_grad for parameter in model.blocks.parameters())
+    stages = prediction.stages
+    cost = step_cost(model.config, batch.spec, prediction.packing, history, stages, trains)
     return cost.operations + pushes * sum(cost.forward.values())
 
 
@@ -297,10 +303,11 @@ class Keeper:
         defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
-            training = describe(self.config, self.systems, progress.step)
+            training = describe(self.config, self.systems, progress.step, self.run)
             model = engine.alone()
             if engine.team.first:
-                save_pretrained(model, self.run / "best", {**training, "nrmse": scores["nrmse"]})
+                training["nrmse"] = scores["nrmse"]
+                save_pretrained(model, self.run / "best", training, spent(self.run))
             progress = replace(progress, best=mean)
         return replace(progress, pending=False)
 

@@ -9,10 +9,15 @@ from matey.config import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: no biases, norms, scales or named vectors."""
+    """AdamW that decays matrices only: no biases, norms, scales or named vectors.
+
+    Frozen weights are left out: they are not decayed either, and have no moments.
+    """
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = name.endswith("weight") and parameter.ndim >= 2
         (matrices if is_matrix else others).append(parameter)
     groups = [

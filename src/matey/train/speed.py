@@ -9,6 +9,9 @@ from matey.config import RunConfig
 
 # Of the matrices: large enough for the full rate, small enough to take milliseconds.
 SIZES = {"cpu": 1024, "cuda": 8192}
+# Of the peak in that precision, a step's typical rate on a CPU (docs/performance.md). Not measured
+# on a GPU.
+TYPICAL = {"float32": 0.6, "bfloat16": 0.4}
 PATIENCE = 0.2  # seconds that measuring the peak may take, after a first product
 
 

@@ -1,0 +1,337 @@
+"""A trained model that goes on: what stays, what is new, what is frozen, and the plan of it."""
+
+import json
+import logging
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import matey
+from matey.config import (
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RefineConfig,
+    RunConfig,
+    SourceConfig,
+    WindowConfig,
+)
+from matey.data.mixture import open_systems
+from matey.errors import ConfigError
+from matey.fields import Variable
+from matey.nn import pretrained
+from matey.nn.contract import doubts
+from matey.nn.cost import count
+from matey.nn.tensors import load_tensors
+from matey.train import plan as planning
+from matey.train.finetune import adapt, finetune
+from matey.train.forecast import forecast_run, largest_batch
+from matey.train.log import spent
+from matey.train.loop import train
+from matey.train.plan import plan_tuning
+from tests.files import write_compressible, write_shallow_water
+from tests.nn.helpers import rough_inputs, system, tiny_model
+
+MODEL = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataConfig:
+    folder = tmp_path_factory.mktemp("mix")
+    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
+    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
+    return DataConfig(
+        (SourceConfig("shallow_water", (str(water),)), SourceConfig("compressible", (str(gas),)))
+    )
+
+
+def config_for(data: DataConfig, **changes) -> RunConfig:
+    settings = {
+        "model": MODEL,
+        "windows": WindowConfig(history=2, max_lead=2),
+        "optim": OptimConfig(lr=3e-3, warmup=0, weight_decay=0.1),
+        "data": data,
+        "steps": 4,
+        "batch": 2,
+        "checkpoint_every": 2,
+        "log_every": 1,
+        "device": "cpu",
+    }
+    return RunConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def old(data, tmp_path_factory):
+    """A run on shallow water."""
+    run = tmp_path_factory.mktemp("runs") / "old"
+    train(config_for(DataConfig(data.systems[:1]), steps=2), run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def gas(data) -> DataConfig:
+    return DataConfig(data.systems[1:], trajectories=1)
+
+
+@pytest.fixture(scope="module")
+def frozen(old, gas, tmp_path_factory):
+    """A run that goes on with a gas, its blocks frozen."""
+    run = tmp_path_factory.mktemp("runs") / "frozen"
+    finetune(old, config_for(gas, mode="frozen-attention"), run)
+    return run
+
+
+@pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
+@pytest.mark.parametrize("history", [2, 4])
+def test_new_variables_leave_predictions_for_old_variables_bit_identical_before_training(
+    mode, history
+):
+    """So do new systems, parameters and dimensions, and a history of another length."""
+    spec = system()
+    model = tiny_model(spec, mode=mode)
+    inputs = rough_inputs(spec)
+    before = model(inputs).fields
+    config = RunConfig(model=model.config, windows=WindowConfig(history=history))
+    new = adapt(model, config).eval()
+    wider = system(2, "wider", variables=("a", "b", "c"), parameters=("nu", "eta"))
+    mask = Variable("mask", static=True)
+    new.add_systems(
+        [wider, replace(wider, variables=(*wider.variables, mask)), system(3), system(1, "line")]
+    )
+    assert torch.equal(new(inputs).fields, before)
+    assert new.history == history
+    assert new(rough_inputs(wider)).fields.shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("patches", "kept", "made"),
+    [
+        ((16, 8, 4), {"1x8x8", "1x16x16"}, {"1x4x4"}),
+        ((16, 4), {"1x16x16"}, {"1x4x4"}),
+        ((32, 16), {"1x16x16"}, {"1x32x32"}),
+    ],
+)
+def test_another_set_of_patches_keeps_the_levels_it_shares_and_makes_the_others(
+    patches, kept, made
+):
+    model = tiny_model(system(), patches=(16, 8))
+    new = adapt(model, RunConfig(model=replace(model.config, patches=patches)))
+    assert set(new.tokenizer.encoders) == set(new.tokenizer.decoders) == kept | made
+    before, after = model.state_dict(), new.state_dict()
+    shared = set(before) & set(after)
+    assert all(torch.equal(before[name], after[name]) for name in shared)
+    assert {name.split(".")[2] for name in set(after) - set(before)} == made
+    assert new(rough_inputs(system(), points=64)).fields.isfinite().all()
+
+
+def test_a_new_patch_level_changes_nothing_where_it_is_not_used():
+    model = tiny_model(system(), patches=(8, 4), threshold=1.0)
+    new = adapt(model, RunConfig(model=replace(model.config, patches=(8, 4, 2)))).eval()
+    inputs = rough_inputs(system())
+    assert torch.equal(new(inputs).fields, model(inputs).fields)
+    new.refine = RefineConfig(threshold=0.0)
+    plan = new(inputs).plan
+    assert set(plan.level[plan.leaves].tolist()) == {2}
+
+
+def test_fine_tuning_with_another_patch_level_and_history_leaves_a_model_that_loads_anywhere(
+    old, gas, tmp_path
+):
+    model = replace(MODEL, patches=(8, 4, 2))
+    config = config_for(gas, model=model, windows=WindowConfig(history=3), steps=1)
+    trained = finetune(old, config, tmp_path / "new")
+    shutil.move(tmp_path / "new/model", tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "new")
+    loaded = matey.from_pretrained(tmp_path / "elsewhere")
+    field = matey.open(gas.systems[0].paths[0])[0]
+    assert loaded.history == 3
+    assert torch.equal(loaded.rollout(field, 2).values, trained.rollout(field, 2).values)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (system(name="toys"), "System 'toys' is new to the model. Did you mean 'toy'?"),
+        (system(variables=("a", "heigth")), "Variable 'heigth' .* Did you mean 'height'?"),
+        (system(parameters=("gravty",)), "Parameter 'gravty' .* Did you mean 'gravity'?"),
+        (system(name="else", variables=("velocity_y", "pressure")), None),
+        (system(), None),
+    ],
+)
+def test_an_unknown_name_of_a_system_variable_or_parameter_brings_suggestions(given, said):
+    known = [system(), system(2, "flow", ("gravity",), ("height", "velocity_x"))]
+    found = list(doubts(given, known))
+    if said is None:
+        assert found == []
+    else:
+        (doubt,) = found
+        assert re.match(said.replace("?", r"\?"), doubt)
+
+
+def test_an_unknown_system_name_brings_suggestions(old, data, tmp_path, caplog):
+    water = DataConfig((replace(data.systems[0], name="shallow_watr"),))
+    with caplog.at_level(logging.WARNING, logger="matey"):
+        finetune(old, config_for(water, steps=1), tmp_path / "new")
+    said = "System 'shallow_watr' is new to the model. Did you mean 'shallow_water'?"
+    assert said in caplog.text
+
+
+def test_frozen_groups_weights_are_bit_identical_after_training(old, frozen):
+    """Also with weight decay, which moves whatever the optimizer holds."""
+    before = load_tensors(old / "model/model.safetensors")
+    after = load_tensors(frozen / "model/model.safetensors")
+    blocks = [name for name in before if name.startswith("blocks.")]
+    assert blocks
+    assert all(torch.equal(before[name], after[name]) for name in blocks)
+    others = [name for name in before if "weight" in name and name not in blocks]
+    assert all(not torch.equal(before[name], after[name]) for name in others)
+    moments = load_tensors(frozen / "checkpoints/step-00000004/optimizer.safetensors")
+    assert not [name for name in moments if "/blocks." in name]
+    assert [name for name in moments if "/tokenizer." in name]
+
+
+def test_a_frozen_run_that_was_broken_off_goes_on_to_the_same_bits(old, gas, frozen, tmp_path):
+    class StopError(Exception):
+        pass
+
+    def stop(record):
+        if record["kind"] == "train" and record["step"] == 3:
+            raise StopError
+
+    config = config_for(gas, mode="frozen-attention")
+    with pytest.raises(StopError):
+        finetune(old, config, tmp_path / "run", stop)
+    with pytest.raises(ConfigError, match="mode was 'frozen-attention' and is 'full'"):
+        finetune(old, config_for(gas), tmp_path / "run", resume=True)
+    finetune(old, config, tmp_path / "run", resume=True)
+    for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors"):
+        last = "checkpoints/step-00000004"
+        assert (tmp_path / "run" / last / name).read_bytes() == (frozen / last / name).read_bytes()
+
+
+def test_blocks_that_learned_nothing_yet_are_not_frozen(data, tmp_path):
+    with pytest.raises(ConfigError, match="mode is 'frozen-attention', expected full"):
+        train(config_for(data, mode="frozen-attention"), tmp_path / "run")
+    assert not (tmp_path / "run/config.yaml").exists()
+
+
+def test_gradients_through_frozen_blocks_are_those_through_trained_ones():
+    inputs = rough_inputs(system())
+    gradients = []
+    for trains in (True, False):
+        model = tiny_model(system(), scheme=("svit", "vit"))
+        model.blocks.requires_grad_(trains)
+        model(inputs).normalised.square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if "blocks" not in n})
+    for name, gradient in gradients[0].items():
+        # Rounding: kernels sum in another order where fewer gradients are asked for.
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_fine_tuning_starts_from_the_old_weights_and_adds_only_what_is_new(data, tmp_path):
+    water = DataConfig(data.systems[:1])
+    gas = DataConfig(data.systems[1:], trajectories=1)
+    train(config_for(water, steps=3), tmp_path / "old")
+    before = matey.from_pretrained(tmp_path / "old").state_dict()
+    config = config_for(gas, steps=1, optim=OptimConfig(lr=1e-12, weight_decay=0))
+    model = finetune(tmp_path / "old", config, tmp_path / "new")
+    after = model.state_dict()
+    new = set(after) - set(before)
+    assert {name.rsplit(".", 1)[1] for name in new} == {
+        *("density_", "pressure_", "velocity_x_", "velocity_y_", "eta_", "zeta_", "M_")
+    }
+    # A learning rate of 1e-12 moves a weight by at most about that.
+    assert all(torch.allclose(before[name], after[name], atol=1e-9) for name in before)
+    provenance = json.loads((tmp_path / "new/provenance.json").read_text())
+    assert provenance["parent"] == "old"
+    assert len(provenance["split"]["compressible"]["train"]) == 1
+
+
+@pytest.fixture(scope="module")
+def plan(old, gas):
+    """The plan of the run `frozen`, made while no weights can be read."""
+
+    def refuse(*_):
+        raise AssertionError("weights were read")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "measure_peak", lambda *_: 1e9)
+        patch.setattr(pretrained, "load_tensors", refuse)
+        return plan_tuning(old, config_for(gas, mode="frozen-attention"))
+
+
+def test_an_outline_holds_no_numbers(old):
+    weights = list(pretrained.outline(old).parameters())
+    assert {weight.device.type for weight in weights} == {"meta"}
+    assert sum(weight.numel() for weight in weights) == count(matey.from_pretrained(old))
+
+
+def test_the_plan_counts_what_the_trained_model_then_has(old, frozen, plan):
+    before, after = matey.from_pretrained(old), matey.from_pretrained(frozen)
+    assert plan.numbers() == count(after)
+    assert plan.numbers("checkpoint") == count(before)
+    assert plan.numbers("new") == count(after) - count(before)
+    assert plan.numbers(trains=False) == count(after.blocks)
+    (step,) = [one.step for one in plan.forecasts]
+    assert step.parameters == 4 * plan.numbers()
+    assert step.moments == 8 * plan.numbers(trains=True)
+    new = {part.kind: set(part.names) for part in plan.parts if part.origin == "new"}
+    variables = {"density", "pressure", "velocity_x", "velocity_y"}
+    assert new == {"variables": variables, "parameters": {"eta", "zeta", "M"}}
+    assert "System 'compressible' is new. Known: shallow_water." in plan.notes
+    start = json.loads((frozen / "metrics.jsonl").read_text().splitlines()[0])
+    assert start["parameters"] == plan.numbers(trains=True)
+
+
+def test_the_plan_foretells_the_operations_that_the_run_then_logs(frozen, plan):
+    cost = spent(frozen)
+    assert cost["windows"] == 4 * 2
+    # A fifth: windows of the run are refined in more or fewer cells than those looked at.
+    assert plan.operations == pytest.approx(cost["operations"], rel=0.2)
+    assert plan.seconds == pytest.approx(plan.operations / 1e9 / plan.share)
+
+
+def test_the_plan_tells_what_a_new_patch_level_makes_and_leaves_out(old, gas):
+    config = config_for(gas, model=replace(MODEL, patches=(16, 8)), windows=WindowConfig(history=4))
+    model = pretrained.outline(old)
+    with torch.device("meta"):
+        new = adapt(model, config)
+    found = planning.parts(model, new)
+    levels = {part.origin: part.names for part in found if part.kind == "patches"}
+    assert levels == {
+        "checkpoint": ("1 × 8 × 8",),
+        "new": ("1 × 16 × 16",),
+        "left out": ("1 × 4 × 4",),
+    }
+    notes = planning.notes(model, config, [])
+    assert any("model.patches is (16, 8), and was (8, 4)" in note for note in notes)
+    assert "History is 4 frames, and was 2." in notes
+
+
+def test_the_suggested_batch_is_the_largest_power_of_two_that_fits(data):
+    config = config_for(DataConfig(data.systems[:1], trajectories=1))
+    systems = open_systems(config.data)
+    (forecast,) = forecast_run(replace(config, batch=4), systems, thresholds=())
+    needed = forecast.step.total
+    assert largest_batch(config, systems, free=None) == 4  # of 6 windows
+    assert largest_batch(config, systems, free=needed) == 4
+    assert largest_batch(config, systems, free=needed - 1) == 2
+    assert largest_batch(config, systems, free=1) == 0
+
+
+def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):
+    card = (frozen / "model/README.md").read_text()
+    training = json.loads((frozen / "model/config.json").read_text())["training"]
+    rows = {line.split("|")[1].strip(): line for line in card.splitlines() if "|" in line}
+    gas = next(line for line in card.splitlines() if line.startswith("| compressible | 2D"))
+    for said in ("velocity_x", "eta, zeta, M", "0.05", "x periodic", "| 1 |"):
+        assert said in gas
+    assert training["data_fingerprint"]["compressible"] in gas
+    assert "earlier" in rows["shallow_water"]
+    assert f"{training['scores']['nrmse']['compressible']:.4f}" in rows["compressible"]
+    assert "History: 2 frames" in card
+    assert "4 steps, 8 windows" in card
+    assert "The blocks were frozen." in card
