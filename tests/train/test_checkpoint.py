@@ -207,7 +207,12 @@ def test_newest_checkpoint_damaged_falls_back_with_a_warning_that_names_it(
     assert (run / "checkpoints/damaged-step-00000002").is_dir()
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def nest(path: Path) -> None:
+    """Brackets as deep as the stack."""
+    path.write_text("[" * 100_000)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, nest])
 def test_a_damaged_completion_marker_counts_as_damage(tmp_path, caplog, damage):
     """A flipped byte may hit what carries no meaning, as a space; then nothing is damaged."""
     run = tmp_path / "run"

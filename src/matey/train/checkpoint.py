@@ -240,7 +240,7 @@ def read(folder: Path) -> State:
             load_tensors(folder / OPTIMIZER),
             [random[rank] for rank in sorted(random)],
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{folder} is damaged: {type(error).__name__} {error}.") from error
 
 
@@ -267,7 +267,7 @@ def verify(folder: Path) -> None:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != expected["sha256"]:
                 raise DamagedError(f"{path} has another checksum than was written.")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DamagedError(
             f"{folder / COMPLETE} is damaged: {type(error).__name__} {error}."
         ) from error
