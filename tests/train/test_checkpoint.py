@@ -207,7 +207,7 @@ def test_newest_checkpoint_damaged_falls_back_with_a_warning_that_names_it(
     assert (run / "checkpoints/damaged-step-00000002").is_dir()
 
 
-def nest(path: Path) -> None:
+def nest(path):
     """Brackets as deep as the stack."""
     path.write_text("[" * 100_000)
 
