@@ -134,7 +134,7 @@ def line_chart(
         (min(xs), max(xs) * (1 + (min(xs) == max(xs)))) if log_x else widened(min(xs), max(xs), 0)
     )
     across = Axis(*ends, LEFT, WIDTH - RIGHT, log=log_x)
-    low, high = min(*ys, *within), max(*ys, *within)
+    low, high = min([*ys, *within]), max([*ys, *within])
     if log:
         up = Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
     else:
