@@ -78,3 +78,8 @@ def test_thinning_keeps_the_mean():
 )
 def test_tick_labels_are_short(value, text):
     assert short(value) == text
+
+
+def test_a_single_number_is_drawn():
+    chart = line_chart("x", [Line("model", [1], [0.5], "s0")], "step", "y")
+    assert "No finite value" not in chart.svg
