@@ -24,6 +24,7 @@ from matey.data.write import write_well
 from matey.nn.model import Matey
 from matey.simulate import simulate
 from matey.train import checkpoint, loop
+from matey.train.distributed import Engine
 from matey.train.log import Journal
 from matey.train.speed import measure_peak
 
@@ -31,7 +32,7 @@ MODEL = (
     (Matey, "forward"),
     (loop, "batch_loss"),
     (torch.Tensor, "backward"),
-    (loop, "clip_grad_norm_"),
+    (Engine, "clip"),
     (torch.optim.AdamW, "step"),
     (torch.optim.AdamW, "zero_grad"),
 )
