@@ -16,7 +16,6 @@ from matey.config import (
     OptimConfig,
     RefineConfig,
     RunConfig,
-    SourceConfig,
     WindowConfig,
 )
 from matey.data.mixture import open_systems
@@ -32,20 +31,9 @@ from matey.train.forecast import forecast_run, largest_batch
 from matey.train.log import spent
 from matey.train.loop import train
 from matey.train.plan import plan_tuning
-from tests.files import write_compressible, write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 MODEL = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataConfig:
-    folder = tmp_path_factory.mktemp("mix")
-    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
-    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
-    return DataConfig(
-        (SourceConfig("shallow_water", (str(water),)), SourceConfig("compressible", (str(gas),)))
-    )
 
 
 def config_for(data: DataConfig, **changes) -> RunConfig:

@@ -22,18 +22,8 @@ from matey.errors import CheckpointError, ConfigError, DataError, DivergenceErro
 from matey.nn.pretrained import save_pretrained
 from matey.nn.tensors import load_tensors
 from matey.train.loop import push_forward, train
-from tests.files import write_compressible, write_shallow_water
+from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataConfig:
-    folder = tmp_path_factory.mktemp("mix")
-    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
-    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
-    return DataConfig(
-        (SourceConfig("shallow_water", (str(water),)), SourceConfig("compressible", (str(gas),)))
-    )
 
 
 def config_for(data: DataConfig, **changes) -> RunConfig:

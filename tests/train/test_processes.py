@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import matey
-from matey.config import DataConfig, ModelConfig, OptimConfig, ParallelConfig, SourceConfig
+from matey.config import ModelConfig, OptimConfig, ParallelConfig
 from matey.errors import ConfigError
 from matey.train.distributed import Team
 from matey.train.log import to_yaml
 from matey.train.loop import train
-from tests.files import write_compressible, write_shallow_water
 from tests.train.pair import Pair, one_line
 from tests.train.test_loop import config_for, records
 from tests.train.works import command, faulty
@@ -27,16 +26,6 @@ PARALLEL = {
     "fsdp": ParallelConfig("fsdp", timeout=20),
     "sequence": ParallelConfig(sequence=2, timeout=20),
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> DataConfig:
-    folder = tmp_path_factory.mktemp("mix")
-    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
-    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
-    return DataConfig(
-        (SourceConfig("shallow_water", (str(water),)), SourceConfig("compressible", (str(gas),)))
-    )
 
 
 def short_config(data, **changes):
