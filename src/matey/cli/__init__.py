@@ -25,6 +25,7 @@ FAMILIES = {
     "predict": "continue a field in time",
     "launch": "train on a cluster: the batch script, written and submitted",
     "benchmark": "what a run will cost: tokens, operations, memory",
+    "study": "the experiments of the paper, with verdicts on its claims",
     "report": "one self-contained HTML page of a run or its scores",
 }
 

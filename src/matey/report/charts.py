@@ -168,6 +168,54 @@ def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str
     return Chart(title, drawing, ())
 
 
+@dataclass(frozen=True)
+class Cloud:
+    """Points of one kind with the intervals of their y, and a line through them if `joined`."""
+
+    name: str
+    names: Sequence[str]
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    joined: bool = False
+
+
+def cloud_chart(title: str, clouds: Sequence[Cloud], x_label: str, y_label: str) -> Chart:
+    """Points with intervals, both axes logarithmic; each says its name and value when pointed at.
+
+    Only points of positive, finite place are drawn; an interval is cut at the edges.
+    """
+    known = [(x, y) for cloud in clouds for x, y in zip(cloud.x, cloud.y, strict=True)]
+    known = [(x, y) for x, y in known if 0 < x < math.inf and 0 < y < math.inf]
+    lines = tuple(Line(cloud.name, (), (), series(i)) for i, cloud in enumerate(clouds))
+    if not known:
+        return Chart(title, NOTHING, ())
+    xs, ys = [x for x, _ in known], [y for _, y in known]
+    ends = [end for cloud in clouds for end in (*cloud.low, *cloud.high)]
+    ys += [end for end in ends if min(ys) / 2 < end < max(ys) * 2]
+    across = Axis(min(xs) / 1.15, max(xs) * 1.15, LEFT, WIDTH - RIGHT, log=True)
+    up = Axis(min(ys) / 1.08, max(ys) * 1.08, HEIGHT - BOTTOM, TOP, log=True)
+    parts = [frame(across, up, x_label, y_label, whole=False)]
+    for i, cloud in enumerate(clouds):
+        places = []
+        inner = []
+        rows = zip(cloud.names, cloud.x, cloud.y, cloud.low, cloud.high, strict=True)
+        for name, x, y, low, high in rows:
+            if not (0 < x < math.inf and 0 < y < math.inf):
+                continue
+            at_x, at_y = across.place(x), up.place(y)
+            places.append(f"{at_x:.1f} {at_y:.1f}")
+            inner.append(DOT.format(at_x, at_y, x, f"{name}: {short(y)} at {short(x)}"))
+            if not math.isnan(low + high):
+                bottom, top = (up.place(min(max(end, up.low), up.high)) for end in (low, high))
+                inner.append(GRID.format("whisker", at_x, at_x, bottom, top))
+        path = "M" + "L".join(places) if cloud.joined and places else ""
+        parts.append(SERIES.format(series(i), path, joined(inner)))
+    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
+    return Chart(title, drawing, lines)
+
+
 def joined(parts: Iterable[Markup]) -> Markup:
     """Pieces of a drawing as one."""
     return Markup("").join(parts)

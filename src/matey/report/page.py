@@ -12,6 +12,7 @@ from matey.output import write_text
 from matey.report import summary
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
 from matey.report.costs import costs
+from matey.report.experiment import Experiment, has_study, load_experiment
 from matey.report.gallery import galleries
 from matey.report.load import Run, load_sources
 from matey.report.origin import provenance, scoring
@@ -40,15 +41,20 @@ class Training:
 def build(sources: Sequence[Path], out: Path) -> None:
     """Write one self-contained HTML page about runs and results.
 
-    `sources` are run folders, results folders and studies, which are folders of these, in any
-    order. Raises DataError where one is none of them or holds a file that cannot be read, or where
-    `out` cannot be written.
+    `sources` are run folders, results folders, folders of these, and studies that `matey study`
+    made, in any order. Raises DataError where one is none of them or holds a file that cannot be
+    read, or where `out` cannot be written.
     """
-    runs, results = load_sources([Path(source) for source in sources])
-    write_text(Path(out), render(runs, results))
+    folders = [Path(source) for source in sources]
+    studies = [load_experiment(folder) for folder in folders if has_study(folder)]
+    others = [folder for folder in folders if not has_study(folder)]
+    runs, results = load_sources(others) if others or not studies else ([], [])
+    write_text(Path(out), render(runs, results, studies))
 
 
-def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
+def render(
+    runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Experiment] = ()
+) -> str:
     """The page's HTML."""
     environment = Environment(
         loader=PackageLoader("matey.report", "."),
@@ -68,7 +74,8 @@ def render(runs: Sequence[Run], results: Sequence[Results]) -> str:
     trained = {result.name: matching(result, runs) for result in results}
     scored = {run.name for run in trained.values() if run is not None}
     return environment.get_template("template.html.j2").render(
-        title=title(runs, results),
+        title=title(runs, results, studies),
+        studies=studies,
         comparison=compare(results),
         verdicts=[
             *(summary.judge_results(result, trained[result.name]) for result in results),
@@ -100,8 +107,12 @@ def matching(result: Results, runs: Sequence[Run]) -> Run | None:
     return same[0] if same else None
 
 
-def title(runs: Sequence[Run], results: Sequence[Results]) -> str:
-    """The page's name: the models it is about."""
+def title(
+    runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Experiment] = ()
+) -> str:
+    """The page's name: the studies, or the models, that it is about."""
+    if studies:
+        return summary.listed([study.title for study in studies])
     known = {run.name: result.name for result in results if (run := matching(result, runs))}
     names = dict.fromkeys(
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]

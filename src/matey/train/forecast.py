@@ -78,11 +78,28 @@ def look(windows: Windows) -> list[Inputs]:
     """A few windows of a system, on its largest grid, evenly spread."""
     if not windows.groups:
         return []
-    group = windows.groups[max(windows.groups, key=math.prod)]
-    count = min(WINDOWS, len(group))
-    chosen = [Choice(int(group[i * len(group) // count]), lead=1) for i in range(count)]
-    histories = [window.history for window in windows.read(chosen)]
+    histories = [window.history for window in windows.read(chosen_windows(windows, WINDOWS))]
     return [stack_fields([history], [1.0], [history.spec.name]) for history in histories]
+
+
+def chosen_windows(windows: Windows, most: int) -> list[Choice]:
+    """At most so many windows of a system on its largest grid, evenly spread."""
+    group = windows.groups[max(windows.groups, key=math.prod)]
+    count = min(most, len(group))
+    return [Choice(int(group[i * len(group) // count]), lead=1) for i in range(count)]
+
+
+def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
+    """Operations of a training step on a batch like these windows, by the mean of their cells."""
+    plans = [plan_of(config.model, one, config.model.refine) for one in inputs]
+    cost = step_cost(
+        config.model,
+        spec,
+        packed(config.model, plans),
+        config.windows.history,
+        trains_blocks=config.trains_blocks,
+    )
+    return cost.operations * config.batch / len(plans)
 
 
 def forecast_system(

@@ -1,0 +1,124 @@
+"""`matey study`: the paper's experiments, each one command."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from matey.cli import Command
+
+if TYPE_CHECKING:
+    from matey.studies.engine import Done
+    from matey.studies.page import StudyPage
+    from matey.studies.run import Price
+
+
+def add_arguments(parser: Any) -> None:
+    from pathlib import Path
+
+    from jsonargparse.typing import PositiveInt
+
+    from matey.config import DataConfig
+
+    parser.add_argument(
+        "--scale",
+        type=Literal["smoke", "cpu", "paper"],
+        default="smoke",
+        help="smoke: a minute, to see it run; cpu: under 90 minutes on two cores; paper: the "
+        "published settings, for GPUs",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the study's folder; goes on there")
+    parser.add_class_arguments(DataConfig, "data")
+    parser.add_argument(
+        "--jobs", type=PositiveInt | None, help="cells at a time; else as many as there are cores"
+    )
+    parser.add_argument("--plan", action="store_true", help="say what it will cost, and stop")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed of the cells")
+    parser.add_argument(
+        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
+    )
+
+
+def run(options: Any, study: str) -> None:
+    """Plan, run and report."""
+    import os
+    import sys
+
+    from matey.cli.console import console
+    from matey.nn.pretrained import choose_device
+    from matey.report import build
+    from matey.studies.run import Request, plan
+    from matey.studies.run import run as run_study
+
+    on_gpu = choose_device(options.device).type == "cuda"
+    request = Request(
+        study=study,
+        scale=options.scale,
+        out=options.out,
+        data=options.data,
+        seed=options.seed,
+        jobs=options.jobs or (1 if on_gpu else len(os.sched_getaffinity(0))),
+        device=options.device,
+    )
+    if options.plan:
+        show_price(plan(request), request.jobs)
+        return
+
+    def say(text: str) -> None:
+        print(f"{study}: {text}", file=sys.stderr, flush=True)
+
+    page = run_study(request, say, partial(show_price, jobs=request.jobs), partial(show_done, say))
+    build([request.out], request.out / "report.html")
+    show_claims(page)
+    console.print(f"Tables in {request.out}, all of it in {request.out}/report.html")
+
+
+def show_price(price: "Price", jobs: int) -> None:
+    """What a study costs, before it begins."""
+    from matey.cli.console import console
+    from matey.report.summary import duration
+    from matey.studies.run import GPU
+
+    lines = [
+        f"{price.cells} cells of {price.least:.2g} to {price.most:.2g} operations of training, "
+        f"{price.trainings:.3g} in all, and {price.scoring:.2g} to score.",
+        f"Systems: {price.systems}.",
+        f"A matrix product runs at {price.peak / 1e9:.0f} GFLOP/s here on one thread: about "
+        f"{duration(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
+        "what is missing.",
+    ]
+    if price.trainings > GPU:
+        hours = (price.trainings + price.scoring) / GPU / 3600
+        lines.append(f"A GPU that reaches {GPU / 1e12:.0f} TFLOP/s takes about {hours:,.3g} h.")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def show_done(say: Any, done: "Done") -> None:
+    """A line for each cell."""
+    from matey.report.summary import duration
+
+    failed = f" failed: {done.failed}" if done.failed else ""
+    left = duration(done.seconds_left).replace("\u00a0", " ")
+    say(f"cell {done.number}/{done.of} {done.cell}{failed}  {left} left")
+
+
+def show_claims(page: "StudyPage") -> None:
+    """The verdicts."""
+    from matey.cli.console import console
+
+    for claim in page.claims:
+        console.print(f"\n{claim.answer.upper()}: {claim.claim}", style="bold", markup=False)
+        for sentence in claim.sentences:
+            console.print(f"  {sentence}", highlight=False, markup=False)
+
+
+COMMANDS = {
+    name: Command(
+        text,
+        f"matey study {name} --scale cpu --data mix.yaml --out studies/{name}",
+        add_arguments,
+        partial(run, study=name),
+    )
+    for name, text in {
+        "tokens": "adaptive tokens against uniform ones: error and cost",
+    }.items()
+}

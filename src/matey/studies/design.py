@@ -1,0 +1,174 @@
+"""What a study is made of: its scale, its cells, and what they will cost.
+
+The cells of a study spend the same number of floating-point operations on training, so that a
+model with cheaper steps takes more of them. For the comparison at equal optimizer steps a second
+cell of each operating point takes as many steps as the reference does.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
+from matey.evaluate.score import Ask
+from matey.studies.cells import Cell, Outcome
+from matey.studies.page import StudyPage
+from matey.studies.systems import Probe, Recipe, Source
+from matey.studies.timing import Timings
+from matey.train.forecast import mean_operations
+
+OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells have in common
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is.
+
+    `operations` are those that each cell may spend on training, and `model` is the transformer
+    but for what the study varies. `tokens` are about how many the medium patch cuts a frame into.
+    Rollouts of `rollout` dt start from `windows` frames per system. `validations` is how often
+    a cell looks at its validation windows; `turns` how often each step is timed.
+    """
+
+    recipes: tuple[Recipe, ...]
+    operations: float
+    model: ModelConfig
+    tokens: int
+    batch: int = 4
+    history: int = 2
+    seeds: int = 3
+    lr: float = 4e-3
+    rollout: int = 5
+    windows: int = 16
+    validations: int = 1
+    turns: int = 7
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def window_config(self) -> WindowConfig:
+        """What one training sample is."""
+        return WindowConfig(history=self.history)
+
+
+@dataclass(frozen=True)
+class Design:
+    """The cells of a study, and the operating points whose steps are to be timed.
+
+    `benches` are configs by system and point; `facts` tell the page what was done.
+    """
+
+    cells: tuple[Cell, ...]
+    benches: Mapping[str, Mapping[str, RunConfig]]
+    facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def operations(self) -> float:
+        """Of all trainings."""
+        return math.fsum(cell.operations for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a design is drawn from: the scale, the systems, and the first seed."""
+
+    scale: Scale
+    sources: Mapping[str, Source]
+    probes: Mapping[str, Probe]
+    seed: int
+    device: str
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the cells."""
+        return range(self.seed, self.seed + self.scale.seeds)
+
+    def config(self, system: str, model: ModelConfig, steps: int = 1, seed: int = 0) -> RunConfig:
+        """A run on one system, complete."""
+        return run_config(self.scale, self.sources[system], model, steps, seed, self.device)
+
+    def step_operations(self, system: str, model: ModelConfig) -> float:
+        """Operations of a training step, by the tokens of the system's own windows."""
+        probe = self.probes[system]
+        return mean_operations(self.config(system, model), probe.spec, probe.inputs)
+
+    def steps(self, system: str, model: ModelConfig, operations: float) -> int:
+        """How many steps so many operations pay for; one at least."""
+        return max(1, round(operations / self.step_operations(system, model)))
+
+    def cell(
+        self, system: str, point: str, model: ModelConfig, steps: int, budget: str, seed: int
+    ) -> Cell:
+        """One cell that is trained on one system, and scored on it."""
+        source = self.sources[system]
+        return Cell(
+            name=f"{system}/{slug(point)}-{budget}-{seed}",
+            point=point,
+            system=system,
+            budget=budget,
+            config=self.config(system, model, steps, seed),
+            operations=steps * self.step_operations(system, model),
+            test=source.data,
+            ask=self.ask,
+        )
+
+    @property
+    def ask(self) -> Ask:
+        """How cells are scored."""
+        return Ask(steps=self.scale.rollout, batch=8, windows=self.scale.windows)
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment: how large it is at each scale, its cells, and what it makes of their outcomes."""
+
+    name: str
+    scales: Mapping[str, Scale]
+    design: Callable[[Material], Design]
+    judge: Callable[[Material, Sequence[Outcome], Timings], StudyPage]
+
+
+def run_config(
+    scale: Scale, source: Source, model: ModelConfig, steps: int, seed: int, device: str
+) -> RunConfig:
+    """The run of one cell."""
+    return RunConfig(
+        model=model,
+        windows=scale.window_config,
+        optim=OptimConfig(lr=scale.lr, warmup=max(1, steps // 10)),
+        data=source.data,
+        steps=steps,
+        batch=scale.batch,
+        validate_every=max(1, steps // scale.validations) if scale.validations > 1 else 0,
+        validate_windows=scale.windows,
+        checkpoint_every=max(1, steps // 4),
+        keep_checkpoints=1,
+        log_every=max(1, steps // 20),
+        seed=seed,
+        device="cpu" if device == "cpu" else "auto" if device == "auto" else "cuda",
+    )
+
+
+def slug(text: str) -> str:
+    """A name that can be a folder's."""
+    return "".join(c if c.isalnum() or c in ".-" else "_" for c in text)
+
+
+def by_seed(
+    outcomes: Sequence[Outcome],
+    system: str,
+    point: str,
+    budget: str,
+    value: Callable[[Outcome], float] = Outcome.error,
+) -> dict[int, float]:
+    """A number of each cell of an operating point, by seed."""
+    return {
+        one.seed: value(one)
+        for one in outcomes
+        if (one.system, one.point, one.budget) == (system, point, budget)
+    }
+
+
+def points_of(outcomes: Sequence[Outcome], system: str) -> list[str]:
+    """The operating points that were tried on a system, in order."""
+    return list(dict.fromkeys(one.point for one in outcomes if one.system == system))

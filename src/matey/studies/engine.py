@@ -1,0 +1,175 @@
+"""Runs the cells of a study, several at a time, and goes on where a study was stopped.
+
+Cells run in processes of one thread each: two of these use two cores better than one process with
+two threads, and what a cell computes does not depend on how many run beside it. A cell that has
+its record is skipped; one that was killed goes on from its newest checkpoint. A process ends with
+the one that started it, also when that is killed, so that no cell is left locked.
+"""
+
+import logging
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from matey.errors import ConfigError, MateyError, StoppedError
+from matey.output import write_text
+from matey.studies.cells import RECORD, Cell, Outcome, folder_of, is_done, load_outcome, run_cell
+from matey.train.lock import locked
+from matey.train.log import plain
+
+SETTINGS = "study.yaml"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell that was finished: its place among all, and the seconds that are left, by estimate."""
+
+    cell: str
+    number: int
+    of: int
+    seconds_left: float
+    failed: str
+
+
+Watch = Callable[[Done], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell could not be made, as it is told across processes; `signal` ended it, if any."""
+
+    message: str
+    signal: int = 0
+
+
+@contextmanager
+def studying(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a study's folder, which keeps the study's settings, while the block runs.
+
+    Raises ConfigError where the folder holds a study with other settings, or is in use.
+    """
+    with locked(out):
+        plain_settings = {name: plain(value) for name, value in settings.items()}
+        text = yaml.safe_dump(plain_settings, sort_keys=False)
+        known = out / SETTINGS
+        if known.exists() and known.read_text(encoding="utf-8") != text:
+            raise ConfigError(
+                f"{out} holds another study ({known}): its kind, scale, seed or data are others. "
+                "Give the same to go on, or choose another --out."
+            )
+        if not known.exists() and any(path.name != ".lock" for path in out.iterdir()):
+            raise ConfigError(f"{out} is not empty, and holds no study. Choose another --out.")
+        write_text(known, text, ConfigError)
+        yield
+
+
+def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list[Outcome]:
+    """The outcome of each cell, made now unless it is there.
+
+    Cells that start from others come after them. Raises ConfigError that names the cell where one
+    cannot be made, StoppedError where a signal ended it.
+    """
+    waiting = [cell for cell in cells if not is_done(cell, out)]
+    clock = Clock(cells, waiting)
+    for wave in waves(waiting):
+        for cell, failure in work_through(wave, out, jobs):
+            if failure is not None and failure.signal:
+                raise StoppedError(failure.message, failure.signal)
+            if failure is not None:
+                raise ConfigError(f"Cell {cell.name} cannot be made: {failure.message}")
+            watch(clock.tick(cell, load_outcome(folder_of(out, cell.name) / RECORD).failed))
+    return [load_outcome(folder_of(out, cell.name) / RECORD) for cell in cells]
+
+
+def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that start from none of the others, then those that start from these, and so on."""
+    found: list[list[Cell]] = []
+    left = list(cells)
+    while left:
+        names = {cell.name for cell in left}
+        found.append([cell for cell in left if cell.parent not in names])
+        left = [cell for cell in left if cell.parent in names]
+    return found
+
+
+def work_through(
+    cells: Sequence[Cell], out: Path, jobs: int
+) -> Iterator[tuple[Cell, Failure | None]]:
+    """Make the cells, and tell of each when it is done and how it failed, if it did.
+
+    The longest begin first, so that none is left alone at the end.
+    """
+    order = sorted(cells, key=lambda cell: -cell.operations)
+    if jobs == 1 or len(order) < 2:
+        for cell in order:
+            yield cell, attempt(cell, out)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(order)), context, initializer=prepare_process)
+    try:
+        running = {pool.submit(attempt, cell, out): cell for cell in order}
+        for future in as_completed(running):
+            yield running[future], future.result()
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            "A process of the study has ended before its time. Was it killed, or is memory short? "
+            "Lower --jobs, and give the same command again to go on."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def attempt(cell: Cell, out: Path) -> Failure | None:
+    """Make one cell; errors of ours are told as values, since they have to cross processes."""
+    try:
+        run_cell(cell, out)
+    except StoppedError as stop:
+        return Failure(str(stop), stop.signal)
+    except MateyError as error:
+        return Failure(str(error))
+    return None
+
+
+def prepare_process() -> None:
+    """What a new process does before its first cell: it ends when its parent does.
+
+    Notices are the same in all cells, and were shown when the study was planned.
+    """
+    logging.getLogger("matey").setLevel(logging.ERROR)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end at once."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class Clock:
+    """How far a study is, and how long it will still take at the pace so far."""
+
+    def __init__(self, cells: Sequence[Cell], waiting: Sequence[Cell]) -> None:
+        self.of, self.number = len(cells), len(cells) - len(waiting)
+        self.left = sum(cell.operations for cell in waiting)
+        self.done = 0.0
+        self.began = time.monotonic()
+
+    def tick(self, cell: Cell, failed: str) -> Done:
+        """One more cell is done."""
+        self.number += 1
+        self.done += cell.operations
+        self.left -= cell.operations
+        pace = (time.monotonic() - self.began) / self.done
+        return Done(cell.name, self.number, self.of, pace * max(self.left, 0.0), failed)

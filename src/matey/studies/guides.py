@@ -1,0 +1,113 @@
+"""How good a guide each criterion is: does it tell where the model errs?
+
+Axes: B samples, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.config import DataConfig
+from matey.evaluate.score import (
+    Ask,
+    choose_starts,
+    grouped,
+    histories,
+    open_for_test,
+    possible_steps,
+    read_group,
+    with_steps_of,
+)
+from matey.fields import Inputs
+from matey.nn.model import Matey
+from matey.nn.normalise import measure
+from matey.nn.rollout import continue_inputs
+from matey.studies.statistics import rank_correlation
+from matey.tokens.criteria import find_criterion
+from matey.tokens.lattice import Triple, cells, patch_shape
+from matey.tokens.pack import PACKINGS
+
+CRITERIA = ("variance", "gradient")
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Spearman's correlation over cells of a criterion of the history with the squared error at a
+    lead, the mean over rollouts."""
+
+    criterion: str
+    lead: int
+    correlation: float
+
+
+def guide_correlations(model: Matey, data: DataConfig, ask: Ask, patch: int) -> tuple[Guide, ...]:
+    """Each criterion against the model's own error in cells of `patch` points a side, at the
+    first and the last lead that is scored."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for inputs, targets in test_rollouts(model, data, ask):
+        cell, reach = patch_shape(inputs.spec.ndim, patch), targets.shape[1]
+        errors = local_errors(model, inputs, targets, sorted({1, reach}), cell)
+        normalised = measure(inputs.values).normalise(inputs.values)
+        for name in CRITERIA:
+            guide = find_criterion(name)(normalised, cell).flatten(1).tolist()
+            for lead, rows in errors.items():
+                for given, error in zip(guide, rows.flatten(1).tolist(), strict=True):
+                    found.setdefault((name, lead), []).append(rank_correlation(given, error))
+    return tuple(Guide(*key, mean_defined(values)) for key, values in found.items())
+
+
+def tokens_used(model: Matey, data: DataConfig, ask: Ask) -> float:
+    """Tokens per frame that the model works on, the mean over the rollouts' starts.
+
+    In Adap_Mul a refined cell counts with its coarse token and its fine ones.
+    """
+    used = samples = 0
+    for inputs, _ in test_rollouts(model, data, ask):
+        used += len(PACKINGS[model.config.mode](model.plan_inputs(inputs)).cell)
+        samples += len(inputs.values)
+    return used / samples
+
+
+def test_rollouts(
+    model: Matey, data: DataConfig, ask: Ask
+) -> Iterator[tuple[Inputs, Float[Tensor, "B T C Z Y X"]]]:
+    """The histories that `evaluate` starts from, and the frames that follow, in groups."""
+    system = open_for_test(data)[0]
+    fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
+    reach = possible_steps(fields, trajectories, model.history, ask)
+    frames = model.history + reach
+    starts = choose_starts(fields, trajectories, frames, ask.windows)
+    for group in grouped(fields, starts, ask.batch):
+        truth = read_group(fields, group, frames)
+        inputs = histories(truth, group, model.history, fields)
+        yield inputs, torch.stack([field.values[model.history :] for field in truth])
+
+
+def local_errors(
+    model: Matey,
+    inputs: Inputs,
+    targets: Float[Tensor, "B T C Z Y X"],
+    leads: Sequence[int],
+    cell: Triple,
+) -> dict[int, Float[Tensor, "B Kz Ky Kx"]]:
+    """The squared error in each cell, in units of the history's variance, mean over variables."""
+    chosen = list(inputs.spec.predicted)
+    scale = measure(inputs.values).take(inputs.spec.predicted).scale
+    steps = continue_inputs(model, inputs, [1.0] * leads[-1])
+    errors = {}
+    for lead, frame in enumerate(islice(steps, leads[-1]), start=1):
+        if lead in leads:
+            apart = (frame.cpu()[:, chosen] - targets[:, lead - 1, chosen]) / scale
+            errors[lead] = cells(apart[:, None].square(), cell).mean(dim=(4, 5, 6, 7, 8))
+    return errors
+
+
+def mean_defined(values: Sequence[float]) -> float:
+    """The mean of the values that are defined; NaN where none is."""
+    defined = [value for value in values if math.isfinite(value)]
+    return sum(defined) / len(defined) if defined else math.nan

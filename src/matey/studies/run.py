@@ -1,0 +1,194 @@
+"""Plans a study, runs it, and writes what it found."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+import matey
+from matey.config import DataConfig, require
+from matey.data.mixture import open_systems
+from matey.nn.pretrained import choose_device
+from matey.simulate import one_thread
+from matey.studies import scales, tokens, tokens_page
+from matey.studies.design import Design, Material, Study
+from matey.studies.engine import Watch, run_cells, studying
+from matey.studies.page import StudyPage, write_page, write_tables
+from matey.studies.systems import (
+    described,
+    find_sources,
+    make_missing,
+    probe_files,
+    probe_recipe,
+)
+from matey.studies.timing import Timings, load_timings, measure_points, save_timings
+from matey.train.speed import measure_peak
+
+STUDIES = {
+    "tokens": Study(
+        name="tokens", scales=scales.TOKENS, design=tokens.design, judge=tokens_page.judge
+    ),
+}
+# What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow
+# models reach on one thread: measured on a CPU at the scale `cpu`.
+OVERHEAD = 2.0
+SHARE = 0.35
+GPU = 1e14  # operations per second: what a large GPU may reach, for a first idea
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for."""
+
+    study: str
+    scale: str
+    out: Path
+    data: DataConfig
+    seed: int = 0
+    jobs: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.jobs > 0, "jobs", self.jobs, "1 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What makes it this study and no other."""
+        return {"study": self.study, "scale": self.scale, "seed": self.seed, "data": self.data}
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a study will cost: its cells, the operations of their training, of each at least and
+    at most, the rate of this machine, and the seconds that follow for so many jobs."""
+
+    cells: int
+    trainings: float
+    scoring: float
+    least: float
+    most: float
+    peak: float
+    seconds: float
+    systems: str
+
+
+def plan(request: Request) -> Price:
+    """What the study will cost; simulates no more than one trajectory of what is missing."""
+    study = STUDIES[request.study]
+    scale = study.scales[request.scale]
+    folder = request.out / "data"
+    sources = find_sources(scale.recipes, request.data, folder)
+    probes = {
+        recipe.name: probe_files(sources[recipe.name], scale.window_config)
+        if sources[recipe.name].real or (folder / recipe.name).exists()
+        else probe_recipe(recipe, scale.history)
+        for recipe in scale.recipes
+    }
+    material = Material(scale, sources, probes, request.seed, request.device)
+    return price(study.design(material), material, request)
+
+
+def price(design: Design, material: Material, request: Request) -> Price:
+    """The price of a design."""
+    each = [cell.operations for cell in design.cells]
+    # A rollout's step is a third of a training step for each of its samples.
+    scored = sum(
+        cell.operations
+        / cell.config.steps
+        / 3
+        / cell.config.batch
+        * material.scale.rollout
+        * material.scale.windows
+        for cell in design.cells
+    )
+    with one_thread():
+        peak = measure_peak(choose_device(request.device))
+    seconds = (sum(each) + scored) / (SHARE * peak) + OVERHEAD * len(each)
+    return Price(
+        cells=len(each),
+        trainings=sum(each),
+        scoring=scored,
+        least=min(each),
+        most=max(each),
+        peak=peak,
+        seconds=seconds / request.jobs,
+        systems=described(material.sources),
+    )
+
+
+def run(
+    request: Request, told: Callable[[str], None], priced: Callable[[Price], None], watch: Watch
+) -> StudyPage:
+    """Run a study, or what is left of it, and write its page, tables and timings.
+
+    `told` hears what is prepared, `priced` the cost before the first cell, `watch` of each cell.
+    """
+    study = STUDIES[request.study]
+    scale = study.scales[request.scale]
+    with studying(request.out, request.settings):
+        folder = request.out / "data"
+        sources = find_sources(scale.recipes, request.data, folder)
+        make_missing(scale.recipes, sources, folder, lambda name: told(f"simulating {name}"))
+        windows = scale.window_config
+        probes = {name: probe_files(source, windows) for name, source in sources.items()}
+        material = Material(scale, sources, probes, request.seed, request.device)
+        design = study.design(material)
+        cost = price(design, material, request)
+        priced(cost)
+        outcomes = run_cells(design.cells, request.out, request.jobs, watch)
+        timings = time_points(design, material, request.out, told)
+        page = study.judge(material, outcomes, timings)
+        page = replace(page, scale=request.scale, facts=facts(material, design, cost))
+        write_tables(request.out, outcomes, timings)
+        write_page(request.out, page)
+    return page
+
+
+def time_points(
+    design: Design, material: Material, out: Path, told: Callable[[str], None]
+) -> Timings:
+    """The timing of every operating point: what is there already, and the rest."""
+    timings = load_timings(out)
+    for system, points in design.benches.items():
+        if set(timings.get(system, {})) == set(points):
+            continue
+        told(f"timing {system}")
+        operations = {
+            name: material.step_operations(system, config.model) for name, config in points.items()
+        }
+        opened = open_systems(material.sources[system].data)[system]
+        timings[system] = measure_points(points, operations, opened, material.scale.turns)
+        save_timings(out, timings)
+    return timings
+
+
+def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, str], ...]:
+    """How the study was made, for its page."""
+    scale = material.scale
+    return (
+        ("Systems", described(material.sources)),
+        (
+            "Budget",
+            f"{scale.operations:.3g} floating-point operations of training for each cell, or as "
+            "many steps as the reference takes for that",
+        ),
+        ("Cells", f"{cost.cells}, of {cost.trainings:.3g} operations of training in all"),
+        ("Seeds", f"{scale.seeds}, from {material.seed} on; the split of the data is the same"),
+        (
+            "Model",
+            f"{scale.model.depth} blocks of width {scale.model.embed_dim}, history "
+            f"{scale.history}, batch {scale.batch}",
+        ),
+        (
+            "Scores",
+            f"NRMSE of rollouts of {scale.rollout} dt from {scale.windows} frames of the test "
+            "trajectories",
+        ),
+        ("Intervals", "95 %, by Student's t over the seeds; comparisons are paired by seed"),
+        ("Made with", f"matey {matey.__version__}, torch {torch.__version__}"),
+        ("Written", time.strftime("%Y-%m-%d")),
+        *design.facts,
+    )

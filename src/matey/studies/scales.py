@@ -1,0 +1,87 @@
+"""How large each study is at each scale: the systems, the model, and what a cell may spend."""
+
+from dataclasses import replace
+
+from matey.config import ModelConfig
+from matey.studies.design import Scale
+from matey.studies.systems import Recipe
+from matey.studies.tokens import Variant, variants
+
+NANO = ModelConfig(embed_dim=64, heads=2, depth=4, scheme="svit")
+SMALLEST = replace(NANO, embed_dim=16, heads=1, depth=1)
+TI = ModelConfig(embed_dim=192, heads=3, depth=12, scheme="svit")
+
+PDEBENCH = ("shallow_water", "diffusion_reaction", "incompressible", "compressible")
+
+
+def recipes(resolution: int, trajectories: int, *names: str) -> tuple[Recipe, ...]:
+    """The named systems at one resolution, 21 frames each."""
+    return tuple(Recipe(name, resolution, trajectories) for name in names)
+
+
+def box(resolution: int, trajectories: int) -> Recipe:
+    """Gray and Scott's reaction in three dimensions."""
+    return Recipe("gray_scott_3d", resolution, trajectories, simulator="gray_scott", ndim=3)
+
+
+def resolutions(sizes: tuple[int, ...], trajectories: int) -> tuple[Recipe, ...]:
+    """Shallow water at several resolutions, the same initial states at each."""
+    return tuple(
+        Recipe(f"shallow_water_{size}", size, trajectories, simulator="shallow_water")
+        for size in sizes
+    )
+
+
+def names(found: tuple[Recipe, ...]) -> tuple[str, ...]:
+    """What they are called."""
+    return tuple(recipe.name for recipe in found)
+
+
+LADDER = {"cpu": resolutions((64, 128, 256), 8), "paper": resolutions((64, 128, 256), 32)}
+
+TOKENS = {
+    "smoke": Scale(
+        recipes=(Recipe("shallow_water", 16, 6, frames=8),),
+        operations=2e7,
+        model=SMALLEST,
+        tokens=16,
+        batch=2,
+        rollout=2,
+        windows=4,
+        turns=2,
+        extra={
+            "variants": (
+                Variant("adap_mix", 0.3),
+                Variant("adap_mul", 0.3, criterion="gradient", rings=1),
+            )
+        },
+    ),
+    "cpu": Scale(
+        recipes=(
+            *recipes(64, 16, *PDEBENCH, "thermals", "gray_scott"),
+            box(32, 10),
+            *LADDER["cpu"],
+        ),
+        operations=6e11,
+        model=NANO,
+        tokens=256,
+        extra={"variants": variants((0.1, 0.3, 0.6)), "resolutions": names(LADDER["cpu"])},
+    ),
+    "paper": Scale(
+        recipes=(
+            *recipes(128, 128, *PDEBENCH, "thermals", "gray_scott"),
+            box(64, 32),
+            *LADDER["paper"],
+        ),
+        operations=2e17,
+        model=TI,
+        tokens=256,
+        batch=16,
+        history=16,
+        lr=1e-3,
+        rollout=10,
+        windows=128,
+        validations=8,
+        extra={"variants": variants((0.2, 0.4, 0.6)), "resolutions": names(LADDER["paper"])},
+    ),
+}

@@ -1,0 +1,187 @@
+"""What a step of each operating point takes: measured apart from training, and kept apart from
+errors, since no second run gives the same times.
+
+The points of one system are measured in turns, so that whatever disturbs the machine disturbs all
+of them; the median of the turns counts. One thread, as in the cells.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from matey.config import RunConfig
+from matey.data.mixture import System
+from matey.errors import DataError
+from matey.fields import Batch
+from matey.nn.memory import Ledger
+from matey.nn.model import Matey
+from matey.nn.pretrained import choose_device
+from matey.output import to_json, write_text
+from matey.simulate import one_thread
+from matey.tokens.pack import PACKINGS
+from matey.train.forecast import chosen_windows
+from matey.train.loss import squared_nrmse
+from matey.train.optim import make_optimizer
+
+FILE = "timing.json"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds and bytes of one operating point, for a batch of training and for the same number of
+    samples in inference; `tokens` per frame and sample."""
+
+    step_seconds: float
+    inference_seconds: float
+    step_bytes: int
+    inference_bytes: int
+    tokens: float
+    operations: float
+    parameters: int
+
+
+Timings = dict[str, dict[str, Timing]]  # by system, then by point
+
+
+class Bench:
+    """A model of an operating point with a batch to work on; its weights are as at the start."""
+
+    def __init__(self, config: RunConfig, batch: Batch) -> None:
+        torch.manual_seed(0)
+        self.device = choose_device(config.device)
+        self.batch = batch.to(self.device)
+        self.model = Matey(config.model, [batch.spec], config.windows.history).to(self.device)
+        self.optimizer = make_optimizer(self.model, config.optim)
+        self.half = config.precision == "bfloat16"
+        self.steps: list[float] = []
+        self.inferences: list[float] = []
+
+    def step(self) -> None:
+        """One training step."""
+        self.model.train()
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            prediction = self.model(self.batch)
+        chosen = list(self.batch.spec.predicted)
+        target = prediction.statistics.normalise(self.batch.target[:, chosen])
+        squared_nrmse(prediction.normalised, target).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def infer(self) -> None:
+        """One prediction of the batch."""
+        self.model.eval()
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            self.model(self.batch)
+
+    def turn(self) -> None:
+        """One timed step, and one prediction."""
+        self.steps.append(seconds(self.step, self.device))
+        self.inferences.append(seconds(self.infer, self.device))
+
+    def result(self, operations: float) -> Timing:
+        """The medians, and the most memory that a step and a prediction hold."""
+        packing = PACKINGS[self.model.config.mode](self.model.plan_inputs(self.batch))
+        return Timing(
+            step_seconds=statistics.median(self.steps),
+            inference_seconds=statistics.median(self.inferences),
+            step_bytes=held(self.step, self.model, self.device),
+            inference_bytes=held(self.infer, self.model, self.device),
+            tokens=len(packing.cell) / len(self.batch.values),
+            operations=operations,
+            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+        )
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    """How long some work takes, the device's included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def held(work: Callable[[], None], model: torch.nn.Module, device: torch.device) -> int:
+    """The most bytes of tensors that there are during some work, the weights included."""
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return int(torch.cuda.max_memory_allocated(device))
+    with Ledger(list(model.parameters())) as ledger:
+        work()
+    return weights + ledger.highest
+
+
+def measure_points(
+    points: Mapping[str, RunConfig],
+    operations: Mapping[str, float],
+    system: System,
+    turns: int,
+) -> dict[str, Timing]:
+    """The timing of each operating point of one system."""
+    with one_thread():
+        benches = {}
+        for name, config in points.items():
+            windows = system.windows("train", config.windows)
+            batch = windows.batch(chosen_windows(windows, config.batch))
+            benches[name] = Bench(config, batch)
+        for bench in benches.values():  # the first one allocates, and loads what is needed
+            bench.step()
+            bench.infer()
+        for _ in range(turns):
+            for bench in benches.values():
+                bench.turn()
+        return {name: bench.result(operations[name]) for name, bench in benches.items()}
+
+
+def load_timings(out: Path) -> Timings:
+    """What was measured already; nothing where there is no file. Raises DataError."""
+    path = out / FILE
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            system: {point: Timing(**values) for point, values in points.items()}
+            for system, points in record["systems"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged: {type(error).__name__} {error}. Remove it: it is made again."
+        ) from error
+
+
+def save_timings(out: Path, timings: Timings) -> None:
+    """Write what was measured, and on what."""
+    systems = {
+        system: {point: asdict(timing) for point, timing in points.items()}
+        for system, points in timings.items()
+    }
+    machine = {
+        "processor": processor(),
+        "threads": 1,
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    record = {"format": 1, "machine": machine, "systems": systems}
+    write_text(out / FILE, to_json(record, indent=1))
+
+
+def processor() -> str:
+    """The name of the processor, or of the GPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names: Sequence[str] = [line.split(":")[1] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor()

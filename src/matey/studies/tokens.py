@@ -1,0 +1,287 @@
+"""Do adaptive tokens pay? Error against cost, for uniform patches and for those cut where needed.
+
+Claim of arXiv:2412.20601: adaptive tokens are 2 to 5 times cheaper at equal error.
+
+On each system uniform patches of three sizes stand beside Adap_Mix and Adap_Mul at several
+thresholds, by variance and by gradient, with and without a ring of neighbours. The coarse patch of
+the adaptive points is the uniform coarse one, their fine patch the uniform medium one; `finer`
+ones go down to the uniform fine one. What an operating point costs is that of a step.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from matey.config import ModelConfig, RefineConfig, RunConfig
+from matey.studies.cells import Cell, Outcome
+from matey.studies.design import (
+    OPERATIONS,
+    STEPS,
+    Design,
+    Material,
+    Scale,
+    by_seed,
+)
+from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
+from matey.studies.systems import medium_patch
+from matey.studies.timing import Timing
+
+COARSE, MEDIUM, FINE = "uniform coarse", "uniform medium", "uniform fine"
+UNIFORM = (COARSE, MEDIUM, FINE)
+SAME_STEPS = "resolution"  # the budget of the cells that repeat one point at other resolutions
+SHARE = 4  # of a cell's operations that such a cell takes at the finest resolution
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An adaptive operating point; one that is `finer` goes down to the uniform fine patch."""
+
+    mode: Literal["adap_mix", "adap_mul"]
+    threshold: float
+    criterion: str = "variance"
+    rings: int = 0
+    finer: bool = False
+
+    @property
+    def name(self) -> str:
+        """How it is called on the page."""
+        words = [self.mode, f"{self.threshold:g}"]
+        words += ["gradient"] if self.criterion == "gradient" else []
+        words += ["ring"] if self.rings else []
+        words += ["finer"] if self.finer else []
+        return " ".join(words)
+
+    def model(self, model: ModelConfig, medium: int) -> ModelConfig:
+        """The model of this point, where the medium patch is so large."""
+        return replace(
+            model,
+            mode=self.mode,
+            patches=(2 * medium, medium // 2 if self.finer else medium),
+            refine=RefineConfig(self.criterion, self.threshold, buffer=self.rings),
+        )
+
+
+def variants(thresholds: Sequence[float]) -> tuple[Variant, ...]:
+    """Both modes at each threshold, and at the middle one with the gradient, a ring, both, and
+    finer patches."""
+    middle = thresholds[len(thresholds) // 2]
+    found: list[Variant] = []
+    modes: tuple[Literal["adap_mix", "adap_mul"], ...] = ("adap_mix", "adap_mul")
+    for mode in modes:
+        found += [Variant(mode, threshold) for threshold in thresholds]
+        found.append(Variant(mode, middle, criterion="gradient"))
+        found.append(Variant(mode, middle, rings=1))
+    found.append(Variant("adap_mix", middle, criterion="gradient", rings=1))
+    found.append(Variant("adap_mix", middle, finer=True))
+    return tuple(found)
+
+
+def points(scale: Scale, medium: int) -> dict[str, ModelConfig]:
+    """The operating points of a system, by name."""
+    sizes = (2 * medium, medium, medium // 2)
+    uniform = {
+        name: replace(scale.model, mode="uniform", patches=(patch,))
+        for name, patch in zip(UNIFORM, sizes, strict=True)
+    }
+    adaptive = {v.name: v.model(scale.model, medium) for v in scale.extra["variants"]}
+    return {**uniform, **adaptive}
+
+
+def design(material: Material) -> Design:
+    """Every operating point on every system, at equal operations and at equal steps."""
+    scale, cells = material.scale, []
+    benches = {}
+    for system in material.sources:
+        if system in repeated(scale):
+            continue
+        medium = medium_patch(material.probes[system].grid, scale.tokens)
+        own = points(scale, medium)
+        benches[system] = {name: material.config(system, model) for name, model in own.items()}
+        reference = material.steps(system, own[MEDIUM], scale.operations)
+        for name, model in own.items():
+            affordable = material.steps(system, model, scale.operations)
+            for budget, steps in ((OPERATIONS, affordable), (STEPS, reference)):
+                if budget == STEPS and name == MEDIUM:
+                    continue  # the same cell
+                for seed in material.seeds:
+                    cell = material.cell(system, name, model, steps, budget, seed)
+                    cells.append(replace(cell, guide=2 * medium if name in UNIFORM else 0))
+    more, others = repeats(material)
+    return Design((*cells, *more), {**benches, **others})
+
+
+def repeated(scale: Scale) -> tuple[str, ...]:
+    """The systems that repeat one operating point at several resolutions, coarse to fine."""
+    return tuple(scale.extra.get("resolutions", ()))
+
+
+def repeats(material: Material) -> tuple[list[Cell], dict[str, dict[str, RunConfig]]]:
+    """The uniform medium patch and Adap_Mix at several resolutions, for the same steps at each."""
+    scale, systems = material.scale, repeated(material.scale)
+    if not systems:
+        return [], {}
+    medium = medium_patch(material.probes[systems[0]].grid, scale.tokens)
+    wanted = (MEDIUM, repeated_point(scale))
+    own = points(scale, medium)
+    steps = material.steps(systems[-1], own[MEDIUM], SHARE * scale.operations)
+    cells = [
+        material.cell(system, name, own[name], steps, SAME_STEPS, seed)
+        for system in systems
+        for name in wanted
+        for seed in material.seeds
+    ]
+    return cells, {
+        system: {name: material.config(system, own[name]) for name in wanted} for system in systems
+    }
+
+
+def repeated_point(scale: Scale) -> str:
+    """The adaptive point that is repeated at several resolutions: plain Adap_Mix, in the middle of
+    the thresholds."""
+    plain = [v.name for v in scale.extra["variants"] if v == Variant("adap_mix", v.threshold)]
+    return plain[len(plain) // 2]
+
+
+# Costs of a step, by name.
+COSTS: dict[str, Callable[[Timing], float]] = {
+    "tokens": lambda timing: timing.tokens,
+    "operations": lambda timing: timing.operations,
+    "step time": lambda timing: timing.step_seconds,
+    "inference time": lambda timing: timing.inference_seconds,
+    "memory": lambda timing: float(timing.step_bytes),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An adaptive point beside uniform patches, after trainings of equal operations.
+
+    `cheaper` is by cost: how many times cheaper it is than the uniform patch of equal error;
+    `bound` says `at most` where even the coarse patch has a smaller error in every seed, and `at
+    least` where no uniform patch is as good. `error` is the error over that of the uniform patch of equal step time, `beside_medium` that over the medium patch's, `steps` the same after equally many steps, `time` after an equal
+    time; `share` are its costs over the medium patch's.
+    """
+
+    system: str
+    point: str
+    cheaper: Mapping[str, Estimate]
+    error: Estimate
+    beside_medium: Estimate
+    steps: Estimate
+    time: Estimate
+    share: Mapping[str, float]
+    valid: float
+    bound: str = ""
+
+    @property
+    def halves(self) -> bool:
+        """Whether it has no larger an error than the medium patch for half its step time."""
+        return self.beside_medium.mean <= 1 and self.share["step time"] <= 0.5
+
+
+def compare(
+    outcomes: Sequence[Outcome], costs: Mapping[str, Timing], system: str, point: str
+) -> Comparison:
+    """One adaptive point of one system beside the uniform ones."""
+    ours, medium = costs[point], costs[MEDIUM]
+    errors = {name: by_seed(outcomes, system, name, OPERATIONS) for name in (*UNIFORM, point)}
+    cheaper = {}
+    for cost, of in COSTS.items():
+        cheaper[cost] = geometric(
+            cost_at(error, [(of(costs[n]), errors[n][seed]) for n in UNIFORM]) / of(ours)
+            for seed, error in errors[point].items()
+        )
+    at_cost = {
+        seed: error_at(
+            ours.step_seconds, [(costs[n].step_seconds, errors[n][seed]) for n in UNIFORM]
+        )
+        for seed in errors[point]
+    }
+    few = by_seed(outcomes, system, point, STEPS)
+    same_time = {
+        seed: at_equal_time(outcomes, system, point, seed, ours, medium) for seed in errors[point]
+    }
+    valid = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.valid)
+    return Comparison(
+        system=system,
+        point=point,
+        cheaper=cheaper,
+        error=paired_ratio(errors[point], at_cost),
+        beside_medium=paired_ratio(errors[point], errors[MEDIUM]),
+        steps=paired_ratio(few, errors[MEDIUM]),
+        time=paired_ratio(same_time, errors[MEDIUM]),
+        share={cost: of(ours) / of(medium) for cost, of in COSTS.items()},
+        valid=estimate(valid.values()).mean,
+        bound=bound_of(errors, point),
+    )
+
+
+def bound_of(errors: Mapping[str, Mapping[int, float]], point: str) -> str:
+    """Whether the uniform patches leave the gain open to one side, in every seed."""
+    least = {seed: min(errors[name][seed] for name in UNIFORM) for seed in errors[point]}
+    if all(error >= errors[COARSE][seed] for seed, error in errors[point].items()):
+        return "at most "
+    if all(error < least[seed] for seed, error in errors[point].items()):
+        return "at least "
+    return ""
+
+
+def cost_at(error: float, curve: Sequence[tuple[float, float]]) -> float:
+    """The least cost at which uniform patches reach an error, between them by power laws.
+
+    `curve` are costs with errors. Where even the best has a larger error its cost is the answer:
+    the true one is higher. Where the cheapest has a smaller one, that is.
+    """
+    envelope = falling(curve)
+    if not math.isfinite(error) or error >= envelope[0][1]:
+        return envelope[0][0]
+    for (cheap, worse), (dear, better) in pairwise(envelope):
+        if error >= better:
+            part = math.log(error / worse) / math.log(better / worse)
+            return cheap * (dear / cheap) ** part
+    return envelope[-1][0]
+
+
+def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
+    """The least error of uniform patches at a cost, between them by power laws.
+
+    Below the cheapest, and beyond the dearest, theirs.
+    """
+    envelope = falling(curve)
+    if cost <= envelope[0][0]:
+        return envelope[0][1]
+    for (cheap, worse), (dear, better) in pairwise(envelope):
+        if cost <= dear:
+            part = math.log(cost / cheap) / math.log(dear / cheap)
+            return worse * (better / worse) ** part
+    return envelope[-1][1]
+
+
+def falling(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those points, by rising cost, whose error is below that of all cheaper ones."""
+    envelope: list[tuple[float, float]] = []
+    for cost, error in sorted(curve):
+        if not envelope or error < envelope[-1][1]:
+            envelope.append((cost, error))
+    return envelope
+
+
+def at_equal_time(
+    outcomes: Sequence[Outcome], system: str, point: str, seed: int, ours: Timing, medium: Timing
+) -> float:
+    """The error after as much training time as the medium patch took, by its two trainings.
+
+    Between them by a power law in the number of steps; beyond both, the nearer one's.
+    """
+    found = [o for o in outcomes if (o.system, o.point, o.seed) == (system, point, seed)]
+    reference = next(o for o in outcomes if (o.system, o.point, o.seed) == (system, MEDIUM, seed))
+    steps = reference.steps * medium.step_seconds / ours.step_seconds
+    runs = sorted((one.steps, one.error()) for one in found)
+    (few, early), (many, late) = runs[0], runs[-1]
+    if steps <= few or few == many:
+        return early
+    if steps >= many or not math.isfinite(early * late):
+        return late
+    return early * (late / early) ** (math.log(steps / few) / math.log(many / few))
