@@ -85,7 +85,7 @@ def show_price(price: "Price", jobs: int) -> None:
         f"{duration(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
         "what is missing.",
     ]
-    if price.trainings > GPU:
+    if price.trainings > 600 * GPU:
         hours = (price.trainings + price.scoring) / GPU / 3600
         lines.append(f"A GPU that reaches {GPU / 1e12:.0f} TFLOP/s takes about {hours:,.3g} h.")
     for line in lines:
@@ -120,5 +120,6 @@ COMMANDS = {
     )
     for name, text in {
         "tokens": "adaptive tokens against uniform ones: error and cost",
+        "attention": "ViT, SViT, AViT and partly decoupled models: error, cost and weights",
     }.items()
 }

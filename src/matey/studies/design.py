@@ -7,7 +7,7 @@ cell of each operating point takes as many steps as the reference does.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
@@ -120,7 +120,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment: how large it is at each scale, its cells, and what it makes of their outcomes."""
+    """An experiment: how large it is at each scale, its cells, and what their outcomes say."""
 
     name: str
     scales: Mapping[str, Scale]

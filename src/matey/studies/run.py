@@ -12,7 +12,7 @@ from matey.config import DataConfig, require
 from matey.data.mixture import open_systems
 from matey.nn.pretrained import choose_device
 from matey.simulate import one_thread
-from matey.studies import scales, tokens, tokens_page
+from matey.studies import attention, attention_page, scales, tokens, tokens_page
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, write_page, write_tables
@@ -29,6 +29,12 @@ from matey.train.speed import measure_peak
 STUDIES = {
     "tokens": Study(
         name="tokens", scales=scales.TOKENS, design=tokens.design, judge=tokens_page.judge
+    ),
+    "attention": Study(
+        name="attention",
+        scales=scales.ATTENTION,
+        design=attention.design,
+        judge=attention_page.judge,
     ),
 }
 # What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow

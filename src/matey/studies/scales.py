@@ -7,7 +7,7 @@ from matey.studies.design import Scale
 from matey.studies.systems import Recipe
 from matey.studies.tokens import Variant, variants
 
-NANO = ModelConfig(embed_dim=64, heads=2, depth=4, scheme="svit")
+NANO = ModelConfig(embed_dim=96, heads=3, depth=2, scheme="svit")
 SMALLEST = replace(NANO, embed_dim=16, heads=1, depth=1)
 TI = ModelConfig(embed_dim=192, heads=3, depth=12, scheme="svit")
 
@@ -59,10 +59,10 @@ TOKENS = {
     "cpu": Scale(
         recipes=(
             *recipes(64, 16, *PDEBENCH, "thermals", "gray_scott"),
-            box(32, 10),
+            box(24, 10),
             *LADDER["cpu"],
         ),
-        operations=6e11,
+        operations=4e11,
         model=NANO,
         tokens=256,
         extra={"variants": variants((0.1, 0.3, 0.6)), "resolutions": names(LADDER["cpu"])},
@@ -83,5 +83,50 @@ TOKENS = {
         windows=128,
         validations=8,
         extra={"variants": variants((0.2, 0.4, 0.6)), "resolutions": names(LADDER["paper"])},
+    ),
+}
+
+ATTENTION = {
+    "smoke": Scale(
+        recipes=(
+            Recipe("shallow_water", 16, 6, frames=8),
+            Recipe("shallow_water_32", 32, 3, frames=8, simulator="shallow_water"),
+        ),
+        operations=2e7,
+        model=replace(SMALLEST, depth=2),
+        tokens=16,
+        batch=2,
+        rollout=2,
+        windows=4,
+        validations=3,
+        turns=2,
+        extra={"widths": (16,)},
+    ),
+    "cpu": Scale(
+        recipes=(
+            *recipes(64, 16, "thermals", "shallow_water", "compressible"),
+            *LADDER["cpu"],
+        ),
+        operations=1e12,
+        model=ModelConfig(embed_dim=64, heads=2, depth=4),
+        tokens=256,
+        validations=8,
+        extra={"widths": (32, 64, 96)},
+    ),
+    "paper": Scale(
+        recipes=(
+            *recipes(128, 128, "thermals", "shallow_water", "compressible"),
+            *LADDER["paper"],
+        ),
+        operations=5e17,
+        model=TI,
+        tokens=256,
+        batch=16,
+        history=16,
+        lr=1e-3,
+        rollout=10,
+        windows=128,
+        validations=16,
+        extra={"widths": (192, 384, 768)},
     ),
 }

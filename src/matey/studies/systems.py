@@ -136,7 +136,7 @@ def probe_recipe(recipe: Recipe, history: int) -> Probe:
 
 
 def medium_patch(grid: Triple, tokens: int) -> int:
-    """The power of two that cuts a grid into about so many patches, more rather than fewer.
+    """The power of two that cuts a grid into about so many patches, fewer rather than more.
 
     Twice as large a one divides the grid too, and half of it is a whole number.
     """
@@ -146,7 +146,7 @@ def medium_patch(grid: Triple, tokens: int) -> int:
         for patch in (2**power for power in range(1, 12))
         if all(points % (2 * patch) == 0 for points in axes)
     ]
-    return min(fits, key=lambda patch: (distance(axes, patch, tokens), patch))
+    return min(fits, key=lambda patch: (distance(axes, patch, tokens), -patch))
 
 
 def distance(axes: Sequence[int], patch: int, tokens: int) -> float:

@@ -31,7 +31,8 @@ from matey.studies.timing import Timing
 COARSE, MEDIUM, FINE = "uniform coarse", "uniform medium", "uniform fine"
 UNIFORM = (COARSE, MEDIUM, FINE)
 SAME_STEPS = "resolution"  # the budget of the cells that repeat one point at other resolutions
-SHARE = 4  # of a cell's operations that such a cell takes at the finest resolution
+SHARE = 6  # cells that such a cell is worth at the finest resolution, in operations
+MOST = 12  # cells that one at equal steps may be worth; a dearer one is not made
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Variant:
 
 
 def variants(thresholds: Sequence[float]) -> tuple[Variant, ...]:
-    """Both modes at each threshold, and at the middle one with the gradient, a ring, both, and
-    finer patches."""
+    """Both modes at each threshold, and at the middle one by the gradient and with a ring;
+    Adap_Mix with finer patches at the highest."""
     middle = thresholds[len(thresholds) // 2]
     found: list[Variant] = []
     modes: tuple[Literal["adap_mix", "adap_mul"], ...] = ("adap_mix", "adap_mul")
@@ -73,8 +74,7 @@ def variants(thresholds: Sequence[float]) -> tuple[Variant, ...]:
         found += [Variant(mode, threshold) for threshold in thresholds]
         found.append(Variant(mode, middle, criterion="gradient"))
         found.append(Variant(mode, middle, rings=1))
-    found.append(Variant("adap_mix", middle, criterion="gradient", rings=1))
-    found.append(Variant("adap_mix", middle, finer=True))
+    found.append(Variant("adap_mix", thresholds[-1], finer=True))
     return tuple(found)
 
 
@@ -103,8 +103,9 @@ def design(material: Material) -> Design:
         for name, model in own.items():
             affordable = material.steps(system, model, scale.operations)
             for budget, steps in ((OPERATIONS, affordable), (STEPS, reference)):
-                if budget == STEPS and name == MEDIUM:
-                    continue  # the same cell
+                dear = steps * material.step_operations(system, model) > MOST * scale.operations
+                if budget == STEPS and (name == MEDIUM or dear):
+                    continue  # the medium patch's two cells are the same one
                 for seed in material.seeds:
                     cell = material.cell(system, name, model, steps, budget, seed)
                     cells.append(replace(cell, guide=2 * medium if name in UNIFORM else 0))
@@ -122,7 +123,7 @@ def repeats(material: Material) -> tuple[list[Cell], dict[str, dict[str, RunConf
     scale, systems = material.scale, repeated(material.scale)
     if not systems:
         return [], {}
-    medium = medium_patch(material.probes[systems[0]].grid, scale.tokens)
+    medium = medium_patch(material.probes[systems[0]].grid, scale.tokens // 4)
     wanted = (MEDIUM, repeated_point(scale))
     own = points(scale, medium)
     steps = material.steps(systems[-1], own[MEDIUM], SHARE * scale.operations)
@@ -155,30 +156,41 @@ COSTS: dict[str, Callable[[Timing], float]] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """An adaptive point beside uniform patches, after trainings of equal operations.
+class Beside:
+    """An adaptive point beside uniform patches after trainings of one budget.
 
-    `cheaper` is by cost: how many times cheaper it is than the uniform patch of equal error;
-    `bound` says `at most` where even the coarse patch has a smaller error in every seed, and `at
-    least` where no uniform patch is as good. `error` is the error over that of the uniform patch of equal step time, `beside_medium` that over the medium patch's, `steps` the same after equally many steps, `time` after an equal
-    time; `share` are its costs over the medium patch's.
+    `cheaper` is by cost of a step: how many times cheaper it is than the uniform patch of equal
+    error; `bound` says `at most` where even the coarse patch has a smaller error in every seed,
+    `at least` where no uniform patch is as good. Its error is `at_cost` times that of the uniform
+    patch of equal step time, `best` times the best uniform patch's, `medium` the medium one's.
     """
 
-    system: str
-    point: str
     cheaper: Mapping[str, Estimate]
-    error: Estimate
-    beside_medium: Estimate
-    steps: Estimate
+    bound: str
+    at_cost: Estimate
+    best: Estimate
+    medium: Estimate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An adaptive point of a system after equally many steps, and after equal operations.
+
+    `time` is the error over the medium patch's after an equal time of training, `share` are the
+    costs of a step over the medium patch's, `valid` the error on the validation windows.
+    """
+
+    point: str
+    steps: Beside
+    operations: Beside
     time: Estimate
     share: Mapping[str, float]
     valid: float
-    bound: str = ""
 
     @property
     def halves(self) -> bool:
         """Whether it has no larger an error than the medium patch for half its step time."""
-        return self.beside_medium.mean <= 1 and self.share["step time"] <= 0.5
+        return self.operations.medium.mean <= 1 and self.share["step time"] <= 0.5
 
 
 def compare(
@@ -186,44 +198,59 @@ def compare(
 ) -> Comparison:
     """One adaptive point of one system beside the uniform ones."""
     ours, medium = costs[point], costs[MEDIUM]
-    errors = {name: by_seed(outcomes, system, name, OPERATIONS) for name in (*UNIFORM, point)}
-    cheaper = {}
-    for cost, of in COSTS.items():
-        cheaper[cost] = geometric(
-            cost_at(error, [(of(costs[n]), errors[n][seed]) for n in UNIFORM]) / of(ours)
-            for seed, error in errors[point].items()
-        )
-    at_cost = {
-        seed: error_at(
-            ours.step_seconds, [(costs[n].step_seconds, errors[n][seed]) for n in UNIFORM]
-        )
-        for seed in errors[point]
-    }
-    few = by_seed(outcomes, system, point, STEPS)
     same_time = {
-        seed: at_equal_time(outcomes, system, point, seed, ours, medium) for seed in errors[point]
+        seed: at_equal_time(outcomes, system, point, seed, ours, medium)
+        for seed in by_seed(outcomes, system, point, OPERATIONS)
     }
     valid = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.valid)
     return Comparison(
-        system=system,
         point=point,
-        cheaper=cheaper,
-        error=paired_ratio(errors[point], at_cost),
-        beside_medium=paired_ratio(errors[point], errors[MEDIUM]),
-        steps=paired_ratio(few, errors[MEDIUM]),
-        time=paired_ratio(same_time, errors[MEDIUM]),
+        steps=beside(outcomes, costs, system, point, STEPS),
+        operations=beside(outcomes, costs, system, point, OPERATIONS),
+        time=paired_ratio(same_time, by_seed(outcomes, system, MEDIUM, OPERATIONS)),
         share={cost: of(ours) / of(medium) for cost, of in COSTS.items()},
         valid=estimate(valid.values()).mean,
-        bound=bound_of(errors, point),
     )
 
 
-def bound_of(errors: Mapping[str, Mapping[int, float]], point: str) -> str:
+def beside(
+    outcomes: Sequence[Outcome],
+    costs: Mapping[str, Timing],
+    system: str,
+    point: str,
+    budget: str,
+) -> Beside:
+    """One adaptive point beside the uniform ones, after trainings of one budget."""
+    own = by_seed(outcomes, system, point, budget)
+    uniform = {name: by_seed(outcomes, system, name, budget) for name in UNIFORM}
+    # The medium patch is the reference: its cells are of both budgets.
+    uniform[MEDIUM] = by_seed(outcomes, system, MEDIUM, OPERATIONS)
+    uniform = {name: errors for name, errors in uniform.items() if errors}
+
+    def curve(cost: str, seed: int) -> list[tuple[float, float]]:
+        return [(COSTS[cost](costs[name]), errors[seed]) for name, errors in uniform.items()]
+
+    return Beside(
+        cheaper={
+            cost: geometric(
+                cost_at(error, curve(cost, seed)) / of(costs[point]) for seed, error in own.items()
+            )
+            for cost, of in COSTS.items()
+        },
+        bound=bound_of(own, uniform),
+        at_cost=paired_ratio(
+            own, {s: error_at(costs[point].step_seconds, curve("step time", s)) for s in own}
+        ),
+        best=paired_ratio(own, {s: min(errors[s] for errors in uniform.values()) for s in own}),
+        medium=paired_ratio(own, uniform[MEDIUM]),
+    )
+
+
+def bound_of(own: Mapping[int, float], uniform: Mapping[str, Mapping[int, float]]) -> str:
     """Whether the uniform patches leave the gain open to one side, in every seed."""
-    least = {seed: min(errors[name][seed] for name in UNIFORM) for seed in errors[point]}
-    if all(error >= errors[COARSE][seed] for seed, error in errors[point].items()):
+    if all(error >= uniform[COARSE][seed] for seed, error in own.items()):
         return "at most "
-    if all(error < least[seed] for seed, error in errors[point].items()):
+    if all(error < min(row[seed] for row in uniform.values()) for seed, error in own.items()):
         return "at least "
     return ""
 

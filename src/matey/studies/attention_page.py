@@ -1,0 +1,233 @@
+"""What the study of attention found: its verdicts, charts and tables."""
+
+import math
+from collections.abc import Sequence
+
+from matey.studies.attention import (
+    REFERENCE,
+    Needs,
+    middle_width,
+    needs,
+    patterns,
+    point,
+    trained,
+)
+from matey.studies.cells import Outcome
+from matey.studies.design import OPERATIONS, Material, by_seed
+from matey.studies.page import Answer, Claim, Group, Plot, Spot, StudyPage, Table, ranged, shown
+from matey.studies.statistics import estimate, geometric
+from matey.studies.timing import Timings
+
+AIM = 2.0  # times as much time and weights, as claimed
+
+
+def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+    """The whole page."""
+    scale = material.scale
+    systems = trained(scale)
+    others = [kind for kind in patterns(scale) if kind != REFERENCE]
+    found = {
+        kind: [needs(outcomes, timings[system], scale, system, kind) for system in systems]
+        for kind in others
+    }
+    return StudyPage(
+        study="attention",
+        title="Does decoupled attention pay?",
+        question="What do SViT, AViT and partly decoupled models need beside ViT, at matched "
+        "width and at matched error?",
+        scale="",
+        facts=(),
+        claims=(
+            needs_claim(found["AViT"]),
+            *(accuracy_claim(kind, rows) for kind, rows in found.items()),
+        ),
+        plots=tuple(plot(system, material, outcomes, timings) for system in systems),
+        tables=(
+            *(kind_table(system, found) for system in systems),
+            *(point_table(system, outcomes, timings) for system in systems),
+            resolution_table(material, timings),
+        ),
+    )
+
+
+def needs_claim(rows: Sequence[Needs]) -> Claim:
+    """2 to 3 times the time and the weights?"""
+    answers = {
+        answer_of(rows, "time", AIM),
+        answer_of(rows, "weights", AIM),
+    }
+    answer: Answer = "undecided"
+    if answers == {"held"}:
+        answer = "held"
+    elif "not held" in answers:
+        answer = "not held"
+    return Claim(
+        "AViT needs 2 to 3 times the training time and the weights of ViT for the same error",
+        answer,
+        (
+            "Both have to be 2 times or more. The error to reach is ViT's at the middle width, in "
+            "validation, the best of several widths.",
+            *(
+                f"{one.system}: {one.bounds['time']}{ranged(one.time)} times the time, "
+                f"{one.bounds['weights']}{ranged(one.weights)} times the weights."
+                for one in rows
+            ),
+        ),
+    )
+
+
+def answer_of(rows: Sequence[Needs], what: str, aim: float) -> Answer:
+    """Whether the mean over systems of a need is at least `aim`; bounds leave a side open."""
+    values = [getattr(one, what) for one in rows]
+    overall = values[0] if len(values) == 1 else geometric(value.mean for value in values)
+    bounds = {one.bounds[what] for one in rows} - {""}
+    if overall.low >= aim and bounds <= {"at least "}:
+        return "held"
+    return "not held" if overall.high < aim and bounds <= {"at most "} else "undecided"
+
+
+def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
+    """Less accurate than ViT at matched width for equal operations?"""
+    ratios = [one.error for one in rows]
+    overall = ratios[0] if len(ratios) == 1 else geometric(ratio.mean for ratio in ratios)
+    answer: Answer = "undecided"
+    if not math.isnan(overall.mean):
+        answer = "held" if overall.low > 1 else "not held" if overall.high <= 1 else "undecided"
+    return Claim(
+        f"{kind} is less accurate than ViT of equal width after trainings of equal operations",
+        answer,
+        tuple(
+            f"{one.system}: {ranged(one.error)} times the error, {ranged(one.few)} after equally "
+            f"many steps; {shown(one.parameters)} times the parameters, {shown(one.step_time)} "
+            f"times the step time, {shown(one.memory)} times the memory."
+            for one in rows
+        ),
+    )
+
+
+def plot(system: str, material: Material, outcomes: Sequence[Outcome], timings: Timings) -> Plot:
+    """Error over step time: a line for each kind, through its widths."""
+    groups = []
+    for kind in patterns(material.scale):
+        spots = []
+        for width in material.scale.extra["widths"]:
+            name = point(kind, width)
+            error = estimate(by_seed(outcomes, system, name, OPERATIONS).values())
+            seconds = timings[system][name].step_seconds
+            spots.append(Spot(name, seconds, error.mean, error.low, error.high))
+        groups.append(Group(kind, tuple(spots), joined=True))
+    return Plot(
+        f"{system}: error over step time",
+        "seconds per step",
+        "NRMSE one step ahead",
+        tuple(groups),
+    )
+
+
+def kind_table(system: str, found: dict[str, list[Needs]]) -> Table:
+    """Every kind beside ViT."""
+    rows = []
+    for kind, own in found.items():
+        one = next(row for row in own if row.system == system)
+        rows.append(
+            (
+                kind,
+                ranged(one.error),
+                ranged(one.few),
+                shown(one.parameters),
+                shown(one.step_time),
+                shown(one.memory),
+                one.bounds["time"] + ranged(one.time),
+                one.bounds["weights"] + ranged(one.weights),
+            )
+        )
+    return Table(
+        f"{system}: over ViT's",
+        "The first columns at matched width, the last two at matched error, with 95 % intervals.",
+        (
+            "model",
+            "error, equal operations",
+            "error, equal steps",
+            "parameters",
+            "step time",
+            "memory",
+            "time to the error",
+            "weights for the error",
+        ),
+        tuple(rows),
+    )
+
+
+def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> Table:
+    """Every kind and width."""
+    rows = []
+    for name, timing in timings[system].items():
+        equal = by_seed(outcomes, system, name, OPERATIONS)
+        end = by_seed(outcomes, system, name, OPERATIONS, lambda one: one.error(-1))
+        steps = by_seed(outcomes, system, name, OPERATIONS, lambda one: float(one.steps))
+        rows.append(
+            (
+                name,
+                ranged(estimate(equal.values())),
+                shown(estimate(end.values()).mean),
+                shown(estimate(steps.values()).mean, 4),
+                shown(timing.parameters / 1e3, 4),
+                shown(timing.operations / 1e9),
+                shown(1e3 * timing.step_seconds),
+                shown(1e3 * timing.inference_seconds),
+                shown(timing.step_bytes / 1e6),
+            )
+        )
+    return Table(
+        f"{system}: every model",
+        "NRMSE on test trajectories after equal operations, mean over seeds with its 95 % "
+        "interval. Costs are of a step.",
+        (
+            "model",
+            "one step ahead",
+            "end of rollout",
+            "steps",
+            "thousand parameters",
+            "GFLOP",
+            "step ms",
+            "inference ms",
+            "step MB",
+        ),
+        tuple(rows),
+    )
+
+
+def resolution_table(material: Material, timings: Timings) -> Table:
+    """What a step takes at several resolutions, at the middle width."""
+    systems = [name for name in material.sources if name not in trained(material.scale)]
+    rows = []
+    for kind in patterns(material.scale):
+        name = point(kind, middle_width(material.scale))
+        seconds = [timings[system][name].step_seconds for system in systems]
+        sizes = [timings[system][name].step_bytes for system in systems]
+        tokens = [timings[system][name].tokens for system in systems]
+        power = (
+            math.log(seconds[-1] / seconds[-2]) / math.log(tokens[-1] / tokens[-2])
+            if len(systems) > 1
+            else math.nan
+        )
+        rows.append(
+            (
+                name,
+                *(shown(1e3 * value) for value in seconds),
+                *(shown(value / 1e6) for value in sizes),
+                shown(power),
+            )
+        )
+    return Table(
+        "Cost with resolution",
+        "Of a training step; the last column is the power of the number of tokens by which the "
+        "time grows from the last resolution but one to the last.",
+        (
+            "model",
+            *(f"{system}, ms" for system in systems),
+            *(f"{system}, MB" for system in systems),
+            "power",
+        ),
+        tuple(rows),
+    )
