@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from matey.output import remove, to_json, write_text
 from matey.simulate import one_thread
 from matey.studies.guides import Guide, guide_correlations, tokens_used
 from matey.train.finetune import finetune
-from matey.train.log import to_yaml
 from matey.train.loop import train
 
 METRICS = ("nrmse", "vrmse")
@@ -60,9 +59,19 @@ class Cell:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that its result depends on, but for the data's files."""
-        text = f"{to_yaml(self.config)} {self.test} {self.ask} {self.parent} {self.guide}"
+        """A hash of all that its result depends on, wherever the data's files are."""
+        config = replace(self.config, data=anywhere(self.config.data))
+        text = f"{config} {anywhere(self.test)} {self.ask} {self.parent} {self.guide}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def anywhere(data: DataConfig) -> DataConfig:
+    """A data config whose files are called by their last names only."""
+    systems = tuple(
+        replace(source, paths=tuple(Path(path).name for path in source.paths))
+        for source in data.systems
+    )
+    return replace(data, systems=systems)
 
 
 @dataclass(frozen=True)

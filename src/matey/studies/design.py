@@ -141,7 +141,7 @@ def run_config(
         batch=scale.batch,
         validate_every=max(1, steps // scale.validations) if scale.validations > 1 else 0,
         validate_windows=scale.windows,
-        checkpoint_every=max(1, steps // 4),
+        checkpoint_every=max(10, steps // 4),
         keep_checkpoints=1,
         log_every=max(1, steps // 20),
         seed=seed,

@@ -42,7 +42,7 @@ LADDER = {"cpu": resolutions((64, 128, 256), 8), "paper": resolutions((64, 128, 
 TOKENS = {
     "smoke": Scale(
         recipes=(Recipe("shallow_water", 16, 6, frames=8),),
-        operations=2e7,
+        operations=8e6,
         model=SMALLEST,
         tokens=16,
         batch=2,
@@ -92,7 +92,7 @@ ATTENTION = {
             Recipe("shallow_water", 16, 6, frames=8),
             Recipe("shallow_water_32", 32, 3, frames=8, simulator="shallow_water"),
         ),
-        operations=2e7,
+        operations=8e6,
         model=replace(SMALLEST, depth=2),
         tokens=16,
         batch=2,

@@ -24,7 +24,7 @@ from matey.studies.design import (
     Scale,
     by_seed,
 )
-from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
+from matey.studies.statistics import Estimate, geometric, paired_ratio
 from matey.studies.systems import medium_patch
 from matey.studies.timing import Timing
 
@@ -202,14 +202,14 @@ def compare(
         seed: at_equal_time(outcomes, system, point, seed, ours, medium)
         for seed in by_seed(outcomes, system, point, OPERATIONS)
     }
-    valid = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.valid)
+    valid = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.valid).values()
     return Comparison(
         point=point,
         steps=beside(outcomes, costs, system, point, STEPS),
         operations=beside(outcomes, costs, system, point, OPERATIONS),
         time=paired_ratio(same_time, by_seed(outcomes, system, MEDIUM, OPERATIONS)),
         share={cost: of(ours) / of(medium) for cost, of in COSTS.items()},
-        valid=estimate(valid.values()).mean,
+        valid=math.fsum(valid) / len(valid),
     )
 
 

@@ -132,7 +132,7 @@ def half_claim(found: dict[str, list[Comparison]]) -> Claim:
         halves = [one for one in own if one.halves]
         held += bool(halves)
         if halves:
-            one = min(halves, key=lambda one: one.operations.medium.mean)
+            one = min(halves, key=beside_medium)
             error = one.operations.medium
             sure = "" if error.high <= 1 else ", within the scatter of the seeds"
             sentences.append(
@@ -153,6 +153,12 @@ def half_claim(found: dict[str, list[Comparison]]) -> Claim:
     )
 
 
+def beside_medium(one: Comparison) -> float:
+    """The error over the medium patch's after equal operations; infinite where it diverged."""
+    mean = one.operations.medium.mean
+    return math.inf if math.isnan(mean) else mean
+
+
 def why_none(own: Sequence[Comparison]) -> str:
     """What keeps the adaptive points of a system from it, in numbers."""
     quick = [one for one in own if one.share["step time"] <= 0.5]
@@ -165,7 +171,7 @@ def why_none(own: Sequence[Comparison]) -> str:
             "of the operations: too much is refined, or what a step does besides its tokens "
             "weighs in."
         )
-    nearest = min(quick, key=lambda one: one.operations.medium.mean)
+    nearest = min(quick, key=beside_medium)
     text = (
         f"Of those within half the step time {nearest.point} comes nearest, with "
         f"{ranged(nearest.operations.medium)} times the error at "

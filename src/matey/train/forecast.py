@@ -165,10 +165,9 @@ def largest_batch(
     best = 2**30
     for system in systems.values():
         windows = system.windows("train", config.windows)
-        plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
-        if not plans:
+        largest = largest_plan(config, windows)
+        if largest is None:
             continue
-        largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
         fits, tried = 0, 1
         while tried <= min(best, len(windows)):
             one = replace(config, batch=tried)
@@ -177,6 +176,12 @@ def largest_batch(
             fits, tried = tried, 2 * tried
         best = fits
     return best
+
+
+def largest_plan(config: RunConfig, windows: Windows) -> RefinementPlan | None:
+    """Of the plans of a few windows that of most tokens; None where there is no window."""
+    plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
+    return max(plans, key=lambda plan: tokens_of(config.model, plan), default=None)
 
 
 def training_memory(
@@ -249,10 +254,15 @@ def check_memory(
         return
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
-    found = forecast_run(config, systems, known, thresholds=())
-    if not found or max(share_of(one.step, team) for one in found) <= free:
+    specs = [*known, *(system.spec for system in systems.values())]
+    needs = [
+        (name, tokens_of(config.model, plan), training_memory(config, system.spec, plan, specs))
+        for name, system in systems.items()
+        if (plan := largest_plan(config, system.windows("train", config.windows))) is not None
+    ]
+    if not needs or max(share_of(step, team) for _, _, step in needs) <= free:
         return
-    worst = max(found, key=lambda one: one.step.total)
+    worst, tokens, step = max(needs, key=lambda need: need[2].total)
     ways = [f"Lower batch (now {config.batch})"]
     if config.model.mode == "uniform":
         ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
@@ -261,10 +271,10 @@ def check_memory(
     if not config.activation_checkpointing:
         ways.append("set activation_checkpointing")
     raise ConfigError(
-        f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
+        f"A step on system {worst!r} takes about {giga(step.total)} of memory, and "
         f"{giga(free)} are free on {device.type}: {config.batch} samples of "
-        f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
-        f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
+        f"{tokens} tokens in each of {config.windows.history} frames keep "
+        f"{giga(sum(step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
 
 

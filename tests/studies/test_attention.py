@@ -1,0 +1,77 @@
+import math
+
+from matey.config import DataConfig
+from matey.studies.attention import Reached, first_reached, reached, weights_for
+from matey.studies.attention_page import judge
+from matey.studies.design import Material
+from matey.studies.scales import ATTENTION
+from matey.studies.systems import Source
+from tests.studies.helpers import outcome, timing
+
+KINDS = ("ViT", "SViT", "AViT", "SViT, joint every 2nd", "AViT, joint every 2nd")
+
+
+def page(slower: float, heavier: float, worse: float = 1.0):
+    """What the study says of an AViT whose steps take `slower` times as long, which has `heavier`
+    times the weights, and whose error is `worse` times ViT's."""
+    cells, points = [], {}
+    for kind in KINDS:
+        other = kind == "AViT"
+        weights = int(1000 * (heavier if other else 1))
+        points[f"{kind} 16"] = timing(slower if other else 1.0, parameters=weights)
+        for seed in range(3):
+            error = (worse if other else 1.0) * (1 + 0.001 * seed)
+            curve = ((50, 4.0), (100, worse if other else 1.0))
+            more = {"system": "shallow_water", "parameters": weights, "curve": curve}
+            cells.append(outcome(f"{kind} 16", "operations", seed, error, **more))
+            if kind != "ViT":
+                cells.append(outcome(f"{kind} 16", "steps", seed, error, **more))
+    timings = {"shallow_water": points, "shallow_water_32": points}
+    sources = {name: Source(name, DataConfig(), real=False) for name in timings}
+    return judge(Material(ATTENTION["smoke"], sources, {}, 0, "cpu"), cells, timings)
+
+
+def test_the_claim_on_axial_attention_holds_where_time_and_weights_are_twice_as_much():
+    assert page(slower=2.5, heavier=2.2).claims[0].answer == "held"
+
+
+def test_it_does_not_hold_where_either_is_less():
+    assert page(slower=2.5, heavier=1.3).claims[0].answer == "not held"
+    assert page(slower=1.2, heavier=2.2).claims[0].answer == "not held"
+
+
+def test_it_is_undecided_where_the_error_was_never_reached():
+    """It takes more than was tried: how much more is not known."""
+    found = page(slower=1.2, heavier=1.3, worse=1.5)
+    assert found.claims[0].answer == "undecided"
+    assert "at least 1.2" in " ".join(found.claims[0].sentences)
+
+
+def test_accuracy_at_matched_width_has_a_verdict_of_its_own():
+    answers = {claim.claim[:4]: claim.answer for claim in page(1.0, 1.0, worse=1.5).claims[1:3]}
+    assert answers == {"SViT": "not held", "AViT": "held"}
+
+
+def took(found: Reached) -> tuple[float, bool]:
+    return round(found.value, 6), found.sure
+
+
+def test_time_to_an_error_is_read_off_between_validations():
+    curve = ((100, 4.0), (200, 2.0))
+    assert took(reached(curve, 3.0, step_seconds=0.1)) == (15, True)
+    assert took(reached(curve, 5.0, step_seconds=0.1)) == (10, True)
+    assert took(reached(curve, 1.0, step_seconds=0.1)) == (20, False)
+    assert math.isnan(reached((), 1.0, step_seconds=0.1).value)
+
+
+def test_of_several_models_the_quickest_counts_that_got_there():
+    got = [Reached(3.0, True), Reached(1.0, False), Reached(2.0, True)]
+    assert took(first_reached(got)) == (2, True)
+    assert took(first_reached([Reached(3.0, False), Reached(1.0, False)])) == (3, False)
+
+
+def test_weights_for_an_error_lie_between_two_widths():
+    curve = [(1e3, 4.0), (4e3, 1.0)]
+    assert took(weights_for(2.0, curve)) == (2e3, True)
+    assert took(weights_for(5.0, curve)) == (1e3, True)
+    assert took(weights_for(0.5, curve)) == (4e3, False)

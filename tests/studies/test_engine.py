@@ -1,0 +1,117 @@
+"""A study is made cell by cell, and made again it is the same."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from matey.cli import main
+from matey.config import DataConfig, RunConfig
+from matey.errors import ConfigError
+from matey.evaluate.score import Ask
+from matey.studies.cells import Cell
+from matey.studies.engine import studying, waves
+
+SOURCE = Path(__file__).parents[2] / "src"
+# What may differ between two runs of a study: times, and what follows from them.
+TIMED = {"timing.json", "timing.csv", "study.json", "report.html"}
+
+
+def smoke(name: str, out: Path, *more: str) -> list[str]:
+    return ["study", name, "--scale", "smoke", "--out", str(out), "--device", "cpu", *more]
+
+
+def records(out: Path) -> dict[str, bytes]:
+    """Every file of a study that must not depend on time."""
+    files = [out / "results.csv", *sorted(out.glob("cells/*/*/cell.json"))]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_study_killed_in_the_middle_finishes_with_the_errors_and_tokens_of_one_that_was_not(
+    tmp_path, capsys
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(smoke("tokens", whole, "--jobs", "1")) == 0
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "matey", *smoke("tokens", killed, "--jobs", "2")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len([*killed.glob("cells/*/*/cell.json")]) < 4:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    made = len([*killed.glob("cells/*/*/cell.json")])
+    wait_for_the_locks(killed)
+    capsys.readouterr()
+    assert main(smoke("tokens", killed, "--jobs", "1")) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "tokens: cell" in line]
+    assert len(told) == 27 - made
+    assert records(killed) == records(whole)
+    assert main(["report", str(whole), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "2 to 5 times cheaper at equal error" in page
+    assert page == (whole / "report.html").read_text()
+
+
+def wait_for_the_locks(out: Path) -> None:
+    """Until the processes of a killed study have noticed; the lock of a dead one stays."""
+    for lock in out.glob("cells/*/*/run/.lock"):
+        pid = int(lock.read_text().split('"pid": ')[1].split(",")[0])
+        until = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < until, "a cell's process outlived the study's"
+            time.sleep(0.05)
+
+
+def test_the_study_of_attention_leaves_tidy_tables_and_a_page(tmp_path):
+    out = tmp_path / "attention"
+    assert main(smoke("attention", out, "--jobs", "1")) == 0
+    rows = list(csv.DictReader((out / "results.csv").read_text().splitlines()))
+    keys = [(row["cell"], row["lead"], row["metric"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    assert {row["seed"] for row in rows} == {"0", "1", "2"}
+    assert {row["metric"] for row in rows} >= {"nrmse", "tokens", "operations", "parameters"}
+    assert "AViT needs 2 to 3 times" in (out / "report.html").read_text()
+    for cell in out.glob("cells/*/*"):
+        assert (cell / "run/config.yaml").is_file()
+        assert not (cell / "run/checkpoints").exists()
+
+
+def test_a_plan_says_what_a_study_costs_and_makes_nothing(tmp_path, capsys):
+    assert main(smoke("tokens", tmp_path / "x", "--plan")) == 0
+    assert "27 cells of" in capsys.readouterr().out
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_of_another_study_is_refused_and_left_as_it_is(tmp_path):
+    with studying(tmp_path / "s", {"study": "tokens", "seed": 0}):
+        pass
+    with studying(tmp_path / "s", {"study": "tokens", "seed": 0}):
+        pass
+    with (
+        pytest.raises(ConfigError, match="holds another study"),
+        studying(tmp_path / "s", {"study": "tokens", "seed": 1}),
+    ):
+        pass
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep")
+    with (
+        pytest.raises(ConfigError, match="is not empty"),
+        studying(tmp_path / "mine", {"study": "tokens"}),
+    ):
+        pass
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_cells_that_start_from_others_wait_for_them():
+    def cell(name: str, parent: str = "") -> Cell:
+        run, data, ask = RunConfig(), DataConfig(), Ask(steps=1)
+        return Cell(name, "point", "system", "steps", run, 1.0, data, ask, parent)
+
+    cells = [cell("c", "b"), cell("b", "a"), cell("a"), cell("d", "done already")]
+    found = [[one.name for one in wave] for wave in waves(cells)]
+    assert found == [["a", "d"], ["b"], ["c"]]

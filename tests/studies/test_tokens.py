@@ -1,0 +1,119 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from matey.config import DataConfig
+from matey.studies.design import Material
+from matey.studies.run import STUDIES
+from matey.studies.scales import TOKENS
+from matey.studies.systems import Source, find_sources, medium_patch
+from matey.studies.tokens import cost_at, error_at
+from matey.studies.tokens_page import judge
+from tests.studies.helpers import outcome, timing
+
+ADAPTIVE = "adap_mix 0.3"
+COSTS = {"uniform coarse": 1, "uniform medium": 4, "uniform fine": 16}
+
+
+def page(adaptive: float, cost: float, scatter: float = 1.0, seeds: int = 3):
+    """What the study says of uniform errors 4, 2 and 1 at the costs 1, 4 and 16, and of an adaptive
+    point of this error and cost; the error of seed i is `scatter`^(i - 1) times as large."""
+    errors = {"uniform coarse": 4.0, "uniform medium": 2.0, "uniform fine": 1.0}
+    cells = [
+        outcome(point, budget, seed, error)
+        for point, error in errors.items()
+        for budget in ("operations", "steps")
+        for seed in range(seeds)
+        if (point, budget) != ("uniform medium", "steps")
+    ]
+    cells += [
+        outcome(ADAPTIVE, budget, seed, adaptive * scatter ** (seed - 1))
+        for budget in ("operations", "steps")
+        for seed in range(seeds)
+    ]
+    timings = {"water": {**{n: timing(c) for n, c in COSTS.items()}, ADAPTIVE: timing(cost)}}
+    scale = TOKENS["smoke"]
+    material = Material(scale, {"water": Source("water", DataConfig(), False)}, {}, 0, "cpu")
+    return judge(material, cells, timings)
+
+
+def answers(found) -> list[str]:
+    return [claim.answer for claim in found.claims]
+
+
+def test_cost_at_equal_error_lies_on_the_line_between_uniform_patches():
+    """Errors 4, 2, 1 at costs 1, 4, 16: a power law, on which an error of √2 costs 8."""
+    curve = [(1.0, 4.0), (4.0, 2.0), (16.0, 1.0)]
+    assert cost_at(math.sqrt(2), curve) == pytest.approx(8)
+    assert error_at(8.0, curve) == pytest.approx(math.sqrt(2))
+    assert (cost_at(9.0, curve), cost_at(0.5, curve)) == (1.0, 16.0)
+    assert (error_at(0.1, curve), error_at(99.0, curve)) == (4.0, 1.0)
+
+
+def test_a_dearer_patch_with_a_larger_error_is_no_part_of_the_curve():
+    curve = [(1.0, 4.0), (4.0, 5.0), (16.0, 1.0)]
+    assert cost_at(2.0, curve) == pytest.approx(4)
+
+
+def test_claims_hold_where_the_adaptive_point_is_four_times_cheaper():
+    """An error of 1.9 costs a uniform patch 4.4; the adaptive one has it for 1.1."""
+    found = page(adaptive=1.9, cost=1.1)
+    assert answers(found)[:2] == ["held", "held"]
+    assert "4.03 (4.03 to 4.03) times cheaper" in " ".join(found.claims[0].sentences)
+    assert "after trainings of equal operations" in found.claims[1].sentences[0]
+
+
+def test_claims_do_not_hold_where_adaptive_tokens_gain_nothing_and_the_page_says_why():
+    found = page(adaptive=2.0, cost=3.9)
+    assert answers(found)[:2] == ["not held", "not held"]
+    assert "takes 0.975 of the step time" in " ".join(found.claims[1].sentences)
+    found = page(adaptive=3.9, cost=1.1)
+    assert answers(found)[:2] == ["not held", "not held"]
+    assert "comes nearest, with 1.95" in " ".join(found.claims[1].sentences)
+
+
+def test_a_gain_that_scatters_about_the_claimed_one_is_undecided():
+    assert answers(page(adaptive=1.9, cost=2.2, scatter=1.5))[0] == "undecided"
+
+
+def test_a_gain_that_is_only_a_bound_is_no_refutation():
+    """No uniform patch reaches an error of 0.5: the true gain is larger than 16 / 12."""
+    assert answers(page(adaptive=0.5, cost=12))[0] == "undecided"
+    assert "at least" in " ".join(page(adaptive=0.5, cost=12).claims[0].sentences)
+
+
+def test_one_seed_decides_nothing():
+    assert answers(page(adaptive=1.9, cost=1.1, seeds=1))[0] == "undecided"
+
+
+def test_an_adaptive_training_that_diverged_is_no_gain():
+    assert answers(page(adaptive=math.inf, cost=1.1))[1] == "not held"
+
+
+def test_patches_are_sized_by_the_number_of_tokens_and_tile_the_grid():
+    assert medium_patch((1, 64, 64), 256) == 4
+    assert medium_patch((1, 128, 128), 256) == 8
+    assert medium_patch((1, 64, 128), 256) == 8
+    assert medium_patch((24, 24, 24), 256) == 4
+    assert medium_patch((1, 16, 16), 16) == 4
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_every_scale_names_each_system_once_and_has_three_seeds_or_more(study):
+    assert set(study.scales) == {"smoke", "cpu", "paper"}
+    for scale in study.scales.values():
+        names = [recipe.name for recipe in scale.recipes]
+        assert len(set(names)) == len(names)
+        assert scale.seeds >= 3
+
+
+def test_only_files_of_a_system_of_that_name_stand_for_it():
+    from matey.config import SourceConfig
+
+    given = DataConfig((SourceConfig("shallow_water", ("water.h5",)), SourceConfig("x", ("x",))))
+    recipes = TOKENS["cpu"].recipes
+    found = find_sources(recipes, given, Path("data"))
+    real = [name for name, source in found.items() if source.real]
+    assert real == ["shallow_water"]
+    assert found["gray_scott_3d"].data.systems[0].paths == ("data/gray_scott_3d",)
