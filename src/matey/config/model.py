@@ -58,8 +58,8 @@ class RefineConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The transformer. Sizes of the paper (embed_dim/heads/depth): Ti 192/3/12,
-    S 384/6/12, B 768/12/12, L 1024/16/24.
+    """The transformer, or a baseline of as many weights. Sizes of the paper
+    (embed_dim/heads/depth): Ti 192/3/12, S 384/6/12, B 768/12/12, L 1024/16/24.
 
     Args:
         embed_dim: width of a token.
@@ -84,6 +84,13 @@ class ModelConfig:
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
+        kind: `matey`, the transformer; or a baseline, `unet` or `fno`, which has as many weights
+            as that transformer would have. Of the settings above a baseline takes `predict`, and
+            an FNO `absolute_position`.
+        width: channels of a baseline: of the coarsest level of a U-Net, of each layer of an FNO;
+            by default those that give it as many weights, within 10 %.
+        modes: Fourier modes of an FNO along each axis; by default near 16 in one dimension, 12
+            in two, 8 in three.
     """
 
     embed_dim: int = 192
@@ -102,6 +109,9 @@ class ModelConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     layer_scale: float = 0.1
+    kind: Literal["matey", "unet", "fno"] = "matey"
+    width: int | None = None
+    modes: int | None = None
 
     def __post_init__(self) -> None:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
@@ -142,6 +152,15 @@ class ModelConfig:
                 self.band,
                 f"a multiple of the coarsest patch, {self.patches[0]}",
             )
+        kinds = "matey, unet or fno"
+        require(self.kind in ("matey", "unet", "fno"), "model.kind", self.kind, kinds)
+        if self.width is not None:
+            require_positive(self, "model.", "width")
+            require(self.is_baseline, "model.width", self.width, "none with model.kind = matey")
+        if self.modes is not None:
+            require(self.kind == "fno", "model.modes", self.modes, "none but for model.kind = fno")
+            fits = self.modes >= 2 and self.modes % 2 == 0
+            require(fits, "model.modes", self.modes, "an even number above 0")
         pattern = (self.scheme,) if isinstance(self.scheme, str) else self.scheme
         require(
             len(pattern) > 0 and self.depth % len(pattern) == 0,
@@ -149,6 +168,16 @@ class ModelConfig:
             self.scheme,
             f"one scheme, or a list whose length divides model.depth = {self.depth}",
         )
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a network to compare the transformer with."""
+        return self.kind != "matey"
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether there is a choice of cells to refine."""
+        return not self.is_baseline and len(self.patches) > 1
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

@@ -219,6 +219,12 @@ class RunConfig:
             self.parallel.sequence,
             f"at most model.heads = {self.model.heads}: each process attends with some of them",
         )
+        require(
+            self.trains_blocks or not self.model.is_baseline,
+            "mode",
+            self.mode,
+            f"full with model.kind = {self.model.kind}, which has no attention",
+        )
 
     @property
     def trains_blocks(self) -> bool:

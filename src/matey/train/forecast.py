@@ -65,7 +65,15 @@ def forecast_run(
     known: Sequence[SystemSpec] = (),
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs. `known` are systems that the model has weights for already."""
+    """What each system costs. `known` are systems that the model has weights for already.
+
+    Raises ConfigError for a baseline, whose costs are not forecast.
+    """
+    if config.model.is_baseline:
+        raise ConfigError(
+            f"model.kind is {config.model.kind!r}, whose costs are not forecast: only the "
+            "transformer's are. A run logs those that it has."
+        )
     specs = [*known, *(system.spec for system in systems.values())]
     return [
         forecast_system(name, config, system.spec, inputs, specs, thresholds)
@@ -228,7 +236,7 @@ def check_memory(
     """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
     device = team.device
     free = free_memory(str(device))
-    if free is None:
+    if free is None or config.model.is_baseline:  # whose memory is not forecast
         return
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
@@ -264,8 +272,10 @@ def share_of(memory: Memory, team: Team) -> int:
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget.
+    or that has more coarse patches than the token budget. A baseline has no patches.
     """
+    if config.is_baseline:
+        return
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:
