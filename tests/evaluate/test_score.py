@@ -199,3 +199,24 @@ def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields
     assert example_leads([5, 10], 100) == {5, 10}
     assert example_leads([5], 100) == {5}
     assert sorted(example_leads(range(1, 101), 2**40)) == [1, 50, 100]
+
+
+def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(3, lead=2), tmp_path / "out")
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    values = fields[trajectory].values
+    errors = [
+        nrmse(values[s + 1] + 2 * (values[s + 1] - values[s]), values[s + 3]).mean()
+        for s in range(score.windows)
+    ]
+    assert score.main.linear == pytest.approx([float(torch.stack(errors).mean())])
+    (variable,) = score.variables
+    assert score.metrics["nrmse"].by_variable[variable].linear == score.main.linear
+
+
+def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    model.history = 1
+    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
+    assert score.main.linear is None

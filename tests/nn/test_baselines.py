@@ -205,13 +205,13 @@ def test_what_a_baseline_cannot_do_is_refused_with_the_way_out():
         model.add_systems([system(variables=("a", "c"))])
     with pytest.raises(DataError, match=r"\(1D, a, b, nu\) is unlike 'toy'.*--baseline unet"):
         model.check_system(system(1))
-    with pytest.raises(ConfigError, match="whole frames, U-Net of width .* nothing to refine"):
+    with pytest.raises(ConfigError, match=r"whole frames, U-Net of width .* nothing to refine"):
         set_token_budget(model, 100)
     with pytest.raises(ConfigError, match="No width gives a U-Net the"):
         make("unet", system(3), embed_dim=2, heads=1, depth=1, latent_channels=1, patches=(1,))
-    with pytest.raises(ConfigError, match="model.kind is 'cnn', expected matey, unet or fno"):
+    with pytest.raises(ConfigError, match=r"model\.kind is 'cnn', expected matey, unet or fno"):
         replace(CONFIG, kind="cnn")
-    with pytest.raises(ConfigError, match="model.modes is 3, expected an even number"):
+    with pytest.raises(ConfigError, match=r"model\.modes is 3, expected an even number"):
         replace(CONFIG, kind="fno", modes=3)
 
 
