@@ -209,8 +209,6 @@ def test_what_a_baseline_cannot_do_is_refused_with_the_way_out():
         set_token_budget(model, 100)
     with pytest.raises(ConfigError, match="No width gives a U-Net the"):
         make("unet", system(3), embed_dim=2, heads=1, depth=1, latent_channels=1, patches=(1,))
-    with pytest.raises(ConfigError, match=r"model\.kind is 'cnn', expected matey, unet or fno"):
-        replace(CONFIG, kind="cnn")
     with pytest.raises(ConfigError, match=r"model\.modes is 3, expected an even number"):
         replace(CONFIG, kind="fno", modes=3)
 

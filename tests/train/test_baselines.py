@@ -65,18 +65,23 @@ def test_the_commands_take_a_baseline(kind, data, tmp_path, monkeypatch, capsys)
     size = "--model.embed_dim 32 --model.heads 2 --model.depth 1 --model.patches [8,4]"
     words = f"train --data mix.yaml --baseline {kind} --run runs/a --steps 1 --batch 2 {size}"
     assert main([*words.split(), "--windows.history", "2", "--device", "cpu"]) == 0
-    assert main("evaluate runs/a --data mix.yaml --rollout 2 --out results".split()) == 0
+    assert (
+        main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2", "--out", "results"])
+        == 0
+    )
     assert "linear" in capsys.readouterr().out
     scores = json.loads((tmp_path / "results/scores.json").read_text())
     assert scores["model"]["kind"] == kind
     assert scores["systems"][0]["tokens"] == {}
     assert main(["predict", "runs/a", path, "--steps", "1", "--out", "p.nc"]) == 0
     assert "whole frames" in capsys.readouterr().out
-    assert main("report runs results --out page.html".split()) == 0
+    assert main(["report", "runs", "results", "--out", "page.html"]) == 0
     page = (tmp_path / "page.html").read_text()
     assert "The model is a baseline" in page
     assert "Linear" in page
-    assert main("finetune runs/a --data mix.yaml --steps 1 --device cpu".split()) == 0
+    assert (
+        main(["finetune", "runs/a", "--data", "mix.yaml", "--steps", "1", "--device", "cpu"]) == 0
+    )
     for words in (f"benchmark cost --data mix.yaml --model.kind {kind}", "finetune runs/a --plan"):
         assert main([*words.split(), *(["--data", "mix.yaml"] if "plan" in words else [])]) != 0
         assert "costs are not forecast" in capsys.readouterr().err

@@ -112,12 +112,13 @@ def make_network(**settings: Any) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import neuralop.models as neural
+
+            network: nn.Module = neural.FNO(**settings)
     except ImportError as error:
         raise ConfigError(
             f"An FNO needs neuraloperator ({error}). Install it: pip install 'matey-pde[fno]', or "
             "take the U-Net: --baseline unet."
         ) from error
-    network: nn.Module = neural.FNO(**settings)
     return network
 
 
