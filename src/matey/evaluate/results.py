@@ -27,7 +27,7 @@ class Curve:
 
 
 def curve(
-    error: Sequence[float], persistence: Sequence[float], linear: Sequence[float] | None
+    error: Sequence[float], persistence: Sequence[float], linear: Sequence[float] | None = None
 ) -> Curve:
     """The errors with the skill."""
     pairs = zip(error, persistence, strict=True)
