@@ -24,9 +24,12 @@ from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 from matey.train.distributed import Team
-from matey.train.room import free_memory, heap_share
+from matey.train.room import HEAP, free_memory, heap_share
 
 WINDOWS = 8  # of each system that are looked at
+# Of a bound on memory: values per token and block over embed_dim (at most 32 were measured), the
+# stem and the decoder as so many blocks, and copies of each field.
+KEPT, ENDS, COPIES = 64, 4, 16
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -240,6 +243,8 @@ def check_memory(
         return
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
+    if at_most(config, systems, known) <= free:  # most runs: seconds are saved
+        return
     found = forecast_run(config, systems, known, thresholds=())
     if not found or max(share_of(one.step, team) for one in found) <= free:
         return
@@ -257,6 +262,29 @@ def check_memory(
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
+
+
+def at_most(
+    config: RunConfig, systems: Mapping[str, System], known: Sequence[SystemSpec] = ()
+) -> int:
+    """Bytes that no step of a run exceeds: a bound found at once, several times too high.
+
+    As if every cell of every level were in use, and each value of a token were kept many times.
+    """
+    model, frames = config.model, config.windows.history
+    specs = [*known, *(system.spec for system in systems.values())]
+    most = 0
+    for system in systems.values():
+        for shape in {trajectory.grid.shape for trajectory in system.fields.trajectories}:
+            cells = sum(
+                math.prod(shape) // math.prod(patch_shape(system.spec.ndim, patch))
+                for patch in model.patches
+            )
+            values = math.prod(shape) * (frames + 1) * len(system.spec.variables)
+            tokens = cells * frames * model.embed_dim * (model.depth + ENDS)
+            most = max(most, config.batch * (KEPT * tokens + COPIES * values))
+    numbers = 4 * sum(count_parameters(model, specs).values())  # with gradients and two moments
+    return int(4 * HEAP * (numbers + most))
 
 
 def share_of(memory: Memory, team: Team) -> int:
