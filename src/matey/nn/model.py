@@ -239,7 +239,9 @@ class Matey(Surrogate):
 
     def cells(self) -> str:
         """What fields are cut into, in words."""
-        return f"refined {self.refine.describe()}" if self.config.is_adaptive else "uniform patches"
+        if self.config.is_adaptive:
+            return f"refined {self.refine.describe()}"
+        return f"uniform patches of {self.config.patches[0]} grid points"
 
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless there are weights for the variables and the dimensions."""
