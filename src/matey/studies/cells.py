@@ -14,13 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from matey.config import DataConfig, RunConfig
 from matey.errors import ConfigError, DataError, DivergenceError
 from matey.evaluate.results import SystemScore
 from matey.evaluate.score import Ask, evaluate
-from matey.nn.model import Matey
+from matey.nn.surrogate import Surrogate
 from matey.output import remove, to_json, write_text
 from matey.simulate import one_thread
 from matey.studies.guides import Guide, guide_correlations, tokens_used
@@ -152,7 +150,7 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
     return outcome
 
 
-def train_cell(cell: Cell, out: Path, run: Path) -> Matey:
+def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
     """The cell's model, by the same code that `matey train` and `matey finetune` run."""
     if cell.parent:
         return finetune(folder_of(out, cell.parent) / "run", cell.config, run, resume=True)
@@ -161,7 +159,7 @@ def train_cell(cell: Cell, out: Path, run: Path) -> Matey:
 
 def success(
     cell: Cell,
-    model: torch.nn.Module,
+    model: Surrogate,
     score: SystemScore,
     tokens: float,
     curve: Sequence[tuple[int, float]],

@@ -24,9 +24,9 @@ from matey.evaluate.score import (
     with_steps_of,
 )
 from matey.fields import Inputs
-from matey.nn.model import Matey
 from matey.nn.normalise import measure
 from matey.nn.rollout import continue_inputs
+from matey.nn.surrogate import Surrogate
 from matey.studies.statistics import rank_correlation
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, cells, patch_shape
@@ -45,7 +45,9 @@ class Guide:
     correlation: float
 
 
-def guide_correlations(model: Matey, data: DataConfig, ask: Ask, patch: int) -> tuple[Guide, ...]:
+def guide_correlations(
+    model: Surrogate, data: DataConfig, ask: Ask, patch: int
+) -> tuple[Guide, ...]:
     """Each criterion against the model's own error in cells of `patch` points a side, at the
     first and the last lead that is scored."""
     found: dict[tuple[str, int], list[float]] = {}
@@ -61,20 +63,21 @@ def guide_correlations(model: Matey, data: DataConfig, ask: Ask, patch: int) -> 
     return tuple(Guide(*key, mean_defined(values)) for key, values in found.items())
 
 
-def tokens_used(model: Matey, data: DataConfig, ask: Ask) -> float:
+def tokens_used(model: Surrogate, data: DataConfig, ask: Ask) -> float:
     """Tokens per frame that the model works on, the mean over the rollouts' starts.
 
-    In Adap_Mul a refined cell counts with its coarse token and its fine ones.
+    In Adap_Mul a refined cell counts with its coarse token and its fine ones; a baseline has none.
     """
     used = samples = 0
     for inputs, _ in test_rollouts(model, data, ask):
-        used += len(PACKINGS[model.config.mode](model.plan_inputs(inputs)).cell)
+        plan = model.plan_inputs(inputs)
+        used += 0 if plan is None else len(PACKINGS[model.config.mode](plan).cell)
         samples += len(inputs.values)
     return used / samples
 
 
 def test_rollouts(
-    model: Matey, data: DataConfig, ask: Ask
+    model: Surrogate, data: DataConfig, ask: Ask
 ) -> Iterator[tuple[Inputs, Float[Tensor, "B T C Z Y X"]]]:
     """The histories that `evaluate` starts from, and the frames that follow, in groups."""
     system = open_for_test(data)[0]
@@ -89,7 +92,7 @@ def test_rollouts(
 
 
 def local_errors(
-    model: Matey,
+    model: Surrogate,
     inputs: Inputs,
     targets: Float[Tensor, "B T C Z Y X"],
     leads: Sequence[int],

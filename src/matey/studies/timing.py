@@ -19,12 +19,11 @@ from matey.config import RunConfig
 from matey.data.mixture import System
 from matey.errors import DataError
 from matey.fields import Batch
+from matey.nn.make import make_model
 from matey.nn.memory import Ledger
-from matey.nn.model import Matey
 from matey.nn.pretrained import choose_device
 from matey.output import to_json, write_text
 from matey.simulate import one_thread
-from matey.tokens.pack import PACKINGS
 from matey.train.forecast import chosen_windows
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
@@ -56,7 +55,8 @@ class Bench:
         torch.manual_seed(0)
         self.device = choose_device(config.device)
         self.batch = batch.to(self.device)
-        self.model = Matey(config.model, [batch.spec], config.windows.history).to(self.device)
+        model = make_model(config.model, [batch.spec], config.windows.history)
+        self.model = model.to(self.device)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.half = config.precision == "bfloat16"
         self.steps: list[float] = []
@@ -87,13 +87,14 @@ class Bench:
 
     def result(self, operations: float) -> Timing:
         """The medians, and the most memory that a step and a prediction hold."""
-        packing = PACKINGS[self.model.config.mode](self.model.plan_inputs(self.batch))
+        with torch.no_grad():
+            tokens = self.model(self.batch).tokens
         return Timing(
             step_seconds=statistics.median(self.steps),
             inference_seconds=statistics.median(self.inferences),
             step_bytes=held(self.step, self.model, self.device),
             inference_bytes=held(self.infer, self.model, self.device),
-            tokens=len(packing.cell) / len(self.batch.values),
+            tokens=tokens / len(self.batch.values),
             operations=operations,
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
         )

@@ -17,6 +17,7 @@ from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.nn.cost import Cost, count_parameters, step_cost
+from matey.nn.make import make_model
 from matey.nn.memory import Memory, step_memory
 from matey.nn.normalise import measure
 from matey.nn.pretrained import choose_device
@@ -24,9 +25,12 @@ from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 from matey.train.distributed import Team
-from matey.train.room import free_memory, heap_share
+from matey.train.room import HEAP, free_memory, heap_share
 
 WINDOWS = 8  # of each system that are looked at
+# Of a bound on memory: values per token and block over embed_dim (at most 32 were measured), the
+# stem and the decoder as so many blocks, and copies of each field.
+KEPT, ENDS, COPIES = 64, 4, 16
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -65,7 +69,15 @@ def forecast_run(
     known: Sequence[SystemSpec] = (),
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs. `known` are systems that the model has weights for already."""
+    """What each system costs. `known` are systems that the model has weights for already.
+
+    Raises ConfigError for a baseline, whose costs are not forecast.
+    """
+    if config.model.is_baseline:
+        raise ConfigError(
+            f"model.kind is {config.model.kind!r}, whose costs are not forecast: only the "
+            "transformer's are. A run logs those that it has."
+        )
     specs = [*known, *(system.spec for system in systems.values())]
     return [
         forecast_system(name, config, system.spec, inputs, specs, thresholds)
@@ -90,7 +102,15 @@ def chosen_windows(windows: Windows, most: int) -> list[Choice]:
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
-    """Operations of a training step on a batch like these windows, by the mean of their cells."""
+    """Operations of a training step on a batch like these windows, by the mean of their cells.
+
+    Those of a baseline do not depend on what is in a window, and are counted on one.
+    """
+    if config.model.is_baseline:
+        model = make_model(config.model, [spec], config.windows.history)
+        with torch.no_grad():
+            cost = model.cost(inputs[0], model(inputs[0]))
+        return float(cost.operations * config.batch)
     plans = [plan_of(config.model, one, config.model.refine) for one in inputs]
     cost = step_cost(
         config.model,
@@ -165,9 +185,10 @@ def largest_batch(
     best = 2**30
     for system in systems.values():
         windows = system.windows("train", config.windows)
-        largest = largest_plan(config, windows)
-        if largest is None:
+        plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
+        if not plans:
             continue
+        largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
         fits, tried = 0, 1
         while tried <= min(best, len(windows)):
             one = replace(config, batch=tried)
@@ -176,12 +197,6 @@ def largest_batch(
             fits, tried = tried, 2 * tried
         best = fits
     return best
-
-
-def largest_plan(config: RunConfig, windows: Windows) -> RefinementPlan | None:
-    """Of the plans of a few windows that of most tokens; None where there is no window."""
-    plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
-    return max(plans, key=lambda plan: tokens_of(config.model, plan), default=None)
 
 
 def training_memory(
@@ -250,19 +265,16 @@ def check_memory(
     """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
     device = team.device
     free = free_memory(str(device))
-    if free is None:
+    if free is None or config.model.is_baseline:  # whose memory is not forecast
         return
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
-    specs = [*known, *(system.spec for system in systems.values())]
-    needs = [
-        (name, tokens_of(config.model, plan), training_memory(config, system.spec, plan, specs))
-        for name, system in systems.items()
-        if (plan := largest_plan(config, system.windows("train", config.windows))) is not None
-    ]
-    if not needs or max(share_of(step, team) for _, _, step in needs) <= free:
+    if at_most(config, systems, known) <= free:  # most runs: seconds are saved
         return
-    worst, tokens, step = max(needs, key=lambda need: need[2].total)
+    found = forecast_run(config, systems, known, thresholds=())
+    if not found or max(share_of(one.step, team) for one in found) <= free:
+        return
+    worst = max(found, key=lambda one: one.step.total)
     ways = [f"Lower batch (now {config.batch})"]
     if config.model.mode == "uniform":
         ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
@@ -271,11 +283,34 @@ def check_memory(
     if not config.activation_checkpointing:
         ways.append("set activation_checkpointing")
     raise ConfigError(
-        f"A step on system {worst!r} takes about {giga(step.total)} of memory, and "
+        f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
         f"{giga(free)} are free on {device.type}: {config.batch} samples of "
-        f"{tokens} tokens in each of {config.windows.history} frames keep "
-        f"{giga(sum(step.kept.values()))} for the backward pass. {', or '.join(ways)}."
+        f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
+        f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
+
+
+def at_most(
+    config: RunConfig, systems: Mapping[str, System], known: Sequence[SystemSpec] = ()
+) -> int:
+    """Bytes that no step of a run exceeds: a bound found at once, several times too high.
+
+    As if every cell of every level were in use, and each value of a token were kept many times.
+    """
+    model, frames = config.model, config.windows.history
+    specs = [*known, *(system.spec for system in systems.values())]
+    most = 0
+    for system in systems.values():
+        for shape in {trajectory.grid.shape for trajectory in system.fields.trajectories}:
+            cells = sum(
+                math.prod(shape) // math.prod(patch_shape(system.spec.ndim, patch))
+                for patch in model.patches
+            )
+            values = math.prod(shape) * (frames + 1) * len(system.spec.variables)
+            tokens = cells * frames * model.embed_dim * (model.depth + ENDS)
+            most = max(most, config.batch * (KEPT * tokens + COPIES * values))
+    numbers = 4 * sum(count_parameters(model, specs).values())  # with gradients and two moments
+    return int(4 * HEAP * (numbers + most))
 
 
 def share_of(memory: Memory, team: Team) -> int:
@@ -291,8 +326,10 @@ def share_of(memory: Memory, team: Team) -> int:
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget.
+    or that has more coarse patches than the token budget. A baseline has no patches.
     """
+    if config.is_baseline:
+        return
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:
