@@ -1,6 +1,7 @@
 """A study is made cell by cell, and made again it is the same."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from matey.cli import main
 from matey.config import DataConfig, RunConfig
@@ -79,6 +81,21 @@ def test_the_study_of_attention_leaves_tidy_tables_and_a_page(tmp_path):
     for cell in out.glob("cells/*/*"):
         assert (cell / "run/config.yaml").is_file()
         assert not (cell / "run/checkpoints").exists()
+
+
+def test_the_study_of_transfer_goes_on_from_its_own_pretraining(tmp_path):
+    out = tmp_path / "transfer"
+    assert main(smoke("transfer", out, "--jobs", "1")) == 0
+    tuned = out / "cells/mhd_cavity/frozen_attention__1-0"
+    assert json.loads((tuned / "run/provenance.json").read_text())["parent"] == "run"
+    before, after = (
+        load_file(out / cell / "run/model/model.safetensors")
+        for cell in ("cells/pretraining/0", "cells/mhd_cavity/frozen_attention__1-0")
+    )
+    blocks = [name for name in before if name.startswith("blocks.")]
+    assert all(bool((before[name] == after[name]).all()) for name in blocks)
+    assert any(not before[name].equal(after[name]) for name in before if name in after)
+    assert "Pretraining helps where there is little data" in (out / "report.html").read_text()
 
 
 def test_a_plan_says_what_a_study_costs_and_makes_nothing(tmp_path, capsys):

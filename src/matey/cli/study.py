@@ -121,5 +121,6 @@ COMMANDS = {
     for name, text in {
         "tokens": "adaptive tokens against uniform ones: error and cost",
         "attention": "ViT, SViT, AViT and partly decoupled models: error, cost and weights",
+        "transfer": "pretraining against scratch, with little data, beside a U-Net and an FNO",
     }.items()
 }

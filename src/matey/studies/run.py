@@ -12,7 +12,15 @@ from matey.config import DataConfig, require
 from matey.data.mixture import open_systems
 from matey.nn.pretrained import choose_device
 from matey.simulate import one_thread
-from matey.studies import attention, attention_page, scales, tokens, tokens_page
+from matey.studies import (
+    attention,
+    attention_page,
+    scales,
+    tokens,
+    tokens_page,
+    transfer,
+    transfer_page,
+)
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, write_page, write_tables
@@ -24,6 +32,7 @@ from matey.studies.systems import (
     probe_recipe,
 )
 from matey.studies.timing import Timings, load_timings, measure_points, save_timings
+from matey.train.forecast import mean_operations
 from matey.train.speed import measure_peak
 
 STUDIES = {
@@ -35,6 +44,12 @@ STUDIES = {
         scales=scales.ATTENTION,
         design=attention.design,
         judge=attention_page.judge,
+    ),
+    "transfer": Study(
+        name="transfer",
+        scales=scales.TRANSFER,
+        design=transfer.design,
+        judge=transfer_page.judge,
     ),
 }
 # What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow
@@ -162,10 +177,13 @@ def time_points(
         if set(timings.get(system, {})) == set(points):
             continue
         told(f"timing {system}")
+        source = next(iter(points.values())).data.systems[0].name
+        probe = material.probes[source]
         operations = {
-            name: material.step_operations(system, config.model) for name, config in points.items()
+            name: mean_operations(config, probe.spec, probe.inputs)
+            for name, config in points.items()
         }
-        opened = open_systems(material.sources[system].data)[system]
+        opened = open_systems(material.sources[source].data)[source]
         timings[system] = measure_points(points, operations, opened, material.scale.turns)
         save_timings(out, timings)
     return timings

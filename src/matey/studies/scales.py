@@ -130,3 +130,88 @@ ATTENTION = {
         extra={"widths": (192, 384, 768)},
     ),
 }
+
+
+def transfer_recipes(
+    resolution: int, trajectories: int, pretraining: tuple[str, ...], *unlike: Recipe
+) -> tuple[Recipe, ...]:
+    """The pretraining set, the targets, and systems unlike them."""
+    return (
+        *recipes(resolution, trajectories, *pretraining, "thermals"),
+        Recipe("cavity_training", resolution, trajectories, frames=13, simulator="mhd_cavity"),
+        Recipe("mhd_cavity", resolution, 3, frames=13, seed=1),
+        *unlike,
+    )
+
+
+UNLIKE = ("gray_scott", "kuramoto_sivashinsky", "gray_scott_3d")
+
+TRANSFER = {
+    "smoke": Scale(
+        recipes=(
+            Recipe("shallow_water", 16, 3, frames=8),
+            Recipe("diffusion_reaction", 16, 3, frames=8),
+            Recipe("cavity_training", 16, 4, frames=8, simulator="mhd_cavity"),
+            Recipe("mhd_cavity", 16, 2, frames=8, seed=1),
+            Recipe("gray_scott", 16, 4, frames=8),
+        ),
+        operations=4e6,
+        model=replace(SMALLEST, mode="uniform", patches=(4,)),
+        tokens=16,
+        batch=2,
+        rollout=2,
+        windows=4,
+        turns=2,
+        extra={
+            "pretraining": ("shallow_water", "diffusion_reaction"),
+            "share": 2,
+            "targets": ("mhd_cavity",),
+            "unlike": ("gray_scott",),
+            "trajectories": (1, 2),
+        },
+    ),
+    "cpu": Scale(
+        recipes=transfer_recipes(
+            64,
+            16,
+            PDEBENCH,
+            *recipes(64, 16, "gray_scott", "kuramoto_sivashinsky"),
+            box(24, 12),
+        ),
+        operations=1e12,
+        model=replace(NANO, depth=4, mode="uniform", patches=(8,)),
+        tokens=256,
+        extra={
+            "pretraining": PDEBENCH,
+            "share": 12,
+            "targets": ("thermals", "mhd_cavity"),
+            "unlike": UNLIKE,
+            "trajectories": (1, 2, 4, 8),
+        },
+    ),
+    "paper": Scale(
+        recipes=transfer_recipes(
+            128,
+            128,
+            PDEBENCH,
+            *recipes(128, 32, "gray_scott", "kuramoto_sivashinsky"),
+            box(64, 32),
+        ),
+        operations=1e17,
+        model=replace(TI, mode="uniform", patches=(16,)),
+        tokens=256,
+        batch=16,
+        history=10,
+        lr=1e-3,
+        rollout=10,
+        windows=128,
+        validations=8,
+        extra={
+            "pretraining": PDEBENCH,
+            "share": 30,
+            "targets": ("thermals", "mhd_cavity"),
+            "unlike": UNLIKE,
+            "trajectories": (1, 2, 4, 8),
+        },
+    ),
+}

@@ -57,6 +57,7 @@ class Bench:
         self.batch = batch.to(self.device)
         model = make_model(config.model, [batch.spec], config.windows.history)
         self.model = model.to(self.device)
+        self.model.blocks.requires_grad_(config.trains_blocks)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.half = config.precision == "bfloat16"
         self.steps: list[float] = []

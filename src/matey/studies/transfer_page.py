@@ -1,0 +1,295 @@
+"""What the study of transfer found: its verdicts, charts and tables."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matey.studies.cells import Outcome
+from matey.studies.design import OPERATIONS, Material, by_seed
+from matey.studies.page import Answer, Claim, Group, Plot, Spot, StudyPage, Table, ranged, shown
+from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
+from matey.studies.timing import Timings
+from matey.studies.transfer import (
+    FNO,
+    FROZEN,
+    SCRATCH,
+    TUNED,
+    UNET,
+    counts,
+    methods,
+    point,
+    targets,
+    unlike,
+)
+
+HELP: dict[Answer, str] = {
+    "held": "helps",
+    "not held": "does not help",
+    "undecided": "makes no sure difference",
+}
+Errors = Mapping[int, float]  # by seed
+
+
+def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+    """The whole page."""
+    systems = (*targets(material.scale), *unlike(material.scale))
+    return StudyPage(
+        study="transfer",
+        title="Does pretraining help?",
+        question="Does a model that has learned from other systems need less data of a new one? "
+        "With attention frozen, too? Where does it stop helping?",
+        scale="",
+        facts=(),
+        claims=(
+            helps_claim(material, outcomes),
+            most_claim(material, outcomes),
+            frozen_claim(material, outcomes),
+            baseline_claim(material, outcomes),
+            unlike_claim(material, outcomes),
+        ),
+        plots=tuple(plot(material, outcomes, system) for system in systems),
+        tables=(
+            *(system_table(material, outcomes, system) for system in systems),
+            cost_table(material, outcomes, timings),
+        ),
+    )
+
+
+def errors(outcomes: Sequence[Outcome], system: str, method: str, number: int) -> Errors:
+    """The errors one step ahead of a method on so many trajectories."""
+    return by_seed(outcomes, system, point(method, number), OPERATIONS)
+
+
+def ratios(ours: Errors, theirs: Errors) -> dict[int, float]:
+    """How many times as large, seed by seed."""
+    return {seed: error / theirs[seed] for seed, error in ours.items() if theirs.get(seed)}
+
+
+def pooled(rows: Sequence[Errors]) -> Estimate:
+    """Ratios of several systems: their geometric mean by seed, and its interval over seeds."""
+    seeds = set.intersection(*({*row} for row in rows)) if rows else set()
+    return geometric(geometric(row[seed] for row in rows).mean for seed in sorted(seeds))
+
+
+def answer_below(found: Estimate) -> Answer:
+    """Held where a ratio lies below 1 with its interval, not held where it does not."""
+    if math.isnan(found.mean):
+        return "undecided"
+    return "held" if found.high < 1 else "not held" if found.low >= 1 else "undecided"
+
+
+def gain(outcomes: Sequence[Outcome], system: str, number: int, method: str = TUNED) -> Errors:
+    """The error of a pretrained model over that from scratch."""
+    return ratios(
+        errors(outcomes, system, method, number), errors(outcomes, system, SCRATCH, number)
+    )
+
+
+def helps_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+    """Lower error than from scratch with the least data?"""
+    scale = material.scale
+    first = {system: counts(scale, system)[0] for system in targets(scale)}
+    rows = {system: gain(outcomes, system, number) for system, number in first.items()}
+    sentences = [
+        f"{system}: with {first[system]} trajectory the pretrained model has "
+        f"{ranged(geometric(row.values()))} times the error of the same model from scratch."
+        for system, row in rows.items()
+    ]
+    overall = pooled([*rows.values()])
+    return Claim(
+        "Pretraining helps where there is little data",
+        answer_below(overall),
+        (f"Over the systems together {ranged(overall)} times.", *sentences),
+    )
+
+
+def most_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+    """Does it help more with few trajectories than with many?"""
+    scale = material.scale
+    rows, sentences = [], []
+    for system in targets(scale):
+        numbers = counts(scale, system)
+        few, many = (gain(outcomes, system, number) for number in (numbers[0], numbers[-1]))
+        rows.append(ratios(few, many))
+        each = ", ".join(
+            f"{number}: {shown(geometric(gain(outcomes, system, number).values()).mean)}"
+            for number in numbers
+        )
+        sentences.append(f"{system}: error over that from scratch by trajectories, {each}.")
+    overall = pooled(rows) if len(counts(scale, targets(scale)[0])) > 1 else estimate(())
+    return Claim(
+        "It helps most where there is least",
+        answer_below(overall),
+        (
+            "The error over that from scratch with the fewest trajectories, over the same with the "
+            f"most: {ranged(overall)}.",
+            *sentences,
+        ),
+    )
+
+
+def frozen_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+    """Is frozen attention as good?"""
+    scale = material.scale
+    rows = {
+        system: pooled_numbers(outcomes, material, system, FROZEN, TUNED)
+        for system in targets(scale)
+    }
+    overall = pooled([*rows.values()])
+    return Claim(
+        "With attention frozen the error is lower than with all weights trained",
+        answer_below(overall),
+        (
+            f"Over systems and numbers of trajectories {ranged(overall)} times, for equal "
+            "operations.",
+            *(f"{system}: {ranged(geometric(row.values()))}." for system, row in rows.items()),
+        ),
+    )
+
+
+def pooled_numbers(
+    outcomes: Sequence[Outcome], material: Material, system: str, ours: str, theirs: str
+) -> dict[int, float]:
+    """The ratio of two methods over all numbers of trajectories, by seed."""
+    rows = [
+        ratios(errors(outcomes, system, ours, number), errors(outcomes, system, theirs, number))
+        for number in counts(material.scale, system)
+    ]
+    return {seed: geometric(row[seed] for row in rows).mean for seed in rows[0]}
+
+
+def baseline_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+    """Better than a U-Net and an FNO?"""
+    scale = material.scale
+    rows: list[Errors] = []
+    sentences = []
+    for system in targets(scale):
+        each = []
+        known = [name for name in (UNET, FNO) if name in methods(scale, system)]
+        for number in counts(scale, system):
+            theirs = [errors(outcomes, system, name, number) for name in known]
+            ours = errors(outcomes, system, TUNED, number)
+            rows.append(ratios(ours, {seed: min(row[seed] for row in theirs) for seed in ours}))
+            beside = [
+                f"{shown(paired_ratio(ours, row).mean)} times the {name}'s"
+                for name, row in zip(known, theirs, strict=True)
+            ]
+            each.append(f"{number}: {' and '.join(beside)}")
+        sentences.append(f"{system}, by trajectories: {'; '.join(each)}.")
+    overall = pooled(rows)
+    return Claim(
+        "The pretrained model has a lower error than the better of a U-Net and an FNO of as many "
+        "weights",
+        answer_below(overall),
+        (f"Over systems and numbers of trajectories {ranged(overall)} times.", *sentences),
+    )
+
+
+def unlike_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+    """Does it help on systems unlike the pretraining set?"""
+    scale = material.scale
+    rows: list[Errors] = []
+    sentences = []
+    for system in unlike(scale):
+        number = counts(scale, system)[0]
+        row = gain(outcomes, system, number)
+        found = geometric(row.values())
+        rows.append(row)
+        sentences.append(
+            f"{system}: it {HELP[answer_below(found)]}, {ranged(found)} times the error from "
+            f"scratch with {number} trajectory; with attention frozen "
+            f"{ranged(geometric(gain(outcomes, system, number, FROZEN).values()))}."
+        )
+    return Claim(
+        "Pretraining helps on systems unlike those of the pretraining too",
+        answer_below(pooled(rows)),
+        tuple(sentences),
+    )
+
+
+def plot(material: Material, outcomes: Sequence[Outcome], system: str) -> Plot:
+    """Error over the number of trajectories, a line for each method."""
+    groups = []
+    for method in methods(material.scale, system):
+        spots = []
+        for number in counts(material.scale, system):
+            found = estimate(errors(outcomes, system, method, number).values())
+            name = point(method, number)
+            spots.append(Spot(name, float(number), found.mean, found.low, found.high))
+        groups.append(Group(method, tuple(spots), joined=True))
+    return Plot(
+        f"{system}: error over data", "training trajectories", "NRMSE one step ahead", tuple(groups)
+    )
+
+
+def system_table(material: Material, outcomes: Sequence[Outcome], system: str) -> Table:
+    """Every method and number of trajectories."""
+    numbers = counts(material.scale, system)
+    rows = []
+    for method in methods(material.scale, system):
+        found = [
+            ranged(estimate(errors(outcomes, system, method, number).values()))
+            for number in numbers
+        ]
+        over = [
+            ranged(
+                paired_ratio(
+                    errors(outcomes, system, method, number),
+                    errors(outcomes, system, SCRATCH, number),
+                )
+            )
+            for number in numbers
+        ]
+        ends = by_seed(
+            outcomes, system, point(method, numbers[0]), OPERATIONS, lambda one: one.error(-1)
+        )
+        rows.append((method, *found, *over, shown(estimate(ends.values()).mean)))
+    return Table(
+        f"{system}: every method",
+        "NRMSE one step ahead on test trajectories, mean over seeds with its 95 % interval, then "
+        "the same over that from scratch, by the number of training trajectories; last the error "
+        "at the end of the rollout with the fewest.",
+        (
+            "method",
+            *(f"error, {number}" for number in numbers),
+            *(f"over scratch, {number}" for number in numbers),
+            "end of rollout",
+        ),
+        tuple(rows),
+    )
+
+
+def cost_table(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> Table:
+    """What a step of each method takes."""
+    rows = []
+    for system, points in timings.items():
+        for method, timing in points.items():
+            number = counts(material.scale, system)[0]
+            steps = by_seed(
+                outcomes, system, point(method, number), OPERATIONS, lambda one: float(one.steps)
+            )
+            rows.append(
+                (
+                    f"{system}: {method}",
+                    shown(estimate(steps.values()).mean, 4),
+                    shown(timing.parameters / 1e3, 4),
+                    shown(timing.operations / 1e9),
+                    shown(1e3 * timing.step_seconds),
+                    shown(1e3 * timing.inference_seconds),
+                    shown(timing.step_bytes / 1e6),
+                )
+            )
+    return Table(
+        "What a step takes",
+        "Every method spends the same operations; the steps of a pretrained model are those from "
+        "scratch.",
+        (
+            "method",
+            "steps",
+            "thousand parameters",
+            "GFLOP",
+            "step ms",
+            "inference ms",
+            "step MB",
+        ),
+        tuple(rows),
+    )
