@@ -26,6 +26,7 @@ from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import replacing, to_json
 
 FORMAT = 1
+BY_SYSTEM = ("boundaries", "data_fingerprint")  # what fine-tuning keeps of earlier systems
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -64,7 +65,7 @@ def from_pretrained(path: str | Path) -> Surrogate:
     folder = find_model(Path(path))
     model, description = empty_model(folder)
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    model.trained_leads = trained_leads(description)
+    put_origin(model, description)
     return model.eval()
 
 
@@ -75,7 +76,7 @@ def outline(path: Path) -> Surrogate:
     """
     with torch.device("meta"):
         model, description = empty_model(find_model(path))
-    model.trained_leads = trained_leads(description)
+    put_origin(model, description)
     return model
 
 
@@ -161,6 +162,16 @@ def misfits(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> lis
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
+
+
+def put_origin(model: Surrogate, description: Mapping[str, Any]) -> None:
+    """Tell a model what its description says of the data that it learned from."""
+    model.trained_leads = trained_leads(description)
+    training = description.get("training")
+    for key in BY_SYSTEM:
+        known = training.get(key) if isinstance(training, dict) else None
+        if isinstance(known, dict):
+            model.learned_from[key] = known
 
 
 def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:

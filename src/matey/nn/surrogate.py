@@ -66,6 +66,7 @@ class Surrogate(nn.Module, ABC):
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
+        self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
 
     @abstractmethod
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:

@@ -59,6 +59,7 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     fresh = model.state_dict()
     model.load_state_dict({name: known.get(name, fresh[name]) for name in fresh})
     model.trained_leads = old.trained_leads
+    model.learned_from = old.learned_from
     return model
 
 

@@ -146,7 +146,7 @@ def take_steps(
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:
-        training = describe(config, systems, config.steps, run)
+        training = describe(config, systems, config.steps, run, engine.model.learned_from)
         save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=config.steps)
     return model.eval()
@@ -301,7 +301,8 @@ class Keeper:
         defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
-            training = describe(self.config, self.systems, progress.step, self.run)
+            known = engine.model.learned_from
+            training = describe(self.config, self.systems, progress.step, self.run, known)
             model = engine.alone()
             if engine.team.first:
                 training["nrmse"] = scores["nrmse"]
