@@ -33,8 +33,13 @@ PATTERNS: dict[str, tuple[Scheme, ...]] = {
 
 
 def patterns(scale: Scale) -> dict[str, tuple[Scheme, ...]]:
-    """The kinds of models that the depth of this scale allows."""
-    return {name: kind for name, kind in PATTERNS.items() if scale.model.depth % len(kind) == 0}
+    """The kinds of models of this scale: all that its depth allows, unless it names them."""
+    wanted = scale.extra.get("kinds", tuple(PATTERNS))
+    return {
+        name: kind
+        for name, kind in PATTERNS.items()
+        if name in wanted and scale.model.depth % len(kind) == 0
+    }
 
 
 def point(kind: str, width: int) -> str:

@@ -56,7 +56,7 @@ STUDIES = {
 # models reach on one thread: measured on a CPU at the scale `cpu`.
 OVERHEAD = 2.0
 SHARE = 0.35
-GPU = 1e14  # operations per second: what a large GPU may reach, for a first idea
+GPU = 1e14  # operations per second: what a large GPU may reach; not measured, for a first idea
 
 
 @dataclass(frozen=True)

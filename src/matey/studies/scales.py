@@ -100,7 +100,7 @@ ATTENTION = {
         windows=4,
         validations=3,
         turns=2,
-        extra={"widths": (16,)},
+        extra={"widths": (16,), "kinds": ("ViT", "AViT", "SViT, joint every 2nd")},
     ),
     "cpu": Scale(
         recipes=(
@@ -168,6 +168,7 @@ TRANSFER = {
             "targets": ("mhd_cavity",),
             "unlike": ("gray_scott",),
             "trajectories": (1, 2),
+            "unlike_trajectories": (1,),
         },
     ),
     "cpu": Scale(
@@ -187,6 +188,7 @@ TRANSFER = {
             "targets": ("thermals", "mhd_cavity"),
             "unlike": UNLIKE,
             "trajectories": (1, 2, 4, 8),
+            "unlike_trajectories": (1, 8),
         },
     ),
     "paper": Scale(
@@ -212,6 +214,7 @@ TRANSFER = {
             "targets": ("thermals", "mhd_cavity"),
             "unlike": UNLIKE,
             "trajectories": (1, 2, 4, 8),
+            "unlike_trajectories": (1, 8),
         },
     ),
 }

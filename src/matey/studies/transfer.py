@@ -46,8 +46,9 @@ def unlike(scale: Scale) -> tuple[str, ...]:
 
 def counts(scale: Scale, system: str) -> tuple[int, ...]:
     """The numbers of trajectories that a system is trained on."""
-    every: tuple[int, ...] = scale.extra["trajectories"]
-    return every if system in targets(scale) else tuple(dict.fromkeys((every[0], every[-1])))
+    key = "trajectories" if system in targets(scale) else "unlike_trajectories"
+    found: tuple[int, ...] = scale.extra[key]
+    return found
 
 
 def methods(scale: Scale, system: str) -> tuple[str, ...]:
