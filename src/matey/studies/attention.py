@@ -17,7 +17,6 @@ from matey.config import ModelConfig, Scheme
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale, by_seed
 from matey.studies.statistics import Estimate, estimate, paired_ratio
-from matey.studies.systems import medium_patch
 from matey.studies.timing import Timing
 
 REFERENCE = "ViT"
@@ -57,8 +56,8 @@ def design(material: Material) -> Design:
     scale, cells, benches = material.scale, [], {}
     widths: tuple[int, ...] = scale.extra["widths"]
     middle = middle_width(scale)
-    for system, probe in material.probes.items():
-        medium = medium_patch(probe.grid, scale.tokens)
+    for system in material.sources:
+        medium = material.medium(system)
         own = {
             point(kind, width): model_of(scale, kind, width, medium)
             for kind in patterns(scale)

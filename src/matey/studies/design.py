@@ -7,14 +7,14 @@ cell of each operating point takes as many steps as the reference does.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
 from matey.evaluate.score import Ask
 from matey.studies.cells import Cell, Outcome
 from matey.studies.page import StudyPage
-from matey.studies.systems import Probe, Recipe, Source
+from matey.studies.systems import Probe, Recipe, Source, medium_patch
 from matey.studies.timing import Timings
 from matey.train.forecast import mean_operations
 
@@ -26,7 +26,8 @@ class Scale:
     """How large a study is.
 
     `operations` are those that each cell may spend on training, and `model` is the transformer
-    but for what the study varies. `tokens` are about how many the medium patch cuts a frame into.
+    but for what the study varies. `tokens` are about how many the medium patch cuts a frame into;
+    where they are as many, there are `batch` windows in a batch.
     Rollouts of `rollout` dt start from `windows` frames per system. `validations` is how often
     a cell looks at its validation windows; `turns` how often each step is timed.
     """
@@ -85,7 +86,19 @@ class Material:
 
     def config(self, system: str, model: ModelConfig, steps: int = 1, seed: int = 0) -> RunConfig:
         """A run on one system, complete."""
-        return run_config(self.scale, self.sources[system], model, steps, seed, self.device)
+        config = run_config(self.scale, self.sources[system], model, steps, seed, self.device)
+        return replace(config, batch=self.batch(system))
+
+    def medium(self, system: str) -> int:
+        """The medium patch of a system."""
+        return medium_patch(self.probes[system].grid, self.scale.tokens)
+
+    def batch(self, system: str) -> int:
+        """Windows per batch: as many as make the batches of all systems alike in tokens, if cut
+        into medium patches. What a step takes besides its tokens then weighs alike, too."""
+        axes = [points for points in self.probes[system].grid if points > 1]
+        tokens = math.prod(points // self.medium(system) for points in axes)
+        return max(1, round(self.scale.batch * self.scale.tokens / tokens))
 
     def step_operations(self, system: str, model: ModelConfig) -> float:
         """Operations of a training step, by the tokens of the system's own windows."""

@@ -55,7 +55,7 @@ STUDIES = {
 # What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow
 # models reach on one thread: measured on a CPU at the scale `cpu`.
 OVERHEAD = 2.0
-SHARE = 0.35
+SHARE = 0.4
 GPU = 1e14  # operations per second: what a large GPU may reach; not measured, for a first idea
 
 

@@ -96,7 +96,7 @@ def design(material: Material) -> Design:
     for system in material.sources:
         if system in repeated(scale):
             continue
-        medium = medium_patch(material.probes[system].grid, scale.tokens)
+        medium = material.medium(system)
         own = points(scale, medium)
         benches[system] = {name: material.config(system, model) for name, model in own.items()}
         reference = material.steps(system, own[MEDIUM], scale.operations)

@@ -136,7 +136,7 @@ def pretraining(material: Material, seed: int) -> Cell:
         tuple(system for source in sources for system in source.data.systems),
         sources[0].data.split,
     )
-    each = [material.step_operations(name, scale.model) for name in names]
+    each = [step_operations(material, name, SCRATCH, scale.model) for name in names]
     step = sum(each) / len(each)  # systems are drawn alike
     steps = max(1, round(scale.extra["share"] * scale.operations / step))
     source = Source(PRETRAINING, together, real=False)
