@@ -199,6 +199,23 @@ def test_cells_can_be_drawn_over_every_picture(window, page):
     assert window.run(count, gallery) == 3
 
 
+def test_the_cells_move_with_the_slider(window, page):
+    window.open(page)
+    drawn = """return [...document.querySelector(arguments[0]).querySelectorAll(".now use")]
+      .map((use) => document.querySelector(use.getAttribute("href")).getAttribute("d"))"""
+    last, seen = "document.querySelector('#predictions .last use').getAttribute('href')", []
+    for key in ("\ue011", RIGHT, RIGHT):
+        window.press(f"{PLAYER} input", key)
+        paths = window.run(drawn, PLAYER)
+        assert len(paths) == 3 * 2
+        assert len(set(paths)) == 1
+        seen.append(paths[0])
+    seen.append(window.run(f"return document.querySelector({last}).getAttribute('d')"))
+    assert len(set(seen)) == 4
+    size = "const box = document.querySelector('#predictions .last use').getBoundingClientRect();"
+    assert min(window.run(size + "return [box.width, box.height]")) > 100
+
+
 def contrast(window: Browser) -> list[str]:
     """Texts on the page whose contrast with what they stand on is below 4.5 (WCAG AA)."""
     return window.run(

@@ -28,7 +28,7 @@ from matey.evaluate.results import FORMAT, SystemScore
 from matey.evaluate.tally import Tally
 from matey.fields import Field, Inputs, stack_fields
 from matey.nn.model import Matey
-from matey.nn.rollout import continue_inputs, warn_of_leads
+from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
 
@@ -134,13 +134,14 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
         inputs = histories(truth, group, model.history, fields)
         own = model.plan_inputs(inputs)
         tokens.append(own.tokens)
-        frames = roll(model, inputs, truth, leads, kept, ask.seed, tally)
+        shown_now = kept if plan is None else frozenset[int]()
+        frames = roll(model, inputs, truth, leads, shown_now, ask.seed, tally)
         if plan is None:
             plan = own
-            write_example(example, spec.predicted, truth[0], plan, frames, model.history, names)
+            write_example(example, truth[0], plan, frames, model.history)
     assert plan is not None
-    cells = {"coarse": plan.sizes[0], "fine": plan.sizes[-1]}
-    cost = {key: float(np.prod(np.array(plan.grid) // np.array(c))) for key, c in cells.items()}
+    sizes = {"coarse": plan.sizes[0], "fine": plan.sizes[-1]}
+    cost = {key: float(np.prod(np.array(plan.grid) // np.array(s))) for key, s in sizes.items()}
     return SystemScore(
         name=spec.name,
         variables=names,
@@ -161,6 +162,15 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
     )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A predicted frame [C Z Y X] of an example, and the cells that it is cut into for the step
+    after it: no plan where the rollout has ended."""
+
+    prediction: Tensor
+    plan: RefinementPlan | None
+
+
 def roll(
     model: Matey,
     inputs: Inputs,
@@ -169,22 +179,34 @@ def roll(
     kept: Set[int],
     seed: int,
     tally: Tally,
-) -> dict[int, Tensor]:
-    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] that are kept."""
-    chosen, history = list(inputs.spec.predicted), inputs.values.shape[1]
+) -> dict[int, Kept]:
+    """Add a group of rollouts to the tally; the first one's frames that are kept."""
+    varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
     device = model.norm.weight.device
-    last = inputs.values[:, -1, chosen].to(device)
+    last = inputs.values[:, -1, varying].to(device)
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
+    first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
     for lead in leads:
         frame = next(steps, None)  # none where every rollout of the group has ended
-        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, chosen]
-        target = torch.stack([field.values[history - 1 + lead, chosen] for field in truth])
+        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
+        target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
         tally.add(lead, predicted, target.to(device), last)
+        if kept:
+            first = continued(first, frame)
         if lead in kept:
-            frames[lead] = predicted[0].cpu()
+            own = None if first is None else model.plan_inputs(first)
+            frames[lead] = Kept(predicted[0].cpu(), own)
     tally.end_group()
     return frames
+
+
+def continued(first: Inputs | None, frame: Tensor | None) -> Inputs | None:
+    """The history of the first sample with its next frame; None once that is not finite."""
+    if first is None or frame is None or not bool(frame[0].isfinite().all()):
+        return None
+    newest = frame[:1, None].to(first.values)
+    return replace(first, values=torch.cat([first.values[:, 1:], newest], dim=1))
 
 
 def example_leads(leads: Sequence[int], values: int) -> set[int]:
@@ -276,29 +298,36 @@ def histories(
 
 
 def write_example(
-    path: Path,
-    predicted: Sequence[int],
-    truth: Field,
-    plan: RefinementPlan,
-    frames: dict[int, Tensor],
-    history: int,
-    names: Sequence[str],
+    path: Path, truth: Field, plan: RefinementPlan, frames: dict[int, Kept], history: int
 ) -> None:
-    """The first rollout of a system, at the leads kept, with the cells of its first plan."""
-    values = truth.values[history - 1 :, list(predicted)]
-    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    """The first rollout of a system, at the leads kept: with the cells of the last frame given,
+    and of each frame predicted, one after the other."""
+    predicted = list(truth.spec.predicted)
+    values = truth.values[history - 1 :, predicted]
+    later = [cells(kept.plan) for kept in frames.values()]
+    step_cells = {name: np.concatenate([one[name] for one in later]) for name in later[0]}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             truth=values[list(frames)].numpy(),
-            prediction=torch.stack(list(frames.values())).numpy(),
+            prediction=torch.stack([kept.prediction for kept in frames.values()]).numpy(),
             last=values[0].numpy(),
             steps=np.array(list(frames)),
-            variables=np.array(names),
-            corner=plan.corner[leaves].cpu().numpy(),
-            size=plan.size[leaves].cpu().numpy(),
-            level=plan.level[leaves].cpu().numpy(),
+            variables=np.array([truth.spec.variables[i].name for i in predicted]),
+            **cells(plan),
+            step_cells=np.array([len(one["level"]) for one in later]),
+            **{f"step_{name}": array for name, array in step_cells.items()},
         )
+
+
+def cells(plan: RefinementPlan | None) -> dict[str, np.ndarray]:
+    """The leaves of a plan's first sample: corner and size [M 3] in grid points, and level [M]."""
+    if plan is None:
+        empty = np.zeros((0, 3), dtype=np.int32)
+        return {"corner": empty, "size": empty, "level": empty[:, 0]}
+    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    arrays = {"corner": plan.corner, "size": plan.size, "level": plan.level}
+    return {k: a[leaves].cpu().numpy().astype(np.int32) for k, a in arrays.items()}
 
 
 def check_folder(out: Path) -> None:
