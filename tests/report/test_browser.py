@@ -84,6 +84,26 @@ def test_the_page_can_tell_an_error_and_a_request(window, tmp_path):
     assert any(url.endswith("other.png") for url in window.requests())
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_says_what_was_trained_on_what_how_good_it_is_and_what_it_cost(
+    window, tmp_path, width, height
+):
+    results = write_results(tmp_path / "results")
+    build([write_run(tmp_path / "runs" / "a"), results], tmp_path / "report.html")
+    window.open(tmp_path / "report.html", width, height)
+    seen = window.run(
+        """return [...document.querySelectorAll("h1, .verdict h2, .verdict div, .verdict .prose")]
+             .filter((e) => e.getBoundingClientRect().bottom <= innerHeight)
+             .map((e) => e.textContent).join("\\n")"""
+    )
+    for text in (
+        *("runs/a", "SViT transformer", "shallow_water and burgers"),
+        *("72% lower error than persistence one step ahead", "1,000 steps in 3"),
+        *("Tokens per frame", "Parameters1.23", "Training3", "Scored on 84 rollouts"),
+    ):
+        assert text in seen.replace("\u00a0", " ")
+
+
 def shown(window: Browser) -> list[str]:
     """The steps of the frames that can be seen in the first player, with their first picture."""
     return window.run(

@@ -56,7 +56,9 @@ class Ask:
         )
 
 
-def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> list[SystemScore]:
+def evaluate(
+    model: Matey, name: str, data: DataConfig, ask: Ask, out: str | Path
+) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
     Rollouts of so many `steps` start from every frame that leaves room for them, or from
@@ -67,6 +69,7 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
+    out = Path(out)
     check_folder(out)
     warn_of_leads(model, [float(ask.lead)])
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")

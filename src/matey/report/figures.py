@@ -25,7 +25,8 @@ FIELD, SIGNED = "viridis", "RdBu_r"
 MISSING = (128, 128, 128)  # where a prediction is not finite
 LARGEST = 512  # grid points along a picture's side; finer grids are thinned
 SHADES = 255
-OUTLINES = Markup('<path id="{}" d="{}"/>')
+# A rule of the page's style would not reach the path where pictures use it.
+OUTLINES = Markup('<path id="{}" d="{}" fill="none" vector-effect="non-scaling-stroke"/>')
 
 
 @dataclass(frozen=True)
