@@ -42,11 +42,12 @@ def make_pretrained() -> str:
     fields = simulate("shallow_water", trajectories=4, resolution=32, steps=8, seed=0)
     matey.write_well(fields, "water", name="shallow_water")
     config = matey.RunConfig(
-        model=matey.ModelConfig(embed_dim=48, heads=2, depth=2, patches=(8, 4)),
+        model=matey.ModelConfig(embed_dim=48, heads=2, depth=1, patches=(8, 4)),
         windows=matey.WindowConfig(history=2),
         data=matey.data_config("water"),
         steps=5,
         batch=4,
+        validate_windows=4,
     )
     matey.pretrain(config, "runs/toy")
     return "runs/toy"

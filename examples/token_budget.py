@@ -24,11 +24,11 @@ def make_model() -> tuple[str, str]:
     fields = simulate("shallow_water", trajectories=6, resolution=64, steps=11, seed=0)
     matey.write_well(fields, "water", name="shallow_water")
     config = matey.RunConfig(
-        model=matey.ModelConfig(embed_dim=48, heads=2, depth=2, patches=(8, 4)),
+        model=matey.ModelConfig(embed_dim=48, heads=2, depth=1, patches=(8, 4)),
         windows=matey.WindowConfig(history=2),
         optim=matey.OptimConfig(lr=6e-3, warmup=10),
         data=matey.data_config("water"),
-        steps=60,
+        steps=50,
         batch=4,
         validate_windows=4,
     )
