@@ -127,7 +127,7 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
         title=title,
         model=model,
         example=example,
-        cells=tuple(outlines(example, key, moving)) if example.ndim > 1 else (),
+        cells=tuple(outlines(example, key, moving)) if example.ndim > 1 and counts else (),
         levels=tuple(
             (count, " × ".join(str(sizes[level][axis]) for axis in active))
             for level, count in counts.items()
@@ -188,7 +188,10 @@ def panel(example: Example, c: int, key: str, moving: Sequence[int]) -> Panel:
 
 
 def with_cells(frame: Frame, example: Example, s: int, key: str) -> Frame:
-    """The frame with its cells, or with those of the last frame given."""
+    """The frame with its cells, or with those of the last frame given; without any of a model
+    that has none."""
+    if not len(example.cells):
+        return frame
     if example.later is None:
         return replace(frame, cells=key)
     return replace(frame, cells=f"{key}-{s}", count=len(example.later[s]))
