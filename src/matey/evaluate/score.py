@@ -309,7 +309,8 @@ def write_example(
     predicted = list(truth.spec.predicted)
     values = truth.values[history - 1 :, predicted]
     later = [cells(kept.plan) for kept in frames.values()]
-    step_cells = {name: np.concatenate([one[name] for one in later]) for name in later[0]}
+    found: dict[str, Any] = dict(cells(plan))
+    found |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -318,9 +319,8 @@ def write_example(
             last=values[0].numpy(),
             steps=np.array(list(frames)),
             variables=np.array([truth.spec.variables[i].name for i in predicted]),
-            **cells(plan),
             step_cells=np.array([len(one["level"]) for one in later]),
-            **{f"step_{name}": array for name, array in step_cells.items()},
+            **found,
         )
 
 

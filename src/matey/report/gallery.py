@@ -144,11 +144,11 @@ def frames_that_fit(example: Example, share: int) -> int:
 
 def outlines(example: Example, key: str, moving: Sequence[int]) -> Iterator[Markup]:
     """The cells of the last frame given, and of each frame that moves where they are known."""
-    plane = example.last.shape[1:3]
-    yield cell_outlines(example.cells, *plane, key)
+    depth, rows = example.last.shape[1], example.last.shape[2]
+    yield cell_outlines(example.cells, depth, rows, key)
     if example.later is not None:
         for s in moving:
-            yield cell_outlines(example.later[s], *plane, f"{key}-{s}")
+            yield cell_outlines(example.later[s], depth, rows, f"{key}-{s}")
 
 
 def by_change(example: Example) -> list[int]:
