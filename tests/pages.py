@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -31,10 +32,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Options that a command gets when pages are run, in place of the same options on the page.
 SMOKE = {
     "simulate": "--trajectories 4 --resolution 32 --steps 8",
-    "train": "--steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24 --model.depth 4",
+    "train": "--steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24 --model.depth 2",
+    "benchmark": "--batch 2 --model.embed_dim 24 --model.depth 2",
     "finetune": "--steps 2 --batch 2 --validate_windows 2",
     "evaluate": "--rollout 2 --windows 2",
-    "predict": "--steps 2",
     "study": "--scale smoke",
     "docs/pictures.py": "--resolution 32",
 }
@@ -322,6 +323,7 @@ class Terminal:
     def answer(self, words: list[str], said: Path) -> int:
         """Do what bash asks for, where it is; the exit code."""
         where, program, *rest = words
+        began = time.monotonic()
         output = io.StringIO()
         with chdir(where), redirect_stdout(output), redirect_stderr(output):
             try:
@@ -335,7 +337,8 @@ class Terminal:
                 print(error)
                 code = 1
         said.write_text(output.getvalue())
-        self.said.append(f"$ {shlex.join(words[1:])}\n[{code or 0}]\n")
+        took = f"{time.monotonic() - began:.1f} s"
+        self.said.append(f"$ {shlex.join(words[1:])}\n[{code or 0}, {took}]")
         return code or 0
 
     def python(self, block: Block) -> int:

@@ -26,7 +26,7 @@ from matey.fields import Boundary
 from matey.nn.schemes import SCHEMES
 from matey.simulate import simulate
 from matey.tokens.criteria import CRITERIA
-from tests.pages import PAGES, ROOT, Terminal, blocks, check_matey, inline
+from tests.pages import PAGES, ROOT, Terminal, at_smoke_size, blocks, check_matey, inline
 
 READERS, FORMATS, EXTENDING = (
     ROOT / "docs" / f"{name}.md" for name in ("readers", "formats", "extending")
@@ -106,7 +106,8 @@ def stock(tmp_path_factory):
 
     @cache
     def well(system: str) -> Path:
-        return write_well(field_of(system), root / "well" / system, name=system)
+        write_well(field_of(system), root / "well" / system, name=system)
+        return root / "well" / system
 
     @cache
     def config(system: str) -> Path:
@@ -117,15 +118,14 @@ def stock(tmp_path_factory):
 
     @cache
     def run(system: str) -> Path:
-        small = "--steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24 --model.depth 4"
-        words = f"train --config {ROOT}/examples/pretrain-nano.yaml --data {config(system)} {small}"
-        assert main([*words.split(), "--run", str(root / "run" / system)]) == 0
+        words = f"train --config {ROOT}/examples/pretrain-nano.yaml --data {config(system)} --run"
+        assert main(at_smoke_size([*words.split(), str(root / "run" / system)])) == 0
         return root / "run" / system
 
     @cache
     def results(system: str) -> Path:
-        words = f"evaluate {run(system)} --data {config(system)} --rollout 2 --windows 2"
-        assert main([*words.split(), "--out", str(root / "results" / system)]) == 0
+        words = f"evaluate {run(system)} --data {config(system)} --out"
+        assert main(at_smoke_size([*words.split(), str(root / "results" / system)])) == 0
         return root / "results" / system
 
     def put(folder: Path, path: str, system: str) -> None:
