@@ -144,7 +144,7 @@ def test_every_metric_stands_by_variable_and_lead_beside_persistence(data, tmp_p
     for metric in system["metrics"].values():
         assert metric["mean"] == metric["by_variable"]["height"]
         curve = metric["mean"]
-        for error, still, skill in zip(*curve.values(), strict=True):
+        for error, still, skill, _ in zip(*curve.values(), strict=True):
             assert skill is None if not still else skill == pytest.approx(1 - error / still)
         assert len(curve["error"]) == 3
         if None not in curve["error"]:  # a band that the grid has none of
@@ -199,3 +199,22 @@ def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields
     assert example_leads([5, 10], 100) == {5, 10}
     assert example_leads([5], 100) == {5}
     assert sorted(example_leads(range(1, 101), 2**40)) == [1, 50, 100]
+
+
+def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(3, lead=2), tmp_path / "out")
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    values = fields[trajectory].values
+    before, last = values[: score.windows], values[1 : score.windows + 1]
+    errors = nrmse(last + 2 * (last - before), values[3 : score.windows + 3])
+    assert score.main.linear == pytest.approx([float(errors.mean())])
+    (variable,) = score.variables
+    assert score.metrics["nrmse"].by_variable[variable].linear == score.main.linear
+
+
+def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    model.history = 1
+    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
+    assert score.main.linear is None

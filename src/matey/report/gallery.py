@@ -121,7 +121,7 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
         title=title,
         model=model,
         example=example,
-        cells=cell_outlines(example, key) if example.ndim > 1 else Markup(),
+        cells=cell_outlines(example, key) if example.ndim > 1 and counts else Markup(),
         levels=tuple(
             (count, " × ".join(str(sizes[level][axis]) for axis in active))
             for level, count in counts.items()

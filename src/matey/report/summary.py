@@ -10,6 +10,7 @@ from matey.errors import ConfigError
 from matey.report.load import Run
 from matey.report.scores import Results, SystemScores
 
+BASELINES = {"unet": "a U-Net", "fno": "an FNO"}
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
 PACKING = {
     "adap_mix": "coarse and fine in one sequence (adap_mix)",
@@ -144,6 +145,11 @@ def model_settings(run: Run) -> dict[str, Any]:
 
 def model_sentence(model: dict[str, Any]) -> str:
     """What the model is."""
+    if model.get("kind", "matey") != "matey":
+        size = f", {amount(model['parameters'])} parameters" if "parameters" in model else ""
+        called = BASELINES.get(model["kind"], model["kind"])
+        width = f" of width {model['width']}" if model.get("width") else ""
+        return f"The model is a baseline: {called}{width}{size}."
     if "scheme" not in model:
         return ""
     size = f"{amount(model['parameters'])} parameters" if "parameters" in model else ""

@@ -17,10 +17,10 @@ from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch, SystemSpec
 from matey.metrics.error import nrmse
 from matey.nn.contract import warn_of_doubts
-from matey.nn.cost import step_cost
-from matey.nn.model import Matey, Prediction
+from matey.nn.make import make_model
 from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
@@ -43,10 +43,10 @@ def train(
     run: Path,
     watch: Sink = lambda record: None,
     *,
-    model: Matey | None = None,
+    model: Surrogate | None = None,
     resume: bool = False,
     parent: str = "",
-) -> Matey:
+) -> Surrogate:
     """Train a model into a run folder: a new one, or the given one further.
 
     Systems that the model does not know get the weights they need.
@@ -71,12 +71,12 @@ def take_steps(
     config: RunConfig,
     run: Path,
     watch: Sink,
-    model: Matey | None,
+    model: Surrogate | None,
     resume: bool,
     parent: str,
     stop: Stop,
     team: Team,
-) -> Matey:
+) -> Surrogate:
     """What `train` does, in each process of a team, while it holds the run folder."""
     device = team.device
     torch.manual_seed(config.seed)
@@ -153,12 +153,12 @@ def take_steps(
 
 
 def prepare_model(
-    model: Matey | None,
+    model: Surrogate | None,
     config: RunConfig,
     systems: Mapping[str, System],
     specs: Sequence[SystemSpec],
     team: Team,
-) -> Matey:
+) -> Surrogate:
     """The model to train, or a new one, with weights for the systems, on the device.
 
     Raises ShapeError or ConfigError for grids that it cannot be trained on, or too little memory.
@@ -170,8 +170,9 @@ def prepare_model(
     check_memory(replace(config, model=shape), systems, team, known)
     if model is None:
         require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
-        model = Matey(config.model, [], config.windows.history)
-    model.add_systems(specs)
+        model = make_model(config.model, specs, config.windows.history)
+    else:
+        model.add_systems(specs)
     model.to(team.device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.activation_checkpointing:
@@ -183,7 +184,7 @@ def prepare_model(
     return model
 
 
-def push_forward(model: Matey, batch: Batch) -> Batch:
+def push_forward(model: Surrogate, batch: Batch) -> Batch:
     """The batch with its last frames replaced by the model's own, `pushes` steps ahead.
 
     No gradient flows through them. Source: Brandstetter, Worrall, Welling (2022).
@@ -194,15 +195,12 @@ def push_forward(model: Matey, batch: Batch) -> Batch:
     return replace(batch, values=pushed.values, pushes=0)
 
 
-def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) -> int:
+def operations(model: Surrogate, batch: Batch, prediction: Prediction, pushes: int) -> int:
     """Floating-point operations of a batch: its step, and so many forward passes before it.
 
-    Counted on the cells that the step took. What activation checkpointing does again is left out.
+    What activation checkpointing does again is left out.
     """
-    history = batch.values.shape[1]
-    trains = any(parameter.requires_grad for parameter in model.blocks.parameters())
-    stages = prediction.stages
-    cost = step_cost(model.config, batch.spec, prediction.packing, history, stages, trains)
+    cost = model.cost(batch, prediction)
     return cost.operations + pushes * sum(cost.forward.values())
 
 
@@ -214,7 +212,7 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 @torch.no_grad()
 def validate(
-    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
+    model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
 
@@ -326,7 +324,7 @@ class Tally:
         """Count one batch. Nothing waits for the device here."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
-        self.tokens += len(prediction.packing.cell) * times
+        self.tokens += prediction.tokens * times
         self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
@@ -357,7 +355,7 @@ class Tally:
         }
 
 
-def most_tokens(model: Matey, points: Triple, frames: int) -> int:
+def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
     """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
@@ -399,6 +397,6 @@ def is_due(step: int, every: int, steps: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
 
-def count(model: Matey) -> int:
+def count(model: Surrogate) -> int:
     """How many numbers the model learns."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
