@@ -22,6 +22,7 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from matey.cli import FAMILIES, main
@@ -41,6 +42,8 @@ SMOKE = {
 }
 # Commands that are looked at, not run, and why.
 NOT_RUN = {"demo": "tests/cli/test_demo.py runs it"}
+# Words of a command that need a package; where that is missing, the command is looked at only.
+NEEDS = {"fno": "neuralop"}
 # Other programs that pages may use. Those of the shell run; the rest are looked at, not run, but
 # for Python files that SMOKE names or that the page itself wrote.
 SHELL = ("cat", "mkdir", "ls", "head", "tail", "cp", "grep", "wc", "cut")
@@ -216,7 +219,8 @@ def run_command(program: str, words: list[str]) -> int:
         check_readable(check_torchrun(words))
     if program == "python":
         return run_script(words)
-    if program != "matey" or words[0] in NOT_RUN:
+    missing = [word for word in words if word in NEEDS and find_spec(NEEDS[word]) is None]
+    if program != "matey" or words[0] in NOT_RUN or missing:
         return 0
     if words[0] == "launch":
         if "--dry-run" not in words:

@@ -48,8 +48,8 @@ STAND_INS = {
         "thermals/thermals_001.nc": "thermals",
         "thermals/thermals_002.nc": "thermals",
     },
+    "baselines.md": {"mix.yaml": "shallow_water"},
     "clusters.md": {"mix.yaml": "shallow_water"},
-    "commands.md": {},
     "distributed.md": {"mix.yaml": "shallow_water", "run.yaml": "examples/pretrain-nano.yaml"},
     "extending.md": {
         "mix.yaml": "shallow_water",
