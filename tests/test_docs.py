@@ -189,6 +189,11 @@ def test_a_page_runs_as_it_is_printed(page, tmp_path, stock):
     assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
 
 
+def test_the_pictures_of_the_pages_are_small():
+    pictures = sorted((ROOT / "docs" / "pictures").iterdir())
+    assert pictures and all(path.stat().st_size < 100_000 for path in pictures)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_settings_of_a_page_are_those_of_the_config(page):
     known = {field.name for config in (RunConfig, DataConfig) for field in fields(config)}
