@@ -37,11 +37,10 @@ SMOKE = {
     "benchmark": "--batch 2 --model.embed_dim 24 --model.depth 2",
     "finetune": "--steps 2 --batch 2 --validate_windows 2",
     "evaluate": "--rollout 2 --windows 2",
-    "study": "--scale smoke",
     "docs/pictures.py": "--resolution 32",
 }
 # Commands that are looked at, not run, and why.
-NOT_RUN = {"demo": "tests/cli/test_demo.py runs it"}
+NOT_RUN = {"demo": "tests/cli/test_demo.py runs it", "study": "tests/studies run them"}
 # Words of a command that need a package; where that is missing, the command is looked at only.
 NEEDS = {"fno": "neuralop"}
 # Other programs that pages may use. Those of the shell run; the rest are looked at, not run, but

@@ -80,6 +80,7 @@ STAND_INS = {
         "studies/patches/one": "results of shallow_water",
     },
     "scaling.md": {"mix.yaml": "shallow_water"},
+    "studies.md": {"mix.yaml": "shallow_water", "studies/tokens/one": "results of shallow_water"},
     "tokens.md": {
         "mix.yaml": "shallow_water",
         "data/swe": "shallow_water",
