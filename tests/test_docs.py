@@ -228,20 +228,26 @@ def test_a_command_that_there_is_not_is_found(line, complaint, tmp_path):
     assert complaint in "\n".join(shell.said)
 
 
-def test_pages_run_as_a_reader_would_run_them(tmp_path):
-    """Variables, folders, patterns, here documents and Python go on from block to block."""
+def test_blocks_go_on_where_those_before_them_ended(tmp_path):
+    """With the variables, the folder, the files and the names in Python that these left."""
     page = tmp_path / "page.md"
     page.write_text(
         "```bash\nmkdir inner && cd inner\nname=one\ncat > $name.txt <<'EOF'\ntext\nEOF\n```\n"
-        "```python\nfrom pathlib import Path\n\nnumber = len(list(Path().glob('*.txt')))\n```\n"
-        "```bash\ncp $name.txt two.txt\nmatey simulate burgers --ndim 1 --out *.none\n```\n"
-        "```python\ndef test_files():\n    assert number == 1 and Path('two.txt').exists()\n```\n"
-        "```bash\nmatey data inspect *.none | grep -c points\n```\n"
+        "```python\nfrom pathlib import Path\n\nfound = len(list(Path().glob('*.txt')))\n```\n"
+        "```bash\nmatey simulate burgers --ndim 1 --out $name\n```\n"
+        "```bash\nmatey data inspect o*[!t] | grep -c velocity_x\n```\n"
+        "```python\ndef test_one():\n    assert found == 1 and Path('one').is_dir()\n```\n"
     )
     shell = Terminal(tmp_path, run=True)
-    assert shell.take(blocks(page, "bash", "python"), {}) != 0  # a folder `*.none` has no points
-    assert (tmp_path / "inner" / "*.none").is_dir()
-    assert "matey data inspect '*.none'" in "".join(shell.said)
+    assert shell.take(blocks(page, "bash", "python"), {}) == 0, shell.said
+    assert "$ matey data inspect one\n" in "".join(shell.said)
+
+
+def test_a_test_on_a_page_that_fails_fails_here(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\ndef test_sums():\n    assert 1 + 1 == 3\n```\n")
+    with pytest.raises(AssertionError):
+        Terminal(tmp_path, run=True).take(blocks(page, "python"), {})
 
 
 @pytest.fixture
