@@ -44,7 +44,7 @@ def test_asserts_of_the_package_are_few_and_known():
     assert found == {
         "data/containers.py": ["isinstance(file, Hdf5Container)"],
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
-        "evaluate/score.py": ["plan is not None"],
+        "nn/model.py": ["isinstance(prediction, TokenPrediction)"],
         "train/distributed.py": ["dist.group.WORLD is not None"],
     }
 

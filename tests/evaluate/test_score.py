@@ -78,6 +78,31 @@ def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
         assert int(example["size"].prod(axis=1).sum()) == 16 * 16
 
 
+def test_the_cells_of_an_example_are_those_of_each_frame(data, tmp_path):
+    """What the model plans, given the rollout so far; after its end nothing."""
+    spec = matey.open(data.systems[0].paths[0]).spec
+    model = tiny_model(spec)
+    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
+    system = open_systems(data)["shallow_water"]
+    start = system.fields.read(system.split["test"][0], slice(0, 2))
+    rolled = model.rollout(start, 4)
+    with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
+        found = np.split(example["step_corner"], example["step_cells"].cumsum()[:-1])
+        assert len(found) == 4
+        for step, corners in enumerate(found):
+            values = torch.cat([start.values, rolled.values[: step + 1]])
+            times = torch.cat([start.times, rolled.times[: step + 1]])
+            plan = model.plan(replace(start, values=values, times=times))
+            assert corners.tolist() == plan.corner[plan.leaves].tolist()
+        assert len(example["step_level"]) == len(example["step_size"]) == sum(map(len, found))
+
+    model = tiny_model(spec)
+    diverging(model, frames=3)
+    evaluate(model, "toy", data, Ask(4), tmp_path / "bad")
+    with np.load(tmp_path / "bad/examples/shallow_water.npz", allow_pickle=False) as example:
+        assert (example["step_cells"] > 0).tolist() == [True, True, False, False]
+
+
 def test_a_rollout_stops_where_the_data_end(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     (score,) = evaluate(model, "toy", data, Ask(50), tmp_path / "out")
@@ -144,7 +169,7 @@ def test_every_metric_stands_by_variable_and_lead_beside_persistence(data, tmp_p
     for metric in system["metrics"].values():
         assert metric["mean"] == metric["by_variable"]["height"]
         curve = metric["mean"]
-        for error, still, skill in zip(*curve.values(), strict=True):
+        for error, still, skill, _ in zip(*curve.values(), strict=True):
             assert skill is None if not still else skill == pytest.approx(1 - error / still)
         assert len(curve["error"]) == 3
         if None not in curve["error"]:  # a band that the grid has none of
@@ -199,3 +224,22 @@ def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields
     assert example_leads([5, 10], 100) == {5, 10}
     assert example_leads([5], 100) == {5}
     assert sorted(example_leads(range(1, 101), 2**40)) == [1, 50, 100]
+
+
+def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
+    fields = matey.open(data.systems[0].paths[0])
+    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(3, lead=2), tmp_path / "out")
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    values = fields[trajectory].values
+    before, last = values[: score.windows], values[1 : score.windows + 1]
+    errors = nrmse(last + 2 * (last - before), values[3 : score.windows + 3])
+    assert score.main.linear == pytest.approx([float(errors.mean())])
+    (variable,) = score.variables
+    assert score.metrics["nrmse"].by_variable[variable].linear == score.main.linear
+
+
+def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):
+    model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
+    model.history = 1
+    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
+    assert score.main.linear is None

@@ -319,6 +319,8 @@ def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):
         assert said in gas
     assert training["data_fingerprint"]["compressible"] in gas
     assert "earlier" in rows["shallow_water"]
+    assert training["data_fingerprint"]["shallow_water"] in rows["shallow_water"]
+    assert "not recorded" not in rows["shallow_water"]
     assert f"{training['scores']['nrmse']['compressible']:.4f}" in rows["compressible"]
     assert "History: 2 frames" in card
     assert "4 steps, 8 windows" in card

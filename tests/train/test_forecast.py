@@ -18,7 +18,7 @@ from matey.errors import ConfigError
 from matey.tokens.pack import PACKINGS
 from matey.train import forecast, loop, room
 from matey.train.distributed import Team
-from matey.train.forecast import check_memory, forecast_run, join, share_of
+from matey.train.forecast import at_most, check_memory, forecast_run, join, share_of
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
@@ -86,6 +86,25 @@ def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config, monkeypat
     check_memory(replace(config, batch=32, activation_checkpointing=True), systems, alone)
     monkeypatch.setattr(forecast, "free_memory", lambda device: None)
     check_memory(replace(config, batch=1000), systems, alone)
+
+
+@pytest.mark.parametrize("mode", ["uniform", "adap_mix", "adap_mul"])
+@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
+@pytest.mark.parametrize("stem", ["linear", "hierarchical"])
+def test_no_step_takes_more_than_the_bound_that_is_found_at_once(config, mode, scheme, stem):
+    systems = open_systems(config.data)
+    patches = (4,) if mode == "uniform" else (8, 4)
+    model = replace(config.model, mode=mode, patches=patches, scheme=scheme, stem=stem)
+    refine = replace(model.refine, threshold=0.0)
+    config = replace(config, model=replace(model, refine=refine, depth=2))
+    needed = forecast_run(config, systems, thresholds=())[0].step.total
+    assert needed < at_most(config, systems) < 16 * needed
+
+
+def test_a_run_far_below_what_is_free_is_not_rehearsed(config, monkeypatch):
+    systems, alone = open_systems(config.data), Team(config.parallel, torch.device("cpu"))
+    monkeypatch.setattr(forecast, "forecast_run", lambda *arguments, **options: 1 / 0)
+    check_memory(replace(config, batch=1), systems, alone)
 
 
 def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkeypatch):

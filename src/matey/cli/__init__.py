@@ -21,7 +21,7 @@ FAMILIES = {
     "data": "inspect files, write the data config for them, convert them",
     "train": "pretrain a model on one or many systems",
     "finetune": "adapt a trained model to a new system",
-    "evaluate": "score a model against persistence on test trajectories",
+    "evaluate": "score a model against persistence and extrapolation on test trajectories",
     "predict": "continue a field in time",
     "launch": "train on a cluster: the batch script, written and submitted",
     "benchmark": "what a run will cost: tokens, operations, memory",

@@ -68,10 +68,20 @@ def watch_training(title: str) -> Iterator[Any]:
 
 
 def score_table(scores: Any, title: str) -> Table:
-    """Errors one step ahead and at the end of the rollout, beside persistence."""
+    """Errors one step ahead and at the end of the rollout, beside persistence and linear
+    extrapolation."""
     table = Table(title=plain(title), box=SIMPLE, padding=0, pad_edge=False)
     metric = scores[0].primary.upper() if scores else "error"
-    for heading in ("system", "ahead", metric, "persistence", "lower by", "tokens", "of fine"):
+    for heading in (
+        "system",
+        "ahead",
+        metric,
+        "persistence",
+        "lower by",
+        "linear",
+        "tokens",
+        "of fine",
+    ):
         left = heading == "system"
         # A name is folded rather than cut, a number neither.
         table.add_column(
@@ -79,15 +89,17 @@ def score_table(scores: Any, title: str) -> Table:
         )
     for score in scores:
         for at in sorted({0, len(score.steps) - 1}):
-            step, skill = score.steps[at], score.main.skill[at]
+            step, skill, linear = score.steps[at], score.main.skill[at], score.main.linear
+            tokens = score.tokens if at == 0 else {}
             table.add_row(
                 plain(score.name) if at == 0 else "",
                 f"{step} step{'s' if step > 1 else ''}",
                 shown_error(score.main.error[at]),
                 shown_error(score.main.persistence[at]),
                 f"{skill:.0%}" if math.isfinite(skill) else "-",
-                f"{score.tokens['mean']:.0f}" if at == 0 else "",
-                f"{score.tokens['mean'] / score.tokens['fine']:.0%}" if at == 0 else "",
+                "-" if linear is None else shown_error(linear[at]),
+                f"{tokens['mean']:.0f}" if tokens else "",
+                f"{tokens['mean'] / tokens['fine']:.0%}" if tokens else "",
             )
     return table
 

@@ -62,14 +62,14 @@ def run(options: Any) -> None:
     console.print(score_table(scores, f"{options.checkpoint}: test trajectories"))
     for line in health(scores):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if len(model.config.patches) > 1:
-        console.print(f"Refined {model.refine.describe()}.", highlight=False)
+    if model.config.is_adaptive:
+        console.print(f"{model.cells().capitalize()}.", highlight=False)
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
 
 
 COMMANDS = {
     "": Command(
-        "score a model against persistence on test trajectories",
+        "score a model against persistence and extrapolation on test trajectories",
         "matey evaluate runs/a --data mix.yaml --rollout 10 --protocol well-1.2 --out results",
         add_arguments,
         run,

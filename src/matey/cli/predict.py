@@ -61,7 +61,7 @@ def run(options: Any) -> None:
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
     tokens: list[int] = []
-    model.register_forward_hook(lambda _, given, made: tokens.append(len(made.packing.cell)))
+    model.register_forward_hook(lambda _, given, made: tokens.append(made.tokens))
     try:
         prediction = model.rollout(
             fields[options.trajectory], options.steps, options.lead_time, options.seed
@@ -71,9 +71,7 @@ def run(options: Any) -> None:
     used = f"{sum(tokens) / len(tokens):.0f}"
     if min(tokens) < max(tokens):
         used += f" ({min(tokens)} to {max(tokens)})"
-    cells = "uniform patches"
-    if len(model.config.patches) > 1:
-        cells = f"refined {model.refine.describe()}"
+    cells = model.cells()
     provenance = {
         "model": options.checkpoint,
         "initial": f"{options.initial} trajectory {options.trajectory}",
@@ -86,7 +84,8 @@ def run(options: Any) -> None:
     write_field(prediction, out, provenance=provenance)
     console.print(
         f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
-        f"{float(prediction.times[-1]):g}, in {out}: {used} tokens per frame, {cells}",
+        f"{float(prediction.times[-1]):g}, in {out}: "
+        + (f"{used} tokens per frame, {cells}" if max(tokens) else cells),
         markup=False,
         highlight=False,
         soft_wrap=True,

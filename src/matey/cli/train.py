@@ -6,10 +6,18 @@ from matey.cli import Command
 
 
 def add_arguments(parser: Any) -> None:
+    from typing import Literal
+
     from matey.config import RunConfig
 
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--run", required=True, help="the run folder to write")
+    parser.add_argument(
+        "--baseline",
+        type=Literal["none", "unet", "fno"],
+        default="none",
+        help="train a U-Net or an FNO of as many weights instead: short for model.kind",
+    )
     add_shared(parser)
     parser.add_class_arguments(RunConfig)
 
@@ -32,6 +40,7 @@ def add_shared(parser: Any) -> None:
 
 
 def run(options: Any) -> None:
+    from dataclasses import replace
     from pathlib import Path
 
     from matey.cli.console import console, watch_training
@@ -39,6 +48,8 @@ def run(options: Any) -> None:
     from matey.train.loop import train
 
     config = run_config(options)
+    if options.baseline != "none":
+        config = replace(config, model=replace(config.model, kind=options.baseline))
     with watch_training("train") as watch:
         train(config, Path(options.run), watch, resume=options.resume == "auto")
     console.print(

@@ -16,18 +16,27 @@ FORMAT = 2
 class Curve:
     """An error against lead time, persistence's, and the skill 1 − error / persistence.
 
-    Skill is NaN where persistence is exact or undefined.
+    Skill is NaN where persistence is exact or undefined. `linear` is the error of linear
+    extrapolation of the last two frames given; None where only one was.
     """
 
     error: list[float]
     persistence: list[float]
     skill: list[float]
+    linear: list[float] | None = None
 
 
-def curve(error: Sequence[float], persistence: Sequence[float]) -> Curve:
-    """The two with their skill."""
+def curve(
+    error: Sequence[float], persistence: Sequence[float], linear: Sequence[float] | None = None
+) -> Curve:
+    """The errors with the skill."""
     pairs = zip(error, persistence, strict=True)
-    return Curve(list(error), list(persistence), [skill(e, p) for e, p in pairs])
+    return Curve(
+        list(error),
+        list(persistence),
+        [skill(e, p) for e, p in pairs],
+        None if linear is None else list(linear),
+    )
 
 
 def skill(error: float, persistence: float) -> float:

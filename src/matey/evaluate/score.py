@@ -1,4 +1,4 @@
-"""Scores on test trajectories: rollouts beside persistence, lead by lead.
+"""Scores on test trajectories: rollouts beside persistence and linear extrapolation, by lead.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
@@ -27,8 +27,8 @@ from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.evaluate.results import FORMAT, SystemScore
 from matey.evaluate.tally import Tally
 from matey.fields import Field, Inputs, stack_fields
-from matey.nn.model import Matey
-from matey.nn.rollout import continue_inputs, warn_of_leads
+from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
+from matey.nn.surrogate import Surrogate
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
 
@@ -56,7 +56,9 @@ class Ask:
         )
 
 
-def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> list[SystemScore]:
+def evaluate(
+    model: Surrogate, name: str, data: DataConfig, ask: Ask, out: str | Path
+) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
     Rollouts of so many `steps` start from every frame that leaves room for them, or from
@@ -67,6 +69,7 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
+    out = Path(out)
     check_folder(out)
     warn_of_leads(model, [float(ask.lead)])
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -74,16 +77,10 @@ def evaluate(model: Matey, name: str, data: DataConfig, ask: Ask, out: Path) -> 
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
         for system in open_for_test(data)
     ]
-    config = model.config
     summary: dict[str, Any] = {
         "name": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "scheme": config.scheme,
-        "mode": config.mode,
-        "patches": list(config.patches),
-        "refine": asdict(config.refine) if len(config.patches) > 1 else None,
-        "embed_dim": config.embed_dim,
-        "depth": config.depth,
+        **model.summary(),
         "history": model.history,
         "seed": ask.seed,
     }
@@ -115,7 +112,7 @@ def open_for_test(data: DataConfig) -> list[System]:
     return [System(fields, split_trajectories(fields, data.split)) for fields in opened]
 
 
-def score_system(model: Matey, system: System, ask: Ask, example: Path) -> SystemScore:
+def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
     reach = possible_steps(fields, trajectories, model.history, ask)
@@ -123,33 +120,29 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
     spec = fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
     shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
-    tally, tokens, plan = Tally(ask.protocol, names, leads, shown), [], None
+    tally, plans = Tally(ask.protocol, names, leads, shown), []
     starts = choose_starts(fields, trajectories, model.history + reach, ask.windows)
-    points = prod(fields.trajectories[starts[0][0]].grid.shape)
-    kept = example_leads(leads, len(names) * points)
+    grid = fields.trajectories[starts[0][0]].grid.shape
+    kept = example_leads(leads, len(names) * prod(grid))
     for group in grouped(fields, starts, ask.batch):
         truth = read_group(fields, group, model.history + reach)
         for (trajectory, _), field in zip(group, truth, strict=True):
             check_named(model, field, model.history, fields.trajectories[trajectory].name)
         inputs = histories(truth, group, model.history, fields)
-        own = model.plan_inputs(inputs)
-        tokens.append(own.tokens)
-        frames = roll(model, inputs, truth, leads, kept, ask.seed, tally)
-        if plan is None:
-            plan = own
-            write_example(example, spec.predicted, truth[0], plan, frames, model.history, names)
-    assert plan is not None
-    cells = {"coarse": plan.sizes[0], "fine": plan.sizes[-1]}
-    cost = {key: float(np.prod(np.array(plan.grid) // np.array(c))) for key, c in cells.items()}
+        plans.append(model.plan_inputs(inputs))
+        now = kept if len(plans) == 1 else frozenset[int]()
+        frames = roll(model, inputs, truth, leads, now, ask.seed, tally)
+        if len(plans) == 1:
+            write_example(example, truth[0], plans[0], frames, model.history)
     return SystemScore(
         name=spec.name,
         variables=names,
         trajectories=len({trajectory for trajectory, _ in starts}),
         windows=tally.rollouts,
         history=model.history,
-        grid=plan.grid,
+        grid=grid,
         dt=spec.dt,
-        tokens={"mean": float(torch.cat(tokens).double().mean()), **cost},
+        tokens=count_tokens([plan for plan in plans if plan is not None]),
         lead=ask.lead,
         steps=leads,
         primary=ask.protocol.primary,
@@ -161,30 +154,63 @@ def score_system(model: Matey, system: System, ask: Ask, example: Path) -> Syste
     )
 
 
+def count_tokens(plans: Sequence[RefinementPlan]) -> dict[str, float]:
+    """Tokens per frame: the mean, and those of coarse and of fine patches only; none of a model
+    without cells."""
+    if not plans:
+        return {}
+    first = plans[0]
+    cells = {"coarse": first.sizes[0], "fine": first.sizes[-1]}
+    cost = {key: float(np.prod(np.array(first.grid) // np.array(c))) for key, c in cells.items()}
+    return {"mean": float(torch.cat([plan.tokens for plan in plans]).double().mean()), **cost}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A predicted frame [C Z Y X] of an example, and the cells that it is cut into for the step
+    after it: no plan where the rollout has ended, or of a model without cells."""
+
+    prediction: Tensor
+    plan: RefinementPlan | None
+
+
 def roll(
-    model: Matey,
+    model: Surrogate,
     inputs: Inputs,
     truth: Sequence[Field],
     leads: Sequence[int],
     kept: Set[int],
     seed: int,
     tally: Tally,
-) -> dict[int, Tensor]:
-    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] that are kept."""
-    chosen, history = list(inputs.spec.predicted), inputs.values.shape[1]
-    device = model.norm.weight.device
-    last = inputs.values[:, -1, chosen].to(device)
+) -> dict[int, Kept]:
+    """Add a group of rollouts to the tally; the first one's frames that are kept."""
+    varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
+    given = inputs.values[:, -2:, varying].to(model.device)
+    last = given[:, -1]
+    trend = last - given[:, -2] if history > 1 else None
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
+    first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
     for lead in leads:
         frame = next(steps, None)  # none where every rollout of the group has ended
-        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, chosen]
-        target = torch.stack([field.values[history - 1 + lead, chosen] for field in truth])
-        tally.add(lead, predicted, target.to(device), last)
+        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
+        target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
+        tally.add(lead, predicted, target.to(model.device), last, trend)
+        if kept:
+            first = continued(first, frame)
         if lead in kept:
-            frames[lead] = predicted[0].cpu()
+            own = None if first is None else model.plan_inputs(first)
+            frames[lead] = Kept(predicted[0].cpu(), own)
     tally.end_group()
     return frames
+
+
+def continued(first: Inputs | None, frame: Tensor | None) -> Inputs | None:
+    """The history of the first sample with its next frame; None once that is not finite."""
+    if first is None or frame is None or not bool(frame[0].isfinite().all()):
+        return None
+    newest = frame[:1, None].to(first.values)
+    return replace(first, values=torch.cat([first.values[:, 1:], newest], dim=1))
 
 
 def example_leads(leads: Sequence[int], values: int) -> set[int]:
@@ -196,7 +222,7 @@ def example_leads(leads: Sequence[int], values: int) -> set[int]:
     return {leads[i * (len(leads) - 1) // max(1, count - 1)] for i in range(count)}
 
 
-def check_named(model: Matey, field: Field, history: int, source: str) -> None:
+def check_named(model: Surrogate, field: Field, history: int, source: str) -> None:
     """Check that the model can continue the field; an error names where it comes from."""
     try:
         model.check(replace(field, values=field.values[:history], times=field.times[:history]))
@@ -204,7 +230,7 @@ def check_named(model: Matey, field: Field, history: int, source: str) -> None:
         raise type(error)(f"{source}: {error}") from error
 
 
-def with_steps_of(model: Matey, fields: Fields) -> Fields:
+def with_steps_of(model: Surrogate, fields: Fields) -> Fields:
     """The fields with as many frames left out as when the model was trained (windows.stride)."""
     known = model.specs.get(fields.spec.name)
     ratio = known.dt / fields.spec.dt if known else 1.0
@@ -276,29 +302,36 @@ def histories(
 
 
 def write_example(
-    path: Path,
-    predicted: Sequence[int],
-    truth: Field,
-    plan: RefinementPlan,
-    frames: dict[int, Tensor],
-    history: int,
-    names: Sequence[str],
+    path: Path, truth: Field, plan: RefinementPlan | None, frames: dict[int, Kept], history: int
 ) -> None:
-    """The first rollout of a system, at the leads kept, with the cells of its first plan."""
-    values = truth.values[history - 1 :, list(predicted)]
-    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    """The first rollout of a system, at the leads kept: with the cells of the last frame given,
+    and of each frame predicted, one after the other."""
+    predicted = list(truth.spec.predicted)
+    values = truth.values[history - 1 :, predicted]
+    later = [cells(kept.plan) for kept in frames.values()]
+    found: dict[str, Any] = dict(cells(plan))
+    found |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             truth=values[list(frames)].numpy(),
-            prediction=torch.stack(list(frames.values())).numpy(),
+            prediction=torch.stack([kept.prediction for kept in frames.values()]).numpy(),
             last=values[0].numpy(),
             steps=np.array(list(frames)),
-            variables=np.array(names),
-            corner=plan.corner[leaves].cpu().numpy(),
-            size=plan.size[leaves].cpu().numpy(),
-            level=plan.level[leaves].cpu().numpy(),
+            variables=np.array([truth.spec.variables[i].name for i in predicted]),
+            step_cells=np.array([len(one["level"]) for one in later]),
+            **found,
         )
+
+
+def cells(plan: RefinementPlan | None) -> dict[str, np.ndarray]:
+    """The leaves of a plan's first sample: corner and size [M 3] in grid points, and level [M]."""
+    if plan is None:
+        empty = np.zeros((0, 3), dtype=np.int32)
+        return {"corner": empty, "size": empty, "level": empty[:, 0]}
+    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    arrays = {"corner": plan.corner, "size": plan.size, "level": plan.level}
+    return {k: a[leaves].cpu().numpy().astype(np.int32) for k, a in arrays.items()}
 
 
 def check_folder(out: Path) -> None:

@@ -24,7 +24,7 @@ from matey.metrics import conserved
 from matey.metrics.error import correlation, mean_score, rmse, variance
 from matey.metrics.time import correlation_time, divergence_time
 
-MODEL, STILL = "model", "persistence"
+MODEL, STILL, LINEAR = "model", "persistence", "linear"
 QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_square}
 
 
@@ -49,8 +49,10 @@ class Tally:
         prediction: Float[Tensor, "B C Z Y X"],
         target: Float[Tensor, "B C Z Y X"],
         last: Float[Tensor, "B C Z Y X"],
+        trend: Float[Tensor, "B C Z Y X"] | None = None,
     ) -> None:
-        """Score a frame of a group of rollouts beside persistence, which is the `last` given."""
+        """Score a frame of a group of rollouts beside persistence, which is the `last` given,
+        and beside linear extrapolation by its `trend`, the change over one dt."""
         step = self._group
         eps, correction = self.protocol.eps, self.protocol.correction
         for side, frame in (
@@ -62,6 +64,10 @@ class Tally:
             step[f"{side} r"].append(correlation(frame.prediction, target, eps, correction))
             if side == MODEL and lead in self.shown:
                 self._keep_spectra(lead, frame)
+        if trend is not None:
+            linear = Frame(last + lead * trend, target, self.protocol)
+            for name, scores in score_frame(linear).items():
+                step[f"{LINEAR} {name}"].append(scores)
         step["error"].append(rmse(prediction, target))
         step["deviation"].append(variance(target).sqrt())
         for name, quantity in QUANTITIES.items():
@@ -92,6 +98,8 @@ class Tally:
     def _metric(self, name: str) -> MetricScore:
         ours, still = self._all(f"{MODEL} {name}"), self._all(f"{STILL} {name}")
         mean, mean_still = mean_score(ours), mean_score(still)
+        has_trend = f"{LINEAR} {name}" in self._rows
+        linear = self._all(f"{LINEAR} {name}") if has_trend else None
         windows = {}
         for first, last in ((self.leads[0], self.leads[-1]), *self.protocol.windows):
             inside = [i for i, lead in enumerate(self.leads) if first <= lead <= last]
@@ -103,11 +111,13 @@ class Tally:
             self.variables,
             ours.nanmean(dim=0).T.tolist(),
             still.nanmean(dim=0).T.tolist(),
+            [None] * len(self.variables) if linear is None else linear.nanmean(dim=0).T.tolist(),
             strict=True,
         )
+        mean_linear = None if linear is None else mean_score(linear).tolist()
         return MetricScore(
-            curve(mean.tolist(), mean_still.tolist()),
-            {variable: curve(e, p) for variable, e, p in each},
+            curve(mean.tolist(), mean_still.tolist(), mean_linear),
+            {variable: curve(*errors) for variable, *errors in each},
             windows,
         )
 

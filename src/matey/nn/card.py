@@ -32,6 +32,11 @@ def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[s
 def summary(description: Mapping[str, Any], parameters: int) -> str:
     """What kind of model it is."""
     model = description["model"]
+    if model.get("kind", "matey") != "matey":
+        return (
+            f"A baseline to compare transformers with: it continues fields in time. A "
+            f"{model['kind']} of width {model['width']}, {parameters / 1e6:.3g} million weights."
+        )
     scheme = model["scheme"] if isinstance(model["scheme"], str) else ", ".join(model["scheme"])
     patches = ", ".join(str(patch) for patch in model["patches"])
     cells = f"uniform patches of {patches} grid points"
@@ -124,9 +129,10 @@ def cost(training: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
         return ""
     blocks = " The blocks were frozen." if training.get("mode") == "frozen-attention" else ""
     versions = ", ".join(f"{k} {v}" for k, v in (training.get("versions") or {}).items())
+    tokens = f"{spent['tokens']:,} tokens, " if spent["tokens"] else ""
     return (
         f"## Cost of the last training\n\n{training['steps']} steps, {spent['windows']:,} windows, "
-        f"{spent['tokens']:,} tokens, {spent['operations']:.3g} floating-point operations, "
+        f"{tokens}{spent['operations']:.3g} floating-point operations, "
         f"{spent['seconds']:.0f} s of steps.{blocks} Made with {versions}."
     )
 

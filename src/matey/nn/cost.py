@@ -78,11 +78,7 @@ def step_cost(
     for features in (3 * 13, 3 * 16 * config.absolute_position, 3 * 6):
         cost.product("position", cells, features, width, first=True)
     cost.product("position", times, 13, width, first=True)
-    cost.product("conditioning", samples, 17, width, first=True)
-    cost.product("conditioning", samples, width, width)
-    if spec.parameters:
-        cost.product("conditioning", samples * len(spec.parameters), 18, width, first=True)
-        cost.product("conditioning", samples * len(spec.parameters), width, width)
+    count_conditioning(cost, spec, samples, width)
 
     if stages is None:
         sequence = pack(
@@ -93,6 +89,15 @@ def step_cost(
         frames = 1 if index == config.depth - 1 else times
         count_block(cost, config, stages[scheme], cells, times, frames, trains_blocks)
     return cost
+
+
+def count_conditioning(cost: Cost, spec: SystemSpec, samples: int, width: int) -> None:
+    """The vectors of lead time and parameters."""
+    cost.product("conditioning", samples, 17, width, first=True)
+    cost.product("conditioning", samples, width, width)
+    if spec.parameters:
+        cost.product("conditioning", samples * len(spec.parameters), 18, width, first=True)
+        cost.product("conditioning", samples * len(spec.parameters), width, width)
 
 
 def count_block(

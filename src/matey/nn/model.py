@@ -5,9 +5,8 @@ N cells in use, D width.
 Source: arXiv:2412.20601.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,51 +16,42 @@ from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError, ShapeError, nearest
-from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
-from matey.nn import rollout
+from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
 from matey.nn.attention import Attention, rotations
 from matey.nn.block import Block, Surroundings
-from matey.nn.contract import differences
+from matey.nn.cost import Cost, step_cost
 from matey.nn.embed import Conditioning, Position
-from matey.nn.normalise import Statistics, measure
+from matey.nn.normalise import measure
 from matey.nn.schemes import SCHEMES, segment
 from matey.nn.share import Share
+from matey.nn.surrogate import Prediction, Surrogate, moved
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
-from matey.tokens.lattice import Triple, patch_shape
+from matey.tokens.lattice import Triple
 from matey.tokens.pack import PACKINGS, Packing, Segments, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
 
-log = logging.getLogger("matey")
 
+@dataclass(frozen=True, kw_only=True)
+class TokenPrediction(Prediction):
+    """What the transformer predicts, and how: `packing` says which cells the tokens were, and
+    `stages` which of them attended together in each scheme."""
 
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted frame of the variables that change in time.
-
-    `normalised` is dimensionless, `statistics` turns it into physical units, `packing` says
-    which cells the tokens were, and `stages` which of them attended together in each scheme.
-    `base` is what the coarse cells alone predict, in Adap_Mul.
-    """
-
-    normalised: Float[Tensor, "B P Z Y X"]
-    statistics: Statistics
     packing: Packing
     stages: Mapping[Scheme, list[list[Segments]]]
-    base: Float[Tensor, "B P Z Y X"] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each frame, of all samples together."""
+        return len(self.packing.cell)
 
     @property
     def plan(self) -> RefinementPlan:
         """Which cells were refined."""
         return self.packing.plan
 
-    @property
-    def fields(self) -> Float[Tensor, "B P Z Y X"]:
-        """The frame in physical units."""
-        return self.statistics.restore(self.normalised)
 
-
-class Matey(nn.Module):
+class Matey(Surrogate):
     """Multiscale adaptive transformer for any number of physical systems.
 
     `history` frames are given. `specs` are the systems whose variables, parameters and
@@ -69,13 +59,8 @@ class Matey(nn.Module):
     """
 
     def __init__(self, config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> None:
-        super().__init__()
-        self.config = config
-        self.history = history
-        self.specs: dict[str, SystemSpec] = {}
-        self.activation_checkpointing = False
+        super().__init__(config, history)
         self.share = Share()
-        self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         find_criterion(config.refine.criterion)
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels, config.stem)
@@ -119,11 +104,7 @@ class Matey(nn.Module):
             *(parameter for module in modules for parameter in module.parameters()),
         ]
 
-    def patches(self, ndim: int) -> tuple[Triple, ...]:
-        """The patch shape of each level, for fields of so many dimensions."""
-        return tuple(patch_shape(ndim, patch) for patch in self.config.patches)
-
-    def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> Prediction:
+    def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> TokenPrediction:
         """The frame at the given lead time.
 
         `shift` moves the lattice of patches by so many grid points along Z, Y and X: along
@@ -169,7 +150,22 @@ class Matey(nn.Module):
             levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
         output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)
         base = moved(levels[0], back) if self.config.mode == "adap_mul" else None
-        return Prediction(output, statistics.take(spec.predicted), packing, stages, base)
+        return TokenPrediction(
+            normalised=output,
+            statistics=statistics.take(spec.predicted),
+            base=base,
+            packing=packing,
+            stages=stages,
+        )
+
+    def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
+        """Operations of the step that made a prediction, counted on the cells that it took."""
+        assert isinstance(prediction, TokenPrediction)
+        trains = any(parameter.requires_grad for parameter in self.blocks.parameters())
+        times, stages = inputs.values.shape[1], prediction.stages
+        return step_cost(
+            self.config, inputs.spec, prediction.packing, times, stages, trains_blocks=trains
+        )
 
     def plan_normalised(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
@@ -212,8 +208,7 @@ class Matey(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.kernel = torch.compiler.disable(module.kernel)
-        for block in self.blocks:
-            block.compile(dynamic=True, backend=backend)
+        super().compile_blocks(backend)
 
     def plan(self, field: Field) -> RefinementPlan:
         """The cells that the end of a field is cut into; `plan.leaves` are those in use."""
@@ -226,33 +221,30 @@ class Matey(nn.Module):
     @torch.no_grad()
     def plan_inputs(self, inputs: Inputs) -> RefinementPlan:
         """The cells that each of several histories is cut into."""
-        inputs = inputs.to(self.norm.weight.device)
+        inputs = inputs.to(self.device)
         return self.plan_normalised(measure(inputs.values).normalise(inputs.values), inputs)
 
-    def rollout_steps(
-        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
-    ) -> Iterator[Field]:
-        """The frames after a field's last, one at a time, each from those before it.
+    def summary(self) -> dict[str, Any]:
+        """What kind of model it is, as it stands in `scores.json`."""
+        config = self.config
+        return {
+            "kind": config.kind,
+            "scheme": config.scheme,
+            "mode": config.mode,
+            "patches": list(config.patches),
+            "refine": asdict(config.refine) if config.is_adaptive else None,
+            "embed_dim": config.embed_dim,
+            "depth": config.depth,
+        }
 
-        `lead_time` is the time between them in units of the system's dt, a number or one for each
-        step; `seed` matters only for a model made with `jitter`. Raises DivergenceError, with the
-        step, where a frame is not finite.
-        """
-        self.check(field)
-        return rollout.rollout_steps(self, field, steps, lead_time, seed)
+    def cells(self) -> str:
+        """What fields are cut into, in words."""
+        if self.config.is_adaptive:
+            return f"refined {self.refine.describe()}"
+        return f"uniform patches of {self.config.patches[0]} grid points"
 
-    def rollout(
-        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
-    ) -> Field:
-        """The `steps` frames after the last of a field, as one field."""
-        return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
-
-    def check(self, field: Field) -> None:
-        """Raise DataError or ShapeError unless the model can continue the field.
-
-        Warns of what it ignores, and of units and time steps that it was not trained on.
-        """
-        spec = field.spec
+    def check_system(self, spec: SystemSpec) -> None:
+        """Raise DataError unless there are weights for the variables and the dimensions."""
         for variable in spec.variables:
             if variable.name not in self.tokenizer.inputs:
                 raise DataError(
@@ -271,19 +263,10 @@ class Matey(nn.Module):
                     f"The model was never trained to predict {spec.variables[i].name!r} of system "
                     f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."
                 )
-        if len(field) < self.history:
-            raise DataError(
-                f"{len(field)} frames of system {spec.name!r} were given, the model needs "
-                f"{self.history}. Give it a longer field."
-            )
-        if not bool(field.values[-self.history :].isfinite().all()):
-            raise DataError(
-                f"The last {self.history} frames of system {spec.name!r} hold values that are not "
-                "finite: nothing can be predicted from them."
-            )
-        for axis, points, cell in zip(
-            "ZYX", field.grid.shape, self.patches(spec.ndim)[0], strict=True
-        ):
+
+    def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
+        """Raise ShapeError unless the coarse patches tile a grid."""
+        for axis, points, cell in zip("ZYX", grid.shape, self.patches(spec.ndim)[0], strict=True):
             if points % cell:
                 below = points - points % cell
                 raise ShapeError(
@@ -291,13 +274,3 @@ class Matey(nn.Module):
                     f"model's patches of {cell} cannot tile. Give it a multiple of them, "
                     f"such as {below or cell}."
                 )
-        for difference in differences(spec, self.specs.values()):
-            log.warning(difference)
-        for name in spec.parameters:
-            if name not in self.conditioning.names:
-                log.warning("Parameter %r is new to the model, and is ignored.", name)
-
-
-def moved(fields: Float[Tensor, "*axes Z Y X"], shift: Triple) -> Float[Tensor, "*axes Z Y X"]:
-    """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
-    return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields

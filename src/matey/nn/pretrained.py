@@ -18,17 +18,23 @@ from matey.description import read_spec
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.nn.card import write_card
-from matey.nn.cost import count, count_parameters
+from matey.nn.cost import count
+from matey.nn.make import count_model, make_model
 from matey.nn.model import Matey
+from matey.nn.surrogate import Surrogate
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import replacing, to_json
 
 FORMAT = 1
+BY_SYSTEM = ("boundaries", "data_fingerprint")  # what fine-tuning keeps of earlier systems
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def save_pretrained(
-    model: Matey, folder: Path, training: Mapping[str, Any], cost: Mapping[str, Any] | None = None
+    model: Surrogate,
+    folder: Path,
+    training: Mapping[str, Any],
+    cost: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder, whole or not at all. `training` tells how it was trained.
 
@@ -51,7 +57,7 @@ def save_pretrained(
         (temporary / CARD).write_text(card, encoding="utf-8")
 
 
-def from_pretrained(path: str | Path) -> Matey:
+def from_pretrained(path: str | Path) -> Surrogate:
     """The model of a run or a model folder, in evaluation mode, on the CPU.
 
     Raises CheckpointError if there is none, it is damaged, or of a newer format.
@@ -59,18 +65,18 @@ def from_pretrained(path: str | Path) -> Matey:
     folder = find_model(Path(path))
     model, description = empty_model(folder)
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
-    model.trained_leads = trained_leads(description)
+    put_origin(model, description)
     return model.eval()
 
 
-def outline(path: Path) -> Matey:
+def outline(path: Path) -> Surrogate:
     """The model of a run or a model folder as names and shapes: no weight is made or read.
 
     Raises CheckpointError as `from_pretrained` does, but for what the weights hold.
     """
     with torch.device("meta"):
         model, description = empty_model(find_model(path))
-    model.trained_leads = trained_leads(description)
+    put_origin(model, description)
     return model
 
 
@@ -84,7 +90,7 @@ def find_model(path: Path) -> Path:
     )
 
 
-def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
+def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
     """A model of the right shape with weights still to be loaded, and its description."""
     source = folder / CONFIG
     try:
@@ -102,8 +108,9 @@ def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
         settings["refine"] = RefineConfig(**settings["refine"])
         specs = [read_spec(entry) for entry in description["systems"]]
         config = ModelConfig(**settings)
-        check_claims(config, specs, folder / WEIGHTS)
-        return Matey(config, specs, int(description["history"])), description
+        history = int(description["history"])
+        check_claims(config, specs, history, folder / WEIGHTS)
+        return make_model(config, specs, history), description
     except MateyError:
         raise
     except (
@@ -115,15 +122,17 @@ def empty_model(folder: Path) -> tuple[Matey, dict[str, Any]]:
         ) from error
 
 
-def check_claims(config: ModelConfig, specs: Sequence[SystemSpec], weights: Path) -> None:
+def check_claims(
+    config: ModelConfig, specs: Sequence[SystemSpec], history: int, weights: Path
+) -> None:
     """Raise CheckpointError, before anything is allocated, for a model that is described larger
     than the file of its weights: a byte for each number is the least that it needs."""
     size = weights.stat().st_size
     # What the blocks have at least, then exactly: a count of all takes time in the depth.
-    claimed = config.depth * config.embed_dim**2
+    claimed = 0 if config.is_baseline else config.depth * config.embed_dim**2
     if claimed <= size:
         try:
-            claimed = sum(count_parameters(config, specs).values())
+            claimed = count_model(config, specs, history)
         except RuntimeError as error:  # a shape that no computer could hold
             raise CheckpointError(
                 f"{weights.with_name(CONFIG)} describes an impossible model: {error}."
@@ -155,6 +164,16 @@ def misfits(module: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> lis
     ]
 
 
+def put_origin(model: Surrogate, description: Mapping[str, Any]) -> None:
+    """Tell a model what its description says of the data that it learned from."""
+    model.trained_leads = trained_leads(description)
+    training = description.get("training")
+    for key in BY_SYSTEM:
+        known = training.get(key) if isinstance(training, dict) else None
+        if isinstance(known, dict):
+            model.learned_from[key] = known
+
+
 def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:
     """The least and the most lead time of training, in dt; None if a model does not say."""
     try:
@@ -164,15 +183,15 @@ def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
 
 
-def set_token_budget(model: Matey, budget: int) -> None:
+def set_token_budget(model: Surrogate, budget: int) -> None:
     """Spend no more than so many tokens per frame from now on: no weight changes.
 
-    Raises ConfigError for a model with one patch size, which has nothing to choose.
+    Raises ConfigError for a model with one patch size, or none, which has nothing to choose.
     """
-    if len(model.config.patches) == 1:
+    if not isinstance(model, Matey) or not model.config.is_adaptive:
         raise ConfigError(
-            f"A token budget of {budget} was given, but the model has uniform patches of "
-            f"{model.config.patches[0]} grid points: nothing to refine. Leave it out."
+            f"A token budget of {budget} was given, but the model has {model.cells()}: nothing to "
+            "refine. Leave it out."
         )
     model.refine = replace(model.refine, token_budget=budget, fraction=None)
 

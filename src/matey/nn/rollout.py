@@ -18,7 +18,7 @@ from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, Stacked, stack_fields
 
 if TYPE_CHECKING:
-    from matey.nn.model import Matey
+    from matey.nn.surrogate import Surrogate
 
 log = logging.getLogger("matey")
 
@@ -26,7 +26,7 @@ Leads = float | Sequence[float]
 
 
 def rollout_steps(
-    model: "Matey", field: Field, steps: int, lead_time: Leads = 1.0, seed: int = 0
+    model: "Surrogate", field: Field, steps: int, lead_time: Leads = 1.0, seed: int = 0
 ) -> Iterator[Field]:
     """The frames after a field's last, one at a time, on the field's own device.
 
@@ -42,7 +42,7 @@ def rollout_steps(
 
 
 def _rollout_steps(
-    model: "Matey", field: Field, leads: Sequence[float], seed: int
+    model: "Surrogate", field: Field, leads: Sequence[float], seed: int
 ) -> Iterator[Field]:
     """The same, step by step: what is asked was checked when it was asked."""
     recent = slice(len(field) - model.history, None)
@@ -57,7 +57,8 @@ def _rollout_steps(
                 f"{step + 1} of {len(leads)}, t = {float(time):g}. Ask for fewer steps, or train "
                 "the model longer."
             )
-        yield replace(field, values=frame.to(field.values), times=time)
+        # A copy: who keeps a part of the history would keep all of it.
+        yield replace(field, values=frame.to(field.values, copy=True), times=time)
 
 
 def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:
@@ -70,7 +71,7 @@ def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:
     return tuple(float(lead) for lead in leads)
 
 
-def warn_of_leads(model: "Matey", leads: Sequence[float]) -> None:
+def warn_of_leads(model: "Surrogate", leads: Sequence[float]) -> None:
     """Warn of lead times that the model was not trained on, if it says what it was trained on."""
     if model.trained_leads is None:
         return
@@ -84,14 +85,14 @@ def warn_of_leads(model: "Matey", leads: Sequence[float]) -> None:
 
 
 def continue_inputs(
-    model: "Matey", inputs: Inputs, leads: Sequence[float], seed: int = 0
+    model: "Surrogate", inputs: Inputs, leads: Sequence[float], seed: int = 0
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
     """The same for many histories at once, on the model's device; static variables stay.
 
     A sample whose prediction stops being finite is left out of the steps that follow, in which
     its frame is NaN. Ends early when no sample is left.
     """
-    inputs = known_parameters(model, inputs).to(model.norm.weight.device)
+    inputs = known_parameters(model, inputs).to(model.device)
     generator = torch.Generator().manual_seed(seed)
     going = torch.arange(len(inputs.values), device=inputs.values.device)
     shape = inputs.values[:, -1].shape
@@ -125,7 +126,9 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
 
 
 @torch.no_grad()
-def advance(model: "Matey", inputs: Stacked, generator: torch.Generator | None = None) -> Stacked:
+def advance(
+    model: "Surrogate", inputs: Stacked, generator: torch.Generator | None = None
+) -> Stacked:
     """The inputs one lead time later: the model's own frame is the last of the history.
 
     `generator` draws the shift of the patches, where the model was made with `jitter`.
@@ -139,7 +142,7 @@ def advance(model: "Matey", inputs: Stacked, generator: torch.Generator | None =
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
 
 
-def known_parameters(model: "Matey", inputs: Inputs) -> Inputs:
+def known_parameters(model: "Surrogate", inputs: Inputs) -> Inputs:
     """The inputs with only those parameters that the model has seen in training."""
     names = inputs.spec.parameters
     known = [i for i, name in enumerate(names) if name in model.conditioning.names]

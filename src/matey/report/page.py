@@ -37,7 +37,7 @@ class Training:
     charts: tuple[Chart, ...]
 
 
-def build(sources: Sequence[Path], out: Path) -> None:
+def build(sources: Sequence[str | Path], out: str | Path) -> None:
     """Write one self-contained HTML page about runs and results.
 
     `sources` are run folders, results folders and studies, which are folders of these, in any

@@ -25,10 +25,11 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Curve:
-    """An error beside persistence's."""
+    """An error beside persistence's, and linear extrapolation's where that is known."""
 
     error: tuple[float, ...]
     persistence: tuple[float, ...]
+    linear: tuple[float, ...] | None = None
 
     def skill(self, index: int) -> float:
         """1 - error / persistence: how much lower the error is. NaN where it has no meaning."""
@@ -209,9 +210,14 @@ def series(record: Mapping[str, Any], key: str, count: int, where: str) -> tuple
 
 
 def curve(value: Any, count: int, where: str) -> Curve:
-    """An error and persistence's. Raises DataError."""
+    """An error beside the others. Raises DataError."""
     record = as_object(value, where)
-    return Curve(series(record, "error", count, where), series(record, "persistence", count, where))
+    extrapolated = record.get("linear") is not None  # not in older files, nor of one frame given
+    return Curve(
+        series(record, "error", count, where),
+        series(record, "persistence", count, where),
+        series(record, "linear", count, where) if extrapolated else None,
+    )
 
 
 def metric(value: Any, count: int, where: str) -> Metric:

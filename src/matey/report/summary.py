@@ -10,6 +10,7 @@ from matey.errors import ConfigError
 from matey.report.load import Run
 from matey.report.scores import Results, SystemScores
 
+BASELINES = {"unet": "a U-Net", "fno": "an FNO"}
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
 PACKING = {
     "adap_mix": "coarse and fine in one sequence (adap_mix)",
@@ -51,7 +52,7 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
     sentences = [model_sentence(results.model)]
     if run is not None:
         sentences.append(training_sentence(run))
-    sentences.append(scoring_sentence(systems))
+    sentences.append(scoring_sentence(systems, trained_systems(run) if run is not None else []))
     sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
     tiles = [
         Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
@@ -144,6 +145,11 @@ def model_settings(run: Run) -> dict[str, Any]:
 
 def model_sentence(model: dict[str, Any]) -> str:
     """What the model is."""
+    if model.get("kind", "matey") != "matey":
+        size = f", {amount(model['parameters'])} parameters" if "parameters" in model else ""
+        called = BASELINES.get(model["kind"], model["kind"])
+        width = f" of width {model['width']}" if model.get("width") else ""
+        return f"The model is a baseline: {called}{width}{size}."
     if "scheme" not in model:
         return ""
     size = f"{amount(model['parameters'])} parameters" if "parameters" in model else ""
@@ -179,10 +185,7 @@ def refinement(settings: Any) -> str:
 
 def training_sentence(run: Run) -> str:
     """On what a model was trained, how long, and from where."""
-    data = run.config.get("data")
-    sources = data.get("systems") if isinstance(data, dict) else None
-    names = [str(s["name"]) for s in sources or () if isinstance(s, dict) and s.get("name")]
-    names = names or sorted({name for point in run.valid for name in point.nrmse})
+    names = trained_systems(run)
     text = f"It has trained for {run.step:,} steps"
     if run.seconds:
         text += f" in {duration(run.seconds)}"
@@ -197,14 +200,24 @@ def training_sentence(run: Run) -> str:
     return text + f", and had not finished when this page was made{wait}."
 
 
-def scoring_sentence(systems: Sequence[SystemScores]) -> str:
-    """What the scores rest on."""
+def trained_systems(run: Run) -> list[str]:
+    """The names of the systems that a run learns from."""
+    data = run.config.get("data")
+    sources = data.get("systems") if isinstance(data, dict) else None
+    names = [str(s["name"]) for s in sources or () if isinstance(s, dict) and s.get("name")]
+    return names or sorted({name for point in run.valid for name in point.nrmse})
+
+
+def scoring_sentence(systems: Sequence[SystemScores], trained: Sequence[str]) -> str:
+    """What the scores rest on; systems are named where they are not those of the training."""
     windows, trajectories = sum(s.windows for s in systems), sum(s.trajectories for s in systems)
     if not windows:
         return ""
+    names = [s.name for s in systems]
+    which = "" if set(names) == set(trained) else f" ({listed(names)})"
     return (
         f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')} held "
-        f"out for the test ({listed([s.name for s in systems])})."
+        f"out for the test{which}."
     )
 
 

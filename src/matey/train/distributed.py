@@ -25,8 +25,9 @@ from torch.nn.utils import clip_grad_norm_
 from matey.config import ParallelConfig, RunConfig
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec
-from matey.nn.model import Matey, Prediction
+from matey.nn.make import make_model
 from matey.nn.pretrained import choose_device
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple
 from matey.train.heartbeat import Heartbeat
 
@@ -203,7 +204,7 @@ class Engine:
     learned. Called, it is the forward pass of a batch to learn from.
     """
 
-    def __init__(self, model: Matey, team: Team) -> None:
+    def __init__(self, model: Surrogate, team: Team) -> None:
         self.model, self.team = model, team
         self.forward: Any = model
         self.sharded = team.size > 1 and team.config.strategy == "fsdp"
@@ -243,16 +244,16 @@ class Engine:
         """Scale the gradients to a norm of `most` or less over all weights; their norm before."""
         return whole(clip_grad_norm_(self.model.parameters(), most))
 
-    def alone(self) -> Matey:
+    def alone(self) -> Surrogate:
         """The trained model as one that each process can use by itself."""
         if self.team.size == 1:
             return self.model
-        model = Matey(self.model.config, list(self.model.specs.values()), self.model.history)
+        model = make_model(self.model.config, list(self.model.specs.values()), self.model.history)
         model.load_state_dict({name: whole(w) for name, w in self.model.state_dict().items()})
         return model.to(self.team.device)
 
 
-def shard(model: Matey, device: torch.device) -> None:
+def shard(model: Surrogate, device: torch.device) -> None:
     """Let each process hold its share of each weight; a block is gathered when it is used."""
     from torch.distributed.fsdp import fully_shard
 

@@ -19,15 +19,24 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.errors import ConfigError
 from matey.nn.attention import Attention
 from matey.nn.kernels import Kernel
 from matey.nn.model import Matey
 from matey.nn.share import Share
+from matey.nn.surrogate import Surrogate
 from matey.tokens.pack import Run, Segments
 
 
-def spread_cells(model: Matey, group: dist.ProcessGroup) -> None:
-    """Let the processes of a group share out the cells of each sample from now on."""
+def spread_cells(model: Surrogate, group: dist.ProcessGroup) -> None:
+    """Let the processes of a group share out the cells of each sample from now on.
+
+    Raises ConfigError for a baseline, which has none.
+    """
+    if not isinstance(model, Matey):
+        raise ConfigError(
+            f"parallel.sequence shares out tokens, and a {model.config.kind} has none. Leave it 1."
+        )
     model.share = SharedCells(group)
     for module in model.modules():
         if isinstance(module, Attention):

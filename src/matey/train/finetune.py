@@ -7,8 +7,9 @@ import torch
 
 from matey.config import ModelConfig, RunConfig
 from matey.errors import ConfigError
-from matey.nn.model import Matey
+from matey.nn.make import make_model
 from matey.nn.pretrained import find_model, from_pretrained
+from matey.nn.surrogate import Surrogate
 from matey.train.log import plain
 from matey.train.loop import train
 from matey.train.resume import flat
@@ -18,13 +19,13 @@ FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight
 
 
 def finetune(
-    pretrained: Path,
+    pretrained: str | Path,
     config: RunConfig,
-    run: Path,
+    run: str | Path,
     watch: Sink = lambda record: None,
     *,
     resume: bool = False,
-) -> Matey:
+) -> Surrogate:
     """Train a pretrained model further, on the systems of `config.data`.
 
     `config.mode` says which of its weights train. New variables, parameters, dimensions and patch
@@ -35,10 +36,11 @@ def finetune(
     torch.manual_seed(config.seed)  # of the weights of new patch sizes
     model = adapt(old, config)
     model.blocks.requires_grad_(config.trains_blocks)
-    return train(config, run, watch, model=model, resume=resume, parent=parent_name(pretrained))
+    parent = parent_name(Path(pretrained))
+    return train(config, run, watch, model=model, resume=resume, parent=parent)
 
 
-def adapt(old: Matey, config: RunConfig) -> Matey:
+def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     """A model with other patches or another history, and all old weights that it has a place for.
 
     With the old patches it predicts what the old one did, to the bit. With others it does so
@@ -46,11 +48,19 @@ def adapt(old: Matey, config: RunConfig) -> Matey:
     left out. Raises ConfigError for a `config.model` of another shape.
     """
     check_shape(old.config, config.model)
-    model = Matey(config.model, list(old.specs.values()), config.windows.history)
+    history = config.windows.history
+    if old.config.is_baseline and history != old.history:
+        raise ConfigError(
+            f"windows.history is {history}, but the {old.config.kind} has the {old.history} frames "
+            f"that it was trained on as channels. Leave it out, or train one anew: matey train "
+            f"--baseline {old.config.kind}."
+        )
+    model = make_model(config.model, list(old.specs.values()), config.windows.history)
     known = old.state_dict()
     fresh = model.state_dict()
     model.load_state_dict({name: known.get(name, fresh[name]) for name in fresh})
     model.trained_leads = old.trained_leads
+    model.learned_from = old.learned_from
     return model
 
 

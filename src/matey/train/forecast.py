@@ -24,9 +24,12 @@ from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS, Packing
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 from matey.train.distributed import Team
-from matey.train.room import free_memory, heap_share
+from matey.train.room import HEAP, free_memory, heap_share
 
 WINDOWS = 8  # of each system that are looked at
+# Of a bound on memory: values per token and block over embed_dim (at most 32 were measured), the
+# stem and the decoder as so many blocks, and copies of each field.
+KEPT, ENDS, COPIES = 64, 4, 16
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -65,7 +68,15 @@ def forecast_run(
     known: Sequence[SystemSpec] = (),
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs. `known` are systems that the model has weights for already."""
+    """What each system costs. `known` are systems that the model has weights for already.
+
+    Raises ConfigError for a baseline, whose costs are not forecast.
+    """
+    if config.model.is_baseline:
+        raise ConfigError(
+            f"model.kind is {config.model.kind!r}, whose costs are not forecast: only the "
+            "transformer's are. A run logs those that it has."
+        )
     specs = [*known, *(system.spec for system in systems.values())]
     return [
         forecast_system(name, config, system.spec, inputs, specs, thresholds)
@@ -228,10 +239,12 @@ def check_memory(
     """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
     device = team.device
     free = free_memory(str(device))
-    if free is None:
+    if free is None or config.model.is_baseline:  # whose memory is not forecast
         return
     if device.type == "cpu":  # the processes of a machine share what it has
         free //= team.neighbours
+    if at_most(config, systems, known) <= free:  # most runs: seconds are saved
+        return
     found = forecast_run(config, systems, known, thresholds=())
     if not found or max(share_of(one.step, team) for one in found) <= free:
         return
@@ -251,6 +264,29 @@ def check_memory(
     )
 
 
+def at_most(
+    config: RunConfig, systems: Mapping[str, System], known: Sequence[SystemSpec] = ()
+) -> int:
+    """Bytes that no step of a run exceeds: a bound found at once, several times too high.
+
+    As if every cell of every level were in use, and each value of a token were kept many times.
+    """
+    model, frames = config.model, config.windows.history
+    specs = [*known, *(system.spec for system in systems.values())]
+    most = 0
+    for system in systems.values():
+        for shape in {trajectory.grid.shape for trajectory in system.fields.trajectories}:
+            cells = sum(
+                math.prod(shape) // math.prod(patch_shape(system.spec.ndim, patch))
+                for patch in model.patches
+            )
+            values = math.prod(shape) * (frames + 1) * len(system.spec.variables)
+            tokens = cells * frames * model.embed_dim * (model.depth + ENDS)
+            most = max(most, config.batch * (KEPT * tokens + COPIES * values))
+    numbers = 4 * sum(count_parameters(model, specs).values())  # with gradients and two moments
+    return int(4 * HEAP * (numbers + most))
+
+
 def share_of(memory: Memory, team: Team) -> int:
     """Bytes that one process of a team takes of a step's memory, at most."""
     weights = memory.parameters + memory.moments
@@ -264,8 +300,10 @@ def share_of(memory: Memory, team: Team) -> int:
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget.
+    or that has more coarse patches than the token budget. A baseline has no patches.
     """
+    if config.is_baseline:
+        return
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:

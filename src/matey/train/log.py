@@ -143,11 +143,20 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(config: RunConfig, systems: Mapping[str, System], steps: int, run: Path) -> Record:
+def describe(
+    config: RunConfig,
+    systems: Mapping[str, System],
+    steps: int,
+    run: Path,
+    earlier: Mapping[str, Mapping[str, Any]],
+) -> Record:
     """What a model folder says of its training: no path, no command, no user.
 
-    The same run gives the same, to the bit; scores are the last in its log.
+    The same run gives the same, to the bit; scores are the last in its log. `earlier` is what
+    the model says of systems that it learned before (`Surrogate.learned_from`).
     """
+    prints = {name: fingerprint(system) for name, system in systems.items()}
+    sides = {name: boundaries(system) for name, system in systems.items()}
     return {
         "steps": steps,
         "mode": config.mode,
@@ -156,8 +165,8 @@ def describe(config: RunConfig, systems: Mapping[str, System], steps: int, run: 
         "seed": config.seed,
         "windows": asdict(config.windows),
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
-        "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
-        "boundaries": {name: boundaries(system) for name, system in systems.items()},
+        "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
+        "boundaries": {**earlier.get("boundaries", {}), **sides},
         "scores": last_scores(run),
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",

@@ -17,10 +17,10 @@ from matey.errors import ConfigError, DivergenceError
 from matey.fields import Batch, SystemSpec
 from matey.metrics.error import nrmse
 from matey.nn.contract import warn_of_doubts
-from matey.nn.cost import step_cost
-from matey.nn.model import Matey, Prediction
+from matey.nn.make import make_model
 from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
@@ -40,13 +40,13 @@ from matey.train.speed import Speedometer
 
 def train(
     config: RunConfig,
-    run: Path,
+    run: str | Path,
     watch: Sink = lambda record: None,
     *,
-    model: Matey | None = None,
+    model: Surrogate | None = None,
     resume: bool = False,
     parent: str = "",
-) -> Matey:
+) -> Surrogate:
     """Train a model into a run folder: a new one, or the given one further.
 
     Systems that the model does not know get the weights they need.
@@ -59,6 +59,7 @@ def train(
     (`matey.train.signals`); CheckpointError where the run cannot be written or read;
     ProcessError where another process fails.
     """
+    run = Path(run)
     with (
         heeding_signals() as stop,
         processes(config) as team,
@@ -71,12 +72,12 @@ def take_steps(
     config: RunConfig,
     run: Path,
     watch: Sink,
-    model: Matey | None,
+    model: Surrogate | None,
     resume: bool,
     parent: str,
     stop: Stop,
     team: Team,
-) -> Matey:
+) -> Surrogate:
     """What `train` does, in each process of a team, while it holds the run folder."""
     device = team.device
     torch.manual_seed(config.seed)
@@ -146,19 +147,19 @@ def take_steps(
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:
-        training = describe(config, systems, config.steps, run)
+        training = describe(config, systems, config.steps, run, engine.model.learned_from)
         save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=config.steps)
     return model.eval()
 
 
 def prepare_model(
-    model: Matey | None,
+    model: Surrogate | None,
     config: RunConfig,
     systems: Mapping[str, System],
     specs: Sequence[SystemSpec],
     team: Team,
-) -> Matey:
+) -> Surrogate:
     """The model to train, or a new one, with weights for the systems, on the device.
 
     Raises ShapeError or ConfigError for grids that it cannot be trained on, or too little memory.
@@ -170,8 +171,9 @@ def prepare_model(
     check_memory(replace(config, model=shape), systems, team, known)
     if model is None:
         require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
-        model = Matey(config.model, [], config.windows.history)
-    model.add_systems(specs)
+        model = make_model(config.model, specs, config.windows.history)
+    else:
+        model.add_systems(specs)
     model.to(team.device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.activation_checkpointing:
@@ -183,7 +185,7 @@ def prepare_model(
     return model
 
 
-def push_forward(model: Matey, batch: Batch) -> Batch:
+def push_forward(model: Surrogate, batch: Batch) -> Batch:
     """The batch with its last frames replaced by the model's own, `pushes` steps ahead.
 
     No gradient flows through them. Source: Brandstetter, Worrall, Welling (2022).
@@ -194,15 +196,12 @@ def push_forward(model: Matey, batch: Batch) -> Batch:
     return replace(batch, values=pushed.values, pushes=0)
 
 
-def operations(model: Matey, batch: Batch, prediction: Prediction, pushes: int) -> int:
+def operations(model: Surrogate, batch: Batch, prediction: Prediction, pushes: int) -> int:
     """Floating-point operations of a batch: its step, and so many forward passes before it.
 
-    Counted on the cells that the step took. What activation checkpointing does again is left out.
+    What activation checkpointing does again is left out.
     """
-    history = batch.values.shape[1]
-    trains = any(parameter.requires_grad for parameter in model.blocks.parameters())
-    stages = prediction.stages
-    cost = step_cost(model.config, batch.spec, prediction.packing, history, stages, trains)
+    cost = model.cost(batch, prediction)
     return cost.operations + pushes * sum(cost.forward.values())
 
 
@@ -214,7 +213,7 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.T
 
 @torch.no_grad()
 def validate(
-    model: Matey, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
+    model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
 
@@ -303,7 +302,8 @@ class Keeper:
         defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
-            training = describe(self.config, self.systems, progress.step, self.run)
+            known = engine.model.learned_from
+            training = describe(self.config, self.systems, progress.step, self.run, known)
             model = engine.alone()
             if engine.team.first:
                 training["nrmse"] = scores["nrmse"]
@@ -326,7 +326,7 @@ class Tally:
         """Count one batch. Nothing waits for the device here."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
-        self.tokens += len(prediction.packing.cell) * times
+        self.tokens += prediction.tokens * times
         self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
@@ -357,7 +357,7 @@ class Tally:
         }
 
 
-def most_tokens(model: Matey, points: Triple, frames: int) -> int:
+def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
     """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
@@ -399,6 +399,6 @@ def is_due(step: int, every: int, steps: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
 
-def count(model: Matey) -> int:
+def count(model: Surrogate) -> int:
     """How many numbers the model learns."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

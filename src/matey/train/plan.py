@@ -18,8 +18,8 @@ from matey.config import RunConfig
 from matey.data.mixture import open_systems, system_weights
 from matey.fields import SystemSpec
 from matey.nn.contract import differences, doubts
-from matey.nn.model import Matey
 from matey.nn.pretrained import choose_device, outline
+from matey.nn.surrogate import Surrogate
 from matey.train.finetune import adapt, parent_name
 from matey.train.forecast import Forecast, check_grids, forecast_run, largest_batch
 from matey.train.room import free_memory
@@ -129,7 +129,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     )
 
 
-def parts(old: Matey, new: Matey) -> list[Part]:
+def parts(old: Surrogate, new: Surrogate) -> list[Part]:
     """The weights of both models, by kind, origin and whether they train."""
     before = dict(old.named_parameters())
     after = dict(new.named_parameters())
@@ -163,7 +163,7 @@ def named(weight: str) -> tuple[str, list[str]]:
     raise KeyError(weight)
 
 
-def notes(old: Matey, config: RunConfig, specs: Sequence[SystemSpec]) -> list[str]:
+def notes(old: Surrogate, config: RunConfig, specs: Sequence[SystemSpec]) -> list[str]:
     """What differs from what the model was trained on, a sentence each."""
     known = list(old.specs.values())
     said = []

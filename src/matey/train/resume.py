@@ -19,8 +19,8 @@ from torch import Tensor
 from matey.config import RunConfig
 from matey.data.mixture import System
 from matey.errors import ConfigError
-from matey.nn.model import Matey
 from matey.nn.pretrained import misfits
+from matey.nn.surrogate import Surrogate
 from matey.output import tidy
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
@@ -38,7 +38,7 @@ def go_on(
     run: Path,
     config: RunConfig,
     systems: Mapping[str, System],
-    model: Matey,
+    model: Surrogate,
     optimizer: torch.optim.Optimizer,
 ) -> tuple[Progress, Record]:
     """Put back a run's newest checkpoint, if it has one: how far it is, and what `changes` gives.
@@ -62,7 +62,7 @@ def changes(
     run: Path,
     config: RunConfig,
     systems: Mapping[str, System],
-    model: Matey,
+    model: Surrogate,
     weights: Mapping[str, Tensor],
 ) -> Record:
     """The settings of a run that are others than before, as `[before, now]` by key.

@@ -1,0 +1,47 @@
+"""Every setting of a run, with its default and its range, in one place.
+
+Frozen dataclasses that YAML files and the command line fill in (`matey.cli.options`).
+A value out of range raises ConfigError where it is made.
+"""
+
+from matey.config.checks import require, require_fraction, require_positive
+from matey.config.data import (
+    NAME,
+    ArrayConfig,
+    Axis,
+    DataConfig,
+    LayoutConfig,
+    SourceConfig,
+    SplitConfig,
+)
+from matey.config.model import ModelConfig, RefineConfig, Scheme
+from matey.config.training import (
+    LossConfig,
+    MixtureConfig,
+    OptimConfig,
+    ParallelConfig,
+    RunConfig,
+    WindowConfig,
+)
+
+__all__ = [
+    "NAME",
+    "ArrayConfig",
+    "Axis",
+    "DataConfig",
+    "LayoutConfig",
+    "LossConfig",
+    "MixtureConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "ParallelConfig",
+    "RefineConfig",
+    "RunConfig",
+    "Scheme",
+    "SourceConfig",
+    "SplitConfig",
+    "WindowConfig",
+    "require",
+    "require_fraction",
+    "require_positive",
+]

@@ -1,0 +1,158 @@
+"""Settings of the data: systems, files, their layout and split."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matey.config.checks import require, require_fraction, require_positive
+
+# Names become file names: no separator, no way up, no hidden file.
+NAME = re.compile(r"\w[\w .-]{0,99}")
+Axis = Literal["sample", "time", "z", "y", "x", "component", "single"]
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """One array of a file of your own.
+
+    Args:
+        array: its name in the file, after those of its groups: `flow/u`. `*/u` stands for the
+            array u in each of many groups, one group per trajectory.
+        variables: the canonical names of what it holds, as `velocity_x`; several where an axis is
+            `component`.
+        units: one for all its variables, or one for each.
+        axes: what its axes are, slowest first; none takes those of the layout.
+        static: it does not change in time: read, never predicted. So is one without an axis `time`.
+    """
+
+    array: str
+    variables: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    static: bool = False
+
+    def __post_init__(self) -> None:
+        key = f"layout.arrays.{self.array}."
+        require(bool(self.variables), key + "variables", self.variables, "a name or more")
+        fits = len(self.units) in (0, 1, len(self.variables))
+        require(fits, key + "units", self.units, f"one, or {len(self.variables)} of them")
+
+
+@dataclass(frozen=True)
+class LayoutConfig:
+    """How files of your own are laid out; `matey data inspect FILES --write` drafts it.
+
+    Args:
+        axes: what the axes of the arrays are, slowest first: `sample` is a trajectory, `component`
+            holds several variables, `single` has one entry.
+        arrays: which arrays to read, and what they are.
+        time: the array of times; without one, frames are `dt` apart.
+        dt: time between frames, where no array says it.
+        coordinates: the array of positions along an axis, as `x: lon`; without one, positions
+            count grid points.
+        boundaries: of an axis, `periodic`, `wall` or `open`, or two words for the low and the
+            high side, as `y: wall open`; open where nothing is said.
+        parameters: of the equations: a number, or the name of an attribute or array that holds it,
+            once or per sample.
+        split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;
+            the others are for training. Without it, the folders' names train, valid and test
+            decide, else `data.split`.
+    """
+
+    axes: tuple[Axis, ...]
+    arrays: tuple[ArrayConfig, ...]
+    time: str = ""
+    dt: float = 1.0
+    coordinates: dict[str, str] = field(default_factory=dict)
+    boundaries: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, float | str] = field(default_factory=dict)
+    split: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(bool(self.arrays), "layout.arrays", self.arrays, "an array or more")
+        require_positive(self, "layout.", "dt")
+        for axes in (self.axes, *(array.axes for array in self.arrays)):
+            once = [axis for axis in axes if axis not in ("component", "single")]
+            require(len(set(once)) == len(once), "layout.axes", axes, "each axis once")
+        for key in self.coordinates:
+            require(key in ("z", "y", "x"), "layout.coordinates", key, "z, y or x")
+        for key, sides in self.boundaries.items():
+            words = sides.split()
+            known = key in ("z", "y", "x") and set(words) <= {"periodic", "wall", "open"}
+            fits = known and len(words) in (1, 2) and words.count("periodic") in (0, len(words))
+            expected = "z, y or x: periodic, wall or open, or two of the last for two sides"
+            require(fits, "layout.boundaries", {key: sides}, expected)
+        for key in self.split:
+            require(key in ("train", "valid", "test"), "layout.split", key, "train, valid or test")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Files of one system.
+
+    Args:
+        name: the system's name in this run.
+        paths: files, folders or patterns, relative to the YAML file that names them.
+        uneven: what to do where time steps differ by more than 10 %: `refuse`, or `allow`
+            and take the elapsed time over dt as lead time.
+        thermodynamics: for miniWeather, `full` density and potential temperature, or their
+            `perturbation` of the hydrostatic background.
+        layout: how files of your own are laid out; none for those of a known layout.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    uneven: Literal["refuse", "allow"] = "refuse"
+    thermodynamics: Literal["full", "perturbation"] = "full"
+    layout: LayoutConfig | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            NAME.fullmatch(self.name) is not None,
+            "data.systems.name",
+            self.name,
+            "letters, digits, '_', '.', '-' and spaces, a letter or digit first, 100 at most",
+        )
+        require(bool(self.paths), f"data.systems.{self.name}.paths", self.paths, "a path or more")
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How trajectories are divided. Files that come divided keep their division.
+
+    Args:
+        valid: fraction of the trajectories for validation, at least one of three or more.
+        test: fraction for the final scores, at least one of two or more.
+        seed: which trajectories go where.
+    """
+
+    valid: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_fraction(self, "data.split.", "valid", "test")
+        total = self.valid + self.test
+        require(total <= 1, "data.split", total, "valid + test of 1 at most")
+        require(self.seed >= 0, "data.split.seed", self.seed, "0 or more")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to train on and score with.
+
+    Args:
+        systems: the systems and their files.
+        split: how trajectories are divided into train, valid and test.
+        trajectories: train on the first so many training trajectories of each system only.
+    """
+
+    systems: tuple[SourceConfig, ...] = ()
+    split: SplitConfig = field(default_factory=SplitConfig)
+    trajectories: int | None = None
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.systems]
+        require(len(set(names)) == len(names), "data.systems", names, "a name of its own for each")
+        if self.trajectories is not None:
+            require_positive(self, "data.", "trajectories")

@@ -1,0 +1,232 @@
+"""Settings of a training run."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from matey.config.checks import require, require_fraction, require_positive
+from matey.config.data import DataConfig
+from matey.config.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """What one training sample is.
+
+    Args:
+        history: frames given, T.
+        stride: the history takes every so many frames, and a step is as long: the model's dt
+            is the data's times the stride.
+        min_lead: the target lies at least so many steps after the last frame ...
+        max_lead: ... and at most so many, at random; a fixed lead where both are equal.
+        pushforward: in training, let the model itself predict up to this many of the frames
+            before the target, drawn anew for each batch: it learns to go on from its own errors,
+            as in a rollout. Costs a third more per frame.
+        roll: in training, shift each window at random along its periodic axes: physics is the
+            same there, and little data goes further.
+        flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
+            canonical names: in a vertical section y points up). Vectors, tensors and walls turn
+            with the mirror. Name no axis along which gravity or another force of constant
+            direction acts.
+    """
+
+    history: int = 4
+    stride: int = 1
+    min_lead: int = 1
+    max_lead: int = 1
+    pushforward: int = 0
+    roll: bool = False
+    flip: tuple[Literal["x", "y", "z"], ...] = ()
+
+    def __post_init__(self) -> None:
+        require_positive(self, "windows.", "history", "stride", "min_lead", "max_lead")
+        require(
+            self.min_lead <= self.max_lead,
+            "windows.min_lead",
+            self.min_lead,
+            f"at most windows.max_lead = {self.max_lead}",
+        )
+        require(self.pushforward >= 0, "windows.pushforward", self.pushforward, "0 or more")
+        require(
+            self.pushforward == 0 or self.min_lead == 1,
+            "windows.pushforward",
+            self.pushforward,
+            f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
+        )
+        require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
+
+
+@dataclass(frozen=True)
+class MixtureConfig:
+    """How systems share the batches, of which each holds one system.
+
+    Args:
+        weights: `uniform`: every system is drawn as often; `size`: in proportion to its
+            windows; `temperature`: to their number to the power 1 / temperature, between the two.
+        temperature: 1 is `size`, and the larger the nearer to `uniform`. Start with 2 to 5.
+        tokens_per_batch: the batches of each system hold as many windows as have at most this
+            many tokens, history included, if every patch were fine; `batch` then has no effect.
+    """
+
+    weights: Literal["uniform", "size", "temperature"] = "uniform"
+    temperature: float = 2.0
+    tokens_per_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "mixture.", "temperature")
+        if self.tokens_per_batch is not None:
+            require_positive(self, "mixture.", "tokens_per_batch")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and the schedule of its learning rate.
+
+    Args:
+        lr: the highest learning rate.
+        schedule: after the warm-up, `cosine` decay to the last step; `wsd` (warm-up, stable,
+            decay): constant, then linear decay over the last steps, so that a run may be made
+            longer later, from a checkpoint before the decay; or `constant`.
+        warmup: steps of linear warm-up.
+        decay: fraction of all steps over which `wsd` decays. Start with 0.1 to 0.2.
+        final_lr: learning rate at the last step, as a fraction of `lr`, for `cosine` and `wsd`.
+        weight_decay: on matrices only.
+        betas: decay of the first and second moment.
+        clip: largest norm of the gradient.
+    """
+
+    lr: float = 1e-3
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup: int = 100
+    decay: float = 0.2
+    final_lr: float = 0.01
+    weight_decay: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "optim.", "lr", "clip")
+        require_fraction(self, "optim.", "final_lr", "weight_decay", "decay")
+        require(self.warmup >= 0, "optim.warmup", self.warmup, "0 steps or more")
+        require(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "two in [0, 1)")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What training minimises besides the squared NRMSE of the state: 0 leaves a term out.
+
+    Args:
+        base: weight of the same for the coarse pass alone, in mode `adap_mul`.
+        gradient: weight of the squared NRMSE of the differences between neighbouring points.
+        conservation: weight of the squared error of each variable's mean over the domain.
+    """
+
+    base: float = 0.0
+    gradient: float = 0.0
+    conservation: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("base", "gradient", "conservation"):
+            value = getattr(self, name)
+            require(math.isfinite(value) and value >= 0, f"loss.{name}", value, "0 or more")
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How several processes train one model; torchrun starts them.
+
+    Args:
+        strategy: `ddp`: each process holds the whole model; `fsdp`: its share of the weights,
+            gradients and moments only.
+        sequence: so many processes share out the tokens of each sample; divides the number of
+            processes, and is at most model.heads.
+        timeout: seconds that a process waits for the others before it gives up: more than a
+            batch may take to read, or a checkpoint to write.
+    """
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sequence: int = 1
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "parallel.", "sequence", "timeout")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run, complete: with its data it reproduces the run.
+
+    Args:
+        model: the transformer.
+        windows: what one sample is.
+        mixture: how systems share the batches.
+        optim: optimizer and schedule.
+        loss: terms of the loss.
+        data: systems and files; a YAML file that `matey data inspect --write` drafts.
+        mode: which weights train: `full`: all; `frozen-attention`: all but the blocks, for a model
+            whose blocks have learned from other systems.
+        parallel: how several processes share the work.
+        steps: optimizer steps.
+        batch: windows per batch of each process; a batch holds one system.
+        accumulate: batches per optimizer step, systems interleaved.
+        precision: `float32`, or `bfloat16` autocast.
+        activation_checkpointing: keep only each block's input for the backward pass, and compute
+            the rest again: less memory for another forward pass.
+        compile: compile the blocks; the first steps take longer.
+        validate_every: steps between validations; 0 validates at the end only.
+        validate_windows: windows per system in a validation.
+        checkpoint_every: steps between checkpoints; one is always written at the end.
+        keep_checkpoints: how many of the newest checkpoints stay.
+        log_every: steps between lines of metrics.jsonl.
+        tensorboard: write the same for TensorBoard too; needs matey-pde[tensorboard].
+        workers: processes that load data; 0 loads in the training process.
+        seed: of weights, sampling and drop path.
+        device: `auto` takes CUDA where there is one.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    mode: Literal["full", "frozen-attention"] = "full"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    steps: int = 1000
+    batch: int = 8
+    accumulate: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    validate_every: int = 200
+    validate_windows: int = 32
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    tensorboard: bool = False
+    workers: int = 0
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        require_positive(self, "", "steps", "batch", "accumulate", "validate_windows")
+        require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
+        for name in ("validate_every", "workers", "seed"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(
+            self.parallel.sequence <= self.model.heads,
+            "parallel.sequence",
+            self.parallel.sequence,
+            f"at most model.heads = {self.model.heads}: each process attends with some of them",
+        )
+        require(
+            self.trains_blocks or not self.model.is_baseline,
+            "mode",
+            self.mode,
+            f"full with model.kind = {self.model.kind}, which has no attention",
+        )
+
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether the blocks learn, or only what is around them."""
+        return self.mode == "full"

@@ -1,0 +1,165 @@
+"""What training, rollouts and scores ask of a model: the transformer, or a baseline.
+
+Axes: B samples, T times, C variables, P predicted variables, (Z, Y, X) grid points.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from matey.config import ModelConfig
+from matey.errors import DataError
+from matey.fields import Field, Grid, Inputs, SystemSpec
+from matey.nn import rollout
+from matey.nn.contract import differences
+from matey.nn.cost import Cost
+from matey.nn.embed import Conditioning
+from matey.nn.normalise import Statistics
+from matey.tokens.lattice import Triple, patch_shape
+from matey.tokens.refine import RefinementPlan
+
+log = logging.getLogger("matey")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted frame of the variables that change in time.
+
+    `normalised` is dimensionless, `statistics` turns it into physical units. `base` is what the
+    coarse cells alone predict, in Adap_Mul.
+    """
+
+    normalised: Float[Tensor, "B P Z Y X"]
+    statistics: Statistics
+    base: Float[Tensor, "B P Z Y X"] | None = None
+
+    @property
+    def fields(self) -> Float[Tensor, "B P Z Y X"]:
+        """The frame in physical units."""
+        return self.statistics.restore(self.normalised)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each frame, of all samples together; 0 of a model without any."""
+        return 0
+
+
+class Surrogate(nn.Module, ABC):
+    """A model that continues fields in time: its last frames in, the frame at a lead time out.
+
+    `history` frames are given. `specs` are the systems that it has weights for.
+    """
+
+    conditioning: Conditioning
+    blocks: nn.ModuleList
+
+    def __init__(self, config: ModelConfig, history: int) -> None:
+        super().__init__()
+        self.config = config
+        self.history = history
+        self.specs: dict[str, SystemSpec] = {}
+        self.activation_checkpointing = False
+        self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
+        self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
+
+    @abstractmethod
+    def add_systems(self, specs: Sequence[SystemSpec]) -> None:
+        """Make the weights that new systems need. What is there stays as it is."""
+
+    @abstractmethod
+    def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
+        """The weights that no batch of a system reaches."""
+
+    @abstractmethod
+    def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
+        """Operations of the step that made a prediction."""
+
+    @abstractmethod
+    def check_system(self, spec: SystemSpec) -> None:
+        """Raise DataError unless the model has the weights for a system."""
+
+    def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
+        """Raise ShapeError unless the model can be given fields on a grid."""
+
+    def plan_inputs(self, inputs: Inputs) -> RefinementPlan | None:
+        """The cells that histories are cut into; None of a model that takes fields whole."""
+        return None
+
+    def draw_shift(self, inputs: Inputs, generator: torch.Generator | None = None) -> Triple:
+        """How far to shift what the model makes of periodic axes: no shift by itself."""
+        return (0, 0, 0)
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """What kind of model it is, as it stands in `scores.json`."""
+
+    @abstractmethod
+    def cells(self) -> str:
+        """What fields are cut into, in words."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
+    def patches(self, ndim: int) -> tuple[Triple, ...]:
+        """The patch shape of each level, for fields of so many dimensions."""
+        return tuple(patch_shape(ndim, patch) for patch in self.config.patches)
+
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile the blocks for any size of input."""
+        for block in self.blocks:
+            block.compile(dynamic=True, backend=backend)
+
+    def rollout_steps(
+        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
+    ) -> Iterator[Field]:
+        """The frames after a field's last, one at a time, each from those before it.
+
+        `lead_time` is the time between them in units of the system's dt, a number or one for each
+        step; `seed` matters only for a model made with `jitter`. Raises DivergenceError, with the
+        step, where a frame is not finite.
+        """
+        self.check(field)
+        return rollout.rollout_steps(self, field, steps, lead_time, seed)
+
+    def rollout(
+        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
+    ) -> Field:
+        """The `steps` frames after the last of a field, as one field."""
+        return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
+
+    def check(self, field: Field) -> None:
+        """Raise DataError or ShapeError unless the model can continue the field.
+
+        Warns of what it ignores, and of units and time steps that it was not trained on.
+        """
+        spec = field.spec
+        self.check_system(spec)
+        if len(field) < self.history:
+            raise DataError(
+                f"{len(field)} frames of system {spec.name!r} were given, the model needs "
+                f"{self.history}. Give it a longer field."
+            )
+        if not bool(field.values[-self.history :].isfinite().all()):
+            raise DataError(
+                f"The last {self.history} frames of system {spec.name!r} hold values that are not "
+                "finite: nothing can be predicted from them."
+            )
+        self.check_grid(field.grid, spec)
+        for difference in differences(spec, self.specs.values()):
+            log.warning(difference)
+        for name in spec.parameters:
+            if name not in self.conditioning.names:
+                log.warning("Parameter %r is new to the model, and is ignored.", name)
+
+
+def moved(fields: Float[Tensor, "*axes Z Y X"], shift: Triple) -> Float[Tensor, "*axes Z Y X"]:
+    """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
+    return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields

@@ -1,0 +1,97 @@
+"""Baselines through the loop, the scorer and the report that the transformer goes through."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import matey
+from matey.cli import main
+from matey.config import DataConfig, ModelConfig, WindowConfig
+from matey.errors import ConfigError
+from matey.train.finetune import finetune
+from matey.train.loop import train
+from tests.nn.test_baselines import KINDS
+from tests.train.test_loop import config_for, records
+
+
+def config_of(kind: str, data: DataConfig, **changes):
+    model = ModelConfig(embed_dim=32, heads=2, depth=1, patches=(8, 4), kind=kind)
+    one = replace(data, systems=data.systems[:1])
+    settings = {"model": model, "steps": 4, "accumulate": 1, "checkpoint_every": 2}
+    return config_for(one, windows=WindowConfig(history=2), **{**settings, **changes})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_baseline_equals_the_undisturbed_one_to_the_bit(kind, data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = config_of(kind, data)
+    model = train(config, whole)
+
+    class StopError(Exception):
+        pass
+
+    def stop_after_3_steps(record):
+        if record["kind"] == "train" and record["step"] == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(config, broken, stop_after_3_steps)
+    train(config, broken, resume=True)
+    for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"):
+        last = "checkpoints/step-00000004"
+        assert (whole / last / name).read_bytes() == (broken / last / name).read_bytes(), name
+    field = matey.open(config.data.systems[0].paths[0])[0]
+    loaded = matey.from_pretrained(whole)
+    assert torch.equal(loaded.rollout(field, 2).values, model.rollout(field, 2).values)
+    assert all(r["tokens"] == 0 and r["flop_per_second"] > 0 for r in records(whole, "train"))
+
+    tuned = finetune(whole, replace(config, model=loaded.config, steps=1), tmp_path / "tuned")
+    assert tuned.config == loaded.config
+    history = replace(config, model=loaded.config, windows=WindowConfig(history=3))
+    with pytest.raises(ConfigError, match=r"windows.history is 3, .* 2 frames"):
+        finetune(whole, history, tmp_path / "longer")
+    other = replace(config, model=loaded.config, data=replace(data, systems=data.systems[1:]))
+    with pytest.raises(ConfigError, match="Train one for each system"):
+        finetune(whole, other, tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_commands_take_a_baseline(kind, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = data.systems[0].paths[0]
+    (tmp_path / "mix.yaml").write_text(f"systems: [{{name: water, paths: ['{path}']}}]\n")
+    size = "--model.embed_dim 32 --model.heads 2 --model.depth 1 --model.patches [8,4]"
+    words = f"train --data mix.yaml --baseline {kind} --run runs/a --steps 1 --batch 2 {size}"
+    assert main([*words.split(), "--windows.history", "2", "--device", "cpu"]) == 0
+    assert (
+        main(["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2", "--out", "results"])
+        == 0
+    )
+    assert "linear" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "results/scores.json").read_text())
+    assert scores["model"]["kind"] == kind
+    assert scores["systems"][0]["tokens"] == {}
+    assert main(["predict", "runs/a", path, "--steps", "1", "--out", "p.nc"]) == 0
+    assert "whole frames" in capsys.readouterr().out
+    assert main(["report", "runs", "results", "--out", "page.html"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "The model is a baseline" in page
+    assert "Linear" in page
+    assert (
+        main(["finetune", "runs/a", "--data", "mix.yaml", "--steps", "1", "--device", "cpu"]) == 0
+    )
+    for words in (f"benchmark cost --data mix.yaml --model.kind {kind}", "finetune runs/a --plan"):
+        assert main([*words.split(), *(["--data", "mix.yaml"] if "plan" in words else [])]) != 0
+        assert "costs are not forecast" in capsys.readouterr().err
+    assert f"A {kind} of width" in " ".join(
+        (tmp_path / "runs/a/model/README.md").read_text().split()
+    )
+
+
+def test_systems_of_other_variables_need_a_baseline_each(data, tmp_path):
+    config = replace(config_of("unet", data), data=data)
+    with pytest.raises(ConfigError, match=r"is unlike 'shallow_water'.*--baseline unet"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists() or not [*(tmp_path / "run").glob("*.yaml")]
