@@ -19,7 +19,7 @@ settings.load_profile("matey")
 SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real fields. Tests that need it are skipped where it is absent."""
     if not SHARED.is_dir():

@@ -1,28 +1,253 @@
-"""The examples in the pages of the documentation run as they are printed."""
+"""The commands and programs on the pages of the documentation do what the pages say."""
 
 import importlib.util
-import re
+import shutil
+import subprocess
+import sys
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import matey
-from matey.cli.options import make_parser, parse
-from matey.config import DataConfig
+from matey import simulate as simulators
+from matey.cli import main
+from matey.cli.options import load_yaml, make_parser, parse
+from matey.config import DataConfig, RunConfig
 from matey.data import reader
 from matey.data.reader import open_source
+from matey.data.write import write_well
 from matey.fields import Boundary
+from matey.nn.schemes import SCHEMES
+from matey.simulate import simulate
+from matey.tokens.criteria import CRITERIA
+from tests.pages import PAGES, ROOT, Terminal, at_smoke_size, blocks, check_matey, inline
 
-PAGE = Path(__file__).parents[1] / "docs" / "readers.md"
+READERS, FORMATS, EXTENDING = (
+    ROOT / "docs" / f"{name}.md" for name in ("readers", "formats", "extending")
+)
+ENVIRONMENT = {"PDEBENCH": "pdebench", "SLURM_JOB_ID": "1"}
+
+# What pages take for granted: files of the reader's own, and what another page made. A path's
+# ending says what it is: a folder or .h5 are fields in the Well's layout, .nc is one trajectory as
+# NetCDF, .npz an archive of the layout on the page of formats, .yaml the data config of a system
+# or a copy of an example, runs/ a trained model, results/ its scores.
+STAND_INS = {
+    "README.md": {
+        "pdebench/diffre2d": "diffusion_reaction",
+        "pdebench/swe": "shallow_water",
+        "pdebench/incompNS": "incompressible",
+        "pdebench/compNS": "compressible",
+        "2D_rdb_NA_NA.h5": "shallow_water",
+        "thermals/thermals_000.nc": "thermals",
+        "thermals/thermals_001.nc": "thermals",
+        "thermals/thermals_002.nc": "thermals",
+    },
+    "baselines.md": {"mix.yaml": "shallow_water"},
+    "clusters.md": {"mix.yaml": "shallow_water"},
+    "distributed.md": {"mix.yaml": "shallow_water", "run.yaml": "examples/pretrain-nano.yaml"},
+    "extending.md": {
+        "mix.yaml": "shallow_water",
+        "data/swe": "shallow_water",
+        "runs/a": "shallow_water",
+    },
+    "finetuning.md": {
+        "runs/a": "shallow_water",
+        "thermals/a_000.nc": "thermals",
+        "thermals/a_001.nc": "thermals",
+        "thermals/a_002.nc": "thermals",
+    },
+    "formats.md": {
+        "data/2D_rdb_NA_NA.h5": "shallow_water",
+        "data/swe": "shallow_water",
+        "plumes/plumes.npz": "",
+    },
+    "index.md": {"my/file.h5": "shallow_water"},
+    "metrics.md": {"mix.yaml": "shallow_water", "runs/a": "shallow_water"},
+    "model.md": {
+        "mix.yaml": "shallow_water",
+        "initial.nc": "shallow_water",
+        "runs/a": "shallow_water",
+    },
+    "report.md": {
+        "runs/a": "shallow_water",
+        "results": "shallow_water",
+        "studies/tokens/one": "results of shallow_water",
+    },
+    "scaling.md": {"mix.yaml": "shallow_water"},
+    "studies.md": {"mix.yaml": "shallow_water", "studies/tokens/one": "results of shallow_water"},
+    "tokens.md": {
+        "mix.yaml": "shallow_water",
+        "data/swe": "shallow_water",
+        "runs/a": "shallow_water",
+    },
+    "training.md": {"mix.yaml": "shallow_water", "a.yaml": "examples/pretrain-nano.yaml"},
+    "troubleshooting.md": {
+        "mix.yaml": "shallow_water",
+        "other.yaml": "burgers",
+        "data/swe": "shallow_water",
+        "runs/a": "shallow_water",
+    },
+}
 
 
-def blocks(language):
-    """The fenced blocks of the page in a language, in order."""
-    text = PAGE.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory):
+    """What stands in for the files of a page, made once: `stock(folder, path, system)`."""
+    root = tmp_path_factory.mktemp("stock")
+
+    @cache
+    def field_of(system: str):
+        return simulate(system, trajectories=4, resolution=32, steps=8, seed=0)
+
+    @cache
+    def well(system: str) -> Path:
+        write_well(field_of(system), root / "well" / system, name=system)
+        return root / "well" / system
+
+    @cache
+    def config(system: str) -> Path:
+        path = root / f"{system}.yaml"
+        text = {"systems": [{"name": system, "paths": [str(well(system))]}]}
+        path.write_text(yaml.safe_dump(text))
+        return path
+
+    @cache
+    def run(system: str) -> Path:
+        words = f"train --config {ROOT}/examples/pretrain-nano.yaml --data {config(system)} --run"
+        assert main(at_smoke_size([*words.split(), str(root / "run" / system)])) == 0
+        return root / "run" / system
+
+    @cache
+    def results(system: str) -> Path:
+        words = f"evaluate {run(system)} --data {config(system)} --out"
+        assert main(at_smoke_size([*words.split(), str(root / "results" / system)])) == 0
+        return root / "results" / system
+
+    def put(folder: Path, path: str, system: str) -> None:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if system.startswith("examples/"):
+            shutil.copy(ROOT / system, target)
+        elif path.startswith("runs/"):
+            shutil.copytree(run(system), target)
+        elif path == "results" or system.startswith("results of "):
+            shutil.copytree(results(system.removeprefix("results of ")), target)
+        elif target.suffix == ".npz":
+            write_plumes(target)
+        elif target.suffix == ".yaml":
+            shutil.copy(config(system), target)
+        elif target.suffix == ".nc":
+            number = int(target.stem[-1]) if target.stem[-1].isdigit() else 0
+            field_of(system)[number].to_xarray().to_netcdf(target)
+        elif target.suffix == ".h5":
+            shutil.copy(next(well(system).rglob("*.h*5")), target)
+        else:
+            shutil.copytree(well(system), target)
+
+    return put
+
+
+@pytest.fixture
+def tables():
+    """What pages add to the package's tables is taken out again."""
+    kept = [(table, dict(table)) for table in (CRITERIA, SCHEMES)]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)
+
+
+def terminal(folder: Path, run: bool) -> Terminal:
+    """A terminal in a folder that has the examples of the repository."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return Terminal(folder, run)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_a_page_is_one_that_there_is(page, tmp_path):
+    """Programs, commands, options, targets of make, extras of pip; Python that compiles."""
+    shell = terminal(tmp_path, run=False)
+    assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
+    for words in inline(page):
+        check_matey(words)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "bash", "python")], ids=lambda page: page.stem
+)
+def test_a_page_runs_as_it_is_printed(page, tmp_path, stock):
+    for path, system in STAND_INS.get(page.name, {}).items():
+        stock(tmp_path, path, system)
+    shell = terminal(tmp_path, run=True)
+    assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
+
+
+def test_the_pictures_of_the_pages_are_small():
+    pictures = sorted((ROOT / "docs" / "pictures").iterdir())
+    assert pictures
+    assert all(path.stat().st_size < 100_000 for path in pictures)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_settings_of_a_page_are_those_of_the_config(page):
+    known = {field.name for config in (RunConfig, DataConfig) for field in fields(config)}
+    for block in blocks(page, "yaml"):
+        assert set(load_yaml(block.text)) <= known, f"{page.name}:{block.line}"
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("matey trian --run runs/a", "matey trian: no such command"),
+        ("matey data look x", "matey data look: no such command"),
+        ("matey train --stepz 3", "matey train has no option --stepz"),
+        ("matey launch slurm --time 1h -- train --stepz 3", "train has no option --stepz"),
+        ("make install && make demos", "make has no target demos"),
+        ("pip install 'matey-pde[zar]'", "has extras"),
+        ("pip install torchvision", "not an installation of matey-pde"),
+        ("python examples/none.py", "no such file in the repository"),
+        ("python docs/pictures.py --size 3", "has no option --size"),
+        ("torchrun --standalone train.py", "expected -m matey"),
+        ("curl example.org", "no test knows the program curl"),
+        ("matey data inspect $NOWHERE", "NOWHERE: unbound variable"),
+    ],
+)
+def test_a_command_that_there_is_not_is_found(line, complaint, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n\n```bash\nmatey doctor\n{line}\n```\n")
+    shell = Terminal(tmp_path, run=False)
+    assert shell.take(blocks(page, "bash"), {}) != 0
+    assert complaint in "\n".join(shell.said)
+
+
+def test_blocks_go_on_where_those_before_them_ended(tmp_path):
+    """With the variables, the folder, the files and the names in Python that these left."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```bash\nmkdir inner && cd inner\nname=one\ncat > $name.txt <<'EOF'\ntext\nEOF\n```\n"
+        "```python\nfrom pathlib import Path\n\nfound = len(list(Path().glob('*.txt')))\n```\n"
+        "```bash\nmatey simulate burgers --ndim 1 --out $name\n```\n"
+        "```bash\nmatey data inspect o*[!t] | grep -c velocity_x\n```\n"
+        "```python\ndef test_one():\n    assert found == 1 and Path('one').is_dir()\n```\n"
+    )
+    shell = Terminal(tmp_path, run=True)
+    assert shell.take(blocks(page, "bash", "python"), {}) == 0, shell.said
+    assert "$ matey data inspect one\n" in "".join(shell.said)
+
+
+def test_a_test_on_a_page_that_fails_fails_here(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```python\ndef test_sums():\n    assert 1 + 1 == 3\n```\n")
+    with pytest.raises(AssertionError):
+        Terminal(tmp_path, run=True).take(blocks(page, "python"), {})
 
 
 @pytest.fixture
@@ -46,13 +271,13 @@ def plume(tmp_path):
 
 
 def test_the_reader_of_the_page_reads_its_files(plume, tmp_path, monkeypatch):
-    code, test = blocks("python")
+    code, test = (block.text for block in blocks(READERS, "python"))
     (tmp_path / "plume.py").write_text(code)
     spec = importlib.util.spec_from_file_location("plume", tmp_path / "plume.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    (line,) = blocks("text")
-    assert line.strip() == "Plume(),"
+    (line,) = blocks(READERS, "text")
+    assert line.text.strip() == "Plume(),"
     monkeypatch.setattr(reader, "LAYOUTS", [module.Plume(), *reader.LAYOUTS])
     fields = matey.open(plume)
     assert (fields.spec.name, fields.readers[0].layout) == ("plume", "plume")
@@ -63,19 +288,24 @@ def test_the_reader_of_the_page_reads_its_files(plume, tmp_path, monkeypatch):
     names["test_walls_keep_the_amount_of_tracer"](plume)
 
 
-def test_the_description_of_the_page_reads_its_file(tmp_path):
-    state = np.random.default_rng(0).random((4, 5, 8, 6, 2))
+def write_plumes(path: Path) -> np.ndarray:
+    """The archive that the page of formats describes; its array `state`."""
+    state = np.random.default_rng(0).random((4, 5, 8, 8, 2))
     np.savez(
-        tmp_path / "plumes.npz",
+        path,
         state=state,
-        ground=np.zeros((8, 6)),
+        ground=np.zeros((8, 8)),
         t=np.arange(5) * 0.1,
         x=np.arange(8.0),
-        y=np.arange(6.0),
+        y=np.arange(8.0),
         Re=100.0,
     )
-    (text,) = blocks("yaml")
-    (tmp_path / "mix.yaml").write_text(text)
+    return state
+
+
+def test_the_description_of_the_page_reads_its_file(tmp_path):
+    state = write_plumes(tmp_path / "plumes.npz")
+    (tmp_path / "mix.yaml").write_text(blocks(FORMATS, "yaml")[0].text)
     parser = make_parser("test", "read a data config", "none")
     parser.add_argument("--data", type=DataConfig)
     config = parse(parser, ["--data", str(tmp_path / "mix.yaml")]).data
@@ -88,3 +318,35 @@ def test_the_description_of_the_page_reads_its_file(tmp_path):
     assert field.parameters == {"Re": 100.0, "g": 9.8}
     assert field.boundaries[1] == (Boundary.WALL, Boundary.OPEN)
     assert [t.split for t in fields.trajectories] == ["train"] * 3 + ["test"]
+
+
+def test_the_system_of_the_page_is_simulated_by_its_line_in_the_table(tmp_path, monkeypatch):
+    (code,) = (b.text for b in blocks(EXTENDING, "python") if "class SwiftHohenberg" in b.text)
+    names = {"__name__": "page"}
+    exec(code, names)
+    system = names["SwiftHohenberg"]()
+    assert 'swift_hohenberg": SwiftHohenberg(),' in blocks(EXTENDING, "text")[0].text
+    monkeypatch.setitem(simulators.SYSTEMS, "swift_hohenberg", system)
+    words = "simulate swift_hohenberg --ndim 2 --trajectories 3 --resolution 32 --steps 6 --out"
+    assert main([*words.split(), str(tmp_path / "rolls")]) == 0
+    rolls = matey.open(tmp_path / "rolls")
+    assert (rolls.spec.name, rolls.spec.parameters) == ("swift_hohenberg", ("r",))
+    # Rolls of one wave balance at an amplitude of 2 sqrt(r / 3); patterns of several pass that.
+    assert 0.3 < rolls[0].values[-1].abs().max() < 2 * 2 * (system.r / 3) ** 0.5
+
+
+@pytest.mark.slow
+def test_a_model_with_the_scheme_of_the_page_learns():
+    """Without executed annotations: `Scheme` does not have the name, as the page says."""
+    code = "import torch\n" + next(
+        block.text for block in blocks(EXTENDING, "python") if 'SCHEMES["window"]' in block.text
+    )
+    code += """
+from tests.nn.helpers import rough_inputs, system, tiny_model
+inputs = rough_inputs(system(2), points=32)
+for mode in ("adap_mix", "adap_mul"):
+    model = tiny_model(system(2), scheme=("window", "svit"), mode=mode).train()
+    model(inputs).normalised.square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.blocks.parameters())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -6,18 +6,30 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Loaded on first use: torch takes seconds to import, and `matey --help` should not.
+# `train` and `evaluate` are names of rooms: what they do is called by other verbs here.
 _PUBLIC = {
+    "Ask": "matey.evaluate.score",
     "Batch": "matey.fields",
     "Boundary": "matey.fields",
     "Field": "matey.fields",
     "Grid": "matey.fields",
     "Inputs": "matey.fields",
+    "ModelConfig": "matey.config",
+    "OptimConfig": "matey.config",
+    "RefineConfig": "matey.config",
+    "RunConfig": "matey.config",
     "SystemSpec": "matey.fields",
     "Variable": "matey.fields",
     "Window": "matey.fields",
+    "WindowConfig": "matey.config",
     "criterion": "matey.tokens.criteria",
+    "data_config": "matey.data.data_config",
+    "finetune": "matey.train.finetune",
     "from_pretrained": "matey.nn.pretrained",
     "open": "matey.data.reader",
+    "pretrain": "matey.train.loop:train",
+    "score": "matey.evaluate.score:evaluate",
+    "write_well": "matey.data.write",
 }
 
 __all__ = [*_PUBLIC, "__version__"]
@@ -26,7 +38,8 @@ __all__ = [*_PUBLIC, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'matey' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    module, _, own = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), own or name)
 
 
 def __dir__() -> list[str]:

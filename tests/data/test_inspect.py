@@ -221,3 +221,27 @@ def test_every_real_file_opens_and_passes(shared):
         assert not found.refused, path
         assert found.systems[0].layout != "described"
     assert seen == {1, 2, 3}
+
+
+def test_duplicates_on_both_sides_of_the_usual_split_are_reported(tmp_path, make_shallow):
+    """Of two trajectories one is for test: a copy of it would be trained on."""
+    with h5py.File(make_shallow(tmp_path / "a.h5"), "a") as file:
+        file["0001/data"][:] = file["0000/data"][:]
+    found = inspect([tmp_path])
+    (notice,) = [n for n in found.systems[0].notices if "duplicate" in n]
+    assert notice.startswith("a.h5#0001 is a duplicate of a.h5#0000, and the usual split puts them")
+    assert "test" in notice
+    assert "train" in notice
+
+
+def test_uneven_times_are_a_problem_and_nearly_even_ones_a_notice(
+    tmp_path, make_compressible, capsys
+):
+    for name, late, code in (("near.hdf5", 0.004, 0), ("far.hdf5", 0.04, 1)):
+        path = make_compressible(tmp_path / name)
+        with h5py.File(path, "a") as file:
+            file["t-coordinate"][3:] += np.float32(late)
+        assert main(["data", "inspect", str(path)]) == code
+        said = "".join(capsys.readouterr().out.splitlines())
+        assert ("counted as uniform" if code == 0 else "differ from their median 0.05") in said
+        assert ("refused: " in said) == bool(code)

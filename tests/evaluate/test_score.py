@@ -78,6 +78,31 @@ def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
         assert int(example["size"].prod(axis=1).sum()) == 16 * 16
 
 
+def test_the_cells_of_an_example_are_those_of_each_frame(data, tmp_path):
+    """What the model plans, given the rollout so far; after its end nothing."""
+    spec = matey.open(data.systems[0].paths[0]).spec
+    model = tiny_model(spec)
+    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
+    system = open_systems(data)["shallow_water"]
+    start = system.fields.read(system.split["test"][0], slice(0, 2))
+    rolled = model.rollout(start, 4)
+    with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
+        found = np.split(example["step_corner"], example["step_cells"].cumsum()[:-1])
+        assert len(found) == 4
+        for step, corners in enumerate(found):
+            values = torch.cat([start.values, rolled.values[: step + 1]])
+            times = torch.cat([start.times, rolled.times[: step + 1]])
+            plan = model.plan(replace(start, values=values, times=times))
+            assert corners.tolist() == plan.corner[plan.leaves].tolist()
+        assert len(example["step_level"]) == len(example["step_size"]) == sum(map(len, found))
+
+    model = tiny_model(spec)
+    diverging(model, frames=3)
+    evaluate(model, "toy", data, Ask(4), tmp_path / "bad")
+    with np.load(tmp_path / "bad/examples/shallow_water.npz", allow_pickle=False) as example:
+        assert (example["step_cells"] > 0).tolist() == [True, True, False, False]
+
+
 def test_a_rollout_stops_where_the_data_end(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     (score,) = evaluate(model, "toy", data, Ask(50), tmp_path / "out")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from matey.nn import kernels
-from matey.nn.kernels import attend, reference, token_rows
+from matey.nn.kernels import attend, even_parts, reference, token_rows
 from matey.tokens.pack import Run, Segments
 
 # 12 cells each: equal and unequal lengths, one segment, the lines across a lattice of 3 by 4.
@@ -49,9 +49,10 @@ def segment_numbers(segments: Segments) -> torch.Tensor:
     return result
 
 
-def heads(cells: int, times: int, asked: int, seed: int = 0):
+def heads(cells: int, times: int, asked: int, seed: int = 0, number: int = 2):
     generator = torch.Generator().manual_seed(seed)
-    query, key, value = torch.randn(3, cells, times, 2, 8, dtype=torch.float64, generator=generator)
+    shape = (3, cells, times, number, 8)
+    query, key, value = torch.randn(shape, dtype=torch.float64, generator=generator)
     return query[:, -asked:], key, value
 
 
@@ -102,6 +103,55 @@ def test_the_packed_kernel_and_its_gradients_equal_the_reference(
         strict=True,
     ):
         torch.testing.assert_close(mine, plain, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("asked", [2, 1])
+@pytest.mark.parametrize(("threads", "parts"), [(1, 1), (2, 2), (3, 1), (4, 4), (64, 8)])
+def test_three_heads_of_a_lone_sequence_are_shared_evenly_and_exactly(
+    threads, parts, asked, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(kernels, "PART", 8)
+    monkeypatch.setattr(kernels, "SHORT", 0)
+    assert even_parts(heads=3, keys=64) == parts
+    # Two lone sequences of two frames: 64 keys, and 82, which divide by two at most.
+    segments = Segments((Run(1, 32), Run(1, 41)), "inside")
+    inputs = [x.clone().requires_grad_() for x in heads(73, 2, asked, number=3)]
+    found, expected = attend(*inputs, segments), reference(*inputs, segments)
+    # float64: only the order of at most 146 additions differs.
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for score in (torch.sum, lambda mixed: mixed.square().sum()):  # gradients of one value, of many
+        mine = torch.autograd.grad(score(found), inputs, retain_graph=True)
+        plain = torch.autograd.grad(score(expected), inputs, retain_graph=True)
+        torch.testing.assert_close(mine, plain, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("threads", [2, 64])
+def test_a_part_is_never_too_small_to_gain(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for keys in range(1, 4 * kernels.PART):
+        assert keys // even_parts(1, keys) >= min(keys, kernels.PART)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_sequence_in_parts_keeps_no_more_than_one_in_a_piece(precision, monkeypatch):
+    """In bytes of the storages that autograd saves."""
+    segments, kept = Segments((Run(1, kernels.PART),), "inside"), []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        inputs = [x.float().requires_grad_() for x in heads(kernels.PART, 2, 2, number=3)]
+        saved: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor, saved: dict[int, int] = saved) -> torch.Tensor:
+            saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        half = torch.autocast("cpu", torch.bfloat16, precision == "bfloat16")
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), half:
+            attend(*inputs, segments)
+        assert even_parts(heads=3, keys=2 * kernels.PART) == threads
+        kept.append(sum(saved.values()))
+    assert kept[1] == kept[0]
 
 
 def test_token_rows_hold_every_token_once():

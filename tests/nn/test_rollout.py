@@ -3,8 +3,11 @@
 import gc
 import logging
 import re
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,3 +148,31 @@ def test_memory_does_not_grow_with_the_steps_of_a_rollout():
     kept = [weakref.ref(frame.values) for frame in frames]
     gc.collect()
     assert sum(reference() is not None for reference in kept) <= 1
+
+
+def test_a_frame_that_is_kept_keeps_nothing_else_in_memory():
+    """A part of the history would hold all of its frames."""
+    spec = system()
+    for frame in tiny_model(spec).rollout_steps(field_of(spec), 3):
+        assert frame.values.untyped_storage().nbytes() == frame.values.nbytes
+
+
+def peaks(*words: str) -> list[int]:
+    """Highest resident memory in each quarter of a rollout in a process of its own, in bytes."""
+    command = [sys.executable, "-m", "tests.nn.flat", *words]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [int(number) for number in done.stdout.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_a_rollout_of_200_steps_at_256_points_squared_uses_flat_memory():
+    """From the second quarter of the steps to the last resident memory may grow by ten frames of
+    the hundred between them; a rollout whose frames are kept grows by all of them."""
+    frame = 2 * 256 * 256 * 4
+    _, second, _, last = peaks("200", "256")
+    assert last - second < 10 * frame
+    _, second, _, last = peaks("200", "256", "keep")
+    assert last - second > 90 * frame

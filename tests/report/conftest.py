@@ -42,7 +42,15 @@ def leaves(plane: np.ndarray, coarse: int, fine: int, threshold: float) -> dict[
     }
 
 
+def following(planes: np.ndarray, coarse: int, fine: int, threshold: float) -> dict:
+    """The cells of each of several planes [S Y X], as evaluation writes them."""
+    found = [leaves(plane, coarse, fine, threshold) for plane in planes]
+    joined = {f"step_{name}": np.concatenate([one[name] for one in found]) for name in found[0]}
+    return {"step_cells": np.array([len(one["level"]) for one in found]), **joined}
+
+
 def shallow_water() -> dict[str, np.ndarray]:
+    """A ring that spreads, with the cells of each step."""
     generator = np.random.default_rng(0)
     steps = np.array([1, 5, 10])
     truth = np.stack([ring(128, 0.16 + 0.022 * s) for s in steps])[:, None, None]
@@ -56,11 +64,13 @@ def shallow_water() -> dict[str, np.ndarray]:
         "steps": steps,
         "variables": np.array(["height"]),
         **leaves(last, 16, 8, 0.2),
+        **following(smooth[:, 0, 0], 16, 8, 0.2),
     }
 
 
 def thermals() -> dict[str, np.ndarray]:
-    """A wide section with two variables, one of them of both signs."""
+    """A wide section with two variables, one of them of both signs, and the cells of the last
+    frame given only, as older versions wrote."""
     steps = np.array([1, 5, 10])
     y, x = np.mgrid[0:50, 0:200] / 50.0
 

@@ -84,6 +84,26 @@ def test_the_page_can_tell_an_error_and_a_request(window, tmp_path):
     assert any(url.endswith("other.png") for url in window.requests())
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_says_what_was_trained_on_what_how_good_it_is_and_what_it_cost(
+    window, tmp_path, width, height
+):
+    results = write_results(tmp_path / "results")
+    build([write_run(tmp_path / "runs" / "a"), results], tmp_path / "report.html")
+    window.open(tmp_path / "report.html", width, height)
+    seen = window.run(
+        """return [...document.querySelectorAll("h1, .verdict h2, .verdict div, .verdict .prose")]
+             .filter((e) => e.getBoundingClientRect().bottom <= innerHeight)
+             .map((e) => e.textContent).join("\\n")"""
+    )
+    for text in (
+        *("runs/a", "SViT transformer", "shallow_water and burgers"),
+        *("72% lower error than persistence one step ahead", "1,000 steps in 3"),
+        *("Tokens per frame", "Parameters1.23", "Training3", "Scored on 84 rollouts"),
+    ):
+        assert text in seen.replace("\u00a0", " ")
+
+
 def shown(window: Browser) -> list[str]:
     """The steps of the frames that can be seen in the first player, with their first picture."""
     return window.run(
@@ -197,6 +217,23 @@ def test_cells_can_be_drawn_over_every_picture(window, page):
     assert window.run(count, gallery) == 0
     window.click(f"{gallery} .head input")
     assert window.run(count, gallery) == 3
+
+
+def test_the_cells_move_with_the_slider(window, page):
+    window.open(page)
+    drawn = """return [...document.querySelector(arguments[0]).querySelectorAll(".now use")]
+      .map((use) => document.querySelector(use.getAttribute("href")).getAttribute("d"))"""
+    last, seen = "document.querySelector('#predictions .last use').getAttribute('href')", []
+    for key in ("\ue011", RIGHT, RIGHT):
+        window.press(f"{PLAYER} input", key)
+        paths = window.run(drawn, PLAYER)
+        assert len(paths) == 3 * 2
+        assert len(set(paths)) == 1
+        seen.append(paths[0])
+    seen.append(window.run(f"return document.querySelector({last}).getAttribute('d')"))
+    assert len(set(seen)) == 4
+    size = "const box = document.querySelector('#predictions .last use').getBoundingClientRect();"
+    assert min(window.run(size + "return [box.width, box.height]")) > 100
 
 
 def contrast(window: Browser) -> list[str]:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -76,21 +77,46 @@ def test_the_relative_error_of_half_the_field_is_one_half():
 def test_the_cells_of_a_plane_tile_its_picture(tmp_path):
     example = load_example(saved(tmp_path, shallow_water()))
     covered = np.zeros((128, 128), dtype=int)
-    for x, y, width, height, _ in cells_in_slice(example):
+    for x, y, width, height, _ in cells_in_slice(example.cells, 1, 128):
         covered[y : y + height, x : x + width] += 1
     assert (covered == 1).all()
+
+
+def drawn(path: str, rows: int, columns: int) -> list[np.ndarray]:
+    """Unit pieces of the plane's lattice that a path covers, upright ones and level ones."""
+    upright, level = np.zeros((rows, columns), dtype=int), np.zeros((rows, columns), dtype=int)
+    for x, y, way, end in re.findall(r"M(\d+) (\d+)([VH])(\d+)", path):
+        if way == "V":
+            upright[int(y) : int(end), int(x)] += 1
+        else:
+            level[int(y), int(x) : int(end)] += 1
+    return [upright, level]
+
+
+def test_outlines_are_the_edges_of_all_cells_each_once(tmp_path):
+    """Edges that touch are one line, and nothing more is drawn than left and upper edges."""
+    example = load_example(saved(tmp_path, shallow_water()))
+    assert example.later is not None
+    for cells in (example.cells, *example.later):
+        expected = [np.zeros((128, 128), dtype=int) for _ in range(2)]
+        for x, y, width, height, _ in cells_in_slice(cells, 1, 128):
+            expected[0][y : y + height, x] += 1
+            expected[1][y, x : x + width] += 1
+        path = str(cell_outlines(cells, 1, 128, "cells"))
+        np.testing.assert_array_equal(drawn(path, 128, 128), expected)
+        assert len(path) < 10 * len(cells)
 
 
 def test_only_the_cells_that_the_middle_slice_cuts_are_drawn(tmp_path):
     """Eight octants of a cube of eight points: the slice z = 4 cuts the upper four."""
     example = load_example(saved(tmp_path, cube()))
-    assert sorted(cells_in_slice(example)) == [
+    assert sorted(cells_in_slice(example.cells, 8, 8)) == [
         (0, 0, 4, 4, 0),
         (0, 4, 4, 4, 0),
         (4, 0, 4, 4, 0),
         (4, 4, 4, 4, 0),
     ]
-    assert "M0 8V4H4M4 8V4H8" in cell_outlines(example, "cells")
+    assert "M0 0V8M4 0V8M0 0H8M0 4H8" in cell_outlines(example.cells, 8, 8, "cells")
 
 
 def test_the_banner_is_wide_and_shows_the_cells(tmp_path):

@@ -11,7 +11,7 @@ from matey.report.example import load_example
 from matey.report.load import display_name, folders_of, load_run, load_sources
 from matey.report.scores import load_results as load_named
 
-from .conftest import cube, write_results, write_run
+from .conftest import cube, shallow_water, write_results, write_run
 
 
 def load_results(folder):
@@ -111,6 +111,23 @@ def test_scores_that_do_not_fit_are_errors_that_name_the_key(results_folder, cha
 )
 def test_an_example_that_does_not_fit_is_an_error(tmp_path, name, value, complaint):
     arrays = {**cube(), name: value}
+    np.savez(tmp_path / "x.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(DataError, match=r"x\.npz") as error:
+        load_example(tmp_path / "x.npz")
+    assert complaint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("step_corner", None, "has no array 'step_corner'"),
+        ("step_cells", np.array([1]), "step_cells has shape (1,), expected (3,)"),
+        ("step_cells", np.array([1, 1, 1]), "step_cells adds up to 3, but step_level has"),
+        ("step_size", np.zeros((2, 3)), "step_size has shape (2, 3), expected"),
+    ],
+)
+def test_cells_of_steps_that_do_not_fit_are_an_error(tmp_path, name, value, complaint):
+    arrays = {**shallow_water(), name: value}
     np.savez(tmp_path / "x.npz", **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(DataError, match=r"x\.npz") as error:
         load_example(tmp_path / "x.npz")

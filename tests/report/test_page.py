@@ -11,7 +11,7 @@ import pytest
 from matey.errors import DataError
 from matey.report import build
 
-from .conftest import GRIDS, cube, scores_of, shallow_water, write_results, write_run
+from .conftest import GRIDS, cube, following, scores_of, shallow_water, write_results, write_run
 
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 
@@ -142,6 +142,24 @@ def test_each_step_has_an_error_scale_of_its_own(tmp_path):
     ranges = re.findall(r"error ±([\d.]+)", page)[:3]
     assert sorted(ranges, key=float) == ranges
     assert float(ranges[0]) < 0.5 * float(ranges[2])
+
+
+def test_each_step_has_cells_of_its_own_where_the_file_tells(tmp_path):
+    """The ring of the shallow water spreads, and its fine cells with it."""
+    page = page_of(write_results(tmp_path / "results"), out=tmp_path / "report.html")
+    water, thermals = page.split('<article class="card gallery')[1:3]
+    outlines = re.findall(r'<path id="(g0-0[-\d]*)" d="([^"]*)"', water)
+    assert [name for name, _ in outlines] == ["g0-0", "g0-0-0", "g0-0-1", "g0-0-2"]
+    assert len({path for _, path in outlines}) == 4
+    used = re.findall(r'href="#(g0-0[-\d]*)"', water)  # the last frame given, then the steps
+    assert list(dict.fromkeys(used)) == ["g0-0", "g0-0-0", "g0-0-1", "g0-0-2"]
+    counts = re.findall(r"error ±[\d.]+, (\d+) cells", water)
+    expected = shallow_water()["step_cells"].tolist()
+    assert [int(count) for count in counts] == expected
+    assert len(set(expected)) > 1
+    # Of an older file the cells of the last frame given are drawn over every step.
+    assert set(re.findall(r'href="#(g0-1[-\d]*)"', thermals)) == {"g0-1"}
+    assert " cells</span>" not in thermals
 
 
 def test_every_score_has_a_label_for_narrow_screens(tmp_path):
@@ -292,10 +310,12 @@ def test_large_examples_leave_the_page_light(tmp_path):
     noise = np.random.default_rng(0).normal(size=(17, 4, 1, 256, 256)).astype(np.float32)
     example = {**shallow_water(), "truth": noise, "prediction": noise[::-1], "last": noise[0]}
     example |= {"steps": np.arange(1, 18), "variables": np.array(list("abcd"))}
+    example |= following(noise[:, 0, 0], 8, 4, 0.75)  # cells where they like
     np.savez(results / "examples" / "thermals.npz", **example)
     page = page_of(results, out=tmp_path / "report.html")
     assert len(page) < 11e6  # a picture of noise takes a byte per point, and 4/3 as text
     assert page.count('class="frame') == 4 * 7
+    assert sum(map(len, re.findall(r'<path id="g0-0-[^>]*>', page))) < 0.4e6
     assert page.count('class="frame key"') == 4 * 3
 
 

@@ -111,7 +111,7 @@ def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkey
     def refuse_to_be_made(*args):
         raise AssertionError("the model was made")
 
-    monkeypatch.setattr(loop, "Matey", refuse_to_be_made)
+    monkeypatch.setattr(loop, "make_model", refuse_to_be_made)
     monkeypatch.setattr(forecast, "free_memory", lambda device: 1)
     with pytest.raises(ConfigError, match="are free on cpu"):
         loop.train(config, tmp_path / "run")

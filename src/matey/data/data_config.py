@@ -7,10 +7,27 @@ from typing import Any
 
 import yaml
 
-from matey.config import SplitConfig
+from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.files import shown
-from matey.data.inspect import Inspection, SystemReport
+from matey.data.inspect import Inspection, SystemReport, inspect
 from matey.errors import DataError
+
+
+def data_config(*paths: str | Path) -> DataConfig:
+    """What to train on, drafted by looking through files, folders or patterns.
+
+    The same as `matey data inspect --write` and `--data` on the command line. Of files in a layout
+    that no reader knows, what was assumed is logged: correct it in `systems[i].layout`.
+    Raises DataError if training would be refused.
+    """
+    found = inspect(paths)
+    if found.refused:
+        raise DataError(found.refused[0])
+    sources = [
+        SourceConfig(system.name, tuple(map(str, system.paths)), layout=system.described)
+        for system in found.systems
+    ]
+    return DataConfig(tuple(sources))
 
 
 def config_text(inspection: Inspection, folder: Path) -> str:

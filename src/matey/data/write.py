@@ -91,7 +91,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_well(
-    fields: Sequence[Field], folder: Path, *, name: str, split: str | None = None
+    fields: Sequence[Field], folder: str | Path, *, name: str, split: str | None = None
 ) -> Path:
     """Write trajectories of one grid as `folder/data/<split>/<name>.hdf5`; that path.
 
@@ -100,7 +100,7 @@ def write_well(
     """
     if not fields:
         raise DataError(f"No fields to write as {name!r}.")
-    return copy_to_well(InMemory(fields), range(len(fields)), folder, name=name, split=split)
+    return copy_to_well(InMemory(fields), range(len(fields)), Path(folder), name=name, split=split)
 
 
 def copy_to_well(

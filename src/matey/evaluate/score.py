@@ -27,7 +27,7 @@ from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.evaluate.results import FORMAT, SystemScore
 from matey.evaluate.tally import Tally
 from matey.fields import Field, Inputs, stack_fields
-from matey.nn.rollout import continue_inputs, warn_of_leads
+from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Surrogate
 from matey.output import replacing, to_json, write_text
 from matey.tokens.refine import RefinementPlan
@@ -57,7 +57,7 @@ class Ask:
 
 
 def evaluate(
-    model: Surrogate, name: str, data: DataConfig, ask: Ask, out: Path
+    model: Surrogate, name: str, data: DataConfig, ask: Ask, out: str | Path
 ) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
@@ -69,6 +69,7 @@ def evaluate(
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
+    out = Path(out)
     check_folder(out)
     warn_of_leads(model, [float(ask.lead)])
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -129,10 +130,10 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
             check_named(model, field, model.history, fields.trajectories[trajectory].name)
         inputs = histories(truth, group, model.history, fields)
         plans.append(model.plan_inputs(inputs))
-        frames = roll(model, inputs, truth, leads, kept, ask.seed, tally)
+        now = kept if len(plans) == 1 else frozenset[int]()
+        frames = roll(model, inputs, truth, leads, now, ask.seed, tally)
         if len(plans) == 1:
-            plan = plans[0]
-            write_example(example, spec.predicted, truth[0], plan, frames, model.history, names)
+            write_example(example, truth[0], plans[0], frames, model.history)
     return SystemScore(
         name=spec.name,
         variables=names,
@@ -164,6 +165,15 @@ def count_tokens(plans: Sequence[RefinementPlan]) -> dict[str, float]:
     return {"mean": float(torch.cat([plan.tokens for plan in plans]).double().mean()), **cost}
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A predicted frame [C Z Y X] of an example, and the cells that it is cut into for the step
+    after it: no plan where the rollout has ended, or of a model without cells."""
+
+    prediction: Tensor
+    plan: RefinementPlan | None
+
+
 def roll(
     model: Surrogate,
     inputs: Inputs,
@@ -172,23 +182,35 @@ def roll(
     kept: Set[int],
     seed: int,
     tally: Tally,
-) -> dict[int, Tensor]:
-    """Add a group of rollouts to the tally; the first one's frames [C Z Y X] that are kept."""
-    chosen, history = list(inputs.spec.predicted), inputs.values.shape[1]
-    given = inputs.values[:, -2:, chosen].to(model.device)
+) -> dict[int, Kept]:
+    """Add a group of rollouts to the tally; the first one's frames that are kept."""
+    varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
+    given = inputs.values[:, -2:, varying].to(model.device)
     last = given[:, -1]
     trend = last - given[:, -2] if history > 1 else None
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
+    first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
     for lead in leads:
         frame = next(steps, None)  # none where every rollout of the group has ended
-        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, chosen]
-        target = torch.stack([field.values[history - 1 + lead, chosen] for field in truth])
+        predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
+        target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
         tally.add(lead, predicted, target.to(model.device), last, trend)
+        if kept:
+            first = continued(first, frame)
         if lead in kept:
-            frames[lead] = predicted[0].cpu()
+            own = None if first is None else model.plan_inputs(first)
+            frames[lead] = Kept(predicted[0].cpu(), own)
     tally.end_group()
     return frames
+
+
+def continued(first: Inputs | None, frame: Tensor | None) -> Inputs | None:
+    """The history of the first sample with its next frame; None once that is not finite."""
+    if first is None or frame is None or not bool(frame[0].isfinite().all()):
+        return None
+    newest = frame[:1, None].to(first.values)
+    return replace(first, values=torch.cat([first.values[:, 1:], newest], dim=1))
 
 
 def example_leads(leads: Sequence[int], values: int) -> set[int]:
@@ -280,31 +302,36 @@ def histories(
 
 
 def write_example(
-    path: Path,
-    predicted: Sequence[int],
-    truth: Field,
-    plan: RefinementPlan | None,
-    frames: dict[int, Tensor],
-    history: int,
-    names: Sequence[str],
+    path: Path, truth: Field, plan: RefinementPlan | None, frames: dict[int, Kept], history: int
 ) -> None:
-    """The first rollout of a system, at the leads kept, with the cells of its first plan."""
-    values = truth.values[history - 1 :, list(predicted)]
-    cells: dict[str, Any] = {"corner": np.zeros((0, 3), int), "size": np.zeros((0, 3), int)}
-    cells["level"] = np.zeros(0, int)
-    if plan is not None:
-        leaves = plan.leaves[plan.sample[plan.leaves] == 0]
-        cells = {name: getattr(plan, name)[leaves].cpu().numpy() for name in cells}
+    """The first rollout of a system, at the leads kept: with the cells of the last frame given,
+    and of each frame predicted, one after the other."""
+    predicted = list(truth.spec.predicted)
+    values = truth.values[history - 1 :, predicted]
+    later = [cells(kept.plan) for kept in frames.values()]
+    found: dict[str, Any] = dict(cells(plan))
+    found |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             truth=values[list(frames)].numpy(),
-            prediction=torch.stack(list(frames.values())).numpy(),
+            prediction=torch.stack([kept.prediction for kept in frames.values()]).numpy(),
             last=values[0].numpy(),
             steps=np.array(list(frames)),
-            variables=np.array(names),
-            **cells,
+            variables=np.array([truth.spec.variables[i].name for i in predicted]),
+            step_cells=np.array([len(one["level"]) for one in later]),
+            **found,
         )
+
+
+def cells(plan: RefinementPlan | None) -> dict[str, np.ndarray]:
+    """The leaves of a plan's first sample: corner and size [M 3] in grid points, and level [M]."""
+    if plan is None:
+        empty = np.zeros((0, 3), dtype=np.int32)
+        return {"corner": empty, "size": empty, "level": empty[:, 0]}
+    leaves = plan.leaves[plan.sample[plan.leaves] == 0]
+    arrays = {"corner": plan.corner, "size": plan.size, "level": plan.level}
+    return {k: a[leaves].cpu().numpy().astype(np.int32) for k, a in arrays.items()}
 
 
 def check_folder(out: Path) -> None:

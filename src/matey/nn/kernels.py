@@ -4,6 +4,7 @@ Axes: N cells in use, T times (Q of them asked for), H heads, d width of a head;
 segments is [S L M]: S·M segments of L tokens, those of a segment M apart.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -24,6 +25,10 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
 SHORT = 64
 # In bfloat16 on a CPU the fused kernel is slower than in float32 below this length.
 SHORT_BFLOAT16 = 256
+# The fused kernel's backward pass on a CPU gives whole heads to threads. To share a lone sequence
+# evenly, its keys are taken in up to so many parts, each with a gradient of all queries.
+PARTS = 8
+PART = 384  # keys of a part at least: with fewer nothing is gained
 
 
 def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
@@ -105,7 +110,59 @@ def fused(query: Tensor, key: Tensor, value: Tensor, pattern: str) -> Tensor:
     """Torch's fused attention on tensors whose axes the pattern brings into its order."""
     query, key, value = (rearrange(heads, pattern) for heads in (query, key, value))
     before, after = pattern.split(" -> ")
-    return rearrange(scaled_dot_product_attention(query, key, value), f"{after} -> {before}")
+    parts = even_parts(*key.shape[1:3]) if len(key) == 1 and torch.is_grad_enabled() else 1
+    if parts > 1:
+        if torch.is_autocast_enabled(query.device.type):
+            dtype = torch.get_autocast_dtype(query.device.type)
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        mixed = Parts.apply(query, key, value, parts)
+    else:
+        mixed = scaled_dot_product_attention(query, key, value)
+    return rearrange(mixed, f"{after} -> {before}")
+
+
+def even_parts(heads: int, keys: int) -> int:
+    """In how many parts of its keys all threads are soonest done with a lone sequence."""
+    threads = torch.get_num_threads()
+    able = [p for p in range(1, PARTS + 1) if keys % p == 0 and keys >= PART * p]
+    return min(able, key=lambda parts: math.ceil(heads * parts / threads) / parts, default=1)
+
+
+class Parts(torch.autograd.Function):
+    """Torch's fused attention of a lone sequence, its keys in parts in the backward pass.
+
+    Once the normaliser of each query is known, what a key adds to the gradients does not depend
+    on other keys: parts are sequences of their own, to which each query belongs.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, parts):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """`[1 H Q d]` and twice `[1 H L d]` to `[1 H Q d]`."""
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        mixed, normaliser = kernel(query, key, value)
+        ctx.save_for_backward(query, key, value, mixed, normaliser)
+        ctx.parts = parts
+        return mixed
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Gradients of queries, summed over the parts, keys and values."""
+        query, key, value, mixed, normaliser = ctx.saved_tensors
+        gradient, query, mixed, normaliser = (
+            each.expand(ctx.parts, *each.shape[1:]) for each in (gradient, query, mixed, normaliser)
+        )
+        key, value = (
+            rearrange(heads, "1 H (part L) d -> part H L d", part=ctx.parts)
+            for heads in (key, value)
+        )
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        to_query, to_key, to_value = kernel(
+            gradient, query, key, value, mixed, normaliser, dropout_p=0.0, is_causal=False
+        )
+        to_key, to_value = (
+            rearrange(heads, "part H L d -> 1 H (part L) d") for heads in (to_key, to_value)
+        )
+        return to_query.sum(0, keepdim=True), to_key, to_value, None
 
 
 def varlen(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:

@@ -57,7 +57,8 @@ def _rollout_steps(
                 f"{step + 1} of {len(leads)}, t = {float(time):g}. Ask for fewer steps, or train "
                 "the model longer."
             )
-        yield replace(field, values=frame.to(field.values), times=time)
+        # A copy: who keeps a part of the history would keep all of it.
+        yield replace(field, values=frame.to(field.values, copy=True), times=time)
 
 
 def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ three-dimensional field the middle z slice is drawn. y points up.
 import base64
 import io
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +19,14 @@ from markupsafe import Markup
 from PIL import Image
 
 from matey.errors import DataError
-from matey.report.example import Example, load_example
+from matey.report.example import Cells, load_example
 
 FIELD, SIGNED = "viridis", "RdBu_r"
 MISSING = (128, 128, 128)  # where a prediction is not finite
 LARGEST = 512  # grid points along a picture's side; finer grids are thinned
 SHADES = 255
-OUTLINES = Markup(
-    '<g id="{}" class="outlines"><path class="under" d="{}"/><path class="over" d="{}"/></g>'
-)
+# A rule of the page's style would not reach the path where pictures use it.
+OUTLINES = Markup('<path id="{}" d="{}" fill="none" vector-effect="non-scaling-stroke"/>')
 
 
 @dataclass(frozen=True)
@@ -94,26 +94,50 @@ def picture(values: Float[np.ndarray, "Y X"], scale: Scale, most: int = LARGEST)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def cells_in_slice(example: Example) -> list[tuple[int, int, int, int, int]]:
-    """Leaf cells that the drawn slice cuts: x, y from above, width, height, level."""
-    depth, rows = example.last.shape[1:3]
+def cells_in_slice(cells: Cells, depth: int, rows: int) -> list[tuple[int, int, int, int, int]]:
+    """Leaf cells that the drawn slice cuts: x, y from above, width, height, level.
+
+    `depth` and `rows` are the grid points along Z and Y.
+    """
     slice_at = depth // 2
     found = []
     for (z, y, x), (dz, dy, dx), level in zip(
-        example.corner.tolist(), example.size.tolist(), example.level.tolist(), strict=True
+        cells.corner.tolist(), cells.size.tolist(), cells.level.tolist(), strict=True
     ):
         if z <= slice_at < z + dz:
             found.append((x, rows - y - dy, dx, dy, level))
     return found
 
 
-def cell_outlines(example: Example, key: str) -> Markup:
-    """The leaf cells of the drawn slice, y up, as an SVG group that pictures refer to.
+def cell_outlines(cells: Cells, depth: int, rows: int, key: str) -> Markup:
+    """The leaf cells of the drawn slice, y up, as an SVG path that pictures refer to.
 
-    Left and upper edges only: leaves tile the plane, so that each line is drawn once.
+    Left and upper edges only: leaves tile the plane, so that each line is drawn once. Edges
+    that follow each other are one line: a plan of a page with many of them stays small.
     """
-    path = "".join(f"M{x} {y + h}V{y}H{x + w}" for x, y, w, h, _ in cells_in_slice(example))
-    return OUTLINES.format(key, path, path)
+    upright: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    level: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for x, y, width, height, _ in cells_in_slice(cells, depth, rows):
+        upright[x].append((y, y + height))
+        level[y].append((x, x + width))
+    lines = [f"M{x} {a}V{b}" for x in sorted(upright) for a, b in joined(upright[x])]
+    lines += [f"M{a} {y}H{b}" for y in sorted(level) for a, b in joined(level[y])]
+    return OUTLINES.format(key, "".join(lines))
+
+
+def joined(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Pieces of one line, from and to, with those that touch as one.
+
+    >>> joined([(4, 8), (0, 4), (12, 16)])
+    [(0, 8), (12, 16)]
+    """
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(pieces):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
 
 
 def token_map(
@@ -137,7 +161,7 @@ def token_map(
     scale = field_scale(np.stack([truth, last]))
     ahead = f"{loaded.steps[s]} step{'s' if loaded.steps[s] > 1 else ''} ahead"
     panels = [
-        (last, f"Where the tokens go: {len(loaded.level):,} cells"),
+        (last, f"Where the tokens go: {len(loaded.cells):,} cells"),
         (prediction, f"Predicted, {ahead}"),
         (truth, f"Simulated, {ahead}"),
     ]
@@ -158,17 +182,16 @@ def token_map(
         axes.set_title(title, color=ink, fontsize=13, loc="left", pad=9)
         axes.set_axis_off()
         if column == 0:
-            draw_cells(axes, loaded)
+            draw_cells(axes, cells_in_slice(loaded.cells, *loaded.last.shape[1:3]))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150, facecolor=paper, format="png")
 
 
-def draw_cells(axes: Any, example: Example) -> None:
+def draw_cells(axes: Any, cells: Sequence[tuple[int, int, int, int, int]]) -> None:
     """The leaf cells of the drawn slice over a plot of it, coarse ones more faintly."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    cells = cells_in_slice(example)
     finest = max((level for *_, level in cells), default=0)
     for level in range(finest + 1):
         boxes = [Rectangle((x, y), w, h) for x, y, w, h, at in cells if at == level]

@@ -3,14 +3,14 @@
 Axes: S steps of a rollout, C variables, (Z, Y, X) grid points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from markupsafe import Markup
 
 from matey.report.charts import Band, Chart, Line, line_chart
-from matey.report.example import Example
+from matey.report.example import Cells, Example
 from matey.report.figures import (
     LARGEST,
     Scale,
@@ -33,13 +33,17 @@ PICTURED = 6_000_000  # grid points in all pictures that move: about as many byt
 class Frame:
     """One step of a rollout: pictures by name, or of a one-dimensional field a chart.
 
-    `errors` is the scale of its error. `key` frames are printed.
+    `errors` is the scale of its error. `key` frames are printed. `cells` is the name of the
+    outlines over it and `count` how many they are: of the cells that the frame is cut into for
+    the next step, where the file tells; else of those of the last frame given, without a count.
     """
 
     step: int
     key: bool
     nrmse: float
     errors: Scale
+    cells: str = ""
+    count: int | None = None
     pictures: tuple[tuple[str, str], ...] = ()
     chart: Chart | None = None
 
@@ -68,7 +72,7 @@ class Gallery:
     title: str
     model: str
     example: Example
-    cells: Markup
+    cells: tuple[Markup, ...]
     levels: tuple[tuple[int, str], ...]
     panels: tuple[Panel, ...]
 
@@ -80,7 +84,7 @@ class Gallery:
     def dense(self) -> bool:
         """Whether the finest cells are so small on the page that strong lines would hide them."""
         fits = DENSE * (2 if self.wide else 1)
-        return bool(self.example.size[:, 2].min(initial=self.width) * fits < self.width)
+        return bool(self.example.cells.size[:, 2].min(initial=self.width) * fits < self.width)
 
     @property
     def wide(self) -> bool:
@@ -113,21 +117,38 @@ def galleries(results: Sequence[Results]) -> list[Gallery]:
 
 def gallery(key: str, model: str, title: str, example: Example, share: int) -> Gallery:
     """The pictures of one system; `share` is how many grid points to picture per variable."""
-    counts = {level: int((example.level == level).sum()) for level in sorted(set(example.level))}
-    sizes = {level: tuple(example.size[example.level == level][0]) for level in counts}
+    cells = example.cells
+    counts = {level: int((cells.level == level).sum()) for level in sorted(set(cells.level))}
+    sizes = {level: tuple(cells.size[cells.level == level][0]) for level in counts}
     active = [axis for axis in range(3) if example.last.shape[1 + axis] > 1] or [2]
+    moving = evenly(len(example.steps), frames_that_fit(example, share))
     return Gallery(
         key=key,
         title=title,
         model=model,
         example=example,
-        cells=cell_outlines(example, key) if example.ndim > 1 and counts else Markup(),
+        cells=tuple(outlines(example, key, moving)) if example.ndim > 1 and counts else (),
         levels=tuple(
             (count, " × ".join(str(sizes[level][axis]) for axis in active))
             for level, count in counts.items()
         ),
-        panels=tuple(panel(example, c, share) for c in by_change(example)),
+        panels=tuple(panel(example, c, key, moving) for c in by_change(example)),
     )
+
+
+def frames_that_fit(example: Example, share: int) -> int:
+    """How many frames of a variable to picture with so many grid points: all lines, if curves."""
+    points = prod(min(size, MOVING) for size in example.last.shape[2:])
+    return len(example.steps) if example.ndim == 1 else max(KEYS, share // (3 * points))
+
+
+def outlines(example: Example, key: str, moving: Sequence[int]) -> Iterator[Markup]:
+    """The cells of the last frame given, and of each frame that moves where they are known."""
+    depth, rows = example.last.shape[1], example.last.shape[2]
+    yield cell_outlines(example.cells, depth, rows, key)
+    if example.later is not None:
+        for s in moving:
+            yield cell_outlines(example.later[s], depth, rows, f"{key}-{s}")
 
 
 def by_change(example: Example) -> list[int]:
@@ -149,22 +170,31 @@ def evenly(count: int, most: int) -> list[int]:
     return [i * (count - 1) // max(1, kept - 1) for i in range(kept)]
 
 
-def panel(example: Example, c: int, share: int) -> Panel:
-    """One variable."""
+def panel(example: Example, c: int, key: str, moving: Sequence[int]) -> Panel:
+    """One variable; the outlines of its gallery are called by `key`."""
     flat = example.ndim == 1
-    points = prod(min(size, MOVING) for size in example.last.shape[2:])
-    fit = len(example.steps) if flat else max(KEYS, share // (3 * points))
-    moving = evenly(len(example.steps), fit)
     keys = {moving[i] for i in evenly(len(moving), KEYS)}
     values = field_scale(example.truth[:, c])
     drawn = line_frame if flat else picture_frame
     return Panel(
         variable=example.variables[c],
         last="" if flat else picture(middle_slice(example.last[c]), values),
-        frames=tuple(drawn(example, c, s, values, s in keys) for s in moving),
+        frames=tuple(
+            with_cells(drawn(example, c, s, values, s in keys), example, s, key) for s in moving
+        ),
         values=values,
         curve=error_curve(example, c, moving),
     )
+
+
+def with_cells(frame: Frame, example: Example, s: int, key: str) -> Frame:
+    """The frame with its cells, or with those of the last frame given; without any of a model
+    that has none."""
+    if not len(example.cells):
+        return frame
+    if example.later is None:
+        return replace(frame, cells=key)
+    return replace(frame, cells=f"{key}-{s}", count=len(example.later[s]))
 
 
 def error_curve(example: Example, c: int, moving: Sequence[int]) -> Chart | None:
@@ -208,14 +238,8 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
     axis = max(range(3), key=lambda a: example.last.shape[1 + a])
     every = -(-example.last.shape[1 + axis] // LARGEST)
     points = list(range(0, example.last.shape[1 + axis], every))
-    finest = example.level.max(initial=0)
-    cells = [
-        Band(float(low), float(low + size))
-        for low, size, level in zip(
-            example.corner[:, axis], example.size[:, axis], example.level, strict=True
-        )
-        if level == finest
-    ]
+    own = example.cells if example.later is None else example.later[s]
+    cells = fine_cells(own, axis, int(example.cells.level.max(initial=0)))
     truth, prediction = example.truth[s, c], example.prediction[s, c]
     sides = (
         ("last frame given", example.last[c], "still"),
@@ -234,3 +258,10 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
         within=(values.low, values.high),
     )
     return replace(frame, chart=chart)
+
+
+def fine_cells(cells: Cells, axis: int, finest: int) -> list[Band]:
+    """Where the finest cells lie along an axis."""
+    chosen = cells.level == finest
+    each = zip(cells.corner[chosen, axis], cells.size[chosen, axis], strict=True)
+    return [Band(float(low), float(low + size)) for low, size in each]

@@ -38,7 +38,7 @@ class Training:
     charts: tuple[Chart, ...]
 
 
-def build(sources: Sequence[Path], out: Path) -> None:
+def build(sources: Sequence[str | Path], out: str | Path) -> None:
     """Write one self-contained HTML page about runs and results.
 
     `sources` are run folders, results folders, folders of these, and studies that `matey study`

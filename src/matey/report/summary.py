@@ -52,7 +52,7 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
     sentences = [model_sentence(results.model)]
     if run is not None:
         sentences.append(training_sentence(run))
-    sentences.append(scoring_sentence(systems))
+    sentences.append(scoring_sentence(systems, trained_systems(run) if run is not None else []))
     sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
     tiles = [
         Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
@@ -185,10 +185,7 @@ def refinement(settings: Any) -> str:
 
 def training_sentence(run: Run) -> str:
     """On what a model was trained, how long, and from where."""
-    data = run.config.get("data")
-    sources = data.get("systems") if isinstance(data, dict) else None
-    names = [str(s["name"]) for s in sources or () if isinstance(s, dict) and s.get("name")]
-    names = names or sorted({name for point in run.valid for name in point.nrmse})
+    names = trained_systems(run)
     text = f"It has trained for {run.step:,} steps"
     if run.seconds:
         text += f" in {duration(run.seconds)}"
@@ -203,14 +200,24 @@ def training_sentence(run: Run) -> str:
     return text + f", and had not finished when this page was made{wait}."
 
 
-def scoring_sentence(systems: Sequence[SystemScores]) -> str:
-    """What the scores rest on."""
+def trained_systems(run: Run) -> list[str]:
+    """The names of the systems that a run learns from."""
+    data = run.config.get("data")
+    sources = data.get("systems") if isinstance(data, dict) else None
+    names = [str(s["name"]) for s in sources or () if isinstance(s, dict) and s.get("name")]
+    return names or sorted({name for point in run.valid for name in point.nrmse})
+
+
+def scoring_sentence(systems: Sequence[SystemScores], trained: Sequence[str]) -> str:
+    """What the scores rest on; systems are named where they are not those of the training."""
     windows, trajectories = sum(s.windows for s in systems), sum(s.trajectories for s in systems)
     if not windows:
         return ""
+    names = [s.name for s in systems]
+    which = "" if set(names) == set(trained) else f" ({listed(names)})"
     return (
         f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')} held "
-        f"out for the test ({listed([s.name for s in systems])})."
+        f"out for the test{which}."
     )
 
 

@@ -19,9 +19,9 @@ FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight
 
 
 def finetune(
-    pretrained: Path,
+    pretrained: str | Path,
     config: RunConfig,
-    run: Path,
+    run: str | Path,
     watch: Sink = lambda record: None,
     *,
     resume: bool = False,
@@ -36,7 +36,8 @@ def finetune(
     torch.manual_seed(config.seed)  # of the weights of new patch sizes
     model = adapt(old, config)
     model.blocks.requires_grad_(config.trains_blocks)
-    return train(config, run, watch, model=model, resume=resume, parent=parent_name(pretrained))
+    parent = parent_name(Path(pretrained))
+    return train(config, run, watch, model=model, resume=resume, parent=parent)
 
 
 def adapt(old: Surrogate, config: RunConfig) -> Surrogate:

@@ -40,7 +40,7 @@ from matey.train.speed import Speedometer
 
 def train(
     config: RunConfig,
-    run: Path,
+    run: str | Path,
     watch: Sink = lambda record: None,
     *,
     model: Surrogate | None = None,
@@ -59,6 +59,7 @@ def train(
     (`matey.train.signals`); CheckpointError where the run cannot be written or read;
     ProcessError where another process fails.
     """
+    run = Path(run)
     with (
         heeding_signals() as stop,
         processes(config) as team,
