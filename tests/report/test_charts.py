@@ -83,3 +83,10 @@ def test_tick_labels_are_short(value, text):
 def test_a_single_number_is_drawn():
     chart = line_chart("x", [Line("model", [1], [0.5], "s0")], "step", "y")
     assert "No finite value" not in chart.svg
+
+
+def test_a_short_logarithmic_axis_has_ticks_too():
+    """Between 3.1 and 4.2 there is no power of ten, and no 2 or 5 times one."""
+    ticks = Axis(3.1, 4.2, 0.0, 100.0, log=True).ticks()
+    assert len(ticks) >= 2
+    assert all(3.1 <= tick <= 4.2 for tick in ticks)

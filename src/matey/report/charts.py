@@ -77,7 +77,9 @@ class Axis:
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        return log_ticks(self.low, self.high) if self.log else nice_ticks(self.low, self.high)
+        found = log_ticks(self.low, self.high) if self.log else []
+        # A short logarithmic axis holds none of its round values.
+        return found if len(found) > 1 else nice_ticks(self.low, self.high)
 
 
 def series(index: int) -> str:

@@ -56,6 +56,7 @@ STUDIES = {
 # models reach on one thread: measured on a CPU at the scale `cpu`.
 OVERHEAD = 2.0
 SHARE = 0.4
+SMOKE_NOTE = " At this scale it shows that everything runs: the verdicts mean nothing."
 GPU = 1e14  # operations per second: what a large GPU may reach; not measured, for a first idea
 
 
@@ -162,7 +163,10 @@ def run(
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
         page = study.judge(material, outcomes, timings)
-        page = replace(page, scale=request.scale, facts=facts(material, design, cost))
+        asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
+        page = replace(
+            page, question=asked, scale=request.scale, facts=facts(material, design, cost)
+        )
         write_tables(request.out, outcomes, timings)
         write_page(request.out, page)
     return page
