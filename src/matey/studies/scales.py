@@ -65,7 +65,7 @@ TOKENS = {
         operations=4e11,
         model=NANO,
         tokens=256,
-        extra={"variants": variants((0.1, 0.3, 0.6)), "resolutions": names(LADDER["cpu"])},
+        extra={"variants": variants((0.2, 0.5, 0.8)), "resolutions": names(LADDER["cpu"])},
     ),
     "paper": Scale(
         recipes=(
