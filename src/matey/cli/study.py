@@ -39,8 +39,9 @@ def add_arguments(parser: Any) -> None:
 
 def run(options: Any, study: str) -> None:
     """Plan, run and report."""
-    import os
     import sys
+
+    import torch
 
     from matey.cli.console import console
     from matey.nn.pretrained import choose_device
@@ -55,7 +56,7 @@ def run(options: Any, study: str) -> None:
         out=options.out,
         data=options.data,
         seed=options.seed,
-        jobs=options.jobs or (1 if on_gpu else len(os.sched_getaffinity(0))),
+        jobs=options.jobs or (1 if on_gpu else torch.get_num_threads()),
         device=options.device,
     )
     if options.plan:
