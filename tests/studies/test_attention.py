@@ -1,7 +1,7 @@
 import math
 
 from matey.config import DataConfig
-from matey.studies.attention import Reached, first_reached, reached, weights_for
+from matey.studies.attention import Reached, first_reached, of_kind, reached, weights_for
 from matey.studies.attention_page import judge
 from matey.studies.design import Material
 from matey.studies.scales import ATTENTION
@@ -50,6 +50,12 @@ def test_it_is_undecided_where_the_error_was_never_reached():
 def test_accuracy_at_matched_width_has_a_verdict_of_its_own():
     answers = {claim.claim[:4]: claim.answer for claim in page(1.0, 1.0, worse=1.5).claims[1:3]}
     assert answers == {"SViT": "not held", "AViT": "held"}  # SViT: where every second is joint
+
+
+def test_a_width_whose_training_diverged_is_left_out():
+    fine = outcome("AViT 16", "operations", 0, 1.0)
+    lost = outcome("AViT 32", "operations", 0, math.inf, failed="not finite", parameters=0)
+    assert of_kind([fine, lost], "water", "AViT") == {0: [fine]}
 
 
 def took(found: Reached) -> tuple[float, bool]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import pytest
 from safetensors.torch import load_file
 
 from matey.cli import main
-from matey.config import DataConfig, RunConfig
+from matey.config import DataConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError
 from matey.evaluate.score import Ask
-from matey.studies.cells import Cell
+from matey.output import to_json, write_text
+from matey.studies.cells import Cell, load_outcome, run_cell
 from matey.studies.engine import studying, waves
+from tests.studies.helpers import outcome
 
 SOURCE = Path(__file__).parents[2] / "src"
 # What may differ between two runs of a study: times, and what follows from them.
@@ -122,6 +125,19 @@ def test_a_folder_of_another_study_is_refused_and_left_as_it_is(tmp_path):
     ):
         pass
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_cell_that_starts_from_one_that_diverged_is_a_result_too(tmp_path):
+    lost = outcome("pretraining", "steps", 0, 1.0, failed="The loss is nan", leads=())
+    write_text(tmp_path / "cells/before/cell.json", to_json({**vars(lost), "guides": []}))
+    data = DataConfig((SourceConfig("water", ("none",)),))
+    run, ask = RunConfig(data=data), Ask(steps=1)
+    found = run_cell(
+        Cell("after", "point", "water", "steps", run, 1.0, data, ask, "before"), tmp_path
+    )
+    assert found.error() == math.inf
+    assert found.failed == "before, where it starts from: The loss is nan"
+    assert load_outcome(tmp_path / "cells/after/cell.json") == found
 
 
 def test_cells_that_start_from_others_wait_for_them():

@@ -56,6 +56,12 @@ def test_a_dearer_patch_with_a_larger_error_is_no_part_of_the_curve():
     assert cost_at(2.0, curve) == pytest.approx(4)
 
 
+def test_a_uniform_patch_whose_training_diverged_is_no_part_of_the_curve():
+    assert cost_at(2.0, [(1.0, math.inf), (4.0, 4.0), (16.0, 1.0)]) == pytest.approx(8)
+    assert math.isnan(cost_at(2.0, [(1.0, math.inf)]))
+    assert math.isnan(error_at(2.0, [(1.0, math.inf)]))
+
+
 def test_claims_hold_where_the_adaptive_point_is_four_times_cheaper():
     """An error of 1.9 costs a uniform patch 4.4; the adaptive one has it for 1.1."""
     found = page(adaptive=1.9, cost=1.1)

@@ -165,10 +165,12 @@ def valid_error(one: Outcome) -> float:
 
 
 def of_kind(outcomes: Sequence[Outcome], system: str, kind: str) -> dict[int, list[Outcome]]:
-    """The models of one kind and all widths that had equal operations, by seed."""
+    """The models of one kind and all widths that had equal operations, by seed; those that
+    diverged left out."""
     found: dict[int, list[Outcome]] = {}
     for one in outcomes:
-        if (one.system, one.budget, one.point.rpartition(" ")[0]) == (system, OPERATIONS, kind):
+        mine = (one.system, one.budget, one.point.rpartition(" ")[0]) == (system, OPERATIONS, kind)
+        if mine and not one.failed:
             found.setdefault(one.seed, []).append(one)
     return found
 

@@ -151,8 +151,14 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
 
 
 def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
-    """The cell's model, by the same code that `matey train` and `matey finetune` run."""
+    """The cell's model, by the same code that `matey train` and `matey finetune` run.
+
+    Raises DivergenceError where its training diverges, or that of the cell it starts from did.
+    """
     if cell.parent:
+        before = load_outcome(folder_of(out, cell.parent) / RECORD)
+        if before.failed:
+            raise DivergenceError(f"{cell.parent}, where it starts from: {before.failed}")
         return finetune(folder_of(out, cell.parent) / "run", cell.config, run, resume=True)
     return train(cell.config, run, resume=True)
 

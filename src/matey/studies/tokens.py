@@ -262,7 +262,9 @@ def cost_at(error: float, curve: Sequence[tuple[float, float]]) -> float:
     the true one is higher. Where the cheapest has a smaller one, that is.
     """
     envelope = falling(curve)
-    if not math.isfinite(error) or error >= envelope[0][1]:
+    if not envelope:
+        return math.nan
+    if error >= envelope[0][1]:
         return envelope[0][0]
     for (cheap, worse), (dear, better) in pairwise(envelope):
         if error >= better:
@@ -277,6 +279,8 @@ def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
     Below the cheapest, and beyond the dearest, theirs.
     """
     envelope = falling(curve)
+    if not envelope:
+        return math.nan
     if cost <= envelope[0][0]:
         return envelope[0][1]
     for (cheap, worse), (dear, better) in pairwise(envelope):
@@ -287,10 +291,10 @@ def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
 
 
 def falling(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those points, by rising cost, whose error is below that of all cheaper ones."""
+    """Those points, by rising cost, whose error is finite and below that of all cheaper ones."""
     envelope: list[tuple[float, float]] = []
     for cost, error in sorted(curve):
-        if not envelope or error < envelope[-1][1]:
+        if error < (envelope[-1][1] if envelope else math.inf):
             envelope.append((cost, error))
     return envelope
 
