@@ -31,7 +31,12 @@ from tests.pages import PAGES, ROOT, Terminal, at_smoke_size, blocks, check_mate
 READERS, FORMATS, EXTENDING = (
     ROOT / "docs" / f"{name}.md" for name in ("readers", "formats", "extending")
 )
-ENVIRONMENT = {"PDEBENCH": "pdebench", "SLURM_JOB_ID": "1"}
+ENVIRONMENT = {
+    "PDEBENCH": "pdebench",
+    "THERMALS": "thermals",
+    "CAVITY": "cavity",
+    "SLURM_JOB_ID": "1",
+}
 
 # What pages take for granted: files of the reader's own, and what another page made. A path's
 # ending says what it is: a folder or .h5 are fields in the Well's layout, .nc is one trajectory as
@@ -78,6 +83,14 @@ STAND_INS = {
         "runs/a": "shallow_water",
         "results": "shallow_water",
         "studies/tokens/one": "results of shallow_water",
+    },
+    "results.md": {
+        "pdebench/diffre2d": "diffusion_reaction",
+        "pdebench/swe": "shallow_water",
+        "pdebench/incompNS": "incompressible",
+        "pdebench/compNS": "compressible",
+        "thermals": "thermals",
+        "cavity": "mhd_cavity",
     },
     "scaling.md": {"mix.yaml": "shallow_water"},
     "studies.md": {"mix.yaml": "shallow_water", "studies/tokens/one": "results of shallow_water"},
