@@ -4,18 +4,17 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
 
-from matey.config import LossConfig, RunConfig, require
-from matey.data.mixture import Mixture, System, in_order, open_systems
-from matey.errors import ConfigError, DivergenceError
+from matey.config import RunConfig, require
+from matey.data.mixture import Mixture, System, open_systems
+from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec
-from matey.metrics.error import nrmse
 from matey.nn.contract import warn_of_doubts
 from matey.nn.make import make_model
 from matey.nn.pretrained import save_pretrained
@@ -23,19 +22,20 @@ from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
-from matey.train.checkpoint import Progress
 from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
+from matey.train.keeper import Keeper
 from matey.train.lock import locked
 from matey.train.log import Journal, describe, prepare_run, spent
-from matey.train.loss import batch_loss
+from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
 from matey.train.room import return_large_blocks
-from matey.train.signals import Stop, heeding_signals, stopped
-from matey.train.sinks import Record, Sink
+from matey.train.signals import Stop, heeding_signals
+from matey.train.sinks import Sink
 from matey.train.speed import Speedometer
+from matey.train.tally import Loss, Tally, check_finite
 
 
 def train(
@@ -205,198 +205,10 @@ def operations(model: Surrogate, batch: Batch, prediction: Prediction, pushes: i
     return cost.operations + pushes * sum(cost.forward.values())
 
 
-def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> torch.Tensor:
-    """The loss on the variables that change in time, normalised as the history."""
-    target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
-    return batch_loss(prediction.normalised, prediction.base, target, config)
-
-
-@torch.no_grad()
-def validate(
-    model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
-) -> Record | None:
-    """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
-
-    The processes share the batches. None where a signal came first.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    one_step = replace(config.windows, max_lead=config.windows.min_lead)
-    record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
-    for name, system in systems.items():
-        errors, still, losses = [], [], []
-        windows = system.windows("valid", one_step)
-        batches = in_order(windows, config.batch, config.validate_windows)
-        for choices, counts in team.deal(batches):
-            if team.most(stop.received):
-                model.train()
-                return None
-            batch = windows.batch(choices).to(device)
-            predicted = list(batch.spec.predicted)
-            prediction = model(batch)
-            part = 1.0 if counts else math.nan  # what is not defined is left out of means
-            errors.append(part * nrmse(prediction.fields, batch.target[:, predicted]))
-            still.append(part * nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
-            losses.append(part * loss_of(prediction, batch, config.loss).view(1))
-        for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
-            if rows:
-                record[key][name] = float(mean_over(team, torch.cat(rows)).nanmean())
-    model.train()
-    return record
-
-
-def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
-    """The mean of the rows of all processes, where they are defined."""
-    sums = torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)])
-    total, defined = team.total(sums)
-    return total / defined
-
-
-@dataclass(frozen=True)
-class Keeper:
-    """What a run keeps besides its log: checkpoints, and the model of the best validation.
-
-    All processes take part; the first one writes.
-    """
-
-    run: Path
-    config: RunConfig
-    systems: Mapping[str, System]
-    engine: Engine
-    optimizer: torch.optim.Optimizer
-    journal: Journal
-    stop: Stop
-
-    def after_step(self, progress: Progress) -> Progress:
-        """Validate and save where that is due after a step.
-
-        Raises StoppedError, with all saved, where a signal came.
-        """
-        done, config = progress.step, self.config
-        if is_due(done, config.validate_every, config.steps):
-            progress = self.score(progress)
-        team = self.engine.team
-        number = team.most(self.stop.received)
-        if number or is_due(done, config.checkpoint_every, config.steps):
-            state = checkpoint.capture(self.engine.model, self.optimizer, progress)
-            if team.first:
-                checkpoint.save(self.run, state, config.keep_checkpoints)
-            # One that came during the save is served by it, too; no process ends before it is done.
-            number = team.most(self.stop.received)
-        if number:
-            folder = checkpoint.folder_of(self.run, done)
-            self.journal.write("stop", step=done, signal=number)
-            raise stopped(number, f"after step {done} of {config.steps}, saved in {folder}")
-        return progress
-
-    def score(self, progress: Progress) -> Progress:
-        """Validate, and keep the model in `best/` if its mean NRMSE is the lowest so far.
-
-        A validation that a signal cuts short is pending: the run begins with it when it goes on.
-        """
-        engine = self.engine
-        scores = validate(engine.model, self.systems, self.config, self.stop, engine.team)
-        if scores is None:
-            return replace(progress, pending=True)
-        self.journal.write("valid", step=progress.step, **scores)
-        defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
-        mean = sum(defined) / len(defined) if defined else math.inf
-        if mean < (math.inf if progress.best is None else progress.best):
-            known = engine.model.learned_from
-            training = describe(self.config, self.systems, progress.step, self.run, known)
-            model = engine.alone()
-            if engine.team.first:
-                training["nrmse"] = scores["nrmse"]
-                save_pretrained(model, self.run / "best", training, spent(self.run))
-            progress = replace(progress, best=mean)
-        return replace(progress, pending=False)
-
-
-class Tally:
-    """What happened since the last line of the log."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.windows = self.tokens = self.operations = 0
-        self.losses: dict[str, list[torch.Tensor]] = {}
-
-    def add(
-        self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
-    ) -> None:
-        """Count one batch. Nothing waits for the device here."""
-        samples, times = batch.values.shape[:2]
-        self.windows += samples
-        self.tokens += prediction.tokens * times
-        self.operations += operations
-        self.losses.setdefault(batch.spec.name, []).append(loss.detach())
-
-    def total(self, team: Team) -> "Tally":
-        """The same of all processes. They had the same systems, each as often."""
-        means = [torch.stack(group).mean() for group in self.losses.values()]
-        counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
-        mean = team.total(torch.stack(means)) / team.data_ranks
-        whole = Tally()
-        whole.seconds = self.seconds
-        whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
-        whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
-        return whole
-
-    @property
-    def work(self) -> tuple[float, int, int, int]:
-        """Seconds of steps, and what was done in them: windows, tokens, operations."""
-        return self.seconds, self.windows, self.tokens, self.operations
-
-    def record(self) -> Record:
-        """The counts, and the mean loss of each system."""
-        losses = {name: float(torch.stack(group).mean()) for name, group in self.losses.items()}
-        return {
-            "loss": sum(losses.values()) / len(losses),
-            "losses": losses,
-            "windows": self.windows,
-            "tokens": self.tokens,
-        }
-
-
 def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
     """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
-
-
-@dataclass(frozen=True)
-class Loss:
-    """The loss of one batch, and what the batch was."""
-
-    value: torch.Tensor
-    system: str
-    sources: tuple[str, ...]
-
-    def describe(self) -> str:
-        """Which system and files."""
-        return f"system {self.system!r}, from {'; '.join(self.sources)}"
-
-
-def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tensor) -> None:
-    """Raise DivergenceError, naming the batch, in all processes if a loss of the step or the norm
-    of its gradient is not finite in one."""
-    values = torch.stack([*(loss.value for loss in losses), norm.detach()])
-    if not team.most(not bool(values.isfinite().all())):
-        return
-    found = ""
-    for loss in losses:
-        if not bool(loss.value.isfinite()):
-            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.describe()}"
-            break
-    found = team.agree(found) or team.agree(
-        f"The gradient is {float(norm)} at step {step + 1}, "
-        f"{', and '.join(loss.describe() for loss in losses)}"
-    )
-    raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")
-
-
-def is_due(step: int, every: int, steps: int) -> bool:
-    """Whether something done `every` so many steps (0: only at the end) is due."""
-    return step == steps or (every > 0 and step % every == 0)
 
 
 def count(model: Surrogate) -> int:

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import LossConfig
+from matey.fields import Batch
+from matey.nn.surrogate import Prediction
 
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
@@ -51,3 +53,9 @@ def batch_loss(
         drift = (prediction.float() - target.float()).mean(dim=(-3, -2, -1))
         loss = loss + config.conservation * drift.square().mean()
     return loss
+
+
+def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
+    """The loss on the variables that change in time, normalised as the history."""
+    target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
+    return batch_loss(prediction.normalised, prediction.base, target, config)

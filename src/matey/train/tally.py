@@ -1,0 +1,88 @@
+"""What happened since the last line of the log, and whether it was finite."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from matey.errors import DivergenceError
+from matey.fields import Batch
+from matey.nn.surrogate import Prediction
+from matey.train.distributed import Team
+from matey.train.sinks import Record
+
+
+class Tally:
+    """What happened since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.windows = self.tokens = self.operations = 0
+        self.losses: dict[str, list[torch.Tensor]] = {}
+
+    def add(
+        self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
+    ) -> None:
+        """Count one batch. Nothing waits for the device here."""
+        samples, times = batch.values.shape[:2]
+        self.windows += samples
+        self.tokens += prediction.tokens * times
+        self.operations += operations
+        self.losses.setdefault(batch.spec.name, []).append(loss.detach())
+
+    def total(self, team: Team) -> "Tally":
+        """The same of all processes. They had the same systems, each as often."""
+        means = [torch.stack(group).mean() for group in self.losses.values()]
+        counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
+        mean = team.total(torch.stack(means)) / team.data_ranks
+        whole = Tally()
+        whole.seconds = self.seconds
+        whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
+        whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
+        return whole
+
+    @property
+    def work(self) -> tuple[float, int, int, int]:
+        """Seconds of steps, and what was done in them: windows, tokens, operations."""
+        return self.seconds, self.windows, self.tokens, self.operations
+
+    def record(self) -> Record:
+        """The counts, and the mean loss of each system."""
+        losses = {name: float(torch.stack(group).mean()) for name, group in self.losses.items()}
+        return {
+            "loss": sum(losses.values()) / len(losses),
+            "losses": losses,
+            "windows": self.windows,
+            "tokens": self.tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss of one batch, and what the batch was."""
+
+    value: torch.Tensor
+    system: str
+    sources: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Which system and files."""
+        return f"system {self.system!r}, from {'; '.join(self.sources)}"
+
+
+def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tensor) -> None:
+    """Raise DivergenceError, naming the batch, in all processes if a loss of the step or the norm
+    of its gradient is not finite in one."""
+    values = torch.stack([*(loss.value for loss in losses), norm.detach()])
+    if not team.most(not bool(values.isfinite().all())):
+        return
+    found = ""
+    for loss in losses:
+        if not bool(loss.value.isfinite()):
+            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.describe()}"
+            break
+    found = team.agree(found) or team.agree(
+        f"The gradient is {float(norm)} at step {step + 1}, "
+        f"{', and '.join(loss.describe() for loss in losses)}"
+    )
+    raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")
