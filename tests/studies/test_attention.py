@@ -1,34 +1,53 @@
 import math
+from dataclasses import replace
+
+import pytest
 
 from matey.config import DataConfig
-from matey.studies.attention import Reached, first_reached, of_kind, reached, weights_for
+from matey.studies.attention import (
+    Reached,
+    bound,
+    first_reached,
+    of_kind,
+    patch_of,
+    reached,
+    timed_only,
+    weights_for,
+)
 from matey.studies.attention_page import judge
 from matey.studies.design import Material
 from matey.studies.scales import ATTENTION
-from matey.studies.systems import Source
+from matey.studies.systems import Probe, Source
+from tests.nn.helpers import rough_inputs, system
 from tests.studies.helpers import outcome, timing
 
 KINDS = ("ViT", "AViT", "SViT, joint every 2nd")
+SMOKE = ATTENTION["smoke"]
+SCALE = replace(SMOKE, extra={**SMOKE.extra, "widths": (8, 16)})
 
 
 def page(slower: float, heavier: float, worse: float = 1.0):
     """What the study says of an AViT whose steps take `slower` times as long, which has `heavier`
-    times the weights, and whose error is `worse` times ViT's."""
+    times the weights, and whose error is `worse` times ViT's; at half the width each has half
+    the weights and twice the error."""
     cells, points = [], {}
     for kind in KINDS:
         other = kind == "AViT"
         weights = int(1000 * (heavier if other else 1))
         points[f"{kind} 16"] = timing(slower if other else 1.0, parameters=weights)
+        points[f"{kind} 8"] = timing(slower if other else 1.0, parameters=weights // 2)
         for seed in range(3):
             error = (worse if other else 1.0) * (1 + 0.001 * seed)
             curve = ((50, 4.0), (100, worse if other else 1.0))
             more = {"system": "shallow_water", "parameters": weights, "curve": curve}
             cells.append(outcome(f"{kind} 16", "operations", seed, error, **more))
+            half = {"parameters": weights // 2, "curve": tuple((n, 2 * e) for n, e in curve)}
+            cells.append(outcome(f"{kind} 8", "operations", seed, 2 * error, **{**more, **half}))
             if kind != "ViT":
                 cells.append(outcome(f"{kind} 16", "steps", seed, error, **more))
     timings = {"shallow_water": points, "shallow_water_32": points}
     sources = {name: Source(name, DataConfig(), real=False) for name in timings}
-    return judge(Material(ATTENTION["smoke"], sources, {}, 0, "cpu"), cells, timings)
+    return judge(Material(SCALE, sources, {}, 0, "cpu"), cells, timings)
 
 
 def test_the_claim_on_axial_attention_holds_where_time_and_weights_are_twice_as_much():
@@ -58,26 +77,43 @@ def test_a_width_whose_training_diverged_is_left_out():
     assert of_kind([fine, lost], "water", "AViT") == {0: [fine]}
 
 
-def took(found: Reached) -> tuple[float, bool]:
-    return round(found.value, 6), found.sure
+def took(found: Reached) -> tuple[float, str]:
+    return round(found.value, 6), found.side
 
 
 def test_time_to_an_error_is_read_off_between_validations():
     curve = ((100, 4.0), (200, 2.0))
-    assert took(reached(curve, 3.0, step_seconds=0.1)) == (15, True)
-    assert took(reached(curve, 5.0, step_seconds=0.1)) == (10, True)
-    assert took(reached(curve, 1.0, step_seconds=0.1)) == (20, False)
+    assert took(reached(curve, 3.0, step_seconds=0.1)) == (15, "")
+    assert took(reached(curve, 5.0, step_seconds=0.1)) == (10, "at most ")
+    assert took(reached(curve, 1.0, step_seconds=0.1)) == (20, "at least ")
     assert math.isnan(reached((), 1.0, step_seconds=0.1).value)
 
 
 def test_of_several_models_the_quickest_counts_that_got_there():
-    got = [Reached(3.0, True), Reached(1.0, False), Reached(2.0, True)]
-    assert took(first_reached(got)) == (2, True)
-    assert took(first_reached([Reached(3.0, False), Reached(1.0, False)])) == (3, False)
+    got = [Reached(3.0), Reached(1.0, "at least "), Reached(2.0)]
+    assert took(first_reached(got)) == (2, "")
+    assert took(first_reached([Reached(3.0, "at least "), got[1]])) == (3, "at least ")
 
 
 def test_weights_for_an_error_lie_between_two_widths():
     curve = [(1e3, 4.0), (4e3, 1.0)]
-    assert took(weights_for(2.0, curve)) == (2e3, True)
-    assert took(weights_for(5.0, curve)) == (1e3, True)
-    assert took(weights_for(0.5, curve)) == (4e3, False)
+    assert took(weights_for(2.0, curve)) == (2e3, "")
+    assert took(weights_for(0.5, curve)) == (4e3, "at least ")
+
+
+def test_an_error_that_the_fewest_weights_reach_may_take_fewer_still():
+    assert took(weights_for(5.0, [(1e3, 4.0), (4e3, 1.0)])) == (1e3, "at most ")
+    exact, few = {0: Reached(2.0)}, {0: Reached(1.0, "at most ")}
+    assert (bound(few, exact), bound(exact, few)) == ("at most ", "at least ")
+    assert (bound(few, few), bound(exact, exact)) == ("about ", "")
+
+
+@pytest.mark.parametrize("name", ["cpu", "paper"])
+def test_finer_grids_have_more_tokens_where_cost_is_measured_against_them(name):
+    scale = ATTENTION[name]
+    ladder = {recipe.name: recipe.resolution for recipe in scale.recipes if recipe.simulator}
+    water = system(2)
+    probes = {name: Probe([rough_inputs(water, n, samples=1)]) for name, n in ladder.items()}
+    material = Material(scale, {}, probes, 0, "cpu")
+    tokens = [(ladder[s] // patch_of(material, s)) ** 2 for s in timed_only(scale)]
+    assert tokens == [64, 256, 1024]

@@ -12,14 +12,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 from matey.config import ModelConfig, Scheme
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale, by_seed
 from matey.studies.statistics import Estimate, estimate, paired_ratio
+from matey.studies.systems import medium_patch
 from matey.studies.timing import Timing
 
 REFERENCE = "ViT"
+Side = Literal["", "at least ", "at most "]
+OPPOSITE: dict[Side, Side] = {"": "", "at least ": "at most ", "at most ": "at least "}
 # What the blocks of each kind of model attend with, repeated over its depth.
 PATTERNS: dict[str, tuple[Scheme, ...]] = {
     "ViT": ("vit",),
@@ -51,15 +55,29 @@ def trained(scale: Scale) -> tuple[str, ...]:
     return tuple(recipe.name for recipe in scale.recipes if not recipe.simulator)
 
 
+def timed_only(scale: Scale) -> tuple[str, ...]:
+    """One system at several resolutions, coarse to fine, to see how cost grows with tokens."""
+    return tuple(recipe.name for recipe in scale.recipes if recipe.simulator)
+
+
+def patch_of(material: Material, system: str) -> int:
+    """The patch of a system: the medium one; at several resolutions one for all of them, since
+    patches that grow with the grid would leave as many tokens at each."""
+    ladder = timed_only(material.scale)
+    if system not in ladder:
+        return material.medium(system)
+    return medium_patch(material.probes[ladder[0]].grid, material.scale.tokens // 4)
+
+
 def design(material: Material) -> Design:
     """Every kind at every width for equal operations, and at the middle width for equal steps."""
     scale, cells, benches = material.scale, [], {}
     widths: tuple[int, ...] = scale.extra["widths"]
     middle = middle_width(scale)
     for system in material.sources:
-        medium = material.medium(system)
+        patch = patch_of(material, system)
         own = {
-            point(kind, width): model_of(scale, kind, width, medium)
+            point(kind, width): model_of(scale, kind, width, patch)
             for kind in patterns(scale)
             for width in (widths if system in trained(scale) else (middle,))
         }
@@ -102,7 +120,8 @@ class Needs:
 
     At matched width: `error` after equal operations and `few` after equally many steps,
     `parameters`, `step_time` and `memory`. At matched error: `time` and `weights`; `bounds` are
-    which of the two are bounds, since some seeds did not reach the error.
+    which of the two are bounds, since some seeds did not reach the error, or reached it with the
+    least that was tried.
     """
 
     system: str
@@ -177,26 +196,29 @@ def of_kind(outcomes: Sequence[Outcome], system: str, kind: str) -> dict[int, li
 
 @dataclass(frozen=True)
 class Reached:
-    """What it took to reach an error; at least that much where it was not reached."""
+    """What it took to reach an error: at least that much where it was not reached, at most where
+    the first look, or the fewest weights, showed it already."""
 
     value: float
-    sure: bool
+    side: Side = ""
 
 
 def reached(curve: Sequence[tuple[int, float]], target: float, step_seconds: float) -> Reached:
     """The time until a validation curve first lies at or below an error, by straight lines."""
     for (early, above), (late, below) in pairwise(((0, math.inf), *curve)):
         if below <= target:
-            part = 1.0 if not math.isfinite(above) else (above - target) / (above - below)
-            return Reached((early + part * (late - early)) * step_seconds, True)
-    return Reached(curve[-1][0] * step_seconds if curve else math.nan, False)
+            if not math.isfinite(above):
+                return Reached(late * step_seconds, "at most ")
+            part = (above - target) / (above - below)
+            return Reached((early + part * (late - early)) * step_seconds)
+    return Reached(curve[-1][0] * step_seconds if curve else math.nan, "at least ")
 
 
 def first_reached(found: Sequence[Reached]) -> Reached:
     """The quickest of several models; the longest try where none got there."""
-    sure = [one for one in found if one.sure]
-    if sure:
-        return min(sure, key=lambda one: one.value)
+    there = [one for one in found if one.side != "at least "]
+    if there:
+        return min(there, key=lambda one: one.value)
     return max(found, key=lambda one: one.value)
 
 
@@ -204,12 +226,14 @@ def weights_for(target: float, curve: Sequence[tuple[float, float]]) -> Reached:
     """The fewest weights with which an error is reached, between two widths by a power law."""
     rows = sorted(curve)
     if rows[0][1] <= target:
-        return Reached(rows[0][0], True)
+        return Reached(rows[0][0], "at most ")
     for (few, worse), (many, better) in pairwise(rows):
         if better <= target < worse:
-            part = math.log(worse / target) / math.log(worse / better) if worse < math.inf else 1.0
-            return Reached(few * (many / few) ** part, True)
-    return Reached(rows[-1][0], False)
+            if not math.isfinite(worse):
+                return Reached(many, "at most ")
+            part = math.log(worse / target) / math.log(worse / better)
+            return Reached(few * (many / few) ** part)
+    return Reached(rows[-1][0], "at least ")
 
 
 def ratio_of(ours: Mapping[int, Reached], theirs: Mapping[int, Reached]) -> Estimate:
@@ -221,7 +245,8 @@ def ratio_of(ours: Mapping[int, Reached], theirs: Mapping[int, Reached]) -> Esti
 
 
 def bound(ours: Mapping[int, Reached], theirs: Mapping[int, Reached]) -> str:
-    """What is left open where some did not reach the error."""
-    if not all(one.sure for one in ours.values()):
-        return "at least " if all(one.sure for one in theirs.values()) else "about "
-    return "" if all(one.sure for one in theirs.values()) else "at most "
+    """What a ratio is where some of either are bounds: one too, or no more than a guess."""
+    sides = {one.side for one in ours.values()}
+    sides |= {OPPOSITE[one.side] for one in theirs.values()}
+    sides -= {""}
+    return "about " if len(sides) > 1 else "".join(sides)

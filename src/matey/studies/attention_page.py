@@ -10,6 +10,7 @@ from matey.studies.attention import (
     needs,
     patterns,
     point,
+    timed_only,
     trained,
 )
 from matey.studies.cells import Outcome
@@ -199,7 +200,7 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
 
 def resolution_table(material: Material, timings: Timings) -> Table:
     """What a step takes at several resolutions, at the middle width."""
-    systems = [name for name in material.sources if name not in trained(material.scale)]
+    systems = timed_only(material.scale)
     rows = []
     for kind in patterns(material.scale):
         name = point(kind, middle_width(material.scale))
@@ -208,7 +209,7 @@ def resolution_table(material: Material, timings: Timings) -> Table:
         tokens = [timings[system][name].tokens for system in systems]
         power = (
             math.log(seconds[-1] / seconds[-2]) / math.log(tokens[-1] / tokens[-2])
-            if len(systems) > 1
+            if len(systems) > 1 and tokens[-1] != tokens[-2]
             else math.nan
         )
         rows.append(
