@@ -8,7 +8,7 @@ import torch
 import matey
 from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.mixture import open_systems
-from matey.errors import DataError
+from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
 from matey.evaluate.score import Ask, evaluate, example_leads
 from matey.metrics.error import nrmse
@@ -114,6 +114,11 @@ def test_a_system_without_test_trajectories_is_named(data, tmp_path):
     nothing = DataConfig(data.systems, SplitConfig(test=0))
     with pytest.raises(DataError, match="'shallow_water' has no test trajectory"):
         evaluate(model, "toy", nothing, Ask(1), tmp_path / "out")
+
+
+def test_a_number_of_rollouts_below_one_is_refused():
+    with pytest.raises(ConfigError, match="windows"):
+        Ask(1, windows=0)
 
 
 def diverging(model, frames: int):

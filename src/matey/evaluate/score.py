@@ -52,6 +52,9 @@ class Ask:
         for name in ("steps", "batch", "lead"):
             require(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
         require(
+            self.windows is None or self.windows > 0, "windows", self.windows, "1 or more, or none"
+        )
+        require(
             self.lead <= self.steps, "lead time", self.lead, f"at most the {self.steps} dt ahead"
         )
 
