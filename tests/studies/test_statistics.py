@@ -54,3 +54,4 @@ def test_rank_correlation_by_hand():
     assert rank_correlation([1, 2, 3, 4], [10, 20, 40, 30]) == pytest.approx(0.8)
     assert rank_correlation([1, 2, 3], [9, 4, 1]) == pytest.approx(-1)
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+    assert math.isnan(rank_correlation([1, 2, 3], [math.nan] * 3))  # a rollout that has ended

@@ -64,8 +64,10 @@ def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Esti
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation: that of the ranks, equal values sharing theirs.
 
-    NaN where either does not vary.
+    NaN where either does not vary, or has a value that is none: NaN has no rank.
     """
+    if any(math.isnan(value) for value in (*first, *second)):
+        return math.nan
     a, b = ranks(first), ranks(second)
     middle = (len(a) - 1) / 2
     a, b = [rank - middle for rank in a], [rank - middle for rank in b]
