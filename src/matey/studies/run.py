@@ -23,7 +23,7 @@ from matey.studies import (
 )
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
-from matey.studies.page import StudyPage, write_page, write_tables
+from matey.studies.page import StudyPage, joined, write_page, write_tables
 from matey.studies.systems import (
     described,
     find_sources,
@@ -189,13 +189,14 @@ def time_points(
         }
         opened = open_systems(material.sources[source].data)[source]
         timings[system] = measure_points(points, operations, opened, material.scale.turns)
-        save_timings(out, timings)
+        save_timings(out, timings, choose_device(material.device))
     return timings
 
 
 def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, str], ...]:
     """How the study was made, for its page."""
     scale = material.scale
+    batches = [str(size) for size in sorted({cell.config.batch for cell in design.cells})]
     return (
         ("Systems", described(material.sources)),
         (
@@ -207,15 +208,19 @@ def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, s
         ("Seeds", f"{scale.seeds}, from {material.seed} on; the split of the data is the same"),
         (
             "Model",
-            f"{scale.model.depth} blocks of width {scale.model.embed_dim}, history "
-            f"{scale.history}, batch {scale.batch}",
+            f"{scale.model.depth} blocks of width {scale.model.embed_dim} unless its point says "
+            f"otherwise, history {scale.history}, batch {joined(batches)}",
         ),
+        ("Training", f"AdamW, learning rate {scale.lr:g} for every model"),
         (
             "Scores",
             f"NRMSE of rollouts of {scale.rollout} dt from {scale.windows} frames of the test "
             "trajectories",
         ),
-        ("Intervals", "95 %, by Student's t over the seeds; comparisons are paired by seed"),
+        (
+            "Intervals",
+            "95 %, by Student's t: of a system over the seeds, comparisons paired by seed",
+        ),
         ("Made with", f"matey {matey.__version__}, torch {torch.__version__}"),
         ("Written", time.strftime("%Y-%m-%d")),
         *design.facts,

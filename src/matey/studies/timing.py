@@ -115,10 +115,11 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 def held(work: Callable[[], None], model: torch.nn.Module, device: torch.device) -> int:
     """The most bytes of tensors that there are during some work, the weights included."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
-    if device.type == "cuda":
+    if device.type == "cuda":  # where the models of the other points are, too
+        before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         work()
-        return int(torch.cuda.max_memory_allocated(device))
+        return weights + int(torch.cuda.max_memory_allocated(device)) - before
     with Ledger(list(model.parameters())) as ledger:
         work()
     return weights + ledger.highest
@@ -163,14 +164,14 @@ def load_timings(out: Path) -> Timings:
         ) from error
 
 
-def save_timings(out: Path, timings: Timings) -> None:
+def save_timings(out: Path, timings: Timings, device: torch.device) -> None:
     """Write what was measured, and on what."""
     systems = {
         system: {point: asdict(timing) for point, timing in points.items()}
         for system, points in timings.items()
     }
     machine = {
-        "processor": processor(),
+        "processor": processor(device),
         "threads": 1,
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
@@ -179,10 +180,10 @@ def save_timings(out: Path, timings: Timings) -> None:
     write_text(out / FILE, to_json(record, indent=1))
 
 
-def processor() -> str:
+def processor(device: torch.device) -> str:
     """The name of the processor, or of the GPU."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names: Sequence[str] = [line.split(":")[1] for line in lines if line.startswith("model name")]
