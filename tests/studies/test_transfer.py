@@ -62,5 +62,13 @@ def test_frozen_attention_baselines_and_other_systems_have_verdicts_of_their_own
     assert "gray_scott: it does not help" in sentences[0]
 
 
+def test_the_claim_on_baselines_names_no_fno_where_there_was_none(monkeypatch):
+    monkeypatch.setattr("matey.studies.transfer.find_spec", lambda name: None)
+    claim = page(0.5, 0.5).claims[3]
+    assert claim.answer == "held"
+    assert "U-Net" in claim.claim
+    assert "FNO" not in claim.claim
+
+
 def test_a_pretrained_model_that_diverged_decides_nothing():
     assert answers(page(few=math.inf, many=1.0))[0] == "undecided"

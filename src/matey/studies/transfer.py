@@ -78,8 +78,13 @@ def design(material: Material) -> Design:
                     config = tuning(material, system, method, model, steps, seed)
                     config = replace(config, data=replace(config.data, trajectories=number))
                     cells.append(cell_of(material, system, method, number, config, steps * step))
+    before = (
+        "Pretraining",
+        f"{cells[0].operations:.3g} operations for each seed: on top of what a pretrained model "
+        "spends on a target",
+    )
     missing = () if find_spec("neuralop") else (NO_FNO,)
-    return Design(tuple(cells), benches, missing)
+    return Design(tuple(cells), benches, (before, *missing))
 
 
 def model_of(model: ModelConfig, method: str) -> ModelConfig:
