@@ -1,11 +1,24 @@
 import math
+from dataclasses import replace
 
-from matey.config import DataConfig
+import pytest
+
+from matey.config import DataConfig, SourceConfig
+from matey.errors import ConfigError
 from matey.studies.design import Material
 from matey.studies.scales import TRANSFER
 from matey.studies.systems import Source
-from matey.studies.transfer import FROZEN, SCRATCH, TUNED, counts, methods, point
+from matey.studies.transfer import (
+    FROZEN,
+    SCRATCH,
+    TUNED,
+    check_enough,
+    counts,
+    methods,
+    point,
+)
 from matey.studies.transfer_page import judge
+from tests.files import write_shallow_water
 from tests.studies.helpers import outcome, timing
 
 SCALE = TRANSFER["smoke"]
@@ -68,6 +81,21 @@ def test_the_claim_on_baselines_names_no_fno_where_there_was_none(monkeypatch):
     assert claim.answer == "held"
     assert "U-Net" in claim.claim
     assert "FNO" not in claim.claim
+
+
+def test_files_with_fewer_trajectories_than_a_point_is_named_after_are_refused(tmp_path):
+    path = write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5", trajectories=6, frames=4)
+    data = DataConfig((SourceConfig("shallow_water", (str(path),)),))  # four to train on
+    for real, most in ((True, 4), (False, 8)):
+        check_enough(material_of(data, real, most), "shallow_water")
+    with pytest.raises(ConfigError, match=r"has 4 trajectories to train on.* up to 8"):
+        check_enough(material_of(data, True, 8), "shallow_water")
+
+
+def material_of(data: DataConfig, real: bool, most: int) -> Material:
+    """A study that trains on so many trajectories of shallow water."""
+    scale = replace(SCALE, extra={**SCALE.extra, "unlike_trajectories": (1, most)})
+    return Material(scale, {"shallow_water": Source("shallow_water", data, real)}, {}, 0, "cpu")
 
 
 def test_a_pretrained_model_that_diverged_decides_nothing():

@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from typing import Literal
 
 from matey.config import DataConfig, ModelConfig, RunConfig, SplitConfig
+from matey.data.mixture import open_systems
+from matey.errors import ConfigError
 from matey.studies.cells import Cell
 from matey.studies.design import OPERATIONS, Design, Material, Scale, run_config, slug
 from matey.studies.systems import Source
@@ -64,6 +66,7 @@ def design(material: Material) -> Design:
     cells = [pretraining(material, seed) for seed in material.seeds]
     benches: dict[str, dict[str, RunConfig]] = {}
     for system in (*targets(scale), *unlike(scale)):
+        check_enough(material, system)
         own = {method: model_of(scale.model, method) for method in methods(scale, system)}
         benches[system] = {
             method: tuning(material, system, method, model, 1, 0)
@@ -85,6 +88,21 @@ def design(material: Material) -> Design:
     )
     missing = () if find_spec("neuralop") else (NO_FNO,)
     return Design(tuple(cells), benches, (before, *missing))
+
+
+def check_enough(material: Material, system: str) -> None:
+    """Raise ConfigError for files of the user's with fewer trajectories to train on than the study
+    asks for: a point of eight would be one of fewer. What is simulated has enough."""
+    source, most = material.sources[system], max(counts(material.scale, system))
+    if not source.real or system == CAVITY:  # which is trained on simulations
+        return
+    there = len(open_systems(source.data)[system].split["train"])
+    if there < most:
+        raise ConfigError(
+            f"System {system!r} has {there} trajectories to train on, and the study takes up to "
+            f"{most}. Lower data.split.test and data.split.valid, or leave it out of --data, and "
+            "it is simulated."
+        )
 
 
 def model_of(model: ModelConfig, method: str) -> ModelConfig:
