@@ -63,7 +63,8 @@ def run(options: Any) -> None:
     for line in health(scores):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if model.config.is_adaptive:
-        console.print(f"{model.cells().capitalize()}.", highlight=False)
+        cells = model.cells()  # whose criterion may have capitals of its own
+        console.print(f"{cells[0].upper()}{cells[1:]}.", highlight=False)
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
 
 

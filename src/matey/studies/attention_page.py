@@ -16,7 +16,7 @@ from matey.studies.attention import (
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, Material, by_seed
 from matey.studies.page import Answer, Claim, Group, Plot, Spot, StudyPage, Table, ranged, shown
-from matey.studies.statistics import estimate, geometric
+from matey.studies.statistics import estimate, over_systems
 from matey.studies.timing import Timings
 
 AIM = 2.0  # times as much time and weights, as claimed
@@ -79,8 +79,7 @@ def needs_claim(rows: Sequence[Needs]) -> Claim:
 
 def answer_of(rows: Sequence[Needs], what: str, aim: float) -> Answer:
     """Whether the mean over systems of a need is at least `aim`; bounds leave a side open."""
-    values = [getattr(one, what) for one in rows]
-    overall = values[0] if len(values) == 1 else geometric(value.mean for value in values)
+    overall = over_systems([getattr(one, what) for one in rows])
     bounds = {one.bounds[what] for one in rows} - {""}
     if overall.low >= aim and bounds <= {"at least "}:
         return "held"
@@ -89,8 +88,7 @@ def answer_of(rows: Sequence[Needs], what: str, aim: float) -> Answer:
 
 def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
     """Less accurate than ViT at matched width for equal operations?"""
-    ratios = [one.error for one in rows]
-    overall = ratios[0] if len(ratios) == 1 else geometric(ratio.mean for ratio in ratios)
+    overall = over_systems([one.error for one in rows])
     answer: Answer = "undecided"
     if not math.isnan(overall.mean):
         answer = "held" if overall.low > 1 else "not held" if overall.high <= 1 else "undecided"

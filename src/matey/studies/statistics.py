@@ -61,6 +61,11 @@ def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Esti
     return geometric(ours[seed] / theirs[seed] for seed in usable)
 
 
+def over_systems(ratios: Sequence[Estimate]) -> Estimate:
+    """The geometric mean of ratios over systems, its interval over these; of one system its own."""
+    return ratios[0] if len(ratios) == 1 else geometric(ratio.mean for ratio in ratios)
+
+
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation: that of the ranks, equal values sharing theirs.
 

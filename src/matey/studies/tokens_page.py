@@ -16,7 +16,7 @@ from matey.studies.page import (
     ranged,
     shown,
 )
-from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
+from matey.studies.statistics import Estimate, estimate, over_systems, paired_ratio
 from matey.studies.timing import Timings
 from matey.studies.tokens import (
     COARSE,
@@ -118,11 +118,6 @@ def answer_of(gains: Sequence[Estimate], aim: float, bounds: Set[str] = frozense
     if overall.low >= aim and bounds <= {"", "at least "}:
         return "held"
     return "not held" if overall.high < aim and bounds <= {"", "at most "} else "undecided"
-
-
-def over_systems(ratios: Sequence[Estimate]) -> Estimate:
-    """The geometric mean of ratios over systems; of one system its own interval."""
-    return ratios[0] if len(ratios) == 1 else geometric(ratio.mean for ratio in ratios)
 
 
 def half_claim(found: dict[str, list[Comparison]]) -> Claim:
