@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,11 @@ from matey.errors import ConfigError
 from matey.evaluate.score import Ask
 from matey.output import to_json, write_text
 from matey.studies.cells import Cell, load_outcome, run_cell
+from matey.studies.design import Design, Material
 from matey.studies.engine import studying, waves
+from matey.studies.run import time_points
+from matey.studies.scales import SMALLEST, TOKENS
+from matey.studies.systems import find_sources, make_missing, probe_files
 from tests.studies.helpers import outcome
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -148,3 +153,17 @@ def test_cells_that_start_from_others_wait_for_them():
     cells = [cell("c", "b"), cell("b", "a"), cell("a"), cell("d", "done already")]
     found = [[one.name for one in wave] for wave in waves(cells)]
     assert found == [["a", "d"], ["b"], ["c"]]
+
+
+def test_an_operating_point_is_timed_once_and_again_when_it_has_become_another(tmp_path):
+    recipe = TOKENS["smoke"].recipes[0]
+    source = find_sources([recipe], DataConfig(), tmp_path)[recipe.name]
+    make_missing([recipe], {recipe.name: source}, tmp_path, lambda name: None)
+    probes = {recipe.name: probe_files(source, TOKENS["smoke"].window_config)}
+    material = Material(TOKENS["smoke"], {recipe.name: source}, probes, 0, "cpu")
+    told: list[str] = []
+    for patch in (4, 4, 8):
+        model = replace(SMALLEST, mode="uniform", patches=(patch,))
+        benches = {recipe.name: {"uniform": material.config(recipe.name, model)}}
+        time_points(Design((), benches), material, tmp_path, told.append)
+    assert told == ["timing shallow_water"] * 2

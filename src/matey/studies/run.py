@@ -175,18 +175,20 @@ def run(
 def time_points(
     design: Design, material: Material, out: Path, told: Callable[[str], None]
 ) -> Timings:
-    """The timing of every operating point: what is there already, and the rest."""
+    """The timing of every operating point: what is there already of the same points, which shows
+    in their operations, and the rest."""
     timings = load_timings(out)
     for system, points in design.benches.items():
-        if set(timings.get(system, {})) == set(points):
-            continue
-        told(f"timing {system}")
         source = next(iter(points.values())).data.systems[0].name
         probe = material.probes[source]
         operations = {
             name: mean_operations(config, probe.spec, probe.inputs)
             for name, config in points.items()
         }
+        known = {name: timing.operations for name, timing in timings.get(system, {}).items()}
+        if known == operations:
+            continue
+        told(f"timing {system}")
         opened = open_systems(material.sources[source].data)[source]
         timings[system] = measure_points(points, operations, opened, material.scale.turns)
         save_timings(out, timings, choose_device(material.device))
@@ -214,8 +216,8 @@ def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, s
         ("Training", f"AdamW, learning rate {scale.lr:g} for every model"),
         (
             "Scores",
-            f"NRMSE of rollouts of {scale.rollout} dt from {scale.windows} frames of the test "
-            "trajectories",
+            f"NRMSE of rollouts of up to {scale.rollout} dt, where test trajectories are long "
+            f"enough, from {scale.windows} of their frames",
         ),
         (
             "Intervals",
