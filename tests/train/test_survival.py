@@ -24,7 +24,7 @@ from matey.config import (
     WindowConfig,
 )
 from matey.errors import CheckpointError, ConfigError, StoppedError
-from matey.train import checkpoint, loop, signals
+from matey.train import checkpoint, keeper, loop, signals
 from matey.train.finetune import parent_name
 from matey.train.log import to_yaml
 from matey.train.loop import train
@@ -139,7 +139,7 @@ def test_signal_in_training_finishes_the_step_saves_and_resumes_equal_to_the_bit
 def test_sigterm_during_validation_saves_and_validates_when_the_run_goes_on(
     config, whole, tmp_path, monkeypatch
 ):
-    kill_at_call(monkeypatch, loop, "nrmse", 3, signal.SIGTERM)
+    kill_at_call(monkeypatch, keeper, "nrmse", 3, signal.SIGTERM)
     run = tmp_path / "run"
     assert assert_stops_and_goes_on(monkeypatch, config, run, signal.SIGTERM) == 2
     assert [record["step"] for record in records(run, "valid")] == [2, 4, 6]
