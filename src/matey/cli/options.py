@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 
 from matey.config import RunConfig, SourceConfig
 from matey.errors import ConfigError, MateyError
+from matey.plain import plain_yaml
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -45,7 +46,7 @@ StrictLoader.add_implicit_resolver(
 def load_yaml(text: str) -> Any:
     """The plain data in YAML text. Raises ConfigError on tags, aliases and duplicate keys."""
     try:
-        return yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a subclass of SafeLoader
+        return plain_yaml(text, StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"Not valid YAML: {error}") from error
     except RecursionError as error:

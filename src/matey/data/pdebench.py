@@ -36,6 +36,7 @@ from matey.data.layout import (
 )
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
+from matey.plain import plain_yaml
 
 HEIGHT = Variable("height", alias="data")
 ACTIVATOR = Variable("activator", alias="activator")
@@ -219,7 +220,7 @@ def read_config(group: h5py.Group, where: str) -> Mapping[str, Any]:
     text = group.attrs.get("config", "")
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     try:
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        config = plain_yaml(text)
     except (yaml.YAMLError, RecursionError, ValueError, AttributeError):
         log.warning(f"{shown(where)}: attribute config is not valid YAML; using the file's name.")
         return {}

@@ -34,6 +34,7 @@ from matey.data.layout import (
 )
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
+from matey.plain import plain_yaml
 
 SPLITS = ("train", "valid", "test")
 MAX_STATS = 2**20  # bytes of stats.yaml
@@ -270,8 +271,7 @@ def stated_statistics(reader: Reader) -> dict[str, tuple[float, float]]:
     if reader.layout != TheWell.name or not path.is_file() or files.stamp(path)[0] > MAX_STATS:
         return {}
     try:
-        with path.open(encoding="utf-8") as file:
-            written = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        written = plain_yaml(path.read_text(encoding="utf-8"))
         columns = [written["mean"], written["std"]]
         stated: dict[str, tuple[float, float]] = {}
         for stored in reader.contents.arrays:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from matey.errors import DataError
+from matey.plain import plain_yaml
 
 
 def read_text(path: Path) -> str:
@@ -30,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping of plain data. Raises DataError."""
     try:
-        return as_object(yaml.safe_load(read_text(path)), path)
+        return as_object(plain_yaml(read_text(path)), path)
     except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 

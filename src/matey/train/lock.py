@@ -108,13 +108,18 @@ def is_alive(holder: dict[str, object], sure: bool) -> bool:
     pid = holder.get("pid")
     if not isinstance(pid, int):
         return False
+    return exists(pid) and holder.get("began") == began(pid)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process of this number, whosever it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    return holder.get("began") == began(pid)
+        return True
+    return True
 
 
 def began(pid: int) -> str:

@@ -22,6 +22,7 @@ from matey.errors import ConfigError
 from matey.nn.pretrained import misfits
 from matey.nn.surrogate import Surrogate
 from matey.output import tidy
+from matey.plain import plain_yaml
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.log import fingerprint, plain, to_yaml
@@ -72,7 +73,7 @@ def changes(
     """
     before, files = recorded(run)
     # What an older version did not write had the default.
-    old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(yaml.safe_load(to_yaml(config)))
+    old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(plain_yaml(to_yaml(config)))
     found = {
         key: [old.get(key), new.get(key)]
         for key in sorted({*old, *new})
@@ -109,7 +110,7 @@ def check_steps(run: Path, done: int, steps: int) -> None:
 def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The config of a run, and the fingerprints of its data."""
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text())
+        config = plain_yaml((run / "config.yaml").read_text())
         origin = json.loads((run / "provenance.json").read_text())
         return dict(config), dict(origin["data_fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
