@@ -11,6 +11,7 @@ from matey.data.mixture import open_systems
 from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
 from matey.evaluate.score import Ask, evaluate, example_leads
+from matey.fields import stack_fields
 from matey.metrics.error import nrmse
 from matey.metrics.spectrum import energy_spectrum, power
 from tests.files import write_shallow_water
@@ -44,6 +45,21 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     expected = torch.stack(errors).mean(dim=(0, 2)).tolist()
     assert score.main.error == pytest.approx(expected, rel=1e-4)
     assert score.main.persistence == pytest.approx(torch.stack(still).mean(dim=(0, 2)).tolist())
+
+
+@pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
+def test_tokens_are_those_that_the_model_works_on(data, tmp_path, mode):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec, mode=mode)
+    (score,) = evaluate(model, "toy", data, Ask(1, batch=1), tmp_path / "out")
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    used = []
+    for start in range(score.windows):
+        history = fields.read(trajectory, slice(start, start + 2))
+        inputs = stack_fields([history], [1.0], ["toy"])
+        used.append(model(inputs).tokens)
+    assert len(set(used)) > 1 or used[0] not in (score.tokens["coarse"], score.tokens["fine"])
+    assert score.tokens["mean"] == pytest.approx(sum(used) / len(used))
 
 
 def test_a_model_of_longer_steps_is_scored_at_its_own(data, tmp_path):

@@ -30,6 +30,7 @@ from matey.fields import Field, Inputs, stack_fields
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Surrogate
 from matey.output import replacing, to_json, write_text
+from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan
 
 FRAMES = 17  # of an example, at most
@@ -145,7 +146,7 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
         history=model.history,
         grid=grid,
         dt=spec.dt,
-        tokens=count_tokens([plan for plan in plans if plan is not None]),
+        tokens=count_tokens([plan for plan in plans if plan is not None], model.config.mode),
         lead=ask.lead,
         steps=leads,
         primary=ask.protocol.primary,
@@ -157,15 +158,16 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
     )
 
 
-def count_tokens(plans: Sequence[RefinementPlan]) -> dict[str, float]:
+def count_tokens(plans: Sequence[RefinementPlan], mode: str) -> dict[str, float]:
     """Tokens per frame: the mean, and those of coarse and of fine patches only; none of a model
-    without cells."""
+    without cells. In Adap_Mul a refined cell counts with its coarse token and its fine ones."""
     if not plans:
         return {}
     first = plans[0]
     cells = {"coarse": first.sizes[0], "fine": first.sizes[-1]}
     cost = {key: float(np.prod(np.array(first.grid) // np.array(c))) for key, c in cells.items()}
-    return {"mean": float(torch.cat([plan.tokens for plan in plans]).double().mean()), **cost}
+    used = torch.cat([PACKINGS[mode](plan).tokens for plan in plans])
+    return {"mean": float(used.double().mean()), **cost}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from matey.evaluate.score import Ask, evaluate
 from matey.nn.surrogate import Surrogate
 from matey.output import remove, to_json, write_text
 from matey.simulate import one_thread
-from matey.studies.guides import Guide, guide_correlations, tokens_used
+from matey.studies.guides import Guide, guide_correlations
 from matey.train.finetune import finetune
 from matey.train.loop import train
 
@@ -141,8 +141,7 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
             guides = (
                 guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else ()
             )
-            tokens = tokens_used(model, cell.test, cell.ask)
-            outcome = success(cell, model, score, tokens, curve, guides)
+            outcome = success(cell, model, score, curve, guides)
     record = {**vars(outcome), "guides": [vars(guide) for guide in outcome.guides]}
     write_text(folder / RECORD, to_json(record, indent=1))
     for left in ("run/checkpoints", "run/best", "results/examples"):
@@ -167,7 +166,6 @@ def success(
     cell: Cell,
     model: Surrogate,
     score: SystemScore,
-    tokens: float,
     curve: Sequence[tuple[int, float]],
     guides: Sequence[Guide],
 ) -> Outcome:
@@ -175,7 +173,7 @@ def success(
     return Outcome(
         **identity(cell),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        tokens=tokens,
+        tokens=score.tokens.get("mean", 0.0),
         leads=tuple(score.steps),
         errors={name: tuple(score.metrics[name].mean.error) for name in METRICS},
         persistence={name: tuple(score.metrics[name].mean.persistence) for name in METRICS},

@@ -30,7 +30,6 @@ from matey.nn.surrogate import Surrogate
 from matey.studies.statistics import rank_correlation
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, cells, patch_shape
-from matey.tokens.pack import PACKINGS
 
 CRITERIA = ("variance", "gradient")
 
@@ -61,19 +60,6 @@ def guide_correlations(
                 for given, error in zip(guide, rows.flatten(1).tolist(), strict=True):
                     found.setdefault((name, lead), []).append(rank_correlation(given, error))
     return tuple(Guide(*key, mean_defined(values)) for key, values in found.items())
-
-
-def tokens_used(model: Surrogate, data: DataConfig, ask: Ask) -> float:
-    """Tokens per frame that the model works on, the mean over the rollouts' starts.
-
-    In Adap_Mul a refined cell counts with its coarse token and its fine ones; a baseline has none.
-    """
-    used = samples = 0
-    for inputs, _ in test_rollouts(model, data, ask):
-        plan = model.plan_inputs(inputs)
-        used += 0 if plan is None else len(PACKINGS[model.config.mode](plan).cell)
-        samples += len(inputs.values)
-    return used / samples
 
 
 def test_rollouts(
