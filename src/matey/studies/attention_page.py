@@ -15,7 +15,19 @@ from matey.studies.attention import (
 )
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, Material, by_seed
-from matey.studies.page import Answer, Claim, Group, Plot, Spot, StudyPage, Table, ranged, shown
+from matey.studies.page import (
+    COST_COLUMNS,
+    Answer,
+    Claim,
+    Group,
+    Plot,
+    Spot,
+    StudyPage,
+    Table,
+    cost_columns,
+    ranged,
+    shown,
+)
 from matey.studies.statistics import estimate, over_systems
 from matey.studies.timing import Timings
 
@@ -171,10 +183,7 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
                 shown(estimate(end.values()).mean),
                 shown(estimate(steps.values()).mean, 4),
                 shown(timing.parameters / 1e3, 4),
-                shown(timing.operations / 1e9),
-                shown(1e3 * timing.step_seconds),
-                shown(1e3 * timing.inference_seconds),
-                shown(timing.step_bytes / 1e6),
+                *cost_columns(timing),
             )
         )
     return Table(
@@ -187,10 +196,7 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
             "end of rollout",
             "steps",
             "thousand parameters",
-            "GFLOP",
-            "step ms",
-            "inference ms",
-            "step MB",
+            *COST_COLUMNS,
         ),
         tuple(rows),
     )

@@ -15,7 +15,7 @@ from typing import Literal
 from matey.output import to_json, write_text
 from matey.studies.cells import Outcome
 from matey.studies.statistics import Estimate
-from matey.studies.timing import Timings
+from matey.studies.timing import Timing, Timings
 
 FORMAT = 1
 FILE = "study.json"
@@ -83,6 +83,32 @@ class StudyPage:
     claims: tuple[Claim, ...]
     plots: tuple[Plot, ...]
     tables: tuple[Table, ...]
+
+
+# What a step takes, in tables.
+COST_COLUMNS = ("GFLOP", "step ms", "inference ms", "step MB")
+
+
+def cost_columns(timing: Timing) -> tuple[str, ...]:
+    """The values of `COST_COLUMNS`."""
+    return (
+        shown(timing.operations / 1e9),
+        shown(1e3 * timing.step_seconds),
+        shown(1e3 * timing.inference_seconds),
+        shown(timing.step_bytes / 1e6),
+    )
+
+
+def answer_below(ratio: Estimate) -> Answer:
+    """Held where a ratio lies below 1 with its interval, not held where it does not."""
+    if math.isnan(ratio.mean):
+        return "undecided"
+    return "held" if ratio.high < 1 else "not held" if ratio.low >= 1 else "undecided"
+
+
+def answer_for(held: int, of: int) -> Answer:
+    """The answer where a claim holds for so many of some systems."""
+    return "held" if held == of else "undecided" if held else "not held"
 
 
 def write_page(out: Path, page: StudyPage) -> None:

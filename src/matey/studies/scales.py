@@ -1,6 +1,7 @@
 """How large each study is at each scale: the systems, the model, and what a cell may spend."""
 
 from dataclasses import replace
+from functools import partial
 
 from matey.config import ModelConfig
 from matey.studies.design import Scale
@@ -37,18 +38,17 @@ def names(found: tuple[Recipe, ...]) -> tuple[str, ...]:
     return tuple(recipe.name for recipe in found)
 
 
+# What the studies have in common at a scale.
+smoke = partial(Scale, tokens=16, batch=2, rollout=2, windows=4, turns=2)
+paper = partial(Scale, tokens=256, batch=16, history=16, lr=1e-3, rollout=10, windows=128)
+
 LADDER = {"cpu": resolutions((64, 128, 256), 8), "paper": resolutions((64, 128, 256), 32)}
 
 TOKENS = {
-    "smoke": Scale(
+    "smoke": smoke(
         recipes=(Recipe("shallow_water", 16, 6, frames=8),),
         operations=8e6,
         model=SMALLEST,
-        tokens=16,
-        batch=2,
-        rollout=2,
-        windows=4,
-        turns=2,
         extra={
             "variants": (
                 Variant("adap_mix", 0.3),
@@ -67,7 +67,7 @@ TOKENS = {
         tokens=256,
         extra={"variants": variants((0.2, 0.5, 0.8)), "resolutions": names(LADDER["cpu"])},
     ),
-    "paper": Scale(
+    "paper": paper(
         recipes=(
             *recipes(128, 128, *PDEBENCH, "thermals", "gray_scott"),
             box(64, 32),
@@ -75,31 +75,20 @@ TOKENS = {
         ),
         operations=2e17,
         model=TI,
-        tokens=256,
-        batch=16,
-        history=16,
-        lr=1e-3,
-        rollout=10,
-        windows=128,
         validations=8,
         extra={"variants": variants((0.2, 0.4, 0.6)), "resolutions": names(LADDER["paper"])},
     ),
 }
 
 ATTENTION = {
-    "smoke": Scale(
+    "smoke": smoke(
         recipes=(
             Recipe("shallow_water", 16, 6, frames=8),
             Recipe("shallow_water_32", 32, 3, frames=8, simulator="shallow_water"),
         ),
         operations=8e6,
         model=replace(SMALLEST, depth=2),
-        tokens=16,
-        batch=2,
-        rollout=2,
-        windows=4,
         validations=3,
-        turns=2,
         extra={"widths": (16,), "kinds": ("ViT", "AViT", "SViT, joint every 2nd")},
     ),
     "cpu": Scale(
@@ -113,19 +102,13 @@ ATTENTION = {
         validations=8,
         extra={"widths": (32, 64, 96)},
     ),
-    "paper": Scale(
+    "paper": paper(
         recipes=(
             *recipes(128, 128, "thermals", "shallow_water", "compressible"),
             *LADDER["paper"],
         ),
         operations=5e17,
         model=TI,
-        tokens=256,
-        batch=16,
-        history=16,
-        lr=1e-3,
-        rollout=10,
-        windows=128,
         validations=16,
         extra={"widths": (192, 384, 768)},
     ),
@@ -147,7 +130,7 @@ def transfer_recipes(
 UNLIKE = ("gray_scott", "kuramoto_sivashinsky", "gray_scott_3d")
 
 TRANSFER = {
-    "smoke": Scale(
+    "smoke": smoke(
         recipes=(
             Recipe("shallow_water", 16, 3, frames=8),
             Recipe("diffusion_reaction", 16, 3, frames=8),
@@ -157,11 +140,6 @@ TRANSFER = {
         ),
         operations=4e6,
         model=replace(SMALLEST, mode="uniform", patches=(4,)),
-        tokens=16,
-        batch=2,
-        rollout=2,
-        windows=4,
-        turns=2,
         extra={
             "pretraining": ("shallow_water", "diffusion_reaction"),
             "share": 2,
@@ -191,7 +169,7 @@ TRANSFER = {
             "unlike_trajectories": (1, 8),
         },
     ),
-    "paper": Scale(
+    "paper": paper(
         recipes=transfer_recipes(
             128,
             128,
@@ -201,12 +179,7 @@ TRANSFER = {
         ),
         operations=1e17,
         model=replace(TI, mode="uniform", patches=(16,)),
-        tokens=256,
-        batch=16,
         history=10,
-        lr=1e-3,
-        rollout=10,
-        windows=128,
         validations=8,
         extra={
             "pretraining": PDEBENCH,

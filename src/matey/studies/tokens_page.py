@@ -1,27 +1,24 @@
-"""What the study of tokens found: its verdicts, charts and tables."""
+"""What the study of tokens found: its page, with charts and tables."""
 
-import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, STEPS, Material, by_seed, points_of
 from matey.studies.page import (
-    Answer,
-    Claim,
+    COST_COLUMNS,
     Group,
     Plot,
     Spot,
     StudyPage,
     Table,
+    cost_columns,
     ranged,
     shown,
 )
-from matey.studies.statistics import Estimate, estimate, over_systems, paired_ratio
+from matey.studies.statistics import estimate, paired_ratio
 from matey.studies.timing import Timings
 from matey.studies.tokens import (
-    COARSE,
     COSTS,
-    FINE,
     MEDIUM,
     SAME_STEPS,
     UNIFORM,
@@ -30,9 +27,15 @@ from matey.studies.tokens import (
     repeated,
     repeated_point,
 )
+from matey.studies.tokens_claims import (
+    better_claim,
+    cheaper_claim,
+    guide_claim,
+    guides_of,
+    half_claim,
+    patch_claim,
+)
 
-AIM = (2.0, 5.0)  # times cheaper, as claimed
-GOOD_GUIDE = 0.5  # rank correlation from which on a criterion counts as a good guide
 CHARTED = ("operations", "step time", "tokens")
 
 
@@ -72,197 +75,6 @@ def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> 
             pareto(system, cost, outcomes, timings) for system in systems for cost in CHARTED
         ),
         tables=tuple(tables),
-    )
-
-
-def best(found: Sequence[Comparison]) -> Comparison:
-    """The point of largest gain in step time, among those that do as well as any in validation.
-
-    Chosen without a look at the test: within a tenth of the best validation error, the cheapest.
-    """
-    least = min(one.valid for one in found)
-    near = [one for one in found if one.valid <= 1.1 * least]
-    return min(near, key=lambda one: one.share["step time"])
-
-
-def cheaper_claim(found: dict[str, list[Comparison]]) -> Claim:
-    """2 to 5 times cheaper at equal error?"""
-    chosen = {system: best(own) for system, own in found.items()}
-    gains = [one.steps.cheaper["step time"] for one in chosen.values()]
-    answer = answer_of(gains, AIM[0], {one.steps.bound for one in chosen.values()})
-    sentences = []
-    for system, one in chosen.items():
-        steps, equal = one.steps, one.operations
-        sentences.append(
-            f"{system}: {one.point} is {steps.bound}{ranged(steps.cheaper['step time'])} times "
-            f"cheaper in step time than the uniform patch of equal error, "
-            f"{ranged(steps.cheaper['operations'])} in operations, "
-            f"{ranged(steps.cheaper['tokens'])} in tokens, {ranged(steps.cheaper['memory'])} in "
-            f"memory. After trainings of equal operations {equal.bound}"
-            f"{ranged(equal.cheaper['step time'])} in step time."
-        )
-    return Claim(
-        "Adaptive tokens are 2 to 5 times cheaper at equal error",
-        answer,
-        ("Judged by step time, after equally many optimizer steps.", *sentences),
-    )
-
-
-def answer_of(gains: Sequence[Estimate], aim: float, bounds: Set[str] = frozenset()) -> Answer:
-    """Held where the mean over systems is at least `aim` with its interval, not held where it is
-    below with its interval; of one system its own interval counts.
-
-    Gains that are bounds, `at least` or `at most`, leave the other side open.
-    """
-    overall = over_systems(gains)
-    if overall.low >= aim and bounds <= {"", "at least "}:
-        return "held"
-    return "not held" if overall.high < aim and bounds <= {"", "at most "} else "undecided"
-
-
-def half_claim(found: dict[str, list[Comparison]]) -> Claim:
-    """Equal or lower error than the medium patch for half its step time, on each system?
-
-    Of the points that are quick enough the one of the lowest validation error is judged: the best
-    of many by the test itself would be too good.
-    """
-    sentences, held = [], 0
-    for system, own in found.items():
-        one = min((one for one in own if one.quick), key=lambda one: one.valid, default=None)
-        if one is not None and one.operations.medium.mean <= 1:
-            held += 1
-            error = one.operations.medium
-            sure = "" if error.high <= 1 else ", within the scatter of the seeds"
-            sentences.append(
-                f"{system}: {one.point} has {ranged(error)} times the error for "
-                f"{shown(one.share['step time'])} of the step time{sure}."
-            )
-        else:
-            sentences.append(f"{system}: none. {why_none(own)}")
-    answer: Answer = "held" if held == len(found) else "undecided" if held else "not held"
-    return Claim(
-        "On each system some adaptive point has no larger an error than the uniform medium patch "
-        "for at most half its step time",
-        answer,
-        (
-            f"It is so on {held} of {len(found)} systems, after trainings of equal operations.",
-            *sentences,
-        ),
-    )
-
-
-def why_none(own: Sequence[Comparison]) -> str:
-    """What keeps the adaptive points of a system from it, in numbers."""
-    quick = [one for one in own if one.quick]
-    good = [one for one in own if one.operations.medium.mean <= 1]
-    if not quick:
-        one = min(own, key=lambda one: one.share["step time"])
-        return (
-            f"The quickest, {one.point}, takes {shown(one.share['step time'])} of the step time "
-            f"with {shown(one.share['tokens'])} of the tokens and {shown(one.share['operations'])} "
-            "of the operations: too much is refined, or what a step does besides its tokens "
-            "weighs in."
-        )
-    nearest = min(quick, key=lambda one: one.valid)
-    text = (
-        f"Of those within half the step time {nearest.point} is the best in validation, with "
-        f"{ranged(nearest.operations.medium)} times the error at "
-        f"{shown(nearest.share['tokens'])} of the tokens: what it leaves coarse is not calm enough."
-    )
-    if good:
-        one = min(good, key=lambda one: one.share["step time"])
-        text += (
-            f" {one.point} is as good as the medium patch, for {shown(one.share['step time'])} of "
-            "its step time."
-        )
-    return text
-
-
-def better_claim(found: dict[str, list[Comparison]]) -> Claim:
-    """Lower error at equal cost of training?"""
-    chosen = {system: best(own) for system, own in found.items()}
-    overall = over_systems([one.operations.best for one in chosen.values()])
-    answer: Answer = "undecided"
-    if not math.isnan(overall.mean):
-        answer = "held" if overall.high < 1 else "not held" if overall.low >= 1 else "undecided"
-    return Claim(
-        "At equal cost of training adaptive tokens have a lower error than the best uniform patch",
-        answer,
-        tuple(
-            f"{system}: {one.point} has {ranged(one.operations.best)} times the error of the best "
-            f"uniform patch after equal operations, and {ranged(one.operations.at_cost)} that of a "
-            f"uniform patch of equal step time. Beside the medium patch it is "
-            f"{ranged(one.operations.medium)} after equal operations, {ranged(one.time)} after "
-            f"equal time, {ranged(one.steps.medium)} after equally many steps."
-            for system, one in chosen.items()
-        ),
-    )
-
-
-def guides_of(
-    outcomes: Sequence[Outcome], system: str, point: str, criterion: str, last: bool
-) -> dict[int, float]:
-    """A criterion's rank correlation with the local error, by seed, at the first or last lead."""
-
-    def value(one: Outcome) -> float:
-        own = [guide for guide in one.guides if guide.criterion == criterion]
-        own.sort(key=lambda guide: guide.lead)
-        return own[-1 if last else 0].correlation if own else math.nan
-
-    return by_seed(outcomes, system, point, OPERATIONS, value)
-
-
-def guide_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
-    """Does variance tell where the model errs?"""
-    good, sentences = 0, []
-    for system in systems:
-        first = estimate(guides_of(outcomes, system, MEDIUM, "variance", False).values())
-        last = estimate(guides_of(outcomes, system, MEDIUM, "variance", True).values())
-        slope = estimate(guides_of(outcomes, system, MEDIUM, "gradient", False).values())
-        good += first.mean >= GOOD_GUIDE
-        better = f"the gradient is {'better' if slope.mean > first.mean else 'no better'}"
-        sentences.append(
-            f"{system}: {shown(first.mean, 2)} one step ahead, {shown(last.mean, 2)} at the end of "
-            f"the rollout; {better}, {shown(slope.mean, 2)} one step ahead."
-        )
-    answer: Answer = "held" if good == len(systems) else "not held" if good == 0 else "undecided"
-    return Claim(
-        f"Variance is a good guide: its rank correlation with the local error is {GOOD_GUIDE:g} or "
-        "more",
-        answer,
-        (
-            f"It is so on {good} of {len(systems)} systems, for the model of uniform medium "
-            "patches.",
-            *sentences,
-        ),
-    )
-
-
-def patch_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
-    """How small a patch still pays?"""
-    pays, sentences = 0, []
-    for system in systems:
-        errors = {
-            (name, budget): by_seed(outcomes, system, name, budget)
-            for name in UNIFORM
-            for budget in (OPERATIONS, STEPS)
-        }
-        medium = errors[MEDIUM, OPERATIONS]
-        equal = paired_ratio(errors[FINE, OPERATIONS], medium)
-        longer = paired_ratio(errors[FINE, STEPS], medium)
-        coarse = paired_ratio(errors[COARSE, OPERATIONS], medium)
-        pays += equal.mean < 1
-        sentences.append(
-            f"{system}: beside the medium patch the fine one has {ranged(equal)} times the error "
-            f"after equal operations and {ranged(longer)} after equally many steps, the coarse one "
-            f"{ranged(coarse)} after equal operations."
-        )
-    answer: Answer = "held" if pays == len(systems) else "not held" if pays == 0 else "undecided"
-    return Claim(
-        "The fine patch pays: half the medium one's size, it has a lower error after trainings of "
-        "equal operations",
-        answer,
-        (f"It is so on {pays} of {len(systems)} systems.", *sentences),
     )
 
 
@@ -310,10 +122,7 @@ def point_table(
                 ranged(one.steps.cheaper["step time"]) if one else "",
                 shown(estimate(steps.values()).mean, 4),
                 shown(timing.tokens),
-                shown(timing.operations / 1e9),
-                shown(1e3 * timing.step_seconds),
-                shown(1e3 * timing.inference_seconds),
-                shown(timing.step_bytes / 1e6),
+                *cost_columns(timing),
             )
         )
     return Table(
@@ -330,10 +139,7 @@ def point_table(
             "times cheaper",
             "steps",
             "tokens",
-            "GFLOP",
-            "step ms",
-            "inference ms",
-            "step MB",
+            *COST_COLUMNS,
         ),
         tuple(rows),
     )

@@ -1,11 +1,23 @@
 """What the study of transfer found: its verdicts, charts and tables."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, Material, by_seed
-from matey.studies.page import Answer, Claim, Group, Plot, Spot, StudyPage, Table, ranged, shown
+from matey.studies.page import (
+    COST_COLUMNS,
+    Answer,
+    Claim,
+    Group,
+    Plot,
+    Spot,
+    StudyPage,
+    Table,
+    answer_below,
+    cost_columns,
+    ranged,
+    shown,
+)
 from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
 from matey.studies.timing import Timings
 from matey.studies.transfer import (
@@ -68,13 +80,6 @@ def pooled(rows: Sequence[Errors]) -> Estimate:
     """Ratios of several systems: their geometric mean by seed, and its interval over seeds."""
     seeds = set.intersection(*({*row} for row in rows)) if rows else set()
     return geometric(geometric(row[seed] for row in rows).mean for seed in sorted(seeds))
-
-
-def answer_below(found: Estimate) -> Answer:
-    """Held where a ratio lies below 1 with its interval, not held where it does not."""
-    if math.isnan(found.mean):
-        return "undecided"
-    return "held" if found.high < 1 else "not held" if found.low >= 1 else "undecided"
 
 
 def gain(outcomes: Sequence[Outcome], system: str, number: int, method: str = TUNED) -> Errors:
@@ -272,10 +277,7 @@ def cost_table(material: Material, outcomes: Sequence[Outcome], timings: Timings
                     f"{system}: {method}",
                     shown(estimate(steps.values()).mean, 4),
                     shown(timing.parameters / 1e3, 4),
-                    shown(timing.operations / 1e9),
-                    shown(1e3 * timing.step_seconds),
-                    shown(1e3 * timing.inference_seconds),
-                    shown(timing.step_bytes / 1e6),
+                    *cost_columns(timing),
                 )
             )
     return Table(
@@ -286,10 +288,7 @@ def cost_table(material: Material, outcomes: Sequence[Outcome], timings: Timings
             "method",
             "steps",
             "thousand parameters",
-            "GFLOP",
-            "step ms",
-            "inference ms",
-            "step MB",
+            *COST_COLUMNS,
         ),
         tuple(rows),
     )
