@@ -3,6 +3,7 @@
     python benchmarks/step.py                                   # Ti, 128², float32
     python benchmarks/step.py --precision bfloat16
     python benchmarks/step.py --device cuda --precision bfloat16 --size S --points 256 --times 16
+    python benchmarks/step.py --profile                         # what a step's time goes to
 
 The mixed modes refine 6 to 25 % of the cells, another number in each sample.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of
+from torch.profiler import profile
 
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey
@@ -27,6 +29,15 @@ MODES = {
     "adap_mix 16/4": ("adap_mix", (16, 4)),
     "adap_mul 32/8": ("adap_mul", (32, 8)),
     "adap_mul 16/4": ("adap_mul", (16, 4)),
+}
+
+# What torch's operators are called in a profile, by the beginnings of their names.
+PARTS = {
+    "products": ("aten::mm", "aten::addmm"),
+    "fused attention": ("aten::_scaled_dot",),
+    "batched products": ("aten::bmm", "aten::baddbmm"),
+    "GELU, norms": ("aten::gelu", "aten::native_layer_norm"),
+    "copies": ("aten::copy_", "aten::cat", "aten::index", "aten::scatter", "aten::_to_copy"),
 }
 
 
@@ -75,11 +86,18 @@ def main() -> None:
     parser.add_argument("--variables", type=int, default=4)
     parser.add_argument("--schemes", nargs="+", default=["vit", "svit", "avit"])
     parser.add_argument("--modes", nargs="+", default=list(MODES))
+    parser.add_argument("--profile", action="store_true", help="profile each case, write no rates")
     parser.add_argument("--memory-of", nargs=2, metavar=("SCHEME", "MODE"), help="one case alone")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
         print(resident_growth(args))
+        return
+    if args.profile:
+        default = args.out == parser.get_default("out")
+        out = "benchmarks/results/step_profile.json" if default else args.out
+        rows = [profiled(scheme, mode, args) for scheme in args.schemes for mode in args.modes]
+        report(rows, out, args.device, settings={"precision": args.precision})
         return
     half = args.device == "cuda" and args.precision == "bfloat16"
     peak = Peak(args.device, torch.bfloat16 if half else torch.float32)
@@ -106,6 +124,23 @@ def measure(scheme: str, mode: str, args: argparse.Namespace, peak: Peak) -> dic
         "step / peak": both["of_peak"],
         "memory MB": memory(case, scheme, mode, args),
     }
+
+
+def profiled(scheme: str, mode: str, args: argparse.Namespace) -> dict:
+    """Where the time of one step goes, in per cent of all operators' own time on the CPU."""
+    case = Case(scheme, mode, args)
+    for _ in range(2):
+        case.step()
+    with profile() as found:
+        for _ in range(args.repeats):
+            case.step()
+    spent = dict.fromkeys((*PARTS, "all else"), 0.0)
+    for event in found.key_averages():
+        part = next((p for p, names in PARTS.items() if event.key.startswith(names)), "all else")
+        spent[part] += event.self_cpu_time_total / 1e3 / args.repeats
+    total = sum(spent.values())
+    shares = {f"{part} %": 100 * time / total for part, time in spent.items()}
+    return {"scheme": scheme, "mode": mode, **shares, "total ms": total}
 
 
 def memory(case: Case, scheme: str, mode: str, args: argparse.Namespace) -> float:
