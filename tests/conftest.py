@@ -25,3 +25,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real fields are not at {SHARED}; set MATEY_SHARED_DATA to their folder")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def well_python() -> str:
+    """A Python that has the published `the_well`, which cannot live beside our own fsspec."""
+    python = os.environ.get("MATEY_WELL_PYTHON")
+    if not python:
+        pytest.skip(
+            "needs the_well: pip install the_well matplotlib into an environment of its own, and "
+            "name its Python in MATEY_WELL_PYTHON"
+        )
+    return python

@@ -1,7 +1,7 @@
 """The published `the_well` package opens what we write and returns the same numbers.
 
 It asks for an old fsspec, so that it lives in an environment of its own, whose Python
-MATEY_WELL_PYTHON names: `pip install the_well` there is enough.
+MATEY_WELL_PYTHON names: `pip install the_well matplotlib` there is enough.
 """
 
 import os
@@ -38,14 +38,10 @@ CODES = {Boundary.WALL: 0, Boundary.OPEN: 1, Boundary.PERIODIC: 2}
 
 
 @pytest.fixture
-def published():
-    python = os.environ.get("MATEY_WELL_PYTHON")
-    if not python:
-        pytest.skip("MATEY_WELL_PYTHON does not name a Python that has the_well")
-
+def published(well_python):
     def read(folder, result):
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        command = [python, "-W", "ignore", "-c", SCRIPT, str(folder), str(result)]
+        command = [well_python, "-W", "ignore", "-c", SCRIPT, str(folder), str(result)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return np.load(result, allow_pickle=False)

@@ -38,10 +38,7 @@ np.savez(sys.argv[2], **{name: value.numpy() for name, value in found.items()})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1, 64), (1, 24, 32), (1, 33, 32), (8, 12, 16)])
-def test_scores_are_those_of_the_published_package(tmp_path, shape):
-    python = os.environ.get("MATEY_WELL_PYTHON")
-    if not python:
-        pytest.skip("MATEY_WELL_PYTHON does not name a Python that has the_well")
+def test_scores_are_those_of_the_published_package(tmp_path, shape, well_python):
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(3, 2, *shape, generator=generator).cumsum(dim=-1) + 4
     target[:, 1] *= 1e-4  # where ε counts
@@ -55,7 +52,7 @@ def test_scores_are_those_of_the_published_package(tmp_path, shape):
     np.savez(tmp_path / "fields.npz", x=x, y=y)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     paths = [str(tmp_path / "fields.npz"), str(tmp_path / "found.npz")]
-    command = [python, "-W", "ignore", "-c", SCRIPT, *paths]
+    command = [well_python, "-W", "ignore", "-c", SCRIPT, *paths]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
