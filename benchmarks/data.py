@@ -196,7 +196,7 @@ def main() -> None:
     found = sources(args.data) if args.data else []
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for points, ndim, trajectories in ((64, 2, 32), (128, 2, 16), (64, 3, 2)):
+        for points, ndim, trajectories in ((64, 2, 32), (128, 2, 16), (32, 3, 8), (64, 3, 2)):
             path = noise(Path(scratch) / f"noise{points}{ndim}", points, ndim, trajectories)
             found.append(("noise", f"{ndim}D flow", path))
         for kind, system, path in found:

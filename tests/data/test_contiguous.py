@@ -10,6 +10,7 @@ import torch
 
 import matey
 from matey.config import WindowConfig
+from matey.data import contiguous as stretches
 from matey.data import files, spans
 from matey.data.containers import open_container
 from matey.data.contiguous import Contiguous, contiguous
@@ -47,6 +48,14 @@ def array_of(reader, name):
     return files.handle(reader.path, files.stamp(reader.path), open_container).array(name)
 
 
+@pytest.fixture(params=["kept", "read"])
+def kept_or_read(request, monkeypatch):
+    """Small datasets are kept in memory, and the others read: these here are small."""
+    if request.param == "read":
+        monkeypatch.setattr(stretches, "MAX_KEPT", 0)
+
+
+@pytest.mark.usefixtures("kept_or_read")
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_batches_are_equal_however_a_file_is_stored(tmp_path, ndim, stride):
@@ -71,11 +80,30 @@ def test_frames_read_in_parts_are_those_read_at_once(tmp_path, monkeypatch, ndim
     """Parts of a frame, the last of them shorter, and several frames at a time."""
     fields = made(ndim)
     path = written(tmp_path, fields)
+    monkeypatch.setattr(stretches, "MAX_KEPT", 0)
     monkeypatch.setattr(spans, "BLOCK", 4 * ndim * points)
     windows = Windows(matey.open(path), [0, 1], WindowConfig(history=4))
     batch = windows.batch([Choice(0), Choice(1, lead=3)])
     assert torch.equal(batch.values, torch.stack([fields[0].values[i : i + 4] for i in (0, 1)]))
     assert torch.equal(batch.target, torch.stack([fields[0].values[i] for i in (4, 7)]))
+
+
+def test_a_small_dataset_is_read_once_and_a_larger_one_whenever_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    fields = made(2)
+    windows = Windows(matey.open(written(tmp_path, fields)), [0, 1], WindowConfig(history=2))
+    velocity = sum(9 * 5 * 6 * 2 * 4 for _ in fields)
+    monkeypatch.setattr(stretches, "MAX_KEPT", velocity - 1)
+    read, whole = [], Contiguous.read_into
+    monkeypatch.setattr(
+        Contiguous, "read_into", lambda array, *a: (read.append(array.ndim), whole(array, *a))[1]
+    )
+    choices = [Choice(0), Choice(len(windows) - 1)]
+    first = windows.batch(choices)
+    assert sorted(read) == [3, 4, 4, 5, 5]  # mask, density, force, and velocity twice
+    assert torch.equal(windows.batch(choices).values, first.values)
+    assert sorted(read) == [3, 4, 4, 5, 5, 5, 5]
 
 
 def test_a_batch_for_another_device_goes_there_as_it_lies_in_memory(tmp_path):
@@ -87,6 +115,7 @@ def test_a_batch_for_another_device_goes_there_as_it_lies_in_memory(tmp_path):
     assert batch.to(torch.device("cpu")).values.data_ptr() == batch.values.data_ptr()
 
 
+@pytest.mark.usefixtures("kept_or_read")
 def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path):
     fields = made(2)
     for field in fields:
@@ -102,6 +131,7 @@ def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path)
         windows.batch([Choice(0)])
 
 
+@pytest.mark.usefixtures("kept_or_read")
 def test_every_nth_frame_makes_batches_too(tmp_path):
     fields = made(2)
     thinned = EveryNth(matey.open(written(tmp_path, fields)), 3)
@@ -110,6 +140,7 @@ def test_every_nth_frame_makes_batches_too(tmp_path):
     assert torch.equal(batch.target[0], fields[1].values[6])
 
 
+@pytest.mark.usefixtures("kept_or_read")
 def test_files_of_other_axis_orders_share_a_batch(tmp_path):
     """One file has x slowest, the other fastest: memory has one order."""
     fields = made(2)
@@ -186,6 +217,7 @@ def test_a_file_that_ends_early_is_named(tmp_path):
         array.read_into(10**9, [np.empty(4, np.float32)])
 
 
+@pytest.mark.usefixtures("kept_or_read")
 def test_the_last_trajectory_and_bad_values_are_told_apart(tmp_path):
     fields = made(2)
     path = written(tmp_path, fields)

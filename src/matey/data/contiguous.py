@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import h5py
+import numpy as np
 
 from matey.errors import DataError
 
 MAX_ROOMS = 1024  # arrays that the operating system fills in one call
+MAX_KEPT = 2**20  # bytes of a dataset that is kept in memory: as many as HDF5 keeps of chunks
 
 
 class Contiguous:
@@ -24,9 +26,20 @@ class Contiguous:
         self.shape, self.ndim, self.dtype = dataset.shape, dataset.ndim, dataset.dtype
         self._start, self._size = dataset.id.get_offset(), dataset.dtype.itemsize
         self._descriptor = dataset.file.id.get_vfd_handle()
+        self._kept: np.ndarray | None = None
 
     def __getitem__(self, index: Any) -> Any:
         return self._dataset[index]
+
+    def kept(self, parts: int) -> np.ndarray | None:
+        """All numbers of a small dataset with its `parts` components apart [K N], read at the
+        first call; None if it is not small."""
+        count = self._dataset.size
+        if self._kept is None and count * self._size <= MAX_KEPT:
+            mixed = np.empty((count // parts, parts), np.float32)
+            self.read_into(0, [mixed])
+            self._kept = np.ascontiguousarray(mixed.T)
+        return self._kept
 
     def read_into(self, first: int, rooms: Sequence[Any]) -> None:
         """The numbers from the `first` on (as in the flattened dataset), into C-contiguous

@@ -69,6 +69,10 @@ class Stretches:
 
     def move(self, array: Contiguous, spans: Sequence[Span]) -> None:
         """Frames of the dataset to their rooms."""
+        kept = array.kept(self._parts)
+        if kept is not None:
+            self._copy(kept, spans)
+            return
         if not self._frame:
             self._repeat(array, spans)
             return
@@ -87,6 +91,14 @@ class Stretches:
                 array.read_into(start, [scratch[:count]])
                 self._tell_apart(scratch[: count + 1], part)
                 start += count
+
+    def _copy(self, kept: np.ndarray, spans: Sequence[Span]) -> None:
+        """Frames of a dataset that is in memory [K N]."""
+        for trajectory, first, room in spans:
+            times, points = room.shape[1:] if self._frame else (1, room.shape[2])
+            start = (trajectory * self._trajectory + first * self._frame) // self._parts
+            found = kept[:, start : start + times * points]
+            room[self._channels] = found.reshape(self._parts, times, points)
 
     def _tell_apart(self, mixed: np.ndarray, room: np.ndarray) -> None:
         """Components side by side [T P K], and one number more, each to its place in [C T P]."""
