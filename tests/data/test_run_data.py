@@ -1,5 +1,7 @@
 """What a run may be given: values, grids and splits that a mixture takes or refuses."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -49,6 +51,15 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused(tmp_path, make_compr
     config = DataConfig((SourceConfig("flow", (path,)),), SplitConfig(valid=0.45, test=0.54))
     with pytest.raises(DataError, match=r"'flow' has no trajectory left to train on: 2 in all"):
         open_systems(config)
+
+
+def test_more_trajectories_than_there_are_to_train_on_are_refused(tmp_path, make_compressible):
+    path = str(make_compressible(tmp_path / "a.hdf5", samples=4))
+    config = DataConfig((SourceConfig("flow", (path,)),), trajectories=2)
+    assert len(open_systems(config)["flow"].split["train"]) == 2
+    message = r"'flow' has 2 trajectories to train on, and data\.trajectories asks for 3"
+    with pytest.raises(DataError, match=message):
+        open_systems(replace(config, trajectories=3))
 
 
 def test_an_empty_file_says_how_long_it_is(tmp_path):

@@ -78,11 +78,12 @@ def show_price(price: "Price", jobs: int) -> None:
     from matey.report.summary import duration
     from matey.studies.run import GPU
 
+    where = "on one thread" if price.device == "cpu" else f"on {price.device}"
     lines = [
         f"{price.cells} cells of {price.least:.2g} to {price.most:.2g} operations of training, "
         f"{price.trainings:.3g} in all, and {price.scoring:.2g} to score.",
         f"Systems: {price.systems}.",
-        f"A matrix product runs at {price.peak / 1e9:.0f} GFLOP/s here on one thread: about "
+        f"A matrix product runs at {price.peak / 1e9:.0f} GFLOP/s here {where}: about "
         f"{duration(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
         "what is missing.",
     ]

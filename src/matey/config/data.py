@@ -144,7 +144,8 @@ class DataConfig:
     Args:
         systems: the systems and their files.
         split: how trajectories are divided into train, valid and test.
-        trajectories: train on the first so many training trajectories of each system only.
+        trajectories: train on the first so many training trajectories of each system only;
+            more than there are, are refused.
     """
 
     systems: tuple[SourceConfig, ...] = ()

@@ -41,7 +41,8 @@ class System:
 def open_systems(config: DataConfig) -> dict[str, System]:
     """Open the files that a data config names, and divide their trajectories.
 
-    Raises DataError for a system without a trajectory to train on or none to score with.
+    Raises DataError for a system without a trajectory to train on, or with fewer of them than the
+    config asks for.
     """
     if not config.systems:
         raise DataError(
@@ -57,7 +58,14 @@ def open_systems(config: DataConfig) -> dict[str, System]:
                 f"System {source.name!r} has no trajectory left to train on: "
                 f"{len(fields.trajectories)} in all. Lower data.split.test and data.split.valid."
             )
-        split["train"] = split["train"][: config.trajectories]
+        wanted, there = config.trajectories, len(split["train"])
+        if wanted is not None and wanted > there:
+            raise DataError(
+                f"System {source.name!r} has {there} trajectories to train on, and "
+                f"data.trajectories asks for {wanted}. Lower it (--trajectories {there}), or "
+                "data.split.test and data.split.valid."
+            )
+        split["train"] = split["train"][:wanted]
         systems[source.name] = System(fields, split)
     return systems
 

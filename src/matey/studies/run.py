@@ -85,13 +85,14 @@ class Request:
 @dataclass(frozen=True)
 class Price:
     """What a study will cost: its cells, the operations of their training, of each at least and
-    at most, the rate of this machine, and the seconds that follow for so many jobs."""
+    at most, the rate of the device, and the seconds that follow for so many jobs."""
 
     cells: int
     trainings: float
     scoring: float
     least: float
     most: float
+    device: str
     peak: float
     seconds: float
     systems: str
@@ -126,8 +127,9 @@ def price(design: Design, material: Material, request: Request) -> Price:
         * material.scale.windows
         for cell in design.cells
     )
+    device = choose_device(request.device)
     with one_thread():
-        peak = measure_peak(choose_device(request.device))
+        peak = measure_peak(device)
     seconds = (sum(each) + scored) / (SHARE * peak) + OVERHEAD * len(each)
     return Price(
         cells=len(each),
@@ -135,6 +137,7 @@ def price(design: Design, material: Material, request: Request) -> Price:
         scoring=scored,
         least=min(each),
         most=max(each),
+        device=device.type,
         peak=peak,
         seconds=seconds / request.jobs,
         systems=described(material.sources),
