@@ -23,6 +23,11 @@ def test_ticks_lie_inside_and_are_evenly_spaced(low, length):
     assert max(gaps) - min(gaps) <= slack
 
 
+def test_log_ticks_of_a_narrow_range_are_round_values():
+    assert log_ticks(0.28, 0.32) == pytest.approx([0.28, 0.29, 0.3, 0.31, 0.32])
+    assert log_ticks(2.4, 7.0) == pytest.approx([4, 6])
+
+
 def test_log_ticks_of_two_decades_have_twos_and_fives():
     assert log_ticks(0.01, 1.0) == pytest.approx([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0])
 

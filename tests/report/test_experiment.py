@@ -1,11 +1,15 @@
 """What the page of a study shows, from its `study.json`."""
 
 import json
+import subprocess
+import sys
 
 import pytest
+from PIL import Image
 
 from matey.errors import DataError
 from matey.report import build
+from tests.pages import ROOT
 
 from .test_page import outline
 
@@ -94,3 +98,14 @@ def test_a_damaged_study_is_named_with_what_is_wrong(tmp_path, changes, complain
     with pytest.raises(DataError, match=complaint):
         build([write(tmp_path / "s", **changes)], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
+
+
+def test_plots_for_the_documentation_are_drawn_from_what_a_study_left(tmp_path):
+    folder, picture = write(tmp_path / "s"), tmp_path / "a.png"
+    words = [sys.executable, f"{ROOT}/docs/study_plots.py", str(folder), "--out", str(picture)]
+    subprocess.run([*words, "--x", "tokens per frame"], check=True)
+    with Image.open(picture) as image:
+        assert len(image.convert("L").getcolors()) > 10
+    done = subprocess.run([*words, "--x", "hours"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has no plot over 'hours', but over tokens per frame" in done.stderr

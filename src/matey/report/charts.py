@@ -101,12 +101,13 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside [low, high], with 2 and 5 between where they are few."""
+    """Powers of ten inside [low, high], with 2 and 5 between where they are few, and round values
+    where these are few too."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if math.log10(high / low) < 2.5 else (1,)
     ticks = [factor * 10.0**power for power in decades for factor in factors]
     inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-    return inside[:: max(1, len(inside) // 6)]
+    return inside[:: max(1, len(inside) // 6)] if len(inside) > 2 else nice_ticks(low, high, 4)
 
 
 def spread(values: Iterable[float]) -> float:
