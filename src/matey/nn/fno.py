@@ -109,16 +109,17 @@ class FNO(nn.Module):
 def make_network(**settings: Any) -> nn.Module:
     """neuraloperator's FNO. Raises ConfigError where it cannot be imported."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # what it imports sets filters of its own
             warnings.simplefilter("ignore")
             import neuralop.models as neural
-
-            network: nn.Module = neural.FNO(**settings)
     except ImportError as error:
         raise ConfigError(
             f"An FNO needs neuraloperator ({error}). Install it: pip install 'matey-pde[fno]', or "
             "take the U-Net: --baseline unet."
         ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network: nn.Module = neural.FNO(**settings)
     return network
 
 
