@@ -96,7 +96,7 @@ ATTENTION = {
             *recipes(64, 16, "thermals", "shallow_water", "compressible"),
             *LADDER["cpu"],
         ),
-        operations=1e12,
+        operations=5e11,
         model=ModelConfig(embed_dim=64, heads=2, depth=4),
         tokens=256,
         validations=8,
