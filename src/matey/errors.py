@@ -36,7 +36,7 @@ class DivergenceError(MateyError):
 
 
 class StoppedError(MateyError):
-    """A signal ended a run in good order: `--resume auto` goes on as if nothing had happened."""
+    """A signal ended a command in good order; a run goes on as if nothing had happened."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)

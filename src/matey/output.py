@@ -6,12 +6,14 @@ import math
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from matey.errors import DataError, MateyError
+from matey.errors import DataError, MateyError, StoppedError
 
 LEFT = re.compile(r"\.(.+)\.\d+\.(part|old)")  # names that `replacing` gives for the time being
 
@@ -48,6 +50,25 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
         remove(temporary)
         if path.exists():
             remove(old)
+
+
+@contextmanager
+def heeding_terminate(path: Path) -> Iterator[None]:
+    """SIGTERM raises StoppedError while the block runs, so that it clears what it was about to
+    write at `path`; unless the process has made other arrangements."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise StoppedError(f"SIGTERM: stopped. Nothing was written at {path}.", number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def flush(path: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import netCDF4
-import numpy as np
 
 from matey.data import files
 from matey.data.contiguous import contiguous
@@ -86,7 +85,9 @@ class Hdf5Container:
         if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
             raise DataError(f"{shown(self.path)}: {name} is not an array.")
         attributes = self.attributes(name)
-        fill = dataset.fillvalue if self._is_netcdf and dataset.dtype.kind == "f" else 0
+        # NetCDF fills what was not written, but for bytes, of which any may be meant.
+        filled = dataset.dtype.kind == "f" or dataset.dtype.itemsize > 1
+        fill = dataset.fillvalue if self._is_netcdf and filled else 0
         if fill:
             attributes.setdefault("_FillValue", fill)
         return unpacked(contiguous(dataset), attributes)
@@ -113,13 +114,6 @@ def is_nameless(dataset: h5py.Dataset) -> bool:
     """Whether NetCDF made this dataset only to say how long a dimension is."""
     name = dataset.attrs.get("NAME", b"")
     return isinstance(name, bytes) and name.startswith(b"This is a netCDF dimension but not a")
-
-
-def text(value: Any) -> str:
-    """An attribute as text; formats differ in whether they give bytes."""
-    found = np.asarray(value, dtype=object).reshape(-1)
-    first = found[0] if found.size else ""
-    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
 
 
 def root(file: Container) -> h5py.File:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
 from matey.data import draft, files
-from matey.data.containers import Container, text
+from matey.data.containers import Container
 from matey.data.files import log, shown
 from matey.data.layout import (
     Contents,
@@ -32,6 +32,7 @@ from matey.data.layout import (
     required,
     same_sizes,
 )
+from matey.data.packing import text
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
 

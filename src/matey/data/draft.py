@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 
 from matey.config import ArrayConfig, Axis, LayoutConfig
-from matey.data.containers import Container, text
-from matey.data.packing import number
+from matey.data.containers import Container
+from matey.data.packing import number, text
 
 Roles = tuple[Axis, ...]
 

@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matey.errors import DataError, MateyError
+from matey.errors import DataError, MateyError, StoppedError
 
 log = logging.getLogger("matey")
 
@@ -138,6 +138,8 @@ def guarded(path: Path) -> Iterator[None]:
     names the file."""
     try:
         yield
+    except StoppedError:
+        raise
     except MateyError as error:
         if shown(path.name) in str(error):
             raise

@@ -15,7 +15,7 @@ import numpy as np
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.containers import Container, text
+from matey.data.containers import Container
 from matey.data.files import shown
 from matey.data.layout import (
     Contents,
@@ -27,6 +27,7 @@ from matey.data.layout import (
     notice_extra,
     required,
 )
+from matey.data.packing import text
 from matey.errors import ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Variable
 
@@ -85,7 +86,7 @@ class MiniWeather:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, found = file.path, file.names()
-        if len(set(FULL) & set(found)) < 2:
+        if len(set(FULL) & set(found)) < 3:
             return None
         time = "t" if "t" in found or "time" not in found else "time"
         required(path, found, (time, *FULL))

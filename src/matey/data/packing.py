@@ -3,29 +3,51 @@
 Source: https://cfconventions.org, section 8.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 
-class Unpacked:
-    """An array with marks for missing values, or packed by scale and offset."""
+@dataclass(frozen=True)
+class Packing:
+    """What became of numbers: scaled, shifted, marked where missing, held valid between two bounds
+    (both as they are stored), or unsigned ones stored as signed."""
 
-    def __init__(self, array: Any, missing: list[float], scale: float, offset: float) -> None:
-        self._array = array
-        self._missing, self._scale, self._offset = missing, scale, offset
+    scale: float = 1.0
+    offset: float = 0.0
+    missing: tuple[float, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    unsigned: bool = False
+
+    def undo(self, stored: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+        """The numbers that were packed, NaN where they are missing or not valid."""
+        if self.unsigned:
+            stored = stored.view(unsigned_of(stored.dtype))
+        values = stored.astype(dtype)
+        if (self.scale, self.offset) != (1, 0):
+            values = values * self.scale + self.offset
+        for mark in self.missing:
+            found = np.asarray(mark).astype(stored.dtype)  # a negative mark of unsigned ones wraps
+            values = np.where(stored == found, np.nan, values)
+        if self.low > -math.inf or self.high < math.inf:
+            values = np.where((stored < self.low) | (stored > self.high), np.nan, values)
+        return values
+
+
+class Unpacked:
+    """An array that undoes its packing as it is read."""
+
+    def __init__(self, array: Any, packing: Packing) -> None:
+        self._array, self._packing = array, packing
         self.shape, self.ndim = array.shape, array.ndim
-        packed = (scale, offset) != (1, 0) or array.dtype.kind != "f"
+        packed = (packing.scale, packing.offset) != (1, 0) or array.dtype.kind != "f"
         self.dtype = np.dtype(np.float64) if packed else array.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        stored = np.asarray(self._array[index])
-        values = stored.astype(self.dtype)
-        if (self._scale, self._offset) != (1, 0):
-            values = values * self._scale + self._offset
-        for mark in self._missing:
-            values = np.where(stored == stored.dtype.type(mark), np.nan, values)
-        return values
+        return self._packing.undo(np.asarray(self._array[index]), self.dtype)
 
 
 def unpacked(array: Any, attributes: dict[str, Any]) -> Any:
@@ -34,12 +56,40 @@ def unpacked(array: Any, attributes: dict[str, Any]) -> Any:
         return array
     kinds = {key: number(attributes.get(key)) for key in ("scale_factor", "add_offset")}
     marks = [number(attributes.get(key)) for key in ("_FillValue", "missing_value")]
-    missing = [mark for mark in marks if mark is not None and np.isfinite(mark)]
-    scale = 1.0 if kinds["scale_factor"] is None else kinds["scale_factor"]
-    offset = 0.0 if kinds["add_offset"] is None else kinds["add_offset"]
-    if not missing and (scale, offset) == (1, 0):
-        return array
-    return Unpacked(array, missing, scale, offset)
+    low, high = valid_range(attributes)
+    written = attributes.get("_Unsigned", "")
+    packing = Packing(
+        1.0 if kinds["scale_factor"] is None else kinds["scale_factor"],
+        0.0 if kinds["add_offset"] is None else kinds["add_offset"],
+        tuple(mark for mark in marks if mark is not None and np.isfinite(mark)),
+        low,
+        high,
+        array.dtype.kind == "i" and text(written).lower() == "true",
+    )
+    return array if packing == Packing() else Unpacked(array, packing)
+
+
+def valid_range(attributes: dict[str, Any]) -> tuple[float, float]:
+    """The least and the largest number that count, as they are stored."""
+    pair = np.asarray(attributes.get("valid_range", ())).reshape(-1)
+    ends = pair if pair.size == 2 and pair.dtype.kind in "fiu" else (None, None)
+    low, high = (
+        number(attributes.get(name, end))
+        for name, end in zip(("valid_min", "valid_max"), ends, strict=True)
+    )
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def unsigned_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The unsigned type of the same size and byte order."""
+    return np.dtype(dtype.str.replace("i", "u"))
+
+
+def text(value: Any) -> str:
+    """An attribute as text: formats differ in whether they give bytes."""
+    found = np.asarray(value, dtype=object).reshape(-1)
+    first = found[0] if found.size else ""
+    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
 
 
 def number(value: Any) -> float | None:

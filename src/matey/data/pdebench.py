@@ -175,9 +175,10 @@ class PDEBenchIncompressible:
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
         found = files.names(content)
-        if "particles" not in found and not {"velocity", "force"} <= set(found):
+        arrays_of_it = ("velocity", "particles", "force")
+        if len(set(arrays_of_it) & set(found)) < 2:
             return None
-        required(path, found, ("velocity", "particles", "force", "t"))
+        required(path, found, (*arrays_of_it, "t"))
         arrays = (
             Stored("velocity", "ntxyc", VELOCITY),
             Stored("particles", "ntxyc", (TRACER,)),

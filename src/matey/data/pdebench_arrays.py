@@ -54,6 +54,7 @@ SCALARS = (
     ),
 )
 VELOCITIES = ("Vx", "Vy", "Vz")
+COORDINATES = {"x-coordinate", "t-coordinate"}  # one of them at least stands beside the arrays
 
 
 class PDEBenchScalars:
@@ -67,6 +68,8 @@ class PDEBenchScalars:
         found = file.names()
         if "tensor" not in found or file.array("tensor").ndim != 3:
             return None
+        if not COORDINATES & set(found):
+            return None  # somebody else's tensor
         required(file.path, found, ("tensor", "x-coordinate", "t-coordinate"))
         attributes = file.attributes()
         named = [s for s in SCALARS if s.hint in file.path.name.lower()]
@@ -96,6 +99,8 @@ class PDEBenchCompressible:
         found = file.names()
         if "Vx" not in found or file.array("Vx").ndim not in (3, 4, 5):
             return None
+        if not COORDINATES & set(found):
+            return None  # somebody else's Vx
         ndim = file.array("Vx").ndim - 2
         velocities = VELOCITIES[:ndim]
         required(file.path, found, ("density", "pressure", *velocities))

@@ -102,10 +102,12 @@ def _named(path: Path) -> list[Path]:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Files of fields in a folder, to the bottom. A zarr store counts as a file."""
+    """Files of fields in a folder, to the bottom. A zarr store counts as a file, and what is
+    hidden is left out: a conversion that was killed leaves a hidden folder."""
     for top, folders, names in os.walk(folder):
-        stores = [name for name in folders if files.zarr_metadata(Path(top) / name)]
-        folders[:] = [name for name in folders if name not in stores]
+        seen = [name for name in folders if not name.startswith(".")]
+        stores = [name for name in seen if files.zarr_metadata(Path(top) / name)]
+        folders[:] = [name for name in seen if name not in stores]
         for name in (*names, *stores):
             known = name in stores or Path(name).suffix.lower() in SUFFIXES
             if known and not name.startswith("."):

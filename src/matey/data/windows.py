@@ -19,6 +19,7 @@ from matey.config import SplitConfig, WindowConfig
 from matey.data import files
 from matey.data.arrays import room_for
 from matey.data.augment import check_flips
+from matey.data.files import shown
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields, Reader
 from matey.data.spans import Piece
@@ -32,9 +33,17 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
     """Trajectories for training, validation and test: disjoint, and a pure function of the seed.
 
     Files that come divided keep their division. Others are shuffled and divided; of two
-    trajectories one is for test, of three or more one for validation too.
+    trajectories one is for test, of three or more one for validation too. Raises DataError where
+    some come divided and some do not: to divide the others might tear apart what belongs together.
     """
     given = [trajectory.split for trajectory in fields.trajectories]
+    if any(given) and not all(given):
+        divided, loose = given.index(next(filter(None, given))), given.index(None)
+        raise DataError(
+            f"System {fields.spec.name!r}: {shown(fields.trajectories[divided].name)} comes for "
+            f"{given[divided]}, but {shown(fields.trajectories[loose].name)} in no folder called "
+            f"{', '.join(SPLITS)}. Put its file into one of these, or make it another system."
+        )
     if all(given):
         return {name: [i for i, split in enumerate(given) if split == name] for name in SPLITS}
     count = len(fields.trajectories)

@@ -24,7 +24,7 @@ from matey.data.files import shown
 from matey.data.layout import Trajectory
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, SystemSpec, Variable
-from matey.output import replacing
+from matey.output import heeding_terminate, replacing
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 CHUNK = 2**16  # bytes of a chunk: whole frames, one at least
@@ -85,7 +85,7 @@ def making_folder(folder: Path) -> Iterator[Path]:
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{shown(folder)} is there already. Name a new folder, or remove it first.")
-    with replacing(folder) as temporary:
+    with heeding_terminate(folder), replacing(folder) as temporary:
         temporary.mkdir()
         yield temporary
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from matey.config import SourceConfig
-from matey.data.containers import Container, text
+from matey.data.containers import Container
 from matey.data.files import log, read_coordinate, shown
 from matey.data.layout import (
     ROUNDING,
@@ -21,6 +21,7 @@ from matey.data.layout import (
     same_sizes,
 )
 from matey.data.miniweather import as_asked
+from matey.data.packing import text
 from matey.description import KEY, read_description
 from matey.errors import ShapeError
 
