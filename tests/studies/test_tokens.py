@@ -3,13 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from matey.config import DataConfig
+import matey
+from matey.config import DataConfig, ModelConfig, RefineConfig, RunConfig, WindowConfig
+from matey.data.windows import Choice, Windows
+from matey.data.write import write_well
+from matey.simulate import simulate
 from matey.studies.design import Material
 from matey.studies.run import STUDIES
 from matey.studies.scales import TOKENS
 from matey.studies.systems import Source, find_sources, medium_patch
-from matey.studies.tokens import bound_of, cost_at, error_at
+from matey.studies.timing import typical_batch
+from matey.studies.tokens import beside, bound_of, cost_at, error_at
 from matey.studies.tokens_page import judge
+from matey.train.forecast import plan_of
 from tests.studies.helpers import outcome, timing
 
 ADAPTIVE, OTHER = "adap_mix 0.3", "adap_mul 0.3"
@@ -86,6 +92,53 @@ def test_claims_do_not_hold_where_adaptive_tokens_gain_nothing_and_the_page_says
     found = page(adaptive=3.9, cost=1.1)
     assert answers(found)[:2] == ["not held", "not held"]
     assert "is the best in validation, with 1.95" in " ".join(found.claims[1].sentences)
+
+
+def test_the_coarse_patch_stands_beside_a_point_for_half_the_step_time():
+    """It has twice the error for a quarter of the time: no such gain."""
+    sentences = page(adaptive=1.9, cost=1.1).claims[1].sentences
+    assert "The uniform coarse patch does it on 0:" in sentences[0]
+    assert "The coarse patch has 2 (2 to 2) times the error for 0.25 of it." in sentences[1]
+
+
+def test_a_fine_patch_that_does_not_beat_persistence_says_nothing(monkeypatch):
+    assert page(adaptive=1.9, cost=1.1).claims[4].answer == "undecided"  # both have an error of 1
+    monkeypatch.setitem(ERRORS, "uniform fine", 0.5)
+    found = page(adaptive=1.9, cost=1.1).claims[4]
+    assert found.answer == "held"
+    monkeypatch.setitem(ERRORS, "uniform medium", 0.4)
+    assert page(adaptive=1.9, cost=1.1).claims[4].answer == "not held"
+    row = page(adaptive=1.9, cost=1.1).tables[0].rows[-1]
+    assert row[:4] == ("persistence", "1", "", "2")
+
+
+def test_the_uniform_patch_to_beat_is_the_best_in_validation():
+    """The fine patch is the best in the test and the worst in validation: the medium counts."""
+    chosen = {"uniform fine": 9.0}
+    cells = [
+        outcome(name, "operations", seed, error, curve=((100, chosen.get(name, error)),))
+        for name, error in {**ERRORS, ADAPTIVE: 1.9}.items()
+        for seed in range(3)
+    ]
+    costs = {name: timing(each) for name, each in {**COSTS, ADAPTIVE: 1.1}.items()}
+    assert beside(cells, costs, "water", ADAPTIVE, "operations").best.mean == pytest.approx(0.95)
+
+
+def test_a_step_is_timed_on_windows_as_fine_as_the_mean_of_all(tmp_path):
+    """Eight trajectories, of which all first frames are a dam that has not moved yet."""
+    fields = simulate("shallow_water", trajectories=8, resolution=32, steps=8, seed=0)
+    write_well(fields, tmp_path, name="water")
+    windows = Windows(matey.open(tmp_path), range(8), WindowConfig(history=2))
+    refine = RefineConfig(threshold=0.2)
+    model = ModelConfig(embed_dim=24, heads=1, mode="adap_mix", patches=(8, 4), refine=refine)
+    batch = typical_batch(windows, RunConfig(model=model, batch=8))
+    assert len({source.split(" frames ")[1] for source in batch.sources}) > 1
+
+    def cells(one) -> float:
+        return len(plan_of(model, one, refine).leaves) / len(one.values)
+
+    every = cells(windows.batch([Choice(i) for i in range(len(windows))]))
+    assert cells(batch) == pytest.approx(every, rel=0.06)
 
 
 def test_a_gain_that_scatters_about_the_claimed_one_is_undecided():

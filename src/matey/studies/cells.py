@@ -226,6 +226,19 @@ def validations(log: Path) -> list[tuple[int, float]]:
     return sorted(found.items())
 
 
+def step_operations(log: Path) -> float:
+    """Operations of a training step by a run's log, on average: what was planned goes by a few
+    windows. NaN where the log has none."""
+    operations, steps, last = 0.0, 0, 0
+    for line in log.read_text(encoding="utf-8").splitlines():
+        record: dict[str, Any] = json.loads(line) if line.endswith("}") else {}
+        if record.get("kind") == "train":
+            seconds = record["windows"] / record["windows_per_second"]
+            operations += record["flop_per_second"] * seconds
+            steps, last = steps + record["step"] - last, record["step"]
+    return operations / steps if steps else math.nan
+
+
 def load_outcome(path: Path) -> Outcome:
     """A cell's record. Raises DataError for one that is damaged."""
     try:

@@ -185,3 +185,14 @@ def by_seed(
 def points_of(outcomes: Sequence[Outcome], system: str) -> list[str]:
     """The operating points that were tried on a system, in order."""
     return list(dict.fromkeys(one.point for one in outcomes if one.system == system))
+
+
+def steps_of(one: Outcome) -> float:
+    """How many steps a cell was trained for."""
+    return float(one.steps)
+
+
+def persistence(outcomes: Sequence[Outcome], system: str, lead: int = 0) -> float:
+    """The NRMSE of frames that stay as they are, on the windows that models are scored on."""
+    found = (one.persistence["nrmse"] for one in outcomes if one.system == system and one.leads)
+    return next(found, (math.nan,))[lead]

@@ -99,6 +99,11 @@ def cost_columns(timing: Timing) -> tuple[str, ...]:
     )
 
 
+def blank(cells: Sequence[str], columns: int) -> tuple[str, ...]:
+    """A row of a table with nothing in its last columns."""
+    return (*cells, *[""] * (columns - len(cells)))
+
+
 def answer_below(ratio: Estimate) -> Answer:
     """Held where a ratio lies below 1 with its interval, not held where it does not."""
     if math.isnan(ratio.mean):

@@ -1,7 +1,7 @@
 """Plans a study, runs it, and writes what it found."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from matey.studies import (
     transfer,
     transfer_page,
 )
+from matey.studies.cells import Cell, folder_of, step_operations
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
@@ -56,6 +57,7 @@ STUDIES = {
 # models reach on one thread: measured on a CPU at the scale `cpu`.
 OVERHEAD = 2.0
 SHARE = 0.4
+APART = 0.1  # of the operations planned, from which on a point is named
 SMOKE_NOTE = " At this scale it shows that everything runs: the verdicts mean nothing."
 GPU = 1e14  # operations per second: what a large GPU may reach; not measured, for a first idea
 
@@ -167,9 +169,8 @@ def run(
         timings = time_points(design, material, request.out, told)
         page = study.judge(material, outcomes, timings)
         asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
-        page = replace(
-            page, question=asked, scale=request.scale, facts=facts(material, design, cost)
-        )
+        told_of = (*facts(material, design, cost), budget_kept(design.cells, request.out))
+        page = replace(page, question=asked, scale=request.scale, facts=told_of)
         write_tables(request.out, outcomes, timings)
         write_page(request.out, page)
     return page
@@ -196,6 +197,25 @@ def time_points(
         timings[system] = measure_points(points, operations, opened, material.scale.turns)
         save_timings(out, timings, choose_device(material.device))
     return timings
+
+
+def budget_kept(cells: Sequence[Cell], out: Path) -> tuple[str, str]:
+    """What trainings took over what was planned from a few windows, and the points that are far
+    from it, for the page."""
+    shares: dict[str, list[float]] = {}
+    for cell in cells:
+        took = step_operations(folder_of(out, cell.name) / "run" / "metrics.jsonl")
+        name = f"{cell.system}: {cell.point} ({cell.budget})"
+        shares.setdefault(name, []).append(took * cell.config.steps / cell.operations)
+    means = {name: sum(found) / len(found) for name, found in shares.items()}
+    apart = sorted((m, name) for name, m in means.items() if abs(m - 1) > APART)
+    listed = "; ".join(f"{name} {mean:.2f}" for mean, name in apart)
+    return (
+        "Operations taken",
+        f"{min(means.values()):.2f} to {max(means.values()):.2f} of those planned from a few "
+        f"windows; {len(means) - len(apart)} of {len(means)} points are within {APART:.0%}"
+        + (f", the others: {listed}" if listed else ""),
+    )
 
 
 def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, str], ...]:

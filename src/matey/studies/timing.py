@@ -6,6 +6,7 @@ of them; the median of the turns counts. One thread, as in the cells.
 """
 
 import json
+import math
 import platform
 import statistics
 import time
@@ -17,6 +18,7 @@ import torch
 
 from matey.config import RunConfig
 from matey.data.mixture import System
+from matey.data.windows import Choice, Windows
 from matey.errors import DataError
 from matey.fields import Batch
 from matey.nn.make import make_model
@@ -24,11 +26,13 @@ from matey.nn.memory import Ledger
 from matey.nn.pretrained import choose_device
 from matey.output import to_json, write_text
 from matey.simulate import one_thread
-from matey.train.forecast import chosen_windows
+from matey.train.forecast import plan_of
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
 
 FILE = "timing.json"
+TRIED = 16  # batches of which a typical one is chosen
+GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,7 @@ def measure_points(
         benches = {}
         for name, config in points.items():
             windows = system.windows("train", config.windows)
-            batch = windows.batch(chosen_windows(windows, config.batch))
-            benches[name] = Bench(config, batch)
+            benches[name] = Bench(config, typical_batch(windows, config))
         for bench in benches.values():  # the first one allocates, and loads what is needed
             bench.step()
             bench.infer()
@@ -145,6 +148,25 @@ def measure_points(
             for bench in benches.values():
                 bench.turn()
         return {name: bench.result(operations[name]) for name, bench in benches.items()}
+
+
+def typical_batch(windows: Windows, config: RunConfig) -> Batch:
+    """A batch of training windows that is refined about as much as all of them are on average.
+
+    Of several that lie scattered over trajectories and times, the one whose number of cells is
+    nearest their mean.
+    """
+    group = windows.groups[max(windows.groups, key=math.prod)]
+    places = [int((0.5 + i * GOLDEN) % 1 * len(group)) for i in range(TRIED * config.batch)]
+    batches = [
+        windows.batch([Choice(int(group[place])) for place in places[at : at + config.batch]])
+        for at in range(0, len(places), config.batch)
+    ]
+    if config.model.is_baseline or config.model.mode == "uniform":
+        return batches[0]
+    cells = [len(plan_of(config.model, one, config.model.refine).leaves) for one in batches]
+    mean = sum(cells) / len(cells)
+    return min(zip(cells, batches, strict=True), key=lambda pair: abs(pair[0] - mean))[1]
 
 
 def load_timings(out: Path) -> Timings:

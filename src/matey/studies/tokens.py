@@ -162,8 +162,8 @@ class Beside:
     `cheaper` is by cost of a step: how many times cheaper it is than the uniform patch of equal
     error; `bound` says `at most` where in some seed even the coarse patch has no larger an error,
     `at least` where in some no uniform patch is as good. Its error is `at_cost` times that of the
-    uniform patch of equal step time, `best` times the best uniform patch's, `medium` the medium
-    one's.
+    uniform patch of equal step time, `best` times that of the uniform patch that is the best in
+    validation, `medium` the medium one's.
     """
 
     cheaper: Mapping[str, Estimate]
@@ -203,14 +203,44 @@ def compare(
         seed: at_equal_time(outcomes, system, point, seed, ours, medium)
         for seed in by_seed(outcomes, system, point, OPERATIONS)
     }
-    valid = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.valid).values()
     return Comparison(
         point=point,
         steps=beside(outcomes, costs, system, point, STEPS),
         operations=beside(outcomes, costs, system, point, OPERATIONS),
         time=paired_ratio(same_time, by_seed(outcomes, system, MEDIUM, OPERATIONS)),
         share={cost: of(ours) / of(medium) for cost, of in COSTS.items()},
-        valid=math.fsum(valid) / len(valid),
+        valid=mean_valid(outcomes, system, point, OPERATIONS),
+    )
+
+
+def mean_valid(outcomes: Sequence[Outcome], system: str, point: str, budget: str) -> float:
+    """The mean error on validation windows: what choices go by. The medium patch, which is the
+    reference, has cells of one budget only."""
+    budget = OPERATIONS if point == MEDIUM else budget
+    found = by_seed(outcomes, system, point, budget, lambda one: one.valid).values()
+    return math.fsum(found) / len(found) if found else math.inf
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """The uniform coarse patch beside the medium one: error after equal operations, and share of
+    the step time. What is cheap need not be adaptive."""
+
+    error: Estimate
+    share: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether it has no larger an error for at most half the step time."""
+        return self.error.mean <= 1 and self.share <= 0.5
+
+
+def coarse_of(outcomes: Sequence[Outcome], costs: Mapping[str, Timing], system: str) -> Coarse:
+    """The uniform coarse patch of one system."""
+    errors = [by_seed(outcomes, system, name, OPERATIONS) for name in (COARSE, MEDIUM)]
+    return Coarse(
+        paired_ratio(errors[0], errors[1]),
+        costs[COARSE].step_seconds / costs[MEDIUM].step_seconds,
     )
 
 
@@ -227,6 +257,7 @@ def beside(
     # The medium patch is the reference: its cells are of both budgets.
     uniform[MEDIUM] = by_seed(outcomes, system, MEDIUM, OPERATIONS)
     uniform = {name: errors for name, errors in uniform.items() if errors}
+    best = min(uniform, key=lambda name: mean_valid(outcomes, system, name, budget))
 
     def curve(cost: str, seed: int) -> list[tuple[float, float]]:
         return [(COSTS[cost](costs[name]), errors[seed]) for name, errors in uniform.items()]
@@ -242,7 +273,7 @@ def beside(
         at_cost=paired_ratio(
             own, {s: error_at(costs[point].step_seconds, curve("step time", s)) for s in own}
         ),
-        best=paired_ratio(own, {s: min(errors[s] for errors in uniform.values()) for s in own}),
+        best=paired_ratio(own, uniform[best]),
         medium=paired_ratio(own, uniform[MEDIUM]),
     )
 

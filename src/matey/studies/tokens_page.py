@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from matey.studies.cells import Outcome
-from matey.studies.design import OPERATIONS, STEPS, Material, by_seed, points_of
+from matey.studies.design import (
+    OPERATIONS,
+    STEPS,
+    Material,
+    by_seed,
+    persistence,
+    points_of,
+    steps_of,
+)
 from matey.studies.page import (
     COST_COLUMNS,
     Group,
@@ -11,6 +19,7 @@ from matey.studies.page import (
     Spot,
     StudyPage,
     Table,
+    blank,
     cost_columns,
     ranged,
     shown,
@@ -23,6 +32,7 @@ from matey.studies.tokens import (
     SAME_STEPS,
     UNIFORM,
     Comparison,
+    coarse_of,
     compare,
     repeated,
     repeated_point,
@@ -50,9 +60,10 @@ def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> 
         ]
         for system in systems
     }
+    coarse = {system: coarse_of(outcomes, timings[system], system) for system in systems}
     claims = [
         cheaper_claim(found),
-        half_claim(found),
+        half_claim(found, coarse),
         better_claim(found),
         guide_claim(outcomes, systems),
         patch_claim(outcomes, systems),
@@ -110,7 +121,8 @@ def point_table(
         equal = by_seed(outcomes, system, point, OPERATIONS)
         few = equal if point == MEDIUM else by_seed(outcomes, system, point, STEPS)
         end = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.error(-1))
-        steps = by_seed(outcomes, system, point, OPERATIONS, lambda one: float(one.steps))
+        steps = by_seed(outcomes, system, point, OPERATIONS, steps_of)
+        tested = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.tokens)
         one = compared.get(point)
         rows.append(
             (
@@ -122,14 +134,18 @@ def point_table(
                 ranged(one.steps.cheaper["step time"]) if one else "",
                 shown(estimate(steps.values()).mean, 4),
                 shown(timing.tokens),
+                shown(estimate(tested.values()).mean),
                 *cost_columns(timing),
             )
         )
+    still = (shown(persistence(outcomes, system, lead)) for lead in (0, -1))
+    rows.append(blank(("persistence", next(still), "", next(still)), len(rows[0])))
     return Table(
         f"{system}: every operating point",
         "NRMSE on test trajectories, mean over seeds with its 95 % interval. Costs are of a "
-        "step. Over medium: after equal operations; times cheaper: step time of the uniform patch "
-        "of equal error over its own, after equal steps.",
+        "step on training windows; tokens per frame there, and in the test. Over medium: after "
+        "equal operations; times cheaper: step time of the uniform patch of equal error over its "
+        "own, after equal steps.",
         (
             "point",
             "one step ahead, equal operations",
@@ -139,6 +155,7 @@ def point_table(
             "times cheaper",
             "steps",
             "tokens",
+            "in the test",
             *COST_COLUMNS,
         ),
         tuple(rows),
