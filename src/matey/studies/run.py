@@ -25,8 +25,10 @@ from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
 from matey.studies.systems import (
+    check_patch,
     described,
     find_sources,
+    is_missing,
     make_missing,
     probe_files,
     probe_recipe,
@@ -98,20 +100,34 @@ class Price:
     systems: str
 
 
-def plan(request: Request) -> Price:
-    """What the study will cost; simulates no more than one trajectory of what is missing."""
-    study = STUDIES[request.study]
-    scale = study.scales[request.scale]
-    folder = request.out / "data"
-    sources = find_sources(scale.recipes, request.data, folder)
-    probes = {
-        recipe.name: probe_files(sources[recipe.name], scale.window_config)
-        if sources[recipe.name].real or (folder / recipe.name).exists()
-        else probe_recipe(recipe, scale.history)
-        for recipe in scale.recipes
-    }
-    material = Material(scale, sources, probes, request.seed, request.device)
-    return price(study.design(material), material, request)
+def plan(request: Request, told: Callable[[str], None]) -> Price:
+    """What the study will cost; simulates no more than a few frames of what is missing.
+
+    `told` hears what is prepared.
+    """
+    material = prepare(request, told)
+    return price(STUDIES[request.study].design(material), material, request)
+
+
+def prepare(request: Request, told: Callable[[str], None]) -> Material:
+    """What a design is drawn from: histories of the files that are there, or of a few frames that
+    are simulated for it.
+
+    Raises ConfigError for a system whose grid cannot be cut as the study needs it.
+    """
+    scale = STUDIES[request.study].scales[request.scale]
+    sources = find_sources(scale.recipes, request.data, request.out / "data")
+    probes = {}
+    for recipe in scale.recipes:
+        source = sources[recipe.name]
+        if is_missing(source):
+            told(f"simulating {scale.history} frames of {recipe.name} to plan with")
+            probes[recipe.name] = probe_recipe(recipe, scale.history)
+        else:
+            probes[recipe.name] = probe_files(source, scale.window_config)
+        if scale.model.mode != "uniform":  # where it is, the scale has the patches, too
+            check_patch(source, probes[recipe.name].grid, scale.tokens)
+    return Material(scale, sources, probes, request.seed, request.device)
 
 
 def price(design: Design, material: Material, request: Request) -> Price:
@@ -149,27 +165,24 @@ def run(
 ) -> StudyPage:
     """Run a study, or what is left of it, and write its page, tables and timings.
 
-    `told` hears what is prepared, `priced` the cost before the first cell, `watch` of each cell.
+    `told` hears what is prepared, `priced` the cost before anything is made, `watch` of each cell.
     """
     study = STUDIES[request.study]
-    scale = study.scales[request.scale]
     with studying(request.out, request.settings):
-        folder = request.out / "data"
-        sources = find_sources(scale.recipes, request.data, folder)
-        make_missing(scale.recipes, sources, folder, lambda name: told(f"simulating {name}"))
-        windows = scale.window_config
-        probes = {name: probe_files(source, windows) for name, source in sources.items()}
-        material = Material(scale, sources, probes, request.seed, request.device)
+        material = prepare(request, told)
         design = study.design(material)
-        cost = price(design, material, request)
-        priced(cost)
+        priced(price(design, material, request))
+        if any(is_missing(source) for source in material.sources.values()):
+            folder = request.out / "data"
+            made = (material.scale.recipes, material.sources, folder)
+            make_missing(*made, lambda name: told(f"simulating {name}"))
+            material = prepare(request, told)
+            design = study.design(material)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
         page = study.judge(material, outcomes, timings)
         asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
-        page = replace(
-            page, question=asked, scale=request.scale, facts=facts(material, design, cost)
-        )
+        page = replace(page, question=asked, scale=request.scale, facts=facts(material, design))
         write_tables(request.out, outcomes, timings)
         write_page(request.out, page)
     return page
@@ -198,7 +211,7 @@ def time_points(
     return timings
 
 
-def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, str], ...]:
+def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
     """How the study was made, for its page."""
     scale = material.scale
     batches = [str(size) for size in sorted({cell.config.batch for cell in design.cells})]
@@ -209,7 +222,10 @@ def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, s
             f"{scale.operations:.3g} floating-point operations of training for each cell, or as "
             "many steps as the reference takes for that",
         ),
-        ("Cells", f"{cost.cells}, of {cost.trainings:.3g} operations of training in all"),
+        (
+            "Cells",
+            f"{len(design.cells)}, of {design.operations:.3g} operations of training in all",
+        ),
         ("Seeds", f"{scale.seeds}, from {material.seed} on; the split of the data is the same"),
         (
             "Model",

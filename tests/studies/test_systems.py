@@ -1,0 +1,98 @@
+"""What a study takes from files, what it simulates, and what it says of that beforehand."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from matey.config import DataConfig, SourceConfig
+from matey.errors import ConfigError
+from matey.studies.run import Request, plan, prepare, run
+from matey.studies.scales import ATTENTION, TOKENS, TRANSFER
+from matey.studies.systems import Source, check_patch, probe_recipe
+from tests.files import write_shallow_water
+
+
+def source(real: bool) -> Source:
+    return Source("thermals", DataConfig((SourceConfig("thermals", ("a.nc",)),)), real)
+
+
+@pytest.mark.parametrize("grid", [(1, 50, 50), (1, 101, 101), (1, 64, 50)])
+def test_a_grid_without_a_medium_patch_is_refused_with_its_system_and_the_way_out(grid):
+    message = rf"System 'thermals'.*{grid[1]} × {grid[2]}.*4 divides.*leave the system out of"
+    with pytest.raises(ConfigError, match=message):
+        check_patch(source(real=True), grid, 256)
+    with pytest.raises(ConfigError, match=r"every axis\.$"):  # nothing to leave out
+        check_patch(source(real=False), grid, 256)
+
+
+def test_files_whose_grid_has_no_medium_patch_are_refused_before_anything_is_simulated(tmp_path):
+    path = write_shallow_water(tmp_path / "water.h5", points=50)
+    given = DataConfig((SourceConfig("shallow_water", (str(path),)),))
+    with pytest.raises(ConfigError, match=r"System 'shallow_water'.*50 × 50"):
+        prepare(Request("attention", "smoke", tmp_path / "out", given), lambda text: None)
+
+
+def test_a_medium_patch_far_from_the_tokens_asked_for_is_said(caplog):
+    """100 is 4 times 25: patches of 2 it is, 2500 of them in place of 256."""
+    caplog.set_level(logging.WARNING, "matey")
+    check_patch(source(real=True), (1, 100, 100), 256)
+    (said,) = caplog.messages
+    assert "'thermals': medium patches of 2" in said
+    assert "2,500 tokens" in said
+    assert "about 256" in said
+
+
+def test_no_scale_warns_of_what_it_simulates_itself(caplog):
+    caplog.set_level(logging.WARNING, "matey")
+    for scale in (TOKENS["smoke"], TOKENS["cpu"], ATTENTION["smoke"], ATTENTION["cpu"]):
+        for recipe in scale.recipes:
+            check_patch(source(real=False), probe_recipe(recipe, 1).grid, scale.tokens)
+    assert not caplog.messages
+
+
+def test_the_price_comes_before_anything_is_made_and_from_one_history_of_each_system(tmp_path):
+    """Of two systems at 16 and 32 points two frames each, while `data` is not there."""
+    heard = []
+    request = Request("attention", "smoke", tmp_path / "out", DataConfig(), device="cpu")
+
+    class EnoughError(Exception):
+        """Ends the study where it would begin."""
+
+    def priced(price) -> None:
+        heard.append("price")
+        assert not (tmp_path / "out/data").exists()
+        assert price.cells > 0
+
+    def told(text: str) -> None:
+        heard.append(text)
+        if text == "simulating shallow_water_32":
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        run(request, told, priced, lambda done: None)
+    assert heard == [
+        "simulating 2 frames of shallow_water to plan with",
+        "simulating 2 frames of shallow_water_32 to plan with",
+        "price",
+        "simulating shallow_water",
+        "simulating shallow_water_32",
+    ]
+    probe = probe_recipe(TRANSFER["smoke"].recipes[0], 2)
+    assert [one.values.shape[1] for one in probe.inputs] == [2]
+
+
+def test_a_plan_simulates_no_more_frames_than_a_window_has(tmp_path, monkeypatch):
+    from matey.studies import systems
+
+    asked = []
+
+    def watched(*args, frames=None, **more):
+        asked.append(frames)
+        return simulate(*args, frames=frames, **more)
+
+    simulate = systems.simulate
+    monkeypatch.setattr(systems, "simulate", watched)
+    request = Request("tokens", "smoke", Path("none"), DataConfig(), device="cpu")
+    plan(request, lambda text: None)
+    assert asked == [TOKENS["smoke"].history]
