@@ -9,7 +9,7 @@ from matey.config import DataConfig, SourceConfig
 from matey.errors import ConfigError
 from matey.studies.run import Request, plan, prepare, run
 from matey.studies.scales import ATTENTION, TOKENS, TRANSFER
-from matey.studies.systems import Source, check_patch, probe_recipe
+from matey.studies.systems import Source, check_patch, probe_recipe, tell_unused
 from tests.files import write_shallow_water
 
 
@@ -96,3 +96,39 @@ def test_a_plan_simulates_no_more_frames_than_a_window_has(tmp_path, monkeypatch
     request = Request("tokens", "smoke", Path("none"), DataConfig(), device="cpu")
     plan(request, lambda text: None)
     assert asked == [TOKENS["smoke"].history]
+
+
+def unused(*names: str) -> list[str]:
+    """What is told of systems of these names, given to the study of attention."""
+    told: list[str] = []
+    given = DataConfig(tuple(SourceConfig(name, (f"{name}.h5",)) for name in names))
+    tell_unused(ATTENTION["cpu"].recipes, given, told.append)
+    return told
+
+
+def test_a_misspelt_system_is_a_warning_that_names_the_one_that_is_simulated(caplog):
+    caplog.set_level(logging.WARNING, "matey")
+    assert unused("thermal", "compressible") == []
+    (said,) = caplog.messages
+    assert said.startswith("System 'thermal' of --data is not used")
+    assert "Did you mean 'thermals'?" in said
+
+
+def test_a_system_of_another_study_is_told_and_no_warning(caplog):
+    """`incompressible` is close to `compressible`, and no misspelling of it; `shallow_water_64` is
+    always simulated, and `shallow_water` is given."""
+    caplog.set_level(logging.WARNING, "matey")
+    told = unused("incompressible", "shallow_water_64", "shallow_water", "own")
+    names = ("incompressible", "own", "shallow_water_64")
+    assert told == [
+        f"system {name!r} of --data is not used: this study reads none of that name"
+        for name in names
+    ]
+    assert not caplog.messages
+
+
+def test_what_is_not_used_is_told_before_the_price(tmp_path):
+    told: list[str] = []
+    given = DataConfig((SourceConfig("gray_scott", ("none.h5",)),))
+    plan(Request("tokens", "smoke", tmp_path / "out", given, device="cpu"), told.append)
+    assert told[0].startswith("system 'gray_scott' of --data is not used")

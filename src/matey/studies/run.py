@@ -32,6 +32,7 @@ from matey.studies.systems import (
     make_missing,
     probe_files,
     probe_recipe,
+    tell_unused,
 )
 from matey.studies.timing import Timings, load_timings, measure_points, save_timings
 from matey.train.forecast import mean_operations
@@ -105,8 +106,10 @@ def plan(request: Request, told: Callable[[str], None]) -> Price:
 
     `told` hears what is prepared.
     """
+    study = STUDIES[request.study]
+    tell_unused(study.scales[request.scale].recipes, request.data, told)
     material = prepare(request, told)
-    return price(STUDIES[request.study].design(material), material, request)
+    return price(study.design(material), material, request)
 
 
 def prepare(request: Request, told: Callable[[str], None]) -> Material:
@@ -169,6 +172,7 @@ def run(
     """
     study = STUDIES[request.study]
     with studying(request.out, request.settings):
+        tell_unused(study.scales[request.scale].recipes, request.data, told)
         material = prepare(request, told)
         design = study.design(material)
         priced(price(design, material, request))

@@ -9,10 +9,10 @@ from pathlib import Path
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.mixture import open_systems
 from matey.data.write import write_well
-from matey.errors import ConfigError
+from matey.errors import ConfigError, closest
 from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.output import replacing
-from matey.simulate import simulate
+from matey.simulate import SYSTEMS, simulate
 from matey.tokens.lattice import Triple
 from matey.train.forecast import look
 
@@ -62,6 +62,25 @@ def find_sources(recipes: Sequence[Recipe], given: DataConfig, folder: Path) -> 
         made = DataConfig((SourceConfig(recipe.name, (str(folder / recipe.name),)),), SPLIT)
         found[recipe.name] = Source(recipe.name, own or made, real=own is not None)
     return found
+
+
+def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> None:
+    """Say which of the systems given the study has no use for: some are those of other studies.
+
+    Logs a warning where the name is close to one that the study would read, and that is not given.
+    """
+    read = {recipe.name for recipe in recipes if recipe.made_by == recipe.name}
+    names = {source.name for source in given.systems}
+    for name in sorted(names - read):
+        near = None if name in SYSTEMS else closest(name, read - names)
+        if near:
+            log.warning(
+                "System %r of --data is not used: this study has none of that name. Did you mean "
+                "%r? That is simulated.",
+                *(name, near),
+            )
+        else:
+            told(f"system {name!r} of --data is not used: this study reads none of that name")
 
 
 def is_missing(source: Source) -> bool:
