@@ -1,13 +1,17 @@
 """What a study takes from files, what it simulates, and what it says of that beforehand."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from matey.config import DataConfig, SourceConfig
+from matey.cli import main
+from matey.config import DataConfig, RunConfig, SourceConfig, SplitConfig
 from matey.errors import ConfigError
-from matey.studies.run import Request, plan, prepare, run
+from matey.evaluate.score import Ask
+from matey.studies.cells import Cell
+from matey.studies.run import Request, plan, prepare, run, trajectories
 from matey.studies.scales import ATTENTION, TOKENS, TRANSFER
 from matey.studies.systems import Source, check_patch, probe_recipe, tell_unused
 from tests.files import write_shallow_water
@@ -132,3 +136,46 @@ def test_what_is_not_used_is_told_before_the_price(tmp_path):
     given = DataConfig((SourceConfig("gray_scott", ("none.h5",)),))
     plan(Request("tokens", "smoke", tmp_path / "out", given, device="cpu"), told.append)
     assert told[0].startswith("system 'gray_scott' of --data is not used")
+
+
+def cell(name: str, data: DataConfig, **more) -> Cell:
+    run = RunConfig(data=data)
+    return Cell(name, "point", **{"system": "water", "test": data, **more}, **REST, config=run)
+
+
+REST = {"budget": "steps", "operations": 1.0, "ask": Ask(steps=1)}
+
+
+def test_the_page_says_how_many_trajectories_there_are_for_what(tmp_path):
+    """Ten trajectories: two for the test, one for validation, seven to train on, of which some
+    cells have fewer. All ten are a test where the training is on others."""
+    water = (SourceConfig("water", (str(write_shallow_water(tmp_path / "w.h5", 10)),)),)
+    data = DataConfig(water, SplitConfig(valid=0.1, test=0.2))
+    few, other = replace(data, trajectories=2), replace(data, split=SplitConfig(valid=0, test=1))
+    cells = [cell("a", data), cell("b", few), cell("c", few, system="other", test=other)]
+    assert trajectories(cells) == (
+        "water 2 or 7 to train on, 1 to choose by, 2 to test on; "
+        "other 2 to train on, 1 to choose by, 10 to test on"
+    )
+
+
+def test_a_study_of_files_says_that_they_are_and_reads_them_by_the_data_config(
+    tmp_path, capsys, monkeypatch
+):
+    """With one seed and short trainings, to be quick."""
+    small = replace(TOKENS["smoke"], seeds=1, operations=1e6)
+    monkeypatch.setitem(TOKENS, "smoke", small)
+    path = write_shallow_water(tmp_path / "water.h5")
+    (tmp_path / "mix.yaml").write_text(
+        f"systems:\n  - name: shallow_water\n    paths: [{path}]\nsplit:\n  test: 0.4\n"
+    )
+    words = "study tokens --scale smoke --jobs 1 --device cpu --data"
+    out = tmp_path / "out"
+    assert main([*words.split(), str(tmp_path / "mix.yaml"), "--out", str(out)]) == 0
+    assert not (out / "data").exists()
+    page = (out / "report.html").read_text()
+    assert "from the files given: shallow_water" in page
+    assert "simulated:" not in page
+    # Of six trajectories 0.4 are two, and one is for validation.
+    assert "shallow_water 3 to train on, 1 to choose by, 2 to test on" in page
+    assert "simulating" not in capsys.readouterr().err

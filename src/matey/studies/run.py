@@ -1,7 +1,7 @@
 """Plans a study, runs it, and writes what it found."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 import matey
 from matey.config import DataConfig, require
 from matey.data.mixture import open_systems
+from matey.evaluate.score import open_for_test
 from matey.nn.pretrained import choose_device
 from matey.simulate import one_thread
 from matey.studies import (
@@ -21,6 +22,7 @@ from matey.studies import (
     transfer,
     transfer_page,
 )
+from matey.studies.cells import Cell
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
@@ -221,6 +223,7 @@ def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
     batches = [str(size) for size in sorted({cell.config.batch for cell in design.cells})]
     return (
         ("Systems", described(material.sources)),
+        ("Trajectories", trajectories(design.cells)),
         (
             "Budget",
             f"{scale.operations:.3g} floating-point operations of training for each cell, or as "
@@ -250,3 +253,17 @@ def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
         ("Written", time.strftime("%Y-%m-%d")),
         *design.facts,
     )
+
+
+def trajectories(cells: Sequence[Cell]) -> str:
+    """How many trajectories of each system cells are trained on, choose by, and are tested on."""
+    parts = []
+    for system in dict.fromkeys(cell.system for cell in cells):
+        own = [cell for cell in cells if cell.system == system]
+        opened = open_systems(replace(own[0].config.data, trajectories=None)).values()
+        there, valid = (sum(len(one.split[name]) for one in opened) for name in ("train", "valid"))
+        train = sorted({cell.config.data.trajectories or there for cell in own})
+        test = sum(len(one.split["test"]) for one in open_for_test(own[0].test))
+        taken = joined([str(number) for number in train]).replace(" and ", " or ")
+        parts.append(f"{system} {taken} to train on, {valid} to choose by, {test} to test on")
+    return "; ".join(parts)
