@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import chdir
 from dataclasses import fields
 from functools import cache
@@ -212,6 +213,29 @@ def test_a_page_runs_as_it_is_printed(page, tmp_path, stock):
         stock(tmp_path, path, system)
     shell = terminal(tmp_path, run=True)
     assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
+
+
+def test_the_overview_leads_to_every_page():
+    linked = re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/index.md").read_text())
+    assert set(linked) == {page.name for page in PAGES} - {"README.md", "index.md"}
+
+
+def test_the_page_of_installation_names_every_extra_and_what_dev_holds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    page = (ROOT / "docs/installation.md").read_text()
+    rows = re.findall(r"^\| (`\w+`.*?) \| ", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras)
+    (held,) = (re.fullmatch(r"matey-pde\[(.*)\]", line)[1].split(",") for line in extras["dev"])
+    assert set(extras) - {*held, "dev"} == {"fno"}
+    assert "`dev` | all of these but `fno` |" in page
+
+
+def test_the_page_of_watching_tells_every_kind_of_record():
+    texts = (path.read_text() for path in (ROOT / "src/matey/train").glob("*.py"))
+    written = re.findall(r"journal\.write\(\s*\"(\w+)\"", " ".join(texts))
+    table = (ROOT / "docs/watching.md").read_text().split("| Kind |")[1].split("\n\n")[0]
+    assert set(written) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
 
 
 def test_the_pictures_of_the_pages_are_small():
