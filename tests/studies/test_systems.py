@@ -37,6 +37,13 @@ def test_files_whose_grid_has_no_medium_patch_are_refused_before_anything_is_sim
         prepare(Request("attention", "smoke", tmp_path / "out", given), lambda text: None)
 
 
+def test_files_that_the_one_patch_of_a_study_does_not_cut_are_refused_by_name(tmp_path):
+    path = write_shallow_water(tmp_path / "water.h5", points=50)
+    given = DataConfig((SourceConfig("shallow_water", (str(path),)),))
+    with pytest.raises(ConfigError, match=r"'shallow_water'.*50 × 50.*so that 4 divides.*or leave"):
+        prepare(Request("transfer", "smoke", tmp_path / "out", given), lambda text: None)
+
+
 def test_a_medium_patch_far_from_the_tokens_asked_for_is_said(caplog):
     """100 is 4 times 25: patches of 2 it is, 2500 of them in place of 256."""
     caplog.set_level(logging.WARNING, "matey")

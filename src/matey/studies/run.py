@@ -28,6 +28,7 @@ from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
 from matey.studies.systems import (
     check_patch,
+    check_tiled,
     described,
     find_sources,
     is_missing,
@@ -130,8 +131,11 @@ def prepare(request: Request, told: Callable[[str], None]) -> Material:
             probes[recipe.name] = probe_recipe(recipe, scale.history)
         else:
             probes[recipe.name] = probe_files(source, scale.window_config)
-        if scale.model.mode != "uniform":  # where it is, the scale has the patches, too
-            check_patch(source, probes[recipe.name].grid, scale.tokens)
+        grid = probes[recipe.name].grid
+        if scale.model.mode == "uniform":  # the scale has the patches, too
+            check_tiled(source, grid, scale.model.patches[0])
+        else:
+            check_patch(source, grid, scale.tokens)
     return Material(scale, sources, probes, request.seed, request.device)
 
 

@@ -179,8 +179,7 @@ def check_patch(source: Source, grid: Triple, tokens: int) -> None:
     try:
         patch = medium_patch(grid, tokens)
     except ConfigError as error:
-        way = ", or leave the system out of --data, and it is simulated" if source.real else ""
-        raise ConfigError(f"System {source.name!r}: {error}{way}.") from error
+        raise ConfigError(f"System {source.name!r}: {error}{or_simulated(source)}.") from error
     if distance(axes_of(grid), patch, tokens) > 1:
         made = math.prod(points // patch for points in axes_of(grid))
         log.warning(
@@ -189,6 +188,21 @@ def check_patch(source: Source, grid: Triple, tokens: int) -> None:
             "closer. A crop that a higher power of two divides does.",
             *(source.name, patch, shown(grid), f"{made:,}", f"{tokens:,}"),
         )
+
+
+def check_tiled(source: Source, grid: Triple, patch: int) -> None:
+    """Raise ConfigError for a system whose grid is not cut by the one patch of all systems."""
+    if any(points % patch for points in axes_of(grid)):
+        raise ConfigError(
+            f"System {source.name!r}: a grid of {shown(grid)} points cannot be cut into patches of "
+            f"{patch}, which this study has for all systems. Crop or resample it so that {patch} "
+            f"divides every axis{or_simulated(source)}."
+        )
+
+
+def or_simulated(source: Source) -> str:
+    """The other way out, where files are given that the study cannot use."""
+    return ", or leave the system out of --data, and it is simulated" if source.real else ""
 
 
 def axes_of(grid: Triple) -> list[int]:
