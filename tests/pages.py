@@ -86,11 +86,16 @@ def blocks(page: Path, *languages: str) -> list[Block]:
     ]
 
 
-def inline(page: Path) -> Iterator[list[str]]:
-    """The words of each `matey ...` within a sentence of a page."""
+def inline(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each command within a sentence of a page: a program that CHECKS has, and its words.
+
+    `matey COMMAND` is not one.
+    """
     prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for match in re.finditer(r"`matey ([a-z][^`]*)`", prose):
-        yield shlex.split(match[1])
+    for match in re.finditer(rf"`({'|'.join(CHECKS)}) ([^`]+)`", prose):
+        words = shlex.split(match[2])
+        if not (words[0].isalpha() and words[0].isupper()):
+            yield match[1], words
 
 
 # What a command may be
@@ -127,7 +132,22 @@ def check_matey(words: list[str]) -> None:
     check_options(f"matey {family} {word}".strip(), rest, options_of(family, word))
 
 
-def check_options(command: str, words: list[str], known: frozenset[str] | str) -> None:
+@cache
+def options_of_script(script: Path) -> frozenset[str]:
+    """The options that a script adds to its parser, and those that all benchmarks share if it has
+    these."""
+    found = {"--help"}
+    for call in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        match call:
+            case ast.Call(func=ast.Attribute(attr="add_argument")):
+                texts = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+                found |= {text for text in texts if text.startswith("--")}
+            case ast.Call(func=ast.Name(id="options")):
+                found |= options_of_script(script.parent / "common.py")
+    return frozenset(found)
+
+
+def check_options(command: str, words: list[str], known: frozenset[str]) -> None:
     """Raise UnknownCommandError for an option that is not among those known."""
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):
         if option not in known:
@@ -159,8 +179,10 @@ def check_pip(words: list[str]) -> None:
 
 
 def check_python(words: list[str]) -> None:
-    """`python FILE`: a file of this repository that mentions the options it is given, or one that
-    the page wrote, which hands its words over to `matey`."""
+    """`python FILE`: a file of this repository that has the options it is given, or one that the
+    page wrote, which hands its words over to `matey`."""
+    if words == ["-O"]:  # of Python itself
+        return None
     if words[:2] == ["-m", "matey"]:
         return check_matey(words[2:])
     own, script = Path(words[0]), ROOT / words[0]
@@ -168,9 +190,7 @@ def check_python(words: list[str]) -> None:
         return check_matey(words[1:]) if "matey.cli import main" in own.read_text() else None
     if not script.is_file():
         raise UnknownCommandError(f"python {words[0]}: no such file in the repository")
-    text = script.read_text(encoding="utf-8")
-    ast.parse(text)
-    return check_options(f"python {words[0]}", words[1:], text)
+    return check_options(f"python {words[0]}", words[1:], options_of_script(script))
 
 
 def check_torchrun(words: list[str]) -> list[str]:
@@ -191,8 +211,14 @@ CHECKS: dict[str, Callable[[list[str]], object]] = {
     "pip": check_pip,
     "python": check_python,
     "torchrun": check_torchrun,
-    "tensorboard": lambda words: check_options("tensorboard", words, "--logdir"),
+    "tensorboard": lambda words: check_options("tensorboard", words, frozenset({"--logdir"})),
 }
+
+
+def check_inline(page: Path) -> None:
+    """Raise UnknownCommandError for a command within a sentence that there is not."""
+    for program, words in inline(page):
+        CHECKS[program](words)
 
 
 # Running

@@ -1,9 +1,12 @@
 """The commands and programs on the pages of the documentation do what the pages say."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from contextlib import chdir
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -26,7 +29,16 @@ from matey.fields import Boundary
 from matey.nn.schemes import SCHEMES
 from matey.simulate import simulate
 from matey.tokens.criteria import CRITERIA
-from tests.pages import PAGES, ROOT, Terminal, at_smoke_size, blocks, check_matey, inline
+from tests.pages import (
+    PAGES,
+    ROOT,
+    Terminal,
+    UnknownCommandError,
+    at_smoke_size,
+    blocks,
+    check_inline,
+    inline,
+)
 
 READERS, FORMATS, EXTENDING = (
     ROOT / "docs" / f"{name}.md" for name in ("readers", "formats", "extending")
@@ -187,8 +199,8 @@ def test_every_command_of_a_page_is_one_that_there_is(page, tmp_path):
     """Programs, commands, options, targets of make, extras of pip; Python that compiles."""
     shell = terminal(tmp_path, run=False)
     assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
-    for words in inline(page):
-        check_matey(words)
+    with chdir(tmp_path):
+        check_inline(page)
 
 
 @pytest.mark.slow
@@ -201,6 +213,29 @@ def test_a_page_runs_as_it_is_printed(page, tmp_path, stock):
         stock(tmp_path, path, system)
     shell = terminal(tmp_path, run=True)
     assert shell.take(blocks(page, "bash", "python"), ENVIRONMENT) == 0, "\n".join(shell.said)
+
+
+def test_the_overview_leads_to_every_page():
+    linked = re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs/index.md").read_text())
+    assert set(linked) == {page.name for page in PAGES} - {"README.md", "index.md"}
+
+
+def test_the_page_of_installation_names_every_extra_and_what_dev_holds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    page = (ROOT / "docs/installation.md").read_text()
+    rows = re.findall(r"^\| (`\w+`.*?) \| ", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras)
+    (held,) = (re.fullmatch(r"matey-pde\[(.*)\]", line)[1].split(",") for line in extras["dev"])
+    assert set(extras) - {*held, "dev"} == {"fno"}
+    assert "`dev` | all of these but `fno` |" in page
+
+
+def test_the_page_of_watching_tells_every_kind_of_record():
+    texts = (path.read_text() for path in (ROOT / "src/matey/train").glob("*.py"))
+    written = re.findall(r"journal\.write\(\s*\"(\w+)\"", " ".join(texts))
+    table = (ROOT / "docs/watching.md").read_text().split("| Kind |")[1].split("\n\n")[0]
+    assert set(written) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
 
 
 def test_the_pictures_of_the_pages_are_small():
@@ -228,6 +263,8 @@ def test_the_settings_of_a_page_are_those_of_the_config(page):
         ("pip install torchvision", "not an installation of matey-pde"),
         ("python examples/none.py", "no such file in the repository"),
         ("python docs/pictures.py --size 3", "has no option --size"),
+        ("python docs/pictures.py --res 3", "has no option --res"),
+        ("python benchmarks/adaptive.py --repeats 3 --tokens 3", "has no option --tokens"),
         ("torchrun --standalone train.py", "expected -m matey"),
         ("curl example.org", "no test knows the program curl"),
         ("matey data inspect $NOWHERE", "NOWHERE: unbound variable"),
@@ -239,6 +276,26 @@ def test_a_command_that_there_is_not_is_found(line, complaint, tmp_path):
     shell = Terminal(tmp_path, run=False)
     assert shell.take(blocks(page, "bash"), {}) != 0
     assert complaint in "\n".join(shell.said)
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("matey train --stepz 3", "matey train has no option --stepz"),
+        ("make PYTHON=python3.12 instal", "make has no target instal"),
+        ("pip install 'matey-pde[zar]'", "has extras"),
+        ("python benchmarks/none.py", "no such file in the repository"),
+        ("python benchmarks/step.py --repeat 5", "has no option --repeat"),
+        ("torchrun --standalone train.py", "expected -m matey"),
+        ("tensorboard --log runs", "tensorboard has no option --log"),
+    ],
+)
+def test_a_command_in_a_sentence_that_there_is_not_is_found(command, complaint, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"Type `{command}`, or `matey COMMAND --help`, with `make` or `python -O`.\n")
+    assert {program for program, _ in inline(page)} == {command.split()[0], "python"}
+    with pytest.raises(UnknownCommandError, match=re.escape(complaint)):
+        check_inline(page)
 
 
 def test_blocks_go_on_where_those_before_them_ended(tmp_path):

@@ -46,7 +46,12 @@ class StoppedError(MateyError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The tail of an error about an unknown name: the closest known one, or all of them."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    close = closest(name, names)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {close!r}?"
     return f"Known: {', '.join(names)}."
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that an unknown one is likely to be a misspelling of."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)

@@ -96,6 +96,19 @@ def test_single_precision_stays_near_double(name):
     assert ((single - double).abs().amax(dim=(0, 2, 3, 4)) < 1e-4 * extent).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_frames_alone_are_those_of_the_whole_trajectory(name):
+    first, whole = few(name, 1, frames=2)[0], few(name, 1)[0]
+    assert torch.equal(first.values, whole.values[:2])
+    assert torch.equal(first.times, whole.times[:2])
+    assert first.spec == whole.spec
+
+
+def test_more_frames_than_there_are_steps_are_refused():
+    with pytest.raises(ConfigError, match="frames is 99"):
+        few("shallow_water", 1, frames=99)
+
+
 def test_progress_counts_every_frame():
     seen: list[tuple[int, int]] = []
     few("shallow_water", 3, progress=lambda made, total: seen.append((made, total)))

@@ -59,12 +59,13 @@ def run(options: Any, study: str) -> None:
         jobs=options.jobs or (1 if on_gpu else torch.get_num_threads()),
         device=options.device,
     )
-    if options.plan:
-        show_price(plan(request), request.jobs)
-        return
 
     def say(text: str) -> None:
         print(f"{study}: {text}", file=sys.stderr, flush=True)
+
+    if options.plan:
+        show_price(plan(request, say), request.jobs)
+        return
 
     page = run_study(request, say, partial(show_price, jobs=request.jobs), partial(show_done, say))
     build([request.out], request.out / "report.html")

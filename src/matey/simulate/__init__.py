@@ -70,6 +70,7 @@ def simulate(
     steps: int,
     seed: int,
     ndim: int | None = None,
+    frames: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -78,32 +79,33 @@ def simulate(
 
     The first frame is the initial state, so `steps` = 21 of shallow water are 0.05 s apart.
     `resolution` is the number of grid points along the shortest axis, and `ndim` chooses among
-    the dimensions of systems that exist in several. The same seed gives
-    the same bits on one machine, and trajectory i the same initial state however many are
-    made. `progress(frames made, frames in all)` is called after every frame. Fields are on
-    the CPU. Raises ConfigError for a name or number out of range, DivergenceError where a
-    solution stops being finite.
+    the dimensions of systems that exist in several. With `frames`, only the first so many of the
+    `steps` are made. The same seed gives the same bits on one machine, and trajectory i the same
+    initial state however many are made. `progress(frames made, frames in all)` is called after
+    every frame. Fields are on the CPU. Raises ConfigError for a name or number out of range,
+    DivergenceError where a solution stops being finite.
     """
     system = find_system(name, ndim)
     require(trajectories >= 1, "trajectories", trajectories, "1 or more")
     require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
     require(steps >= 2, "steps", steps, "2 frames or more")
+    require(frames is None or 1 <= frames <= steps, "frames", frames, f"1 to steps, {steps}")
     require(seed >= 0, "seed", seed, "0 or more")
     device = torch.device(device)
     dt = system.span / (steps - 1)
-    times = [dt * step for step in range(steps)]
+    times = [dt * step for step in range(frames or steps)]
     fields: list[Field] = []
     with one_thread():
         for group in groups(system, trajectories, resolution, device):
             initial = system.initial(group, resolution, seed).to(device, dtype)
-            frames: list[Tensor] = []
+            observed: list[Tensor] = []
             for state in system.run(initial, times):
-                frames.append(system.observe(state).cpu())
-                check_finite(frames[-1], name, times[len(frames) - 1], group)
+                observed.append(system.observe(state).cpu())
+                check_finite(observed[-1], name, times[len(observed) - 1], group)
                 if progress:
-                    made = len(fields) * steps + len(frames) * len(group)
-                    progress(made, trajectories * steps)
-            values = torch.stack(frames, dim=1)
+                    made = len(fields) * len(times) + len(observed) * len(group)
+                    progress(made, trajectories * len(times))
+            values = torch.stack(observed, dim=1)
             for trajectory, one in zip(group, values, strict=True):
                 parameters = parameters_of(system, trajectory, seed)
                 fields.append(make_field(system, one, times, resolution, dt, parameters))

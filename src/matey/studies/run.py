@@ -10,6 +10,7 @@ import torch
 import matey
 from matey.config import DataConfig, require
 from matey.data.mixture import open_systems
+from matey.evaluate.score import open_for_test
 from matey.nn.pretrained import choose_device
 from matey.simulate import one_thread
 from matey.studies import (
@@ -26,11 +27,15 @@ from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
 from matey.studies.systems import (
+    check_patch,
+    check_tiled,
     described,
     find_sources,
+    is_missing,
     make_missing,
     probe_files,
     probe_recipe,
+    tell_unused,
 )
 from matey.studies.timing import Timings, load_timings, measure_points, save_timings
 from matey.train.forecast import mean_operations
@@ -100,20 +105,39 @@ class Price:
     systems: str
 
 
-def plan(request: Request) -> Price:
-    """What the study will cost; simulates no more than one trajectory of what is missing."""
+def plan(request: Request, told: Callable[[str], None]) -> Price:
+    """What the study will cost; simulates no more than a few frames of what is missing.
+
+    `told` hears what is prepared.
+    """
     study = STUDIES[request.study]
-    scale = study.scales[request.scale]
-    folder = request.out / "data"
-    sources = find_sources(scale.recipes, request.data, folder)
-    probes = {
-        recipe.name: probe_files(sources[recipe.name], scale.window_config)
-        if sources[recipe.name].real or (folder / recipe.name).exists()
-        else probe_recipe(recipe, scale.history)
-        for recipe in scale.recipes
-    }
-    material = Material(scale, sources, probes, request.seed, request.device)
+    tell_unused(study.scales[request.scale].recipes, request.data, told)
+    material = prepare(request, told)
     return price(study.design(material), material, request)
+
+
+def prepare(request: Request, told: Callable[[str], None]) -> Material:
+    """What a design is drawn from: histories of the files that are there, or of a few frames that
+    are simulated for it.
+
+    Raises ConfigError for a system whose grid cannot be cut as the study needs it.
+    """
+    scale = STUDIES[request.study].scales[request.scale]
+    sources = find_sources(scale.recipes, request.data, request.out / "data")
+    probes = {}
+    for recipe in scale.recipes:
+        source = sources[recipe.name]
+        if is_missing(source):
+            told(f"simulating {scale.history} frames of {recipe.name} to plan with")
+            probes[recipe.name] = probe_recipe(recipe, scale.history)
+        else:
+            probes[recipe.name] = probe_files(source, scale.window_config)
+        grid = probes[recipe.name].grid
+        if scale.model.mode == "uniform":  # the scale has the patches, too
+            check_tiled(source, grid, scale.model.patches[0])
+        else:
+            check_patch(source, grid, scale.tokens)
+    return Material(scale, sources, probes, request.seed, request.device)
 
 
 def price(design: Design, material: Material, request: Request) -> Price:
@@ -151,25 +175,25 @@ def run(
 ) -> StudyPage:
     """Run a study, or what is left of it, and write its page, tables and timings.
 
-    `told` hears what is prepared, `priced` the cost before the first cell, `watch` of each cell.
+    `told` hears what is prepared, `priced` the cost before anything is made, `watch` of each cell.
     """
     study = STUDIES[request.study]
-    scale = study.scales[request.scale]
     with studying(request.out, request.settings):
-        folder = request.out / "data"
-        sources = find_sources(scale.recipes, request.data, folder)
-        make_missing(scale.recipes, sources, folder, lambda name: told(f"simulating {name}"))
-        windows = scale.window_config
-        probes = {name: probe_files(source, windows) for name, source in sources.items()}
-        material = Material(scale, sources, probes, request.seed, request.device)
+        tell_unused(study.scales[request.scale].recipes, request.data, told)
+        material = prepare(request, told)
         design = study.design(material)
-        cost = price(design, material, request)
-        priced(cost)
+        priced(price(design, material, request))
+        if any(is_missing(source) for source in material.sources.values()):
+            folder = request.out / "data"
+            made = (material.scale.recipes, material.sources, folder)
+            make_missing(*made, lambda name: told(f"simulating {name}"))
+            material = prepare(request, told)
+            design = study.design(material)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
         page = study.judge(material, outcomes, timings)
         asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
-        told_of = (*facts(material, design, cost), budget_kept(design.cells, request.out))
+        told_of = (*facts(material, design), budget_kept(design.cells, request.out))
         page = replace(page, question=asked, scale=request.scale, facts=told_of)
         write_tables(request.out, outcomes, timings)
         write_page(request.out, page)
@@ -218,18 +242,22 @@ def budget_kept(cells: Sequence[Cell], out: Path) -> tuple[str, str]:
     )
 
 
-def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, str], ...]:
+def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
     """How the study was made, for its page."""
     scale = material.scale
     batches = [str(size) for size in sorted({cell.config.batch for cell in design.cells})]
     return (
         ("Systems", described(material.sources)),
+        ("Trajectories", trajectories(design.cells)),
         (
             "Budget",
             f"{scale.operations:.3g} floating-point operations of training for each cell, or as "
             "many steps as the reference takes for that",
         ),
-        ("Cells", f"{cost.cells}, of {cost.trainings:.3g} operations of training in all"),
+        (
+            "Cells",
+            f"{len(design.cells)}, of {design.operations:.3g} operations of training in all",
+        ),
         ("Seeds", f"{scale.seeds}, from {material.seed} on; the split of the data is the same"),
         (
             "Model",
@@ -250,3 +278,17 @@ def facts(material: Material, design: Design, cost: Price) -> tuple[tuple[str, s
         ("Written", time.strftime("%Y-%m-%d")),
         *design.facts,
     )
+
+
+def trajectories(cells: Sequence[Cell]) -> str:
+    """How many trajectories of each system cells are trained on, choose by, and are tested on."""
+    parts = []
+    for system in dict.fromkeys(cell.system for cell in cells):
+        own = [cell for cell in cells if cell.system == system]
+        opened = open_systems(replace(own[0].config.data, trajectories=None)).values()
+        there, valid = (sum(len(one.split[name]) for one in opened) for name in ("train", "valid"))
+        train = sorted({cell.config.data.trajectories or there for cell in own})
+        test = sum(len(one.split["test"]) for one in open_for_test(own[0].test))
+        taken = joined([str(number) for number in train]).replace(" and ", " or ")
+        parts.append(f"{system} {taken} to train on, {valid} to choose by, {test} to test on")
+    return "; ".join(parts)

@@ -1,5 +1,6 @@
 """The systems of a study: files that the user gives, and simulations of all that is missing."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,14 @@ from pathlib import Path
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.mixture import open_systems
 from matey.data.write import write_well
+from matey.errors import ConfigError, closest
 from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.output import replacing
-from matey.simulate import simulate
+from matey.simulate import SYSTEMS, simulate
 from matey.tokens.lattice import Triple
-from matey.train.forecast import WINDOWS, look
+from matey.train.forecast import look
+
+log = logging.getLogger("matey")
 
 Watch = Callable[[str], None]
 
@@ -60,13 +64,37 @@ def find_sources(recipes: Sequence[Recipe], given: DataConfig, folder: Path) -> 
     return found
 
 
+def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> None:
+    """Say which of the systems given the study has no use for: some are those of other studies.
+
+    Logs a warning where the name is close to one that the study would read, and that is not given.
+    """
+    read = {recipe.name for recipe in recipes if recipe.made_by == recipe.name}
+    names = {source.name for source in given.systems}
+    for name in sorted(names - read):
+        near = None if name in SYSTEMS else closest(name, read - names)
+        if near:
+            log.warning(
+                "System %r of --data is not used: this study has none of that name. Did you mean "
+                "%r? That is simulated.",
+                *(name, near),
+            )
+        else:
+            told(f"system {name!r} of --data is not used: this study reads none of that name")
+
+
+def is_missing(source: Source) -> bool:
+    """Whether a system is neither given nor simulated already."""
+    return not source.real and not Path(source.data.systems[0].paths[0]).exists()
+
+
 def make_missing(
     recipes: Sequence[Recipe], sources: Mapping[str, Source], folder: Path, watch: Watch
 ) -> None:
     """Simulate what is neither given nor there; `watch` hears the name of each system before."""
     for recipe in recipes:
         place = folder / recipe.name
-        if not sources[recipe.name].real and not place.exists():
+        if is_missing(sources[recipe.name]):
             watch(recipe.name)
             with replacing(place) as temporary:
                 write_well(simulated(recipe), temporary, name=recipe.name)
@@ -82,8 +110,8 @@ def given_source(recipe: Recipe, given: DataConfig) -> DataConfig | None:
     return None
 
 
-def simulated(recipe: Recipe) -> list[Field]:
-    """The trajectories of a recipe."""
+def simulated(recipe: Recipe, frames: int | None = None) -> list[Field]:
+    """The trajectories of a recipe, or their first frames alone."""
     return simulate(
         recipe.made_by,
         trajectories=recipe.trajectories,
@@ -91,6 +119,7 @@ def simulated(recipe: Recipe) -> list[Field]:
         steps=recipe.frames,
         seed=recipe.seed,
         ndim=recipe.ndim,
+        frames=frames,
     )
 
 
@@ -117,36 +146,73 @@ def probe_files(source: Source, windows: WindowConfig) -> Probe:
 
 
 def probe_recipe(recipe: Recipe, history: int) -> Probe:
-    """Some histories of one simulated trajectory: to plan with, where no file is there yet."""
-    field = simulated(replace(recipe, trajectories=1))[0]
-    starts = len(field) - history
-    parts = [
-        slice(first, first + history) for first in (i * starts // WINDOWS for i in range(WINDOWS))
-    ]
-    return Probe(
-        [
-            stack_fields(
-                [replace(field, values=field.values[part], times=field.times[part])],
-                [1.0],
-                [recipe.name],
-            )
-            for part in parts
-        ]
-    )
+    """The first history of one simulated trajectory: to plan with, where no file is there yet."""
+    field = simulated(replace(recipe, trajectories=1), history)[0]
+    return Probe([stack_fields([field], [1.0], [recipe.name])])
 
 
 def medium_patch(grid: Triple, tokens: int) -> int:
     """The power of two that cuts a grid into about so many patches, fewer rather than more.
 
-    Twice as large a one divides the grid too, and half of it is a whole number.
+    Twice as large a one divides the grid too, and half of it is a whole number. Raises ConfigError
+    for a grid that no such patch divides.
     """
-    axes = [points for points in grid if points > 1]
+    axes = axes_of(grid)
     fits = [
         patch
         for patch in (2**power for power in range(1, 12))
         if all(points % (2 * patch) == 0 for points in axes)
     ]
+    if not fits:
+        raise ConfigError(
+            f"a grid of {shown(grid)} points cannot be cut into medium patches and twice as large "
+            "ones. Crop or resample it so that 4 divides every axis"
+        )
     return min(fits, key=lambda patch: (distance(axes, patch, tokens), -patch))
+
+
+def check_patch(source: Source, grid: Triple, tokens: int) -> None:
+    """Raise ConfigError for a system whose grid has no medium patch.
+
+    Logs a warning where the best one makes more than twice as many tokens, or less than half.
+    """
+    try:
+        patch = medium_patch(grid, tokens)
+    except ConfigError as error:
+        raise ConfigError(f"System {source.name!r}: {error}{or_simulated(source)}.") from error
+    if distance(axes_of(grid), patch, tokens) > 1:
+        made = math.prod(points // patch for points in axes_of(grid))
+        log.warning(
+            "System %r: medium patches of %d cut its grid of %s points into %s tokens, where the "
+            "study asks for about %s: powers of two whose double divides every axis come no "
+            "closer. A crop that a higher power of two divides does.",
+            *(source.name, patch, shown(grid), f"{made:,}", f"{tokens:,}"),
+        )
+
+
+def check_tiled(source: Source, grid: Triple, patch: int) -> None:
+    """Raise ConfigError for a system whose grid is not cut by the one patch of all systems."""
+    if any(points % patch for points in axes_of(grid)):
+        raise ConfigError(
+            f"System {source.name!r}: a grid of {shown(grid)} points cannot be cut into patches of "
+            f"{patch}, which this study has for all systems. Crop or resample it so that {patch} "
+            f"divides every axis{or_simulated(source)}."
+        )
+
+
+def or_simulated(source: Source) -> str:
+    """The other way out, where files are given that the study cannot use."""
+    return ", or leave the system out of --data, and it is simulated" if source.real else ""
+
+
+def axes_of(grid: Triple) -> list[int]:
+    """The axes of a grid, (z, y, x), that have more than one point."""
+    return [points for points in grid if points > 1]
+
+
+def shown(grid: Triple) -> str:
+    """A grid as `64 × 128`."""
+    return " × ".join(str(points) for points in axes_of(grid))
 
 
 def distance(axes: Sequence[int], patch: int, tokens: int) -> float:
