@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from matey.config import LayoutConfig, SplitConfig, WindowConfig
+from matey.config import LayoutConfig, WindowConfig
 from matey.data.files import UnknownLayoutError, log, shown
 from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader
 from matey.data.tally import Repeats, Statistics, Tally
 from matey.data.the_well import stated_statistics
-from matey.data.windows import split_trajectories
+from matey.data.verdict import Parts, too_short, usual_split, without_training
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
@@ -155,20 +155,15 @@ def report(
         except MateyError as error:
             problems.append(str(error))
     known = fields.trajectories
-    statistics = tally.statistics()
+    statistics, parts = tally.statistics(), usual_split(fields, problems)
+    refused, short = too_short(fields, parts, windows)
+    problems += [*without_training(fields, parts), *refused]
     notices = [
-        *overlaps(fields, repeats.shared()),
+        *overlaps(fields, repeats.shared(), parts),
         *odd_values(fields, statistics),
         *uneven_lengths(fields),
+        *short,
     ]
-    frames = Counter(len(t.times) for t in known)
-    short = sum(count for length, count in frames.items() if length <= windows.history)
-    if short:
-        message = (
-            f"{short} of {len(known)} trajectories of {shown(fields.spec.name)} have too few "
-            f"frames for windows.history = {windows.history} and a target."
-        )
-        (problems if short == len(known) else notices).append(message)
     grid = known[0].grid
     sides = known[0].boundaries[3 - grid.ndim :]
     points = max(prod(t.grid.shape) for t in known)
@@ -181,7 +176,7 @@ def report(
         spec=fields.spec,
         axes=grid.axes,
         trajectories=len(known),
-        frames=dict(frames),
+        frames=dict(Counter(len(t.times) for t in known)),
         shapes=dict(Counter(t.grid.shape[3 - grid.ndim :] for t in known)),
         splits=dict(Counter(t.split for t in known if t.split)),
         times=(min(float(t.times[0]) for t in known), max(float(t.times[-1]) for t in known)),
@@ -213,13 +208,13 @@ def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) ->
         repeats.add(trajectory, read.values)
 
 
-def overlaps(fields: Fields, shared: dict[tuple[int, int], int]) -> list[str]:
+def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -> list[str]:
     """Trajectories that have most of their frames in common, and those on both sides of a split.
 
     A model is scored on what it was trained on where one is for training and one for test.
     """
     known = fields.trajectories
-    parts = {i: name for name, chosen in usual_split(fields).items() for i in chosen}
+    part = {i: name for name, chosen in parts.items() for i in chosen}
     divided = all(trajectory.split for trajectory in known)
     notices = []
     for (a, b), count in shared.items():
@@ -229,16 +224,11 @@ def overlaps(fields: Fields, shared: dict[tuple[int, int], int]) -> list[str]:
         same = count == lengths[0] == lengths[1]
         what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
         text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
-        if parts[a] != parts[b]:
+        if part.get(a) != part.get(b):
             whose = "the files put" if divided else "the usual split puts"
-            text += f", and {whose} them into {parts[b]} and {parts[a]}"
+            text += f", and {whose} them into {part[b]} and {part[a]}"
         notices.append(f"{text}.")
     return listed(notices)
-
-
-def usual_split(fields: Fields) -> dict[str, list[int]]:
-    """Which trajectories training would take for what."""
-    return split_trajectories(fields, SplitConfig())
 
 
 def odd_values(fields: Fields, statistics: Sequence[Statistics]) -> list[str]:
