@@ -199,3 +199,31 @@ def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, mak
             assert (z, y, x) == (1, 1, values.shape[-2])
             # Of a variable, two frames of history and the target follow each other.
             assert values.stride(-4) == 3 * y * values.shape[-2] * values.shape[-1]
+
+
+def test_what_a_conversion_cannot_keep_is_said(tmp_path, capsys):
+    """Digits beyond float32, and places that are not evenly apart; the help shows no `%%`."""
+    from matey.cli import main
+
+    values = np.random.default_rng(0).standard_normal((2, 6, 4, 8))
+    places = {"time": np.arange(6.0), "y": np.arange(4.0), "x": np.arange(8.0) ** 1.2}
+    np.savez(tmp_path / "a.npz", u=values, v=values.astype("f4"), **places)
+    assert main(["data", "convert", str(tmp_path / "a.npz"), str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert "velocity_x is float64 in the file and stored as float32" in said
+    assert "velocity_y is float64" not in said
+    assert "coordinate x is not uniform; its mean spacing is used" in said
+    assert str(tmp_path / "new/data") not in said  # the copies are not judged once more
+    with pytest.raises(SystemExit):
+        main(["data", "convert", "--help"])
+    assert "10 %\n" in capsys.readouterr().out.replace("10\n                        %", "10 %\n")
+
+
+def test_how_far_a_conversion_is_is_told_over_all_systems(tmp_path):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    write_shallow_water(sources / "2D_rdb.h5", 2)
+    write_compressible(sources / "2D_CFD.hdf5", 1)
+    told = []
+    convert([sources], tmp_path / "new", seconds=0.0, watch=lambda *far: told.append(far))
+    assert told == [(8, 24), (16, 24), (24, 24)]

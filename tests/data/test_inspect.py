@@ -296,3 +296,24 @@ def test_uneven_times_are_a_problem_and_nearly_even_ones_a_notice(
         said = "".join(capsys.readouterr().out.splitlines())
         assert ("counted as uniform" if code == 0 else "differ from their median 0.05") in said
         assert ("refused: " in said) == bool(code)
+
+
+def test_a_variation_that_float32_cannot_resolve_is_said_and_no_duplicate(tmp_path):
+    """Noise of 1e-3 around 1e5, where numbers of float32 are 0.008 apart; 10 around it is fine."""
+    for name, size, count in (("small", 1e-3, 1), ("large", 10.0, 0)):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(0).standard_normal((4, 6, 8, 8))
+        np.savez(tmp_path / name / "a.npz", p=1e5 + size * noise, q=np.ones((4, 6, 8, 8)))
+        notices = inspect([tmp_path / name]).systems[0].notices
+        lost = [n for n in notices if n.startswith("pressure varies by less than a millionth")]
+        assert len(lost) == count
+        assert [n for n in notices if "duplicate" in n] == []
+        assert "q is constant, 1 everywhere." in notices
+
+
+def test_how_many_frames_were_looked_at_is_told(tmp_path, make_compressible):
+    make_compressible(tmp_path / "a.hdf5")
+    make_compressible(tmp_path / "b.hdf5", samples=1)
+    told = []
+    inspect([tmp_path], watch=lambda done, total: told.append((done, total)))
+    assert told == [(6, 18), (12, 18), (18, 18)]

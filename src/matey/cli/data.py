@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from matey.data.rate import Rate
 
 
+PATIENCE = 1.0  # seconds; what takes no longer shows no lines of progress
+
+
 def add_inspect_arguments(parser: Any) -> None:
     parser.add_argument("paths", nargs="+", help="files, folders or patterns")
     parser.add_argument("--write", metavar="YAML", help="write a data config for what is there")
@@ -25,8 +28,9 @@ def run_inspect(options: Any) -> int:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors, plain
+    from matey.cli.console import console
     from matey.cli.notices import notices
+    from matey.cli.progress import show_progress
     from matey.config import WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
@@ -34,11 +38,9 @@ def run_inspect(options: Any) -> int:
     target = Path(options.write) if options.write else None
     if target and target.exists() and not options.overwrite:
         raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")
-    with notices(logging.INFO, show=False) as heard, errors.status("reading") as status:
-        windows = WindowConfig(history=options.history)
-        found = inspect(
-            options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
-        )
+    windows = WindowConfig(history=options.history)
+    with notices(logging.INFO, show=False) as heard, show_progress("reading", PATIENCE) as watch:
+        found = inspect(options.paths, windows, watch)
     for system in found.systems:
         show(system)
     for message in together(heard.messages):
@@ -62,7 +64,7 @@ def add_convert_arguments(parser: Any) -> None:
         "--uneven",
         type=Literal["refuse", "allow"],
         default="refuse",
-        help="what to do with time steps that differ by more than 10 %%",
+        help="what to do with time steps that differ by more than 10 %",
     )
     parser.add_argument(
         "--thermodynamics",
@@ -73,24 +75,27 @@ def add_convert_arguments(parser: Any) -> None:
 
 
 def run_convert(options: Any) -> None:
-    """Convert files, and say what was gained."""
+    """Convert files; say what of them does not survive, and what was gained."""
+    import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors, plain
+    from matey.cli.console import console
+    from matey.cli.notices import notices
+    from matey.cli.progress import show_progress
     from matey.config import SourceConfig
     from matey.data.convert import convert
 
     source = SourceConfig("convert", tuple(options.source), options.uneven, options.thermodynamics)
-    with errors.status("opening") as status:
+    with notices(logging.INFO, show=False) as heard, show_progress("writing", PATIENCE) as watch:
         converted = convert(
             options.source,
             Path(options.destination),
             options=source,
             compress=options.compress,
-            watch=lambda name, frames, total: status.update(
-                f"{plain(name)}: {frames} of {total} frames"
-            ),
+            watch=watch,
         )
+    for message in together(heard.messages):
+        console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
     for system in converted:
         for line in gains(system):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -202,7 +207,7 @@ COMMANDS = {
         run_inspect,
     ),
     "convert": Command(
-        "files to the chunked HDF5 layout of the Well, lossless and faster to read",
+        "files to the Well's layout: all that training reads of them, and faster to read",
         "matey data convert 2D_rdb_NA_NA.h5 data/shallow_water",
         add_convert_arguments,
         run_convert,

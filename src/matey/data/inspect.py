@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matey.config import LayoutConfig, WindowConfig
 from matey.data.files import UnknownLayoutError, log, shown
+from matey.data.precision import unresolved
 from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader
 from matey.data.tally import Repeats, Statistics, Tally
 from matey.data.the_well import stated_statistics
@@ -23,6 +24,7 @@ BLOCK = 2**24  # bytes of values read at once; a frame at least
 OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
 OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
 LISTED = 20  # notices of one kind
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class Inspection:
 def inspect(
     paths: Sequence[str | Path],
     windows: WindowConfig | None = None,
-    watch: Callable[[str], None] = lambda _: None,
+    watch: Watch = lambda done, total: None,
 ) -> Inspection:
     """Look through every value of the files that the paths name.
 
-    `windows` says what a sample would be; `watch` hears the name of each trajectory before
-    it is read. Files that cannot be read are problems of the result. Raises DataError only
+    `windows` says what a sample would be; `watch` hears how many frames were looked at, of
+    how many. Files that cannot be read are problems of the result. Raises DataError only
     where a path names nothing.
     """
     readers: list[Reader] = []
@@ -99,6 +101,14 @@ def inspect(
                 log.warning(f"Left out: {message}")
         else:
             problems += unknown
+    total = sum(len(t.times) for reader in readers for t in reader.trajectories)
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        watch(done, total)
+
     names: Counter[str] = Counter()
     reports = []
     groups = [g for system in group_by_system(readers) for g in group_by_draft(system)]
@@ -112,7 +122,7 @@ def inspect(
             problems.append(str(error))
             continue
         used = tuple(config_paths(group, groups, origin))
-        reports.append(report(fields, used, windows or WindowConfig(), watch))
+        reports.append(report(fields, used, windows or WindowConfig(), count))
     return Inspection(tuple(reports), tuple(problems))
 
 
@@ -144,23 +154,27 @@ def config_paths(
 
 
 def report(
-    fields: Fields, paths: tuple[Path, ...], windows: WindowConfig, watch: Callable[[str], None]
+    fields: Fields, paths: tuple[Path, ...], windows: WindowConfig, count: Callable[[int], None]
 ) -> SystemReport:
-    """Read all of one system."""
+    """Read all of one system; `count` hears how many frames were read."""
     tally, repeats, problems = Tally(len(fields.spec.variables)), Repeats(), []
-    for i, trajectory in enumerate(fields.trajectories):
-        watch(trajectory.name)
+    for i in range(len(fields)):
         try:
-            read_all(fields, i, tally, repeats)
+            read_all(fields, i, tally, repeats, count)
         except MateyError as error:
             problems.append(str(error))
     known = fields.trajectories
     statistics, parts = tally.statistics(), usual_split(fields, problems)
     refused, short = too_short(fields, parts, windows)
     problems += [*without_training(fields, parts), *refused]
+    lost = unresolved(fields, statistics)
+    alike = all(
+        s.constant or v.name in lost
+        for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))
+    )
     notices = [
-        *overlaps(fields, repeats.shared(), parts),
-        *odd_values(fields, statistics),
+        *([] if lost and alike else overlaps(fields, repeats.shared(), parts)),
+        *odd_values(fields, statistics, lost),
         *uneven_lengths(fields),
         *short,
     ]
@@ -194,7 +208,13 @@ def report(
     )
 
 
-def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) -> None:
+def read_all(
+    fields: Fields,
+    trajectory: int,
+    tally: Tally,
+    repeats: Repeats,
+    count: Callable[[int], None],
+) -> None:
     """Look at a trajectory's values, a block of frames at a time.
 
     Raises DataError that names the first value that cannot be trained on.
@@ -206,6 +226,7 @@ def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) ->
         read = fields.read(trajectory, slice(start, start + block))
         tally.add(read.values, read.times, known.name)
         repeats.add(trajectory, read.values)
+        count(len(read))
 
 
 def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -> list[str]:
@@ -231,11 +252,19 @@ def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -
     return listed(notices)
 
 
-def odd_values(fields: Fields, statistics: Sequence[Statistics]) -> list[str]:
-    """Constants, outliers, and statistics that are not those stated beside the data."""
+def odd_values(fields: Fields, statistics: Sequence[Statistics], lost: Sequence[str]) -> list[str]:
+    """Constants, outliers, and statistics that are not those stated beside the data. The variation
+    of variables called `lost` is too small for float32."""
     notices = []
     stated = stated_statistics(fields.readers[0])
     for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
+        if variable.name in lost:
+            notices.append(
+                f"{variable.name} varies by less than a millionth of its mean {found.mean:.6g}: "
+                "float32, which everything here computes in, cannot resolve that. Subtract the "
+                "mean before it is stored."
+            )
+            continue
         if found.constant:
             notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
             continue
