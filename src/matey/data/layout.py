@@ -148,7 +148,11 @@ def make_grid(
             )
         steps = np.diff(points)
         if not np.isfinite(points).all() or (steps <= 0).any():
-            raise ShapeError(f"{where}: coordinate {axis} does not increase.")
+            raise ShapeError(
+                f"{where}: coordinate {axis} does not increase. Turn that axis around in the file, "
+                "or leave it out of `coordinates` in the `layout` of a data config, which numbers "
+                "the grid points."
+            )
         mean = float(steps.mean()) if size > 1 else 1.0
         if size > 1 and float(np.abs(steps - mean).max()) > 0.01 * mean:
             log.info(f"{where}: coordinate {axis} is not uniform; its mean spacing is used.")
