@@ -227,3 +227,27 @@ def test_how_far_a_conversion_is_is_told_over_all_systems(tmp_path):
     told = []
     convert([sources], tmp_path / "new", seconds=0.0, watch=lambda *far: told.append(far))
     assert told == [(8, 24), (16, 24), (24, 24)]
+
+
+def test_a_data_config_is_converted_as_it_says(tmp_path, capsys):
+    """Axes that a draft takes for others, a system's own name, and its split."""
+    from matey.cli import main
+
+    values = np.random.default_rng(0).random((3, 6, 5, 4)).astype(np.float32)  # n, t, x, y
+    np.savez(tmp_path / "a.npz", u=values)
+    mix, new = tmp_path / "mix.yaml", tmp_path / "new"
+    mix.write_text(
+        "systems:\n- name: mine\n  paths: [a.npz]\n  layout:\n    axes: [sample, time, x, y]\n"
+        "    arrays:\n    - {array: u, variables: [tracer]}\n    split: {test: ['*#0002']}\n"
+    )
+    assert main(["data", "convert", str(mix), str(new), "--uneven", "allow"]) == 2
+    assert main(["data", "convert", str(mix), str(tmp_path / "a.npz"), str(new)]) == 2
+    assert "Give it alone" in capsys.readouterr().err
+    assert main(["data", "inspect", str(mix)]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert main(["data", "inspect", str(mix), "--write", str(tmp_path / "b.yaml")]) == 2
+    assert main(["data", "convert", str(mix), str(new)]) == 0
+    fields = matey.open(new)
+    assert (fields.spec.name, fields.spec.variables[0].name) == ("mine", "tracer")
+    assert [t.split for t in fields.trajectories] == ["test", "train", "train"]
+    np.testing.assert_array_equal(fields[0].values[:, 0, 0], values[2].swapaxes(1, 2))

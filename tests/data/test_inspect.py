@@ -12,14 +12,14 @@ import torch
 
 from matey import open as open_fields
 from matey.cli import main
-from matey.cli.options import load_yaml
+from matey.cli.options import load_yaml, read_data
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.data_config import config_text
 from matey.data.inspect import inspect
 from matey.data.mixture import open_systems
 from matey.data.reader import find_files, open_source
 from matey.data.write import write_well
-from matey.errors import DataError
+from matey.errors import ConfigError, DataError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
 
 
@@ -317,3 +317,31 @@ def test_how_many_frames_were_looked_at_is_told(tmp_path, make_compressible):
     told = []
     inspect([tmp_path], watch=lambda done, total: told.append((done, total)))
     assert told == [(6, 18), (12, 18), (18, 18)]
+
+
+def test_unevenly_timed_files_are_drafted_where_that_is_allowed(
+    tmp_path, make_compressible, capsys
+):
+    path = make_compressible(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["t-coordinate"][3:] += np.float32(0.04)
+    words = ["data", "inspect", str(path), "--write", str(tmp_path / "mix.yaml")]
+    assert main(words) == 1
+    assert "matey data inspect --uneven allow --write" in capsys.readouterr().out
+    assert main([*words, "--uneven", "allow"]) == 0
+    config = read_data([str(tmp_path / "mix.yaml")])
+    assert config.systems[0].uneven == "allow"
+    assert len(open_systems(config)["compressible"].fields) == 2
+    assert main(["data", "inspect", str(tmp_path / "mix.yaml")]) == 0
+
+
+def test_a_data_config_is_judged_by_its_own_split(tmp_path, make_compressible):
+    make_compressible(tmp_path / "a.hdf5")
+    text = "systems:\n- {name: gas, paths: [a.hdf5]}\nsplit: {valid: 0.5, test: 0.5}\n"
+    (tmp_path / "mix.yaml").write_text(text)
+    config = read_data([str(tmp_path / "mix.yaml")])
+    (problem,) = inspect(config).refused
+    assert "gas has no trajectory left to train on: 1 valid, 1 test" in problem
+    (tmp_path / "bad.yaml").write_text("systems:\n- {name: gas, path: [a.hdf5]}\n")
+    with pytest.raises(ConfigError, match="Did you mean 'paths'"):
+        read_data([str(tmp_path / "bad.yaml")])

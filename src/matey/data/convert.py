@@ -8,14 +8,14 @@ Values are those that training reads, in float32 and canonical order.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matey.config import SourceConfig
+from matey.config import DataConfig, SourceConfig
 from matey.data.files import close_files, log, quiet
 from matey.data.precision import wider_types
 from matey.data.rate import Rate, read_rate
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers
+from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers, open_source
 from matey.data.write import copy_to_well, making_folder, shape_of
 
 Watch = Callable[[int, int], None]
@@ -47,7 +47,7 @@ class Part:
 
 
 def convert(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | DataConfig,
     destination: Path,
     *,
     options: SourceConfig | None = None,
@@ -55,7 +55,8 @@ def convert(
     seconds: float = 1.0,
     watch: Watch = lambda done, total: None,
 ) -> list[Converted]:
-    """Write the fields in files, folders or patterns as a new folder in the Well's layout.
+    """Write the fields in files, folders or patterns, or of a data config, as a new folder in the
+    Well's layout.
 
     `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`.
     Files that come divided keep their division; the others are `all`, in the same order of
@@ -67,7 +68,11 @@ def convert(
     """
     destination = Path(os.path.abspath(destination))
     with making_folder(destination) as temporary:
-        systems = named_systems(open_readers(paths, options))
+        if isinstance(paths, DataConfig):
+            systems = {s.name: list(open_source(s).readers) for s in paths.systems}
+            sources = {s.name: replace(s, layout=None) for s in paths.systems}
+        else:
+            systems, sources = named_systems(open_readers(paths, options)), {}
         folders = {name: Path(name) if len(systems) > 1 else Path() for name in systems}
         before = {name: read_rate(Fields(group), seconds) for name, group in systems.items()}
         total = sum(len(t.times) for g in systems.values() for r in g for t in r.trajectories)
@@ -80,14 +85,15 @@ def convert(
 
         for name, group in systems.items():
             say_rounded(name, group)
-            copy_system(group, temporary / folders[name], compress, count)
+            named = name if name in sources else None
+            copy_system(group, named, temporary / folders[name], compress, count)
     close_files()
     converted = []
     for name, group in systems.items():
         folder = destination / folders[name]
         found = find_files([folder])
         with quiet():  # what there was to say was said of the source
-            fields = Fields(open_readers([folder], options))
+            fields = Fields(open_readers([folder], sources.get(name, options)))
         converted.append(
             Converted(
                 name,
@@ -122,12 +128,17 @@ def named_systems(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
 
 
 def copy_system(
-    readers: Sequence[Reader], folder: Path, compress: bool, count: Callable[[int], None]
+    readers: Sequence[Reader],
+    name: str | None,
+    folder: Path,
+    compress: bool,
+    count: Callable[[int], None],
 ) -> None:
-    """Write all trajectories of one system; `count` hears how many frames were written."""
+    """Write all trajectories of one system, under a name of its own if there is one; `count`
+    hears how many frames were written."""
     for part in divide(readers):
         copy_to_well(
-            part.reader,
+            Fields([part.reader], name),
             part.chosen,
             folder,
             name=part.name,

@@ -3,20 +3,21 @@
 Values are streamed a few frames at a time, so a file may be larger than memory.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal
 
-from matey.config import LayoutConfig, WindowConfig
-from matey.data.files import UnknownLayoutError, log, shown
+from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
+from matey.data.files import shown
+from matey.data.gather import Opened, open_config, open_systems_in
 from matey.data.precision import unresolved
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader
+from matey.data.reader import Fields
 from matey.data.tally import Repeats, Statistics, Tally
 from matey.data.the_well import stated_statistics
-from matey.data.verdict import Parts, too_short, usual_split, without_training
+from matey.data.verdict import Parts, divided, is_even, too_short, without_training
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
@@ -33,7 +34,8 @@ class SystemReport:
 
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
-    do not. `described` is the draft of a layout that no reader knows, with what it assumes.
+    do not. `described` is the draft of a layout that no reader knows, with what it assumes;
+    `uneven` is what a data config must say of time steps for it to be opened.
     """
 
     name: str
@@ -54,6 +56,7 @@ class SystemReport:
     notices: tuple[str, ...]
     described: LayoutConfig | None = None
     assumptions: tuple[str, ...] = ()
+    uneven: Literal["refuse", "allow"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -70,38 +73,22 @@ class Inspection:
 
 
 def inspect(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | DataConfig,
     windows: WindowConfig | None = None,
     watch: Watch = lambda done, total: None,
+    options: SourceConfig | None = None,
 ) -> Inspection:
-    """Look through every value of the files that the paths name.
+    """Look through every value of the files that the paths name, or a data config.
 
-    `windows` says what a sample would be; `watch` hears how many frames were looked at, of
-    how many. Files that cannot be read are problems of the result. Raises DataError only
-    where a path names nothing.
+    `options` says how files are to be opened, as one entry of a data config does; `windows`
+    what a sample would be; `watch` hears how many frames were looked at, of how many. Files that
+    cannot be read are problems of the result. Raises DataError only where a path names nothing.
     """
-    readers: list[Reader] = []
-    problems: list[str] = []
-    origin: dict[Path, str | Path] = {}
-    for path in paths:
-        unknown, known = [], 0
-        for file in find_files([path]):
-            if file in origin:
-                continue
-            origin[file] = path
-            try:
-                readers.append(open_reader(file))
-                known += 1
-            except UnknownLayoutError as error:
-                unknown.append(str(error))
-            except MateyError as error:
-                problems.append(str(error))
-        if known and unknown and not Path(path).is_file():
-            for message in unknown:
-                log.warning(f"Left out: {message}")
-        else:
-            problems += unknown
-    total = sum(len(t.times) for reader in readers for t in reader.trajectories)
+    if isinstance(paths, DataConfig):
+        opened, problems, split = *open_config(paths), paths.split
+    else:
+        opened, problems, split = *open_systems_in(paths, options), SplitConfig()
+    total = sum(len(t.times) for system in opened for t in system.fields.trajectories)
     done = 0
 
     def count(frames: int) -> None:
@@ -109,54 +96,16 @@ def inspect(
         done += frames
         watch(done, total)
 
-    names: Counter[str] = Counter()
-    reports = []
-    groups = [g for system in group_by_system(readers) for g in group_by_draft(system)]
-    for group in groups:
-        first = group[0].spec.name
-        names[first] += 1
-        name = first if names[first] == 1 else f"{first}_{names[first]}"
-        try:
-            fields = Fields(group, name)
-        except MateyError as error:
-            problems.append(str(error))
-            continue
-        used = tuple(config_paths(group, groups, origin))
-        reports.append(report(fields, used, windows or WindowConfig(), count))
+    windows = windows or WindowConfig()
+    reports = [report(system, windows, split, count) for system in opened]
     return Inspection(tuple(reports), tuple(problems))
 
 
-def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
-    """Readers of one system by their drafted layout, as one entry of a config has one."""
-    groups: dict[str, list[Reader]] = {}
-    for reader in readers:
-        groups.setdefault(repr(reader.contents.described), []).append(reader)
-    return list(groups.values())
-
-
-def config_paths(
-    group: list[Reader], groups: list[list[Reader]], origin: dict[Path, str | Path]
-) -> list[Path]:
-    """What to write for a system: the path given, or the file's folder, if that names no
-    other system; else the file."""
-    others = [r.path for other in groups if other is not group for r in other]
-    chosen: dict[Path, None] = {}
-    for reader in group:
-        given = origin[reader.path]
-        folder = reader.path.parent
-        if not any(origin[path] == given for path in others):
-            chosen.setdefault(Path(os.path.abspath(given)))
-        elif Path(given).is_dir() and not any(path.is_relative_to(folder) for path in others):
-            chosen.setdefault(folder)
-        else:
-            chosen.setdefault(reader.path)
-    return list(chosen)
-
-
 def report(
-    fields: Fields, paths: tuple[Path, ...], windows: WindowConfig, count: Callable[[int], None]
+    opened: Opened, windows: WindowConfig, split: SplitConfig, count: Callable[[int], None]
 ) -> SystemReport:
     """Read all of one system; `count` hears how many frames were read."""
+    fields = opened.fields
     tally, repeats, problems = Tally(len(fields.spec.variables)), Repeats(), []
     for i in range(len(fields)):
         try:
@@ -164,7 +113,7 @@ def report(
         except MateyError as error:
             problems.append(str(error))
     known = fields.trajectories
-    statistics, parts = tally.statistics(), usual_split(fields, problems)
+    statistics, parts = tally.statistics(), divided(fields, split, problems)
     refused, short = too_short(fields, parts, windows)
     problems += [*without_training(fields, parts), *refused]
     lost = unresolved(fields, statistics)
@@ -186,7 +135,7 @@ def report(
     return SystemReport(
         name=fields.spec.name,
         layout=fields.readers[0].layout,
-        paths=paths,
+        paths=opened.paths,
         spec=fields.spec,
         axes=grid.axes,
         trajectories=len(known),
@@ -205,6 +154,7 @@ def report(
         notices=tuple(notices),
         described=first.described,
         assumptions=tuple(first.assumptions),
+        uneven="refuse" if is_even(fields) else "allow",
     )
 
 

@@ -122,8 +122,8 @@ def time_step(times: Tensor, options: SourceConfig | None, where: str) -> float:
     if deviation > UNIFORM and (options is None or options.uneven == "refuse"):
         raise DataError(
             f"{shown(where)}: time steps differ from their median {median:.6g} by up to "
-            f"{deviation:.0%}. Set `uneven: allow` for this source to take the elapsed time "
-            "as lead time, or store even times."
+            f"{deviation:.0%}. Set `uneven: allow` for this source (`matey data inspect --uneven "
+            "allow --write` does) to take the elapsed time as lead time, or store even times."
         )
     if deviation > ROUNDING:
         treated = "counted as uniform" if deviation <= UNIFORM else "allowed"

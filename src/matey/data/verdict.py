@@ -1,23 +1,28 @@
-"""Whether training would take the trajectories of a system, by the usual split."""
+"""Whether training would take the trajectories of a system, divided as it would divide them."""
 
 from matey.config import SplitConfig, WindowConfig
 from matey.data.files import shown
 from matey.data.reader import Fields
-from matey.data.windows import SPLITS, split_trajectories
+from matey.data.windows import SPLITS, is_uniform, split_trajectories
 from matey.errors import DataError
 
 Parts = dict[str, list[int]]
 SHARE = {"train": "train on", "valid": "validate on"}
 
 
-def usual_split(fields: Fields, problems: list[str]) -> Parts:
+def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
     """Which trajectories training would take for what; nothing where it refuses to divide them,
     which is one of the `problems` then."""
     try:
-        return split_trajectories(fields, SplitConfig())
+        return split_trajectories(fields, split)
     except DataError as error:
         problems.append(str(error))
-        return {split: [] for split in SPLITS}
+        return {name: [] for name in SPLITS}
+
+
+def is_even(fields: Fields) -> bool:
+    """Whether the time steps of all trajectories count as equal."""
+    return all(is_uniform(t.times.diff() / fields.spec.dt) for t in fields.trajectories)
 
 
 def without_training(fields: Fields, parts: Parts) -> list[str]:
