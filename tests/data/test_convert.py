@@ -251,3 +251,22 @@ def test_a_data_config_is_converted_as_it_says(tmp_path, capsys):
     assert (fields.spec.name, fields.spec.variables[0].name) == ("mine", "tracer")
     assert [t.split for t in fields.trajectories] == ["test", "train", "train"]
     np.testing.assert_array_equal(fields[0].values[:, 0, 0], values[2].swapaxes(1, 2))
+
+
+def test_each_grid_of_a_system_has_a_folder_of_its_own(tmp_path):
+    """The published package takes grids of one shape in a folder; here they stay one system."""
+    for name, points in (("a", 8), ("b", 16)):
+        values = np.random.default_rng(0).random((2, 6, points, 5))
+        np.savez(tmp_path / f"{name}.npz", u=values.astype(np.float32), t=np.arange(6.0))
+    converted([tmp_path], tmp_path / "new")
+    found = sorted(str(p.relative_to(tmp_path / "new")) for p in tmp_path.glob("new/**/*.hdf5"))
+    assert found == ["16x5/data/all/b.hdf5", "8x5/data/all/a.hdf5"]
+    before, after = matey.open(tmp_path / "*.npz"), matey.open(tmp_path / "new")
+    assert len(after) == 4
+    for seed in range(3):
+        splits = []
+        for fields in (before, after):
+            split = split_trajectories(fields, SplitConfig(seed=seed))
+            names = [t.name.replace(".npz", ".hdf5") for t in fields.trajectories]
+            splits.append({part: {names[i] for i in split[part]} for part in split})
+        assert splits[0] == splits[1]

@@ -1,7 +1,8 @@
 """Any readable files to the Well's layout: all that training reads survives to the bit.
 
 A file of the Well has trajectories of one grid and length, so that one source file becomes
-one file or several; a folder of the Well has one system, so that each system becomes one.
+one file or several; a folder of the Well has one system on grids of one shape, so that each
+system becomes one or several.
 Values are those that training reads, in float32 and canonical order.
 """
 
@@ -38,12 +39,19 @@ class Converted:
 
 @dataclass(frozen=True)
 class Part:
-    """Trajectories of one source file that go into one file of the Well."""
+    """Trajectories of one source file, on a grid of some points, that go into one file of the
+    Well."""
 
     reader: Reader
     chosen: tuple[int, ...]
     name: str
     split: str | None
+
+    @property
+    def points(self) -> str:
+        """The grid's points as in `64x128`, the slowest axis first."""
+        grid = self.reader.trajectories[self.chosen[0]].grid
+        return "x".join(map(str, grid.shape[3 - grid.ndim :]))
 
 
 def convert(
@@ -58,7 +66,8 @@ def convert(
     """Write the fields in files, folders or patterns, or of a data config, as a new folder in the
     Well's layout.
 
-    `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`.
+    `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`;
+    of a system on several grids `<destination>/64x64/data/...` for each.
     Files that come divided keep their division; the others are `all`, in the same order of
     names, so that a split by seed is the same as well. Memory does not grow with the files.
     The folder appears when it is complete, or not at all. Reading is timed for so many
@@ -136,11 +145,13 @@ def copy_system(
 ) -> None:
     """Write all trajectories of one system, under a name of its own if there is one; `count`
     hears how many frames were written."""
-    for part in divide(readers):
+    parts = divide(readers)
+    several = len({part.points for part in parts}) > 1
+    for part in parts:
         copy_to_well(
             Fields([part.reader], name),
             part.chosen,
-            folder,
+            folder / part.points if several else folder,
             name=part.name,
             split=part.split,
             compress=compress,
