@@ -1,5 +1,7 @@
 """Files of a user's own: described in a data config, or drafted by looking at them."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
-from matey.data import files
+from matey.data import files, numpy_files
+from matey.data.numpy_files import NpzContainer
 from matey.data.reader import open_reader, open_source
 from matey.data.write import write_field
 from matey.errors import ConfigError, DataError, ShapeError
@@ -444,3 +447,46 @@ def test_complex_arrays_beside_real_ones_are_said_to_be_left_out(tmp_path):
     np.savez(tmp_path / "b.npz", psi=waves() + 1j)
     with pytest.raises(DataError, match="psi of complex numbers left out"):
         open_reader(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("block", [1, 2000, 2**22])
+def test_an_index_of_an_archive_is_that_of_the_array(tmp_path, monkeypatch, block):
+    """Read entry by entry, in blocks and at once; in both orders of memory."""
+    monkeypatch.setattr(numpy_files, "BLOCK", block)
+    for name, values in (("c", waves()), ("f", np.asfortranarray(waves()))):
+        np.savez_compressed(tmp_path / f"{name}.npz", u=values)
+        array = NpzContainer(tmp_path / f"{name}.npz").array("u")
+        whole = slice(None)
+        for index in (
+            (whole, whole, whole, 3),
+            (whole, slice(1, 6, 2), whole, whole),
+            (slice(0, 4, 3), 2, whole, slice(4, 9)),
+            (1, slice(2, 2), whole, whole),
+            (whole, whole, slice(1, 2), slice(0, 16, 5)),
+            (1, 2, 3, 4),
+            (),
+        ):
+            np.testing.assert_array_equal(array[index], waves()[index])
+
+
+@pytest.mark.parametrize("order", ["time last", "fortran"])
+def test_memory_for_an_archive_does_not_grow_where_time_is_not_the_slowest_axis(
+    tmp_path, monkeypatch, order
+):
+    """Frames of 16 kB, of arrays of 6 and 25 MiB: less than a tenth of what one has more."""
+    monkeypatch.setattr(numpy_files, "BLOCK", 2**18)
+    peaks = []
+    for frames in (400, 1600):
+        values = np.random.default_rng(0).random((64, 64, frames)).astype(np.float32)
+        values = np.asfortranarray(values.T) if order == "fortran" else values
+        np.savez(tmp_path / f"{frames}.npz", u=values)
+        axes = ("time", "x", "y") if order == "fortran" else ("x", "y", "time")
+        fields = own(tmp_path / f"{frames}.npz", axes=axes, arrays=(ArrayConfig("u", ("u",)),))
+        fields.read(0, slice(0, 1))
+        tracemalloc.start()
+        found = fields.read(0, slice(7, 9)).values
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        expected = values[7:9].swapaxes(1, 2) if order == "fortran" else values.T[7:9]
+        np.testing.assert_array_equal(found[:, 0, 0].numpy(), expected)
+    assert peaks[1] - peaks[0] < 1.8 * 2**20
