@@ -199,3 +199,74 @@ def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, mak
             assert (z, y, x) == (1, 1, values.shape[-2])
             # Of a variable, two frames of history and the target follow each other.
             assert values.stride(-4) == 3 * y * values.shape[-2] * values.shape[-1]
+
+
+def test_what_a_conversion_cannot_keep_is_said(tmp_path, capsys):
+    """Digits beyond float32, and places that are not evenly apart; the help shows no `%%`."""
+    from matey.cli import main
+
+    values = np.random.default_rng(0).standard_normal((2, 6, 4, 8))
+    places = {"time": np.arange(6.0), "y": np.arange(4.0), "x": np.arange(8.0) ** 1.2}
+    np.savez(tmp_path / "a.npz", u=values, v=values.astype("f4"), **places)
+    assert main(["data", "convert", str(tmp_path / "a.npz"), str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().out
+    assert "velocity_x is float64 in the file and stored as float32" in said
+    assert "velocity_y is float64" not in said
+    assert "coordinate x is not uniform; its mean spacing is used" in said
+    assert str(tmp_path / "new/data") not in said  # the copies are not judged once more
+    with pytest.raises(SystemExit):
+        main(["data", "convert", "--help"])
+    assert "10 %\n" in capsys.readouterr().out.replace("10\n                        %", "10 %\n")
+
+
+def test_how_far_a_conversion_is_is_told_over_all_systems(tmp_path):
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    write_shallow_water(sources / "2D_rdb.h5", 2)
+    write_compressible(sources / "2D_CFD.hdf5", 1)
+    told = []
+    convert([sources], tmp_path / "new", seconds=0.0, watch=lambda *far: told.append(far))
+    assert told == [(8, 24), (16, 24), (24, 24)]
+
+
+def test_a_data_config_is_converted_as_it_says(tmp_path, capsys):
+    """Axes that a draft takes for others, a system's own name, and its split."""
+    from matey.cli import main
+
+    values = np.random.default_rng(0).random((3, 6, 5, 4)).astype(np.float32)  # n, t, x, y
+    np.savez(tmp_path / "a.npz", u=values)
+    mix, new = tmp_path / "mix.yaml", tmp_path / "new"
+    mix.write_text(
+        "systems:\n- name: mine\n  paths: [a.npz]\n  layout:\n    axes: [sample, time, x, y]\n"
+        "    arrays:\n    - {array: u, variables: [tracer]}\n    split: {test: ['*#0002']}\n"
+    )
+    assert main(["data", "convert", str(mix), str(new), "--uneven", "allow"]) == 2
+    assert main(["data", "convert", str(mix), str(tmp_path / "a.npz"), str(new)]) == 2
+    assert "Give it alone" in capsys.readouterr().err
+    assert main(["data", "inspect", str(mix)]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert main(["data", "inspect", str(mix), "--write", str(tmp_path / "b.yaml")]) == 2
+    assert main(["data", "convert", str(mix), str(new)]) == 0
+    fields = matey.open(new)
+    assert (fields.spec.name, fields.spec.variables[0].name) == ("mine", "tracer")
+    assert [t.split for t in fields.trajectories] == ["test", "train", "train"]
+    np.testing.assert_array_equal(fields[0].values[:, 0, 0], values[2].swapaxes(1, 2))
+
+
+def test_each_grid_of_a_system_has_a_folder_of_its_own(tmp_path):
+    """The published package takes grids of one shape in a folder; here they stay one system."""
+    for name, points in (("a", 8), ("b", 16)):
+        values = np.random.default_rng(0).random((2, 6, points, 5))
+        np.savez(tmp_path / f"{name}.npz", u=values.astype(np.float32), t=np.arange(6.0))
+    converted([tmp_path], tmp_path / "new")
+    found = sorted(str(p.relative_to(tmp_path / "new")) for p in tmp_path.glob("new/**/*.hdf5"))
+    assert found == ["16x5/data/all/b.hdf5", "8x5/data/all/a.hdf5"]
+    before, after = matey.open(tmp_path / "*.npz"), matey.open(tmp_path / "new")
+    assert len(after) == 4
+    for seed in range(3):
+        splits = []
+        for fields in (before, after):
+            split = split_trajectories(fields, SplitConfig(seed=seed))
+            names = [t.name.replace(".npz", ".hdf5") for t in fields.trajectories]
+            splits.append({part: {names[i] for i in split[part]} for part in split})
+        assert splits[0] == splits[1]

@@ -1,5 +1,7 @@
 """Files of a user's own: described in a data config, or drafted by looking at them."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
-from matey.data import files
+from matey.data import files, numpy_files
+from matey.data.numpy_files import NpzContainer
 from matey.data.reader import open_reader, open_source
 from matey.data.write import write_field
 from matey.errors import ConfigError, DataError, ShapeError
@@ -369,3 +372,121 @@ def test_zarr_without_its_package_is_a_one_line_error(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)
     with pytest.raises(DataError, match=r"pip install 'matey-pde\[zarr\]'"):
         open_fields(store)
+
+
+def netcdf(path, sizes, coords=(), name="q"):
+    """A NetCDF file of one variable on the named dimensions; its values count up."""
+    values = np.arange(np.prod(list(sizes.values())), dtype=np.float32).reshape(*sizes.values())
+    places = {dim: np.arange(float(sizes[dim])) for dim in coords}
+    xarray.Dataset({name: (tuple(sizes), values)}, places).to_netcdf(path)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("dims", "axes"),
+    [
+        ("Time bottom_top south_north west_east", "time z y x"),
+        ("time isobaric lat lon", "time z y x"),
+        ("TIME plev row col", "time z y x"),
+        ("time height latitude longitude", "time z y x"),
+        ("time channel height width", "time component y x"),
+        ("time component rows columns", "time component y x"),
+        ("who time y x", "sample time y x"),
+        ("when what y x", "sample time y x"),
+        ("time what when", "time y x"),
+    ],
+)
+def test_axes_are_told_by_the_names_that_files_give_them(tmp_path, dims, axes):
+    """No other axis becomes time where one is called so, whatever their lengths."""
+    sizes = dict(zip(dims.split(), (6, 5, 8, 9), strict=False))
+    netcdf(tmp_path / "a.nc", sizes)
+    assert " ".join(open_reader(tmp_path / "a.nc").contents.described.axes) == axes
+
+
+def test_an_axis_of_one_level_is_none_of_space(tmp_path):
+    values = netcdf(tmp_path / "a.nc", {"time": 6, "level": 1, "lat": 4, "lon": 5}, ["level"])
+    reader = open_reader(tmp_path / "a.nc")
+    assert reader.contents.described.axes == ("time", "single", "y", "x")
+    np.testing.assert_array_equal(reader.read(0).values[:, 0], values)
+
+
+def test_axes_that_cannot_be_told_are_named_with_their_array(tmp_path):
+    netcdf(tmp_path / "a.nc", {"time": 6, "what": 5, "lat": 4, "lon": 7}, name="T")
+    with pytest.raises(DataError, match=r"T of \(6, 5, 4, 7\) \(time, what, lat, lon\)"):
+        open_reader(tmp_path / "a.nc")
+
+
+def test_a_coordinate_that_decreases_is_left_out_and_said(tmp_path):
+    """Values stay in the order of the file. Written by hand it is refused with the way out."""
+    axes, places = ("time", "lat", "lon"), {"time": TIMES, "lat": Y[::-1], "lon": X}
+    xarray.Dataset({"u": (axes, waves()[0])}, places).to_netcdf(tmp_path / "a.nc")
+    reader = open_reader(tmp_path / "a.nc")
+    assert reader.contents.described.coordinates == {"x": "lon"}
+    assert any("lat decreases along y, from 14 to 0" in a for a in reader.contents.assumptions)
+    np.testing.assert_array_equal(reader.read(0).values[:, 0, 0], waves()[0])
+    settings = {"axes": ("time", "y", "x"), "arrays": (ArrayConfig("u", ("u",)),)}
+    with pytest.raises(ShapeError, match="leave it out of `coordinates`"):
+        own(tmp_path / "a.nc", **settings, coordinates={"y": "lat"})
+
+
+def test_parameters_of_each_group_are_drafted(tmp_path):
+    """But not those that some groups lack."""
+    write_groups(tmp_path)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        for n in range(SAMPLES):
+            file[f"run_{n}"].attrs["Re"] = 100.0 * n
+        file["run_1"].attrs["Du"] = 1.0
+    fields = open_fields(tmp_path / "a.h5")
+    assert [t.parameters for t in fields.trajectories] == [{"Re": 100.0 * n} for n in range(4)]
+
+
+def test_complex_arrays_beside_real_ones_are_said_to_be_left_out(tmp_path):
+    np.savez(tmp_path / "a.npz", u=waves(), psi=waves() + 1j, t=TIMES, y=Y, x=X)
+    said = open_reader(tmp_path / "a.npz").contents.assumptions
+    assert any(a.startswith("psi of complex numbers left out") for a in said)
+    np.savez(tmp_path / "b.npz", psi=waves() + 1j)
+    with pytest.raises(DataError, match="psi of complex numbers left out"):
+        open_reader(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("block", [1, 2000, 2**22])
+def test_an_index_of_an_archive_is_that_of_the_array(tmp_path, monkeypatch, block):
+    """Read entry by entry, in blocks and at once; in both orders of memory."""
+    monkeypatch.setattr(numpy_files, "BLOCK", block)
+    for name, values in (("c", waves()), ("f", np.asfortranarray(waves()))):
+        np.savez_compressed(tmp_path / f"{name}.npz", u=values)
+        array = NpzContainer(tmp_path / f"{name}.npz").array("u")
+        whole = slice(None)
+        for index in (
+            (whole, whole, whole, 3),
+            (whole, slice(1, 6, 2), whole, whole),
+            (slice(0, 4, 3), 2, whole, slice(4, 9)),
+            (1, slice(2, 2), whole, whole),
+            (whole, whole, slice(1, 2), slice(0, 16, 5)),
+            (1, 2, 3, 4),
+            (),
+        ):
+            np.testing.assert_array_equal(array[index], waves()[index])
+
+
+@pytest.mark.parametrize("order", ["time last", "fortran"])
+def test_memory_for_an_archive_does_not_grow_where_time_is_not_the_slowest_axis(
+    tmp_path, monkeypatch, order
+):
+    """Frames of 16 kB, of arrays of 6 and 25 MiB: less than a tenth of what one has more."""
+    monkeypatch.setattr(numpy_files, "BLOCK", 2**18)
+    peaks = []
+    for frames in (400, 1600):
+        values = np.random.default_rng(0).random((64, 64, frames)).astype(np.float32)
+        values = np.asfortranarray(values.T) if order == "fortran" else values
+        np.savez(tmp_path / f"{frames}.npz", u=values)
+        axes = ("time", "x", "y") if order == "fortran" else ("x", "y", "time")
+        fields = own(tmp_path / f"{frames}.npz", axes=axes, arrays=(ArrayConfig("u", ("u",)),))
+        fields.read(0, slice(0, 1))
+        tracemalloc.start()
+        found = fields.read(0, slice(7, 9)).values
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        expected = values[7:9].swapaxes(1, 2) if order == "fortran" else values.T[7:9]
+        np.testing.assert_array_equal(found[:, 0, 0].numpy(), expected)
+    assert peaks[1] - peaks[0] < 1.8 * 2**20

@@ -3,20 +3,24 @@
 import gc
 import shutil
 import tracemalloc
+from contextlib import nullcontext
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from matey import open as open_fields
 from matey.cli import main
-from matey.cli.options import load_yaml
-from matey.config import DataConfig, SourceConfig, SplitConfig
+from matey.cli.options import load_yaml, read_data
+from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.data_config import config_text
 from matey.data.inspect import inspect
+from matey.data.mixture import open_systems
 from matey.data.reader import find_files, open_source
 from matey.data.write import write_well
-from matey.errors import DataError
+from matey.errors import ConfigError, DataError
+from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
 
 
 def as_config(text, folder):
@@ -63,13 +67,58 @@ def test_bad_values_are_problems_and_odd_ones_notices(tmp_path, make_compressibl
         config_text(found, tmp_path)
 
 
-def test_trajectories_shorter_than_a_window_are_refused(tmp_path, make_compressible):
-    make_compressible(tmp_path / "a.hdf5", frames=4)
+def written(folder, **frames):
+    """A folder of the Well with a file of two trajectories of so many frames for each split."""
+    for split, count in frames.items():
+        values = torch.rand(2, count, 1, 1, 1, 8)
+        grid = Grid(("x",), (1, 1, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        spec = SystemSpec("waves", 1, (Variable("height"),))
+        times = torch.arange(count, dtype=torch.float64)
+        fields = [Field(v, times, grid, (PERIODIC_SIDES,) * 3, {}, spec) for v in values]
+        write_well(fields, folder, name="a", split=split)
+    return folder
+
+
+@pytest.mark.parametrize("alone", ["valid", "test"])
+def test_a_part_of_the_well_alone_is_refused_as_training_does(tmp_path, alone):
+    written(tmp_path, train=6, valid=6, test=6)
+    assert not inspect([tmp_path]).refused
+    source = SourceConfig("waves", (str(tmp_path / "data" / alone),))
+    with pytest.raises(DataError, match="no trajectory left to train on"):
+        open_systems(DataConfig((source,)))
+    (problem,) = inspect([tmp_path / "data" / alone]).refused
+    assert f"no trajectory left to train on: 2 {alone}" in problem
+
+
+@pytest.mark.parametrize("short", ["train", "valid", "test"])
+def test_a_part_of_only_short_trajectories_is_refused_where_windows_are_made_of_it(tmp_path, short):
+    """Training makes windows of those for training and for validation."""
+    written(tmp_path, **{split: 4 if split == short else 6 for split in ("train", "valid", "test")})
+    found = inspect([tmp_path])
+    used = short != "test"
+    said = found.refused if used else found.systems[0].notices
+    assert any("too few frames for windows.history = 4" in line for line in said)
+    assert bool(found.refused) == used
+    system = open_systems(DataConfig((SourceConfig("waves", (str(tmp_path),)),)))["waves"]
+    for split in ("train", "valid"):
+        with pytest.raises(DataError) if split == short else nullcontext():
+            system.windows(split, WindowConfig())
+
+
+def test_files_of_which_only_some_are_divided_are_refused_as_training_does(tmp_path):
+    written(tmp_path, train=6, valid=6)
+    (tmp_path / "data/valid").rename(tmp_path / "data/val")
+    (problem,) = inspect([tmp_path]).refused
+    assert "in no folder called train, valid, test" in problem
+
+
+def test_trajectories_shorter_than_a_window_are_refused_or_counted(tmp_path, make_compressible):
+    make_compressible(tmp_path / "a.hdf5", frames=4, samples=1)
     assert "too few frames for windows.history = 4" in inspect([tmp_path]).refused[0]
-    make_compressible(tmp_path / "b.hdf5", frames=5)
+    make_compressible(tmp_path / "b.hdf5", frames=5, samples=20)
     found = inspect([tmp_path])
     assert not found.refused
-    assert "2 of 4 trajectories" in " ".join(found.systems[0].notices)
+    assert "1 of 21 trajectories" in " ".join(found.systems[0].notices)
 
 
 def test_damaged_files_are_problems_beside_good_ones(tmp_path, make_compressible):
@@ -218,7 +267,9 @@ def test_every_real_file_opens_and_passes(shared):
         assert field.values.shape[0] == 2
         seen.add(field.grid.ndim)
         found = inspect([path])
-        assert not found.refused, path
+        whole = path.parent.name not in ("valid", "test")
+        assert len(found.refused) == 1 - whole, path
+        assert whole or "no trajectory left to train on" in found.refused[0]
         assert found.systems[0].layout != "described"
     assert seen == {1, 2, 3}
 
@@ -245,3 +296,52 @@ def test_uneven_times_are_a_problem_and_nearly_even_ones_a_notice(
         said = "".join(capsys.readouterr().out.splitlines())
         assert ("counted as uniform" if code == 0 else "differ from their median 0.05") in said
         assert ("refused: " in said) == bool(code)
+
+
+def test_a_variation_that_float32_cannot_resolve_is_said_and_no_duplicate(tmp_path):
+    """Noise of 1e-3 around 1e5, where numbers of float32 are 0.008 apart; 10 around it is fine."""
+    for name, size, count in (("small", 1e-3, 1), ("large", 10.0, 0)):
+        (tmp_path / name).mkdir()
+        noise = np.random.default_rng(0).standard_normal((4, 6, 8, 8))
+        np.savez(tmp_path / name / "a.npz", p=1e5 + size * noise, q=np.ones((4, 6, 8, 8)))
+        notices = inspect([tmp_path / name]).systems[0].notices
+        lost = [n for n in notices if n.startswith("pressure varies by less than a millionth")]
+        assert len(lost) == count
+        assert [n for n in notices if "duplicate" in n] == []
+        assert "q is constant, 1 everywhere." in notices
+
+
+def test_how_many_frames_were_looked_at_is_told(tmp_path, make_compressible):
+    make_compressible(tmp_path / "a.hdf5")
+    make_compressible(tmp_path / "b.hdf5", samples=1)
+    told = []
+    inspect([tmp_path], watch=lambda done, total: told.append((done, total)))
+    assert told == [(6, 18), (12, 18), (18, 18)]
+
+
+def test_unevenly_timed_files_are_drafted_where_that_is_allowed(
+    tmp_path, make_compressible, capsys
+):
+    path = make_compressible(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["t-coordinate"][3:] += np.float32(0.04)
+    words = ["data", "inspect", str(path), "--write", str(tmp_path / "mix.yaml")]
+    assert main(words) == 1
+    assert "matey data inspect --uneven allow --write" in capsys.readouterr().out
+    assert main([*words, "--uneven", "allow"]) == 0
+    config = read_data([str(tmp_path / "mix.yaml")])
+    assert config.systems[0].uneven == "allow"
+    assert len(open_systems(config)["compressible"].fields) == 2
+    assert main(["data", "inspect", str(tmp_path / "mix.yaml")]) == 0
+
+
+def test_a_data_config_is_judged_by_its_own_split(tmp_path, make_compressible):
+    make_compressible(tmp_path / "a.hdf5")
+    text = "systems:\n- {name: gas, paths: [a.hdf5]}\nsplit: {valid: 0.5, test: 0.5}\n"
+    (tmp_path / "mix.yaml").write_text(text)
+    config = read_data([str(tmp_path / "mix.yaml")])
+    (problem,) = inspect(config).refused
+    assert "gas has no trajectory left to train on: 1 valid, 1 test" in problem
+    (tmp_path / "bad.yaml").write_text("systems:\n- {name: gas, path: [a.hdf5]}\n")
+    with pytest.raises(ConfigError, match="Did you mean 'paths'"):
+        read_data([str(tmp_path / "bad.yaml")])

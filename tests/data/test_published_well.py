@@ -119,3 +119,15 @@ def test_it_reads_real_files_converted(shared, tmp_path, published, folder):
     found = published(tmp_path / "new/data/all", tmp_path / "found.npz")
     check(found, matey.open(Path(tmp_path / "new")))
     check(found, matey.open(shared / folder))
+
+
+@pytest.mark.slow
+def test_each_grid_of_a_converted_system_opens(tmp_path, published):
+    """The package refuses a folder that holds grids of several shapes."""
+    (tmp_path / "sources").mkdir()
+    for name, points in (("a", 8), ("b", 12)):
+        write_compressible(tmp_path / "sources" / f"2D_CFD_{name}.hdf5", points=points)
+    assert main(["data", "convert", str(tmp_path / "sources"), str(tmp_path / "new")]) == 0
+    for grid in ("8x8", "12x12"):
+        folder = tmp_path / "new" / grid / "data" / "all"
+        check(published(folder, tmp_path / f"{grid}.npz"), matey.open(folder))

@@ -173,3 +173,16 @@ def test_statistics_beside_the_data_are_compared_with_it(well):
 def test_a_real_set_in_three_dimensions_fits_its_stated_statistics(shared):
     system = inspect([shared / "the_well"]).systems[0]
     assert not [notice for notice in system.notices if "stats.yaml" in notice]
+
+
+def test_what_of_a_file_is_not_read_is_said(well, caplog):
+    """Scalars that are no parameters, positions of other samples, a mask away from the sides."""
+    with h5py.File(well, "a") as file:
+        del file["dimensions/x"]
+        file["dimensions/x"] = np.arange(NX) + np.arange(SAMPLES)[:, None]
+        file["boundary_conditions/low/mask"][1] = True
+    caplog.set_level("INFO", "matey")
+    open_reader(well)
+    assert "scalars energy are no simulation_parameters; left out" in caplog.text
+    assert "dimensions/x differs between samples" in caplog.text
+    assert "boundary condition low is kept only at the ends of its axis" in caplog.text

@@ -8,16 +8,42 @@ from matey.cli import Command
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from matey.config import DataConfig
     from matey.data.convert import Converted
     from matey.data.inspect import Inspection, SystemReport
     from matey.data.rate import Rate
 
 
+PATHS = "files, folders or patterns; or a data config (.yaml)"
+PATIENCE = 1.0  # seconds; what takes no longer shows no lines of progress
+
+
 def add_inspect_arguments(parser: Any) -> None:
-    parser.add_argument("paths", nargs="+", help="files, folders or patterns")
+    parser.add_argument("paths", nargs="+", help=PATHS)
     parser.add_argument("--write", metavar="YAML", help="write a data config for what is there")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing YAML file")
     parser.add_argument("--history", type=int, default=4, help="frames that a model is given")
+    add_uneven(parser)
+
+
+def add_uneven(parser: Any) -> None:
+    from typing import Literal
+
+    parser.add_argument(
+        "--uneven",
+        type=Literal["refuse", "allow"],
+        default="refuse",
+        help="what to do with time steps that differ by more than 10 %",
+    )
+
+
+def check_options(config: "DataConfig | None", path: str, **given: bool) -> None:
+    """Raise ConfigError for an option that was given beside a data config, and means files."""
+    from matey.errors import ConfigError
+
+    for name in given if config else ():
+        if given[name]:
+            raise ConfigError(f"{path} is a data config: leave out --{name}, or give files.")
 
 
 def run_inspect(options: Any) -> int:
@@ -25,20 +51,23 @@ def run_inspect(options: Any) -> int:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors, plain
+    from matey.cli.console import console
     from matey.cli.notices import notices
-    from matey.config import WindowConfig
+    from matey.cli.options import read_data
+    from matey.cli.progress import show_progress
+    from matey.config import SourceConfig, WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
 
     target = Path(options.write) if options.write else None
     if target and target.exists() and not options.overwrite:
         raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")
-    with notices(logging.INFO, show=False) as heard, errors.status("reading") as status:
-        windows = WindowConfig(history=options.history)
-        found = inspect(
-            options.paths, windows, lambda name: status.update(f"reading {plain(name)}")
-        )
+    config, allowed = read_data(options.paths), options.uneven == "allow"
+    check_options(config, options.paths[0], write=bool(target), uneven=allowed)
+    windows = WindowConfig(history=options.history)
+    source = SourceConfig("inspect", tuple(options.paths), "allow") if allowed else None
+    with notices(logging.INFO, show=False) as heard, show_progress("reading", PATIENCE) as watch:
+        found = inspect(config or options.paths, windows, watch, source)
     for system in found.systems:
         show(system)
     for message in together(heard.messages):
@@ -53,17 +82,12 @@ def run_inspect(options: Any) -> int:
 def add_convert_arguments(parser: Any) -> None:
     from typing import Literal
 
-    parser.add_argument("source", nargs="+", help="files, folders or patterns")
+    parser.add_argument("source", nargs="+", help=PATHS)
     parser.add_argument("destination", help="new folder for the files")
     parser.add_argument(
         "--compress", action="store_true", help="smaller files, several times slower to read"
     )
-    parser.add_argument(
-        "--uneven",
-        type=Literal["refuse", "allow"],
-        default="refuse",
-        help="what to do with time steps that differ by more than 10 %%",
-    )
+    add_uneven(parser)
     parser.add_argument(
         "--thermodynamics",
         type=Literal["full", "perturbation"],
@@ -73,24 +97,36 @@ def add_convert_arguments(parser: Any) -> None:
 
 
 def run_convert(options: Any) -> None:
-    """Convert files, and say what was gained."""
+    """Convert files; say what of them does not survive, and what was gained."""
+    import logging
     from pathlib import Path
 
-    from matey.cli.console import console, errors, plain
+    from matey.cli.console import console
+    from matey.cli.notices import notices
+    from matey.cli.options import read_data
+    from matey.cli.progress import show_progress
     from matey.config import SourceConfig
     from matey.data.convert import convert
 
+    config = read_data(options.source)
     source = SourceConfig("convert", tuple(options.source), options.uneven, options.thermodynamics)
-    with errors.status("opening") as status:
+    usual = SourceConfig("convert", source.paths)
+    check_options(
+        config,
+        options.source[0],
+        uneven=source.uneven != usual.uneven,
+        thermodynamics=source.thermodynamics != usual.thermodynamics,
+    )
+    with notices(logging.INFO, show=False) as heard, show_progress("writing", PATIENCE) as watch:
         converted = convert(
-            options.source,
+            config or options.source,
             Path(options.destination),
             options=source,
             compress=options.compress,
-            watch=lambda name, frames, total: status.update(
-                f"{plain(name)}: {frames} of {total} frames"
-            ),
+            watch=watch,
         )
+    for message in together(heard.messages):
+        console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
     for system in converted:
         for line in gains(system):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -202,7 +238,7 @@ COMMANDS = {
         run_inspect,
     ),
     "convert": Command(
-        "files to the chunked HDF5 layout of the Well, lossless and faster to read",
+        "files to the Well's layout: all that training reads of them, and faster to read",
         "matey data convert 2D_rdb_NA_NA.h5 data/shallow_water",
         add_convert_arguments,
         run_convert,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
-from matey.config import RunConfig, SourceConfig
+from matey.config import DataConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError, MateyError
 from matey.plain import plain_yaml
 
@@ -136,6 +136,22 @@ def read(parser: Parser, words: list[str]) -> Namespace:
     if isinstance(options.get("data"), Namespace):
         anchor_paths(options, words)
     return options
+
+
+def read_data(paths: list[str]) -> DataConfig | None:
+    """The data config that a path ending in .yaml is; None where none does.
+
+    Raises ConfigError if other paths stand beside it.
+    """
+    configs = [path for path in paths if path.endswith((".yaml", ".yml"))]
+    if not configs:
+        return None
+    if len(paths) > 1:
+        raise ConfigError(f"{configs[0]} is a data config. Give it alone, without {paths[-1]}.")
+    parser = Parser(parser_mode="matey", exit_on_error=False, allow_abbrev=False)
+    parser.add_class_arguments(DataConfig, "data")
+    config: DataConfig = parse(parser, ["--data", configs[0]]).data
+    return config
 
 
 def given(option: str, words: list[str]) -> list[str]:

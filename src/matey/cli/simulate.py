@@ -1,13 +1,11 @@
 """`matey simulate`: trajectories of a system in the Well's layout, without any data."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from matey.cli import Command
+from matey.cli.progress import show_progress
 from matey.errors import ConfigError
 
 SYSTEMS = (
@@ -71,30 +69,6 @@ def check_new(folder: Path) -> None:
         return
     if folder.exists():
         raise ConfigError(f"{folder} is there already. Name a new folder, or remove it first.")
-
-
-@contextmanager
-def show_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal; elsewhere a line on stderr at every quarter."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task(title)
-            yield lambda made, total: bar.update(task, completed=made, total=total)
-        return
-
-    shown = 0
-
-    def line(made: int, total: int) -> None:
-        nonlocal shown
-        quarters = 4 * made // total
-        if quarters > shown:
-            shown = quarters
-            print(f"{title}: {made} of {total} frames", file=sys.stderr, flush=True)
-
-    yield line
 
 
 COMMANDS = {

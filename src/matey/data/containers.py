@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import h5py
 import netCDF4
 
-from matey.data import files
+from matey.data import chunks, files
 from matey.data.contiguous import contiguous
 from matey.data.files import shown
 from matey.data.netcdf3 import expected_size
@@ -72,12 +72,12 @@ class Hdf5Container:
 
     def array(self, name: str) -> Any:
         # To find a dataset and check it takes longer than to read a frame of it.
-        if name in self._arrays:
-            self._arrays.move_to_end(name)
-            return self._arrays[name]
-        while len(self._arrays) >= MAX_OPEN:
-            self._arrays.popitem(last=False)
-        self._arrays[name] = self._open(name)
+        if name not in self._arrays:
+            while len(self._arrays) >= MAX_OPEN:
+                chunks.forget(self._arrays, self._arrays.popitem(last=False)[0])
+            self._arrays[name] = self._open(name)
+        self._arrays.move_to_end(name)
+        chunks.touch(self._arrays, name)
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:
@@ -90,6 +90,10 @@ class Hdf5Container:
         fill = dataset.fillvalue if self._is_netcdf and filled else 0
         if fill:
             attributes.setdefault("_FillValue", fill)
+        size = chunks.row_size(dataset)
+        if size:
+            dataset = chunks.with_room(dataset, size)
+            chunks.keep(self._arrays, name, size)
         return unpacked(contiguous(dataset), attributes)
 
     def dims(self, name: str) -> tuple[str, ...]:
@@ -107,6 +111,8 @@ class Hdf5Container:
         return dict(owner.attrs)
 
     def close(self) -> None:
+        for name in self._arrays:
+            chunks.forget(self._arrays, name)
         self.file.close()
 
 

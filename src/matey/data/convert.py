@@ -1,23 +1,25 @@
-"""Any readable files to the Well's layout: what a field is here survives to the bit.
+"""Any readable files to the Well's layout: all that training reads survives to the bit.
 
 A file of the Well has trajectories of one grid and length, so that one source file becomes
-one file or several; a folder of the Well has one system, so that each system becomes one.
+one file or several; a folder of the Well has one system on grids of one shape, so that each
+system becomes one or several.
 Values are those that training reads, in float32 and canonical order.
 """
 
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from matey.config import SourceConfig
-from matey.data.files import close_files
+from matey.config import DataConfig, SourceConfig
+from matey.data.files import close_files, log, quiet
+from matey.data.precision import wider_types
 from matey.data.rate import Rate, read_rate
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers
+from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers, open_source
 from matey.data.write import copy_to_well, making_folder, shape_of
 
-Watch = Callable[[str, int, int], None]
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -37,46 +39,70 @@ class Converted:
 
 @dataclass(frozen=True)
 class Part:
-    """Trajectories of one source file that go into one file of the Well."""
+    """Trajectories of one source file, on a grid of some points, that go into one file of the
+    Well."""
 
     reader: Reader
     chosen: tuple[int, ...]
     name: str
     split: str | None
 
+    @property
+    def points(self) -> str:
+        """The grid's points as in `64x128`, the slowest axis first."""
+        grid = self.reader.trajectories[self.chosen[0]].grid
+        return "x".join(map(str, grid.shape[3 - grid.ndim :]))
+
 
 def convert(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | DataConfig,
     destination: Path,
     *,
     options: SourceConfig | None = None,
     compress: bool = False,
     seconds: float = 1.0,
-    watch: Watch = lambda name, frames, total: None,
+    watch: Watch = lambda done, total: None,
 ) -> list[Converted]:
-    """Write the fields in files, folders or patterns as a new folder in the Well's layout.
+    """Write the fields in files, folders or patterns, or of a data config, as a new folder in the
+    Well's layout.
 
-    `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`.
+    `<destination>/data/<split>/*.hdf5` for one system, else `<destination>/<system>/data/...`;
+    of a system on several grids `<destination>/64x64/data/...` for each.
     Files that come divided keep their division; the others are `all`, in the same order of
     names, so that a split by seed is the same as well. Memory does not grow with the files.
     The folder appears when it is complete, or not at all. Reading is timed for so many
-    `seconds` before and after. `watch` gets a system's name, frames written and all frames.
+    `seconds` before and after. `watch` hears how many frames were written, of how many.
     Raises DataError if nothing readable is there, a value is not finite, or the destination
     is not new.
     """
     destination = Path(os.path.abspath(destination))
     with making_folder(destination) as temporary:
-        systems = named_systems(open_readers(paths, options))
+        if isinstance(paths, DataConfig):
+            systems = {s.name: list(open_source(s).readers) for s in paths.systems}
+            sources = {s.name: replace(s, layout=None) for s in paths.systems}
+        else:
+            systems, sources = named_systems(open_readers(paths, options)), {}
         folders = {name: Path(name) if len(systems) > 1 else Path() for name in systems}
         before = {name: read_rate(Fields(group), seconds) for name, group in systems.items()}
+        total = sum(len(t.times) for g in systems.values() for r in g for t in r.trajectories)
+        done = 0
+
+        def count(frames: int) -> None:
+            nonlocal done
+            done += frames
+            watch(done, total)
+
         for name, group in systems.items():
-            copy_system(name, group, temporary / folders[name], compress, watch)
+            say_rounded(name, group)
+            named = name if name in sources else None
+            copy_system(group, named, temporary / folders[name], compress, count)
     close_files()
     converted = []
     for name, group in systems.items():
         folder = destination / folders[name]
         found = find_files([folder])
-        fields = Fields(open_readers([folder], options))
+        with quiet():  # what there was to say was said of the source
+            fields = Fields(open_readers([folder], sources.get(name, options)))
         converted.append(
             Converted(
                 name,
@@ -93,6 +119,12 @@ def convert(
     return converted
 
 
+def say_rounded(name: str, readers: Sequence[Reader]) -> None:
+    """A notice of each variable that has more digits in the files than float32 has."""
+    for variable, dtype in wider_types(readers).items():
+        log.warning(f"{name}: {variable} is {dtype} in the file and stored as float32.")
+
+
 def named_systems(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
     """Readers by system; systems of one name are numbered from the second on."""
     seen: Counter[str] = Counter()
@@ -105,22 +137,21 @@ def named_systems(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
 
 
 def copy_system(
-    name: str, readers: Sequence[Reader], folder: Path, compress: bool, watch: Watch
+    readers: Sequence[Reader],
+    name: str | None,
+    folder: Path,
+    compress: bool,
+    count: Callable[[int], None],
 ) -> None:
-    """Write all trajectories of one system."""
-    total = sum(len(t.times) for reader in readers for t in reader.trajectories)
-    done = 0
-
-    def count(frames: int) -> None:
-        nonlocal done
-        done += frames
-        watch(name, done, total)
-
-    for part in divide(readers):
+    """Write all trajectories of one system, under a name of its own if there is one; `count`
+    hears how many frames were written."""
+    parts = divide(readers)
+    several = len({part.points for part in parts}) > 1
+    for part in parts:
         copy_to_well(
-            part.reader,
+            Fields([part.reader], name),
             part.chosen,
-            folder,
+            folder / part.points if several else folder,
             name=part.name,
             split=part.split,
             compress=compress,

@@ -24,7 +24,9 @@ def data_config(*paths: str | Path) -> DataConfig:
     if found.refused:
         raise DataError(found.refused[0])
     sources = [
-        SourceConfig(system.name, tuple(map(str, system.paths)), layout=system.described)
+        SourceConfig(
+            system.name, tuple(map(str, system.paths)), system.uneven, layout=system.described
+        )
         for system in found.systems
     ]
     return DataConfig(tuple(sources))
@@ -43,6 +45,8 @@ def config_text(inspection: Inspection, folder: Path) -> str:
         lines += [f"  # {shown(line)}" for line in describe(system)]
         lines += [f"  - name: {quoted(system.name)}", "    paths:"]
         lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
+        if system.uneven == "allow":
+            lines.append("    uneven: allow  # lead times are elapsed times")
         if system.described is not None:
             lines += ["    # Drafted by looking at the file: check it."]
             lines += [f"    # Assumed: {shown(text)}." for text in system.assumptions]

@@ -15,27 +15,10 @@ import numpy as np
 
 from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.containers import Container
+from matey.data.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
+from matey.data.files import UnknownLayoutError, read_coordinate, shown
 from matey.data.packing import number, text
 
-Roles = tuple[Axis, ...]
-
-AXES: dict[Axis, str] = {
-    "sample": "n sample samples trajectory trajectories run runs batch member ensemble "
-    "realization realisation simulation case",
-    "time": "t time times step steps frame frames timestep",
-    "z": "z lev level depth altitude nz",
-    "y": "y lat latitude ny",
-    "x": "x lon long longitude nx",
-    "component": "c channel channels component components comp variable field",
-}
-AXIS_OF: dict[str, Axis] = {word: axis for axis, words in AXES.items() for word in words.split()}
-ORDER: tuple[Axis, ...] = ("time", "z", "y", "x")
-BY_RANK: dict[int, Roles] = {
-    2: ("time", "x"),
-    3: ("time", "y", "x"),
-    4: ("sample", "time", "y", "x"),
-    5: ("sample", "time", "z", "y", "x"),
-}
 CANONICAL = {
     "velocity_x": "u vx velx uwnd x_velocity velocity_x",
     "velocity_y": "v vy vely vwnd y_velocity velocity_y",
@@ -67,7 +50,6 @@ PARAMETERS = [
     "Rem",
     "Bx",
 ]
-FEW = 4  # axes of up to so many entries may be components
 
 
 @dataclass(frozen=True)
@@ -78,23 +60,20 @@ class Draft:
     assumptions: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Found:
-    """An array of numbers: its shape, what its axes are called, where the file says so."""
-
-    shape: tuple[int, ...]
-    dims: tuple[str, ...]
-
-
 def draft(file: Container) -> Draft | None:
-    """A description of the file; None if it has no array over time and space."""
+    """A description of the file; None if it has no array that could be one over time and space.
+
+    Raises UnknownLayoutError where its axes cannot be told.
+    """
     found = survey(file)
     coordinates = find_coordinates(found)
-    assumptions: list[str] = []
+    assumptions = left_complex(file)
     roles: dict[str, Roles] = {}
+    candidates: list[str] = []
     for name, array in found.items():
         if name in coordinates.values() or sum(size > 1 for size in array.shape) < 2:
             continue
+        candidates.append(f"{name} of {array.shape} ({', '.join(array.dims) or 'no names'})")
         lengths = {axis: found[c].shape[-1] for axis, c in coordinates.items()}
         known = axes_of(array, lengths, name, assumptions)
         if known is None:
@@ -102,6 +81,14 @@ def draft(file: Container) -> Draft | None:
         else:
             roles[name] = known
     space = widest(roles)
+    if not space and candidates:
+        raise UnknownLayoutError(
+            f"{shown(file.path)}: it cannot be told which axis is time and which is space, of "
+            f"{shown('; '.join(candidates))}. Say it in the `layout` of a data config "
+            "(docs/formats.md), or name the dimensions time, z, y, x."
+        )
+    if not space and assumptions:
+        raise UnknownLayoutError(f"{shown(file.path)}: {assumptions[0]}.")
     if not space:
         return None
     kept = {}
@@ -126,7 +113,11 @@ def draft(file: Container) -> Draft | None:
         arrays=tuple(arrays),
         time=time,
         dt=dt if not time and dt and dt > 0 else 1.0,
-        coordinates={axis: coordinates[axis] for axis in space if axis in coordinates},
+        coordinates={
+            axis: coordinates[axis]
+            for axis in space
+            if axis in coordinates and increases(file, coordinates[axis], axis, assumptions)
+        },
         boundaries=find_boundaries(file, space, assumptions),
         parameters=find_parameters(file, found),
     )
@@ -154,80 +145,35 @@ def survey(file: Container) -> dict[str, Found]:
     return alone | {f"*/{name}": array for name, array in groups[min(groups)].items()}
 
 
-def axis_of(name: str) -> Axis | None:
-    """The axis that a name stands for: `x`, `lon`, `x-coordinate`, `grid/t`, `time_axis`."""
-    word = name.split("/")[-1].lower()
-    word = re.sub(r"[-_ ]?(coordinates?|coords?|centers?|centres?|axis|values?)$", "", word)
-    return AXIS_OF.get(word)
+def left_complex(file: Container) -> list[str]:
+    """That complex arrays are left out, if there are any."""
+    names = [name for name in file.names() if file.array(name).dtype.kind == "c"]
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [
+        f"{names[0]}{more} of complex numbers left out: store real and imaginary parts as two "
+        "variables"
+    ]
 
 
-def find_coordinates(found: Mapping[str, Found]) -> dict[Axis, str]:
-    """The array of positions along each axis, and of times."""
-    coordinates: dict[Axis, str] = {}
-    for name, array in found.items():
-        axis = axis_of(name)
-        flat = len(array.shape) == 1 or (axis == "time" and len(array.shape) == 2)
-        own = len(array.dims) != 1 or axis_of(array.dims[0]) in (axis, None)
-        if axis in ("time", "z", "y", "x") and flat and own:
-            coordinates.setdefault(axis, name)
-    return coordinates
+def first_of(file: Container, name: str) -> str:
+    """The array that a name stands for, in the first group where it is in all of them."""
+    if not name.startswith("*/"):
+        return name
+    return next(n for n in file.names() if n.endswith(name[1:]))
 
 
-def axes_of(
-    array: Found, lengths: Mapping[Axis, int], name: str, assumptions: list[str]
-) -> Roles | None:
-    """What the axes of an array are; None if that cannot be told."""
-    if array.dims:
-        named = [axis_of(dim) for dim in array.dims]
-        known = tuple(axis for axis in named if axis)
-        if len(known) == len(named) and len(set(known)) == len(known):
-            return known
-    shape = array.shape
-    if set(lengths.values()) & set(shape):
-        return axes_by_length(shape, lengths, name, assumptions)
-    roles: Roles | None = BY_RANK.get(len(shape))
-    if len(shape) > 3 and shape[-1] <= FEW and len(shape) - 1 in BY_RANK:
-        roles = (*BY_RANK[len(shape) - 1], "component")
-    if roles:
-        assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(roles)}")
-    return roles
-
-
-def axes_by_length(
-    shape: tuple[int, ...], lengths: Mapping[Axis, int], name: str, assumptions: list[str]
-) -> Roles | None:
-    """Axes by the coordinates that are as long; of equally long ones in the order t z y x.
-
-    Axes without a coordinate are samples or times before the others, and space after time.
-    """
-    roles: list[Axis | None] = []
-    for size in shape:
-        fitting = [axis for axis in ORDER if lengths.get(axis) == size and axis not in roles]
-        if len(fitting) > 1:
-            assumptions.append(
-                f"axes of {size} entries of {name} are taken for {', '.join(fitting)} in this order"
-            )
-        roles.append(fitting[0] if fitting else "single" if size == 1 else None)
-    if roles[-1] is None and shape[-1] <= FEW and len(shape) > 2:
-        roles[-1] = "component"
-    unknown = [place for place, role in enumerate(roles) if role is None]
-    if not unknown:
-        return tuple(role for role in roles if role)
-    known = [place for place, role in enumerate(roles) if role in ORDER]
-    before = [place for place in unknown if place < min(known, default=0)]
-    after = [place for place in unknown if place not in before]
-    if "time" not in roles and before:
-        roles[before.pop()] = "time"
-    if before:
-        roles[before.pop()] = "sample"
-    if after and len(after) <= 3 and not {"z", "y", "x"} & set(roles):
-        for place, axis in zip(after, ORDER[-len(after) :], strict=True):
-            roles[place] = axis
-    found = tuple(role for role in roles if role)
-    if len(found) < len(roles):
-        return None
-    assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(found)}")
-    return found
+def increases(file: Container, name: str, axis: str, assumptions: list[str]) -> bool:
+    """Whether a coordinate may be used: not one that decreases, as latitudes often do."""
+    positions = read_coordinate(file.array(first_of(file, name)), file.path, name)
+    if positions.ndim != 1 or len(positions) < 2 or not (np.diff(positions) < 0).all():
+        return True
+    assumptions.append(
+        f"{name} decreases along {axis}, from {positions[0]:g} to {positions[-1]:g}, and is left "
+        "out: the grid points are 1 apart, in the order of the file"
+    )
+    return False
 
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
@@ -241,9 +187,7 @@ def describe(
     file: Container, name: str, roles: Roles, axes: Roles, space: tuple[Axis, ...]
 ) -> ArrayConfig:
     """One array: canonical names and units of what it holds."""
-    first = name
-    if name.startswith("*/"):
-        first = next(n for n in file.names() if n.endswith(name[1:]))
+    first = first_of(file, name)
     attributes = file.attributes(first)
     static = bool(number(attributes.get("static", 0)) or False)
     sizes = [
@@ -260,6 +204,7 @@ def describe(
         stem = VECTORS.get(word.removesuffix("_field"), stem)
         variables = tuple(f"{stem}_{''.join(c)}" for c in product(letters, repeat=len(sizes)))
     else:
+        stem = stem if stem[-2:] not in ("_x", "_y", "_z") else plain_name(name)
         variables = tuple(f"{stem}_{i}" for i in range(int(np.prod(sizes))))
     units = text(attributes.get("units", ""))
     return ArrayConfig(
@@ -269,11 +214,15 @@ def describe(
 
 def canonical(name: str, space: tuple[Axis, ...]) -> str:
     """The canonical name of an array; z is called y in a vertical section."""
-    word = re.sub(r"\W+", "_", name.split("/")[-1]).strip("_")
-    found = NAME_OF.get(word.lower(), word.lower())
-    if space == ("z", "x") and found.endswith("_z"):
-        found = f"{found[:-2]}_y"
-    return found if re.match(r"[a-z]", found) else f"field_{found}"
+    word = plain_name(name)
+    found = NAME_OF.get(word, word)
+    return f"{found[:-2]}_y" if space == ("z", "x") and found.endswith("_z") else found
+
+
+def plain_name(name: str) -> str:
+    """An array's name as a variable's: small letters, digits and underscores."""
+    word = re.sub(r"\W+", "_", name.split("/")[-1]).strip("_").lower()
+    return word if re.match(r"[a-z]", word) else f"field_{word}"
 
 
 def rename(array: ArrayConfig) -> ArrayConfig:
@@ -310,8 +259,13 @@ def find_boundaries(
 
 
 def find_parameters(file: Container, found: Mapping[str, Found]) -> dict[str, float | str]:
-    """Attributes that are numbers: known parameters, and in files of ours all of them."""
+    """Attributes that are numbers, of the file or of every group that is a trajectory: known
+    parameters, and in files of ours all of them."""
     attributes = file.attributes()
+    if any(name.startswith("*/") for name in found):
+        groups = {name.partition("/")[0] for name in file.names() if "/" in name}
+        owners = [file.attributes(group) for group in sorted(groups)]
+        attributes |= {k: v for k, v in owners[0].items() if all(k in o for o in owners)}
     ours = "system" in attributes
     values = {key: number(value) for key, value in attributes.items()}
     known = {
@@ -319,7 +273,5 @@ def find_parameters(file: Container, found: Mapping[str, Found]) -> dict[str, fl
         for key, value in values.items()
         if value is not None and np.isfinite(value) and (ours or key in PARAMETERS)
     }
-    if any(name.startswith("*/") for name in found):
-        return {}
     # By name where the file has it: files of one system may differ.
     return {key: key for key in known if key != "dt"}

@@ -50,6 +50,17 @@ class UnknownLayoutError(DataError):
     """A file that no reader recognises."""
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is said of files while the block runs."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def shown(path: str | Path) -> str:
     """A path on one line: characters that would break the line or hide are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))

@@ -3,19 +3,21 @@
 Values are streamed a few frames at a time, so a file may be larger than memory.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal
 
-from matey.config import LayoutConfig, SplitConfig, WindowConfig
-from matey.data.files import UnknownLayoutError, log, shown
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader
+from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
+from matey.data.files import shown
+from matey.data.gather import Opened, open_config, open_systems_in
+from matey.data.precision import unresolved
+from matey.data.reader import Fields
 from matey.data.tally import Repeats, Statistics, Tally
 from matey.data.the_well import stated_statistics
-from matey.data.windows import split_trajectories
+from matey.data.verdict import Parts, divided, is_even, too_short, without_training
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
@@ -23,6 +25,7 @@ BLOCK = 2**24  # bytes of values read at once; a frame at least
 OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
 OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
 LISTED = 20  # notices of one kind
+Watch = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class SystemReport:
 
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
-    do not. `described` is the draft of a layout that no reader knows, with what it assumes.
+    do not. `described` is the draft of a layout that no reader knows, with what it assumes;
+    `uneven` is what a data config must say of time steps for it to be opened.
     """
 
     name: str
@@ -52,6 +56,7 @@ class SystemReport:
     notices: tuple[str, ...]
     described: LayoutConfig | None = None
     assumptions: tuple[str, ...] = ()
+    uneven: Literal["refuse", "allow"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -68,107 +73,60 @@ class Inspection:
 
 
 def inspect(
-    paths: Sequence[str | Path],
+    paths: Sequence[str | Path] | DataConfig,
     windows: WindowConfig | None = None,
-    watch: Callable[[str], None] = lambda _: None,
+    watch: Watch = lambda done, total: None,
+    options: SourceConfig | None = None,
 ) -> Inspection:
-    """Look through every value of the files that the paths name.
+    """Look through every value of the files that the paths name, or a data config.
 
-    `windows` says what a sample would be; `watch` hears the name of each trajectory before
-    it is read. Files that cannot be read are problems of the result. Raises DataError only
-    where a path names nothing.
+    `options` says how files are to be opened, as one entry of a data config does; `windows`
+    what a sample would be; `watch` hears how many frames were looked at, of how many. Files that
+    cannot be read are problems of the result. Raises DataError only where a path names nothing.
     """
-    readers: list[Reader] = []
-    problems: list[str] = []
-    origin: dict[Path, str | Path] = {}
-    for path in paths:
-        unknown, known = [], 0
-        for file in find_files([path]):
-            if file in origin:
-                continue
-            origin[file] = path
-            try:
-                readers.append(open_reader(file))
-                known += 1
-            except UnknownLayoutError as error:
-                unknown.append(str(error))
-            except MateyError as error:
-                problems.append(str(error))
-        if known and unknown and not Path(path).is_file():
-            for message in unknown:
-                log.warning(f"Left out: {message}")
-        else:
-            problems += unknown
-    names: Counter[str] = Counter()
-    reports = []
-    groups = [g for system in group_by_system(readers) for g in group_by_draft(system)]
-    for group in groups:
-        first = group[0].spec.name
-        names[first] += 1
-        name = first if names[first] == 1 else f"{first}_{names[first]}"
-        try:
-            fields = Fields(group, name)
-        except MateyError as error:
-            problems.append(str(error))
-            continue
-        used = tuple(config_paths(group, groups, origin))
-        reports.append(report(fields, used, windows or WindowConfig(), watch))
+    if isinstance(paths, DataConfig):
+        opened, problems, split = *open_config(paths), paths.split
+    else:
+        opened, problems, split = *open_systems_in(paths, options), SplitConfig()
+    total = sum(len(t.times) for system in opened for t in system.fields.trajectories)
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        watch(done, total)
+
+    windows = windows or WindowConfig()
+    reports = [report(system, windows, split, count) for system in opened]
     return Inspection(tuple(reports), tuple(problems))
 
 
-def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
-    """Readers of one system by their drafted layout, as one entry of a config has one."""
-    groups: dict[str, list[Reader]] = {}
-    for reader in readers:
-        groups.setdefault(repr(reader.contents.described), []).append(reader)
-    return list(groups.values())
-
-
-def config_paths(
-    group: list[Reader], groups: list[list[Reader]], origin: dict[Path, str | Path]
-) -> list[Path]:
-    """What to write for a system: the path given, or the file's folder, if that names no
-    other system; else the file."""
-    others = [r.path for other in groups if other is not group for r in other]
-    chosen: dict[Path, None] = {}
-    for reader in group:
-        given = origin[reader.path]
-        folder = reader.path.parent
-        if not any(origin[path] == given for path in others):
-            chosen.setdefault(Path(os.path.abspath(given)))
-        elif Path(given).is_dir() and not any(path.is_relative_to(folder) for path in others):
-            chosen.setdefault(folder)
-        else:
-            chosen.setdefault(reader.path)
-    return list(chosen)
-
-
 def report(
-    fields: Fields, paths: tuple[Path, ...], windows: WindowConfig, watch: Callable[[str], None]
+    opened: Opened, windows: WindowConfig, split: SplitConfig, count: Callable[[int], None]
 ) -> SystemReport:
-    """Read all of one system."""
+    """Read all of one system; `count` hears how many frames were read."""
+    fields = opened.fields
     tally, repeats, problems = Tally(len(fields.spec.variables)), Repeats(), []
-    for i, trajectory in enumerate(fields.trajectories):
-        watch(trajectory.name)
+    for i in range(len(fields)):
         try:
-            read_all(fields, i, tally, repeats)
+            read_all(fields, i, tally, repeats, count)
         except MateyError as error:
             problems.append(str(error))
     known = fields.trajectories
-    statistics = tally.statistics()
+    statistics, parts = tally.statistics(), divided(fields, split, problems)
+    refused, short = too_short(fields, parts, windows)
+    problems += [*without_training(fields, parts), *refused]
+    lost = unresolved(fields, statistics)
+    alike = all(
+        s.constant or v.name in lost
+        for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))
+    )
     notices = [
-        *overlaps(fields, repeats.shared()),
-        *odd_values(fields, statistics),
+        *([] if lost and alike else overlaps(fields, repeats.shared(), parts)),
+        *odd_values(fields, statistics, lost),
         *uneven_lengths(fields),
+        *short,
     ]
-    frames = Counter(len(t.times) for t in known)
-    short = sum(count for length, count in frames.items() if length <= windows.history)
-    if short:
-        message = (
-            f"{short} of {len(known)} trajectories of {shown(fields.spec.name)} have too few "
-            f"frames for windows.history = {windows.history} and a target."
-        )
-        (problems if short == len(known) else notices).append(message)
     grid = known[0].grid
     sides = known[0].boundaries[3 - grid.ndim :]
     points = max(prod(t.grid.shape) for t in known)
@@ -177,11 +135,11 @@ def report(
     return SystemReport(
         name=fields.spec.name,
         layout=fields.readers[0].layout,
-        paths=paths,
+        paths=opened.paths,
         spec=fields.spec,
         axes=grid.axes,
         trajectories=len(known),
-        frames=dict(frames),
+        frames=dict(Counter(len(t.times) for t in known)),
         shapes=dict(Counter(t.grid.shape[3 - grid.ndim :] for t in known)),
         splits=dict(Counter(t.split for t in known if t.split)),
         times=(min(float(t.times[0]) for t in known), max(float(t.times[-1]) for t in known)),
@@ -196,10 +154,17 @@ def report(
         notices=tuple(notices),
         described=first.described,
         assumptions=tuple(first.assumptions),
+        uneven="refuse" if is_even(fields) else "allow",
     )
 
 
-def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) -> None:
+def read_all(
+    fields: Fields,
+    trajectory: int,
+    tally: Tally,
+    repeats: Repeats,
+    count: Callable[[int], None],
+) -> None:
     """Look at a trajectory's values, a block of frames at a time.
 
     Raises DataError that names the first value that cannot be trained on.
@@ -211,15 +176,16 @@ def read_all(fields: Fields, trajectory: int, tally: Tally, repeats: Repeats) ->
         read = fields.read(trajectory, slice(start, start + block))
         tally.add(read.values, read.times, known.name)
         repeats.add(trajectory, read.values)
+        count(len(read))
 
 
-def overlaps(fields: Fields, shared: dict[tuple[int, int], int]) -> list[str]:
+def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -> list[str]:
     """Trajectories that have most of their frames in common, and those on both sides of a split.
 
     A model is scored on what it was trained on where one is for training and one for test.
     """
     known = fields.trajectories
-    parts = {i: name for name, chosen in usual_split(fields).items() for i in chosen}
+    part = {i: name for name, chosen in parts.items() for i in chosen}
     divided = all(trajectory.split for trajectory in known)
     notices = []
     for (a, b), count in shared.items():
@@ -229,23 +195,26 @@ def overlaps(fields: Fields, shared: dict[tuple[int, int], int]) -> list[str]:
         same = count == lengths[0] == lengths[1]
         what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
         text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
-        if parts[a] != parts[b]:
+        if part.get(a) != part.get(b):
             whose = "the files put" if divided else "the usual split puts"
-            text += f", and {whose} them into {parts[b]} and {parts[a]}"
+            text += f", and {whose} them into {part[b]} and {part[a]}"
         notices.append(f"{text}.")
     return listed(notices)
 
 
-def usual_split(fields: Fields) -> dict[str, list[int]]:
-    """Which trajectories training would take for what."""
-    return split_trajectories(fields, SplitConfig())
-
-
-def odd_values(fields: Fields, statistics: Sequence[Statistics]) -> list[str]:
-    """Constants, outliers, and statistics that are not those stated beside the data."""
+def odd_values(fields: Fields, statistics: Sequence[Statistics], lost: Sequence[str]) -> list[str]:
+    """Constants, outliers, and statistics that are not those stated beside the data. The variation
+    of variables called `lost` is too small for float32."""
     notices = []
     stated = stated_statistics(fields.readers[0])
     for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
+        if variable.name in lost:
+            notices.append(
+                f"{variable.name} varies by less than a millionth of its mean {found.mean:.6g}: "
+                "float32, which everything here computes in, cannot resolve that. Subtract the "
+                "mean before it is stored."
+            )
+            continue
         if found.constant:
             notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
             continue

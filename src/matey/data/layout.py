@@ -122,8 +122,8 @@ def time_step(times: Tensor, options: SourceConfig | None, where: str) -> float:
     if deviation > UNIFORM and (options is None or options.uneven == "refuse"):
         raise DataError(
             f"{shown(where)}: time steps differ from their median {median:.6g} by up to "
-            f"{deviation:.0%}. Set `uneven: allow` for this source to take the elapsed time "
-            "as lead time, or store even times."
+            f"{deviation:.0%}. Set `uneven: allow` for this source (`matey data inspect --uneven "
+            "allow --write` does) to take the elapsed time as lead time, or store even times."
         )
     if deviation > ROUNDING:
         treated = "counted as uniform" if deviation <= UNIFORM else "allowed"
@@ -148,7 +148,11 @@ def make_grid(
             )
         steps = np.diff(points)
         if not np.isfinite(points).all() or (steps <= 0).any():
-            raise ShapeError(f"{where}: coordinate {axis} does not increase.")
+            raise ShapeError(
+                f"{where}: coordinate {axis} does not increase. Turn that axis around in the file, "
+                "or leave it out of `coordinates` in the `layout` of a data config, which numbers "
+                "the grid points."
+            )
         mean = float(steps.mean()) if size > 1 else 1.0
         if size > 1 and float(np.abs(steps - mean).max()) > 0.01 * mean:
             log.info(f"{where}: coordinate {axis} is not uniform; its mean spacing is used.")

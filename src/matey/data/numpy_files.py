@@ -23,6 +23,7 @@ from matey.data.files import shown
 from matey.errors import DataError
 
 MAX_HEADER = 10_000
+BLOCK = 2**22  # bytes read at once of an archive, where not all of them are kept
 ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archives raise
 
 
@@ -136,8 +137,8 @@ class NpzContainer:
 
 
 class ArchivedArray:
-    """An array in an archive. An index reads the bytes from its first to its last value;
-    going forward is a stream, going back starts the member anew."""
+    """An array in an archive. An index reads the bytes from its first to its last value, a block at
+    a time, and keeps what it asks for; going forward is a stream, going back starts anew."""
 
     def __init__(self, archive: zipfile.ZipFile, member: str, where: str) -> None:
         self._archive, self._member, self._where = archive, member, where
@@ -163,7 +164,11 @@ class ArchivedArray:
         index = index if isinstance(index, tuple) else (index,)
         index, shape = index + (slice(None),) * (self.ndim - len(index)), self.shape
         if self._fortran:
-            index, shape = index[::-1], shape[::-1]
+            return self._take(index[::-1], shape[::-1]).T
+        return self._take(index, shape)
+
+    def _take(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+        """What an index asks for, with the axes in the order of the file."""
         axis, first = 0, 0  # the axes that one entry is taken of come first
         while axis < self.ndim and not isinstance(index[axis], slice):
             first = first * shape[axis] + index[axis]
@@ -171,10 +176,22 @@ class ArchivedArray:
         if axis == self.ndim:
             return self._read(first, ())
         low, high, step = index[axis].indices(shape[axis])
-        size = (max(high - low, 0), *shape[axis + 1 :])
-        values = self._read((first * shape[axis] + low) * prod(size[1:]), size)
-        values = values[(slice(None, None, step), *index[axis + 1 :])]
-        return values.T if self._fortran else values
+        rest, row = index[axis + 1 :], shape[axis + 1 :]
+        first = first * shape[axis]
+
+        def rows(start: int, stop: int) -> np.ndarray:
+            read = self._read((first + start) * prod(row), (max(stop - start, 0), *row))
+            return read[(slice(None, None, step), *rest)]
+
+        together = BLOCK // (prod(row) * self.dtype.itemsize) // step * step
+        whole = all(i == slice(None) for i in rest)
+        if whole or high - low <= together:
+            return rows(low, high)
+        if not together:
+            chosen = range(low, high, step)
+            return np.stack([self._take((*index[:axis], i, *rest), shape) for i in chosen])
+        starts = range(low, high, together)
+        return np.concatenate([rows(at, min(at + together, high)).copy() for at in starts])
 
     def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
         """Values from the first one on, in the order of the file."""

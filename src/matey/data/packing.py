@@ -38,11 +38,11 @@ class Packing:
 
 
 class Unpacked:
-    """An array that undoes its packing as it is read."""
+    """An array that undoes its packing as it is read. `stored` is its type in the file."""
 
     def __init__(self, array: Any, packing: Packing) -> None:
         self._array, self._packing = array, packing
-        self.shape, self.ndim = array.shape, array.ndim
+        self.shape, self.ndim, self.stored = array.shape, array.ndim, array.dtype
         packed = (packing.scale, packing.offset) != (1, 0) or array.dtype.kind != "f"
         self.dtype = np.dtype(np.float64) if packed else array.dtype
 

@@ -120,7 +120,13 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
     points = []
     for name in reversed(names):
         stored = files.read_coordinate(files.member(group, name), path, f"dimensions/{name}")
-        points.append(stored.reshape(-1, stored.shape[-1])[0] if stored.ndim else stored[None])
+        rows = stored.reshape(-1, stored.shape[-1]) if stored.ndim else stored[None, None]
+        if (rows != rows[0]).any():
+            log.warning(
+                f"{shown(path)}: dimensions/{name} differs between samples or times; the first "
+                "one's positions are used for all."
+            )
+        points.append(rows[0])
     shape = tuple(len(p) for p in points)
     grid = make_grid(tuple(reversed(names)), points, shape, shown(path))
     if {"grid_origin", "grid_spacing"} <= set(file.attrs):  # exact, in files of ours
@@ -254,6 +260,10 @@ def read_boundaries(
             log.warning(f"{shown(path)}: boundary condition {name} is on no side; ignored.")
             continue
         mask = files.read_coordinate(dataset, path, f"{name}/mask")
+        if mask[1:-1].any():
+            log.info(
+                f"{shown(path)}: boundary condition {name} is kept only at the ends of its axis."
+            )
         for side, end in enumerate((0, -1)):
             if mask[end]:
                 sides[along[0]][side] = Boundary[kind]
@@ -290,7 +300,13 @@ def read_parameters(file: h5py.File, path: Path, count: int) -> list[dict[str, f
     """`simulation_parameters` per trajectory, from the scalars, else the root's attributes."""
     scalars = files.member(file, "scalars") if "scalars" in files.names(file) else None
     columns: dict[str, np.ndarray] = {}
-    for name in texts(file.attrs.get("simulation_parameters", [])):
+    listed = texts(file.attrs.get("simulation_parameters", []))
+    extra = [] if scalars is None else sorted(set(files.names(scalars)) - set(listed))
+    if extra:
+        log.info(
+            f"{shown(path)}: scalars {', '.join(extra)} are no simulation_parameters; left out."
+        )
+    for name in listed:
         value: Any = file.attrs.get(name)
         if scalars is not None and name in files.names(scalars):
             stored = files.member(scalars, name)
