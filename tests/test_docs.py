@@ -128,7 +128,7 @@ def stock(tmp_path_factory):
 
     @cache
     def field_of(system: str):
-        return simulate(system, trajectories=4, resolution=32, steps=8, seed=0)
+        return simulate(system, trajectories=8, resolution=32, steps=8, seed=0)
 
     @cache
     def well(system: str) -> Path:
