@@ -98,7 +98,9 @@ def test_the_coarse_patch_stands_beside_a_point_for_half_the_step_time():
     """It has twice the error for a quarter of the time: no such gain."""
     sentences = page(adaptive=1.9, cost=1.1).claims[1].sentences
     assert "The uniform coarse patch does it on 0:" in sentences[0]
-    assert "The coarse patch has 2 (2 to 2) times the error for 0.25 of it." in sentences[1]
+    assert (
+        "The coarse patch has 2 (2 to 2) times the error for 0.25 of the step time." in sentences[1]
+    )
 
 
 def test_a_fine_patch_that_does_not_beat_persistence_says_nothing(monkeypatch):

@@ -96,7 +96,7 @@ def beside_coarse(coarse: Coarse) -> str:
     """The uniform coarse patch, in numbers."""
     return (
         f"The coarse patch has {ranged(coarse.error)} times the error for {shown(coarse.share)} of "
-        "it."
+        "the step time."
     )
 
 
