@@ -83,3 +83,22 @@ def test_room_is_made_for_a_row_of_chunks(tmp_path, chunk, size, monkeypatch):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         dataset = file.create_dataset("u", SHAPE, np.float32, chunks=chunk)
         assert chunks.row_size(dataset) == size
+
+
+def test_no_chunk_of_a_zarr_store_is_read_twice_for_a_batch(tmp_path, monkeypatch):
+    zarr = pytest.importorskip("zarr", reason="zarr, an optional package, is not installed")
+    values = np.random.default_rng(0).standard_normal((4, 20, 8, 16)).astype(np.float32)
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array = group.create_array("u", shape=values.shape, chunks=(3, 10, 8, 8), dtype="f4")
+    array[:] = values
+    fields = matey.open(tmp_path / "a.zarr")
+    windows = Windows(fields, range(4), WindowConfig(history=4))
+    chosen = [0, 1, 19, 37, 48, 57]
+    read, whole = [], zarr.Array.__getitem__
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda a, i: (read.append(i), whole(a, i))[1])
+    batch = windows.batch([Choice(i) for i in chosen])
+    assert len(read) == len({str(index) for index in read}) == 3  # rows of chunks, each once
+    for i, history in zip(chosen, batch.values, strict=True):
+        trajectory, start = windows.place(i)
+        frames = values[trajectory, start : start + 4]
+        assert np.array_equal(history[:, 0, 0].numpy(), frames)

@@ -7,15 +7,20 @@ Source: https://zarr-specs.readthedocs.io
 """
 
 import json
+import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from matey.data.files import shown
 from matey.data.packing import unpacked
 from matey.errors import DataError
 
+MOST = 2**25  # bytes of decompressed chunks that each array keeps
 CODECS = frozenset(
     [
         "blosc",
@@ -43,6 +48,48 @@ GROUP_METADATA = ("zarr.json", ".zgroup")
 MAX_DEPTH = 8
 
 
+class Chunked:
+    """A zarr array that keeps decompressed chunks: one may hold several trajectories, or frames of
+    several windows, and is read for each of them.
+
+    Kept are rows of chunks across all axes but the first two, the last ones that were used.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
+        self._rows: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._step = tuple(array.chunks[:2])
+        row = math.prod((*self._step, *self.shape[2:])) * self.dtype.itemsize
+        self._most = MOST // max(1, row)
+
+    def __getitem__(self, index: Any) -> Any:
+        whole = isinstance(index, tuple) and len(index) == self.ndim > 2
+        if not whole or not self._most or any(i != slice(None) for i in index[2:]):
+            return self._array[index]
+        first, second = (
+            range(n)[i] if isinstance(i, slice) else range(i, i + 1)
+            for i, n in zip(index[:2], self.shape, strict=False)
+        )
+        found = np.empty((len(first), len(second), *self.shape[2:]), self.dtype)
+        for a, i in enumerate(first):
+            for b, j in enumerate(second):
+                row = self._row(i // self._step[0], j // self._step[1])
+                found[a, b] = row[i % self._step[0], j % self._step[1]]
+        return found[tuple(slice(None) if isinstance(i, slice) else 0 for i in index[:2])]
+
+    def _row(self, i: int, j: int) -> np.ndarray:
+        """A row of chunks, by its place along the first two axes."""
+        if (i, j) in self._rows:
+            self._rows.move_to_end((i, j))
+            return self._rows[i, j]
+        while len(self._rows) >= self._most:
+            self._rows.popitem(last=False)
+        a, b = self._step
+        self._rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
+        return self._rows[i, j]
+
+
 class ZarrContainer:
     """A zarr store of version 2 or 3 on disk."""
 
@@ -57,6 +104,7 @@ class ZarrContainer:
             ) from error
         self._zarr = zarr
         self._names = list(self._below(path, "", 0))
+        self._arrays: dict[str, Any] = {}
 
     def _below(self, folder: Path, prefix: str, depth: int) -> Iterator[str]:
         if is_array(folder, self.path):
@@ -70,7 +118,9 @@ class ZarrContainer:
         return list(self._names)
 
     def array(self, name: str) -> Any:
-        return unpacked(self._open(name), self.attributes(name))
+        if name not in self._arrays:
+            self._arrays[name] = unpacked(Chunked(self._open(name)), self.attributes(name))
+        return self._arrays[name]
 
     def _open(self, name: str) -> Any:
         if name not in self._names:
@@ -100,7 +150,8 @@ class ZarrContainer:
         return dict(found or {})
 
     def close(self) -> None:
-        """Files are opened and closed with each chunk."""
+        """Files are opened and closed with each chunk; those in memory are let go."""
+        self._arrays.clear()
 
 
 def is_array(folder: Path, store: Path) -> bool:
