@@ -1,6 +1,7 @@
 """Shape annotations are executed: a function called with the wrong shape fails its test."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,25 @@ SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "s
 def shared() -> Path:
     """The folder of real fields. Tests that need it are skipped where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip(f"real fields are not at {SHARED}; set MATEY_SHARED_DATA to their folder")
+        pytest.skip(
+            "needs files of PDEBench, miniWeather, the cavity and the Well, which are not at "
+            f"{SHARED}: name a folder of them in MATEY_SHARED_DATA"
+        )
     return SHARED
+
+
+@pytest.fixture
+def bytes_read() -> Callable[[], int]:
+    """How many bytes this process has asked the operating system for so far."""
+    counter = Path("/proc/self/io")
+    if not counter.exists():
+        pytest.skip("needs Linux, which counts in /proc/self/io what a process reads")
+
+    def count() -> int:
+        lines = counter.read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["rchar"])
+
+    return count
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -270,8 +269,7 @@ def test_a_killed_loader_process_is_named_and_nothing_hangs(windows):
     batches.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts bytes read as Linux does")
-def test_no_chunk_is_read_twice_for_a_batch(tmp_path):
+def test_no_chunk_is_read_twice_for_a_batch(tmp_path, bytes_read):
     """Windows that overlap, on chunks of three frames of noise: what is read from the file for
     a batch of all windows is each chunk once. Metadata add less than a chunk."""
     path, frames, points = tmp_path / "2D_CFD.hdf5", 12, 64
@@ -292,8 +290,3 @@ def test_no_chunk_is_read_twice_for_a_batch(tmp_path):
     windows.batch(choices)
     read = bytes_read() - before
     assert 4 * (frames // 3) * chunk <= read < (4 * (frames // 3) + 1) * chunk
-
-
-def bytes_read():
-    lines = Path("/proc/self/io").read_text().splitlines()
-    return int(dict(line.split(": ") for line in lines)["rchar"])

@@ -1,13 +1,14 @@
-"""Room in memory for large chunks of HDF5 datasets, so that none is decompressed for every frame.
+"""Room in memory for decompressed chunks, so that none is decompressed for every frame.
 
-HDF5 keeps some megabytes of chunks for each open dataset, and no chunk at all that is larger. One
-that holds several frames or trajectories would be read and decompressed again for each of them.
+A chunk that holds several frames or trajectories would be read again for each of them: HDF5 keeps
+some megabytes of chunks for each open dataset, and no chunk at all that is larger; zarr keeps none.
+What all datasets of a process keep is limited together.
 
 Source: https://docs.hdfgroup.org/hdf5/v1_14/group___d_a_p_l.html (H5Pset_chunk_cache)
 """
 
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping
 from math import ceil, prod
 from typing import Any
 
@@ -18,8 +19,37 @@ KEPT = int(h5py.h5p.create(h5py.h5p.FILE_ACCESS).get_cache()[2])
 MOST = 2**27  # bytes of chunks that all datasets of a process keep
 SLOTS = 10007  # places in its table of chunks: a prime number, well above the number of them
 
-Arrays = MutableMapping[str, Any]
-_large: "OrderedDict[tuple[int, str], tuple[Arrays, int]]" = OrderedDict()  # used last comes last
+Owner = MutableMapping[Any, Any]  # what keeps: open datasets by name, or chunks by place
+
+
+class Room:
+    """All that keeps chunks in this process, the one used last at the end, each with its bytes."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[tuple[int, Hashable], tuple[Owner, int]] = OrderedDict()
+        self._bytes = 0
+
+    def keep(self, owner: Owner, name: Hashable, size: int) -> None:
+        """A dataset that keeps so many bytes is opened, or a chunk of them is read. Those used
+        longest ago are taken out of their owners, as long as all together keep too much."""
+        self.kept[id(owner), name] = (owner, size)
+        self._bytes += size
+        while self._bytes > MOST:
+            (_, oldest), (holder, freed) = self.kept.popitem(last=False)
+            self._bytes -= freed
+            holder.pop(oldest, None)
+
+    def touch(self, owner: Owner, name: Hashable) -> None:
+        """It is used."""
+        if (id(owner), name) in self.kept:
+            self.kept.move_to_end((id(owner), name))
+
+    def forget(self, owner: Owner, name: Hashable) -> None:
+        """It is no longer there."""
+        self._bytes -= self.kept.pop((id(owner), name), (owner, 0))[1]
+
+
+room = Room()
 
 
 def row_size(dataset: h5py.Dataset) -> int:
@@ -42,23 +72,3 @@ def with_room(dataset: h5py.Dataset, size: int) -> h5py.Dataset:
     access.set_chunk_cache(SLOTS, size, 0.75)
     dataset.id.close()
     return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
-
-
-def keep(arrays: Arrays, name: str, size: int) -> None:
-    """A dataset that keeps so many bytes is opened. Those used longest ago are taken out of the
-    open `arrays` of their files, as long as all together keep too much."""
-    _large[id(arrays), name] = (arrays, size)
-    while sum(kept for _, kept in _large.values()) > MOST:
-        (_, oldest), (owner, _) = _large.popitem(last=False)
-        owner.pop(oldest, None)
-
-
-def touch(arrays: Arrays, name: str) -> None:
-    """A dataset is used."""
-    if (id(arrays), name) in _large:
-        _large.move_to_end((id(arrays), name))
-
-
-def forget(arrays: Arrays, name: str) -> None:
-    """A dataset is no longer open."""
-    _large.pop((id(arrays), name), None)

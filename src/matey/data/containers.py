@@ -74,10 +74,10 @@ class Hdf5Container:
         # To find a dataset and check it takes longer than to read a frame of it.
         if name not in self._arrays:
             while len(self._arrays) >= MAX_OPEN:
-                chunks.forget(self._arrays, self._arrays.popitem(last=False)[0])
+                chunks.room.forget(self._arrays, self._arrays.popitem(last=False)[0])
             self._arrays[name] = self._open(name)
         self._arrays.move_to_end(name)
-        chunks.touch(self._arrays, name)
+        chunks.room.touch(self._arrays, name)
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:
@@ -93,7 +93,7 @@ class Hdf5Container:
         size = chunks.row_size(dataset)
         if size:
             dataset = chunks.with_room(dataset, size)
-            chunks.keep(self._arrays, name, size)
+            chunks.room.keep(self._arrays, name, size)
         return unpacked(contiguous(dataset), attributes)
 
     def dims(self, name: str) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class Hdf5Container:
 
     def close(self) -> None:
         for name in self._arrays:
-            chunks.forget(self._arrays, name)
+            chunks.room.forget(self._arrays, name)
         self.file.close()
 
 

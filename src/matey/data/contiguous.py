@@ -5,6 +5,7 @@ longer than to ask the operating system for that stretch of the file, straight t
 numbers are wanted.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ class Contiguous:
         self.shape, self.ndim, self.dtype = dataset.shape, dataset.ndim, dataset.dtype
         self._start, self._size = dataset.id.get_offset(), dataset.dtype.itemsize
         self._descriptor = dataset.file.id.get_vfd_handle()
+        self._is_small = math.prod(self.shape) * self._size <= MAX_KEPT
         self._kept: np.ndarray | None = None
 
     def __getitem__(self, index: Any) -> Any:
@@ -34,9 +36,8 @@ class Contiguous:
     def kept(self, parts: int) -> np.ndarray | None:
         """All numbers of a small dataset with its `parts` components apart [K N], read at the
         first call; None if it is not small."""
-        count = self._dataset.size
-        if self._kept is None and count * self._size <= MAX_KEPT:
-            mixed = np.empty((count // parts, parts), np.float32)
+        if self._kept is None and self._is_small:
+            mixed = np.empty((math.prod(self.shape) // parts, parts), np.float32)
             self.read_into(0, [mixed])
             self._kept = np.ascontiguousarray(mixed.T)
         return self._kept

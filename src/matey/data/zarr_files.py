@@ -8,7 +8,6 @@ Source: https://zarr-specs.readthedocs.io
 
 import json
 import math
-from collections import OrderedDict
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from matey.data import chunks
 from matey.data.files import shown
 from matey.data.packing import unpacked
 from matey.errors import DataError
 
-MOST = 2**25  # bytes of decompressed chunks that each array keeps
 CODECS = frozenset(
     [
         "blosc",
@@ -52,20 +51,20 @@ class Chunked:
     """A zarr array that keeps decompressed chunks: one may hold several trajectories, or frames of
     several windows, and is read for each of them.
 
-    Kept are rows of chunks across all axes but the first two, the last ones that were used.
+    Kept are rows of chunks across all axes but the first two.
     """
 
     def __init__(self, array: Any) -> None:
         self._array = array
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
-        self._rows: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._step = tuple(array.chunks[:2])
-        row = math.prod((*self._step, *self.shape[2:])) * self.dtype.itemsize
-        self._most = MOST // max(1, row)
+        self._row_size = math.prod((*self._step, *self.shape[2:])) * self.dtype.itemsize
+        self._shared = self.ndim > 2 and max(self._step) > 1 and self._row_size <= chunks.MOST
+        self._rows: dict[tuple[int, int], np.ndarray] = {}
 
     def __getitem__(self, index: Any) -> Any:
-        whole = isinstance(index, tuple) and len(index) == self.ndim > 2
-        if not whole or not self._most or any(i != slice(None) for i in index[2:]):
+        whole = isinstance(index, tuple) and len(index) == self.ndim
+        if not (self._shared and whole and all(i == slice(None) for i in index[2:])):
             return self._array[index]
         first, second = (
             range(n)[i] if isinstance(i, slice) else range(i, i + 1)
@@ -80,14 +79,19 @@ class Chunked:
 
     def _row(self, i: int, j: int) -> np.ndarray:
         """A row of chunks, by its place along the first two axes."""
-        if (i, j) in self._rows:
-            self._rows.move_to_end((i, j))
-            return self._rows[i, j]
-        while len(self._rows) >= self._most:
-            self._rows.popitem(last=False)
-        a, b = self._step
-        self._rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
-        return self._rows[i, j]
+        row = self._rows.get((i, j))
+        if row is None:
+            a, b = self._step
+            row = self._rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
+            chunks.room.keep(self._rows, (i, j), self._row_size)
+        chunks.room.touch(self._rows, (i, j))
+        return row
+
+    def forget(self) -> None:
+        """Keep nothing any longer."""
+        for place in self._rows:
+            chunks.room.forget(self._rows, place)
+        self._rows.clear()
 
 
 class ZarrContainer:
@@ -105,6 +109,7 @@ class ZarrContainer:
         self._zarr = zarr
         self._names = list(self._below(path, "", 0))
         self._arrays: dict[str, Any] = {}
+        self._chunked: list[Chunked] = []
 
     def _below(self, folder: Path, prefix: str, depth: int) -> Iterator[str]:
         if is_array(folder, self.path):
@@ -119,7 +124,8 @@ class ZarrContainer:
 
     def array(self, name: str) -> Any:
         if name not in self._arrays:
-            self._arrays[name] = unpacked(Chunked(self._open(name)), self.attributes(name))
+            self._chunked.append(Chunked(self._open(name)))
+            self._arrays[name] = unpacked(self._chunked[-1], self.attributes(name))
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:
@@ -151,7 +157,8 @@ class ZarrContainer:
 
     def close(self) -> None:
         """Files are opened and closed with each chunk; those in memory are let go."""
-        self._arrays.clear()
+        for array in self._chunked:
+            array.forget()
 
 
 def is_array(folder: Path, store: Path) -> bool:
