@@ -112,11 +112,11 @@ def report(
             read_all(fields, i, tally, repeats, count)
         except MateyError as error:
             problems.append(str(error))
-    known = fields.trajectories
-    statistics, parts = tally.statistics(), divided(fields, split, problems)
+    known, statistics = fields.trajectories, tally.statistics()
+    lost = [] if problems else unresolved(fields, statistics)  # of a damaged file no more is read
+    parts = divided(fields, split, problems)
     refused, short = too_short(fields, parts, windows)
     problems += [*without_training(fields, parts), *refused]
-    lost = unresolved(fields, statistics)
     alike = all(
         s.constant or v.name in lost
         for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))
