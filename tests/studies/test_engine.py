@@ -22,7 +22,7 @@ from matey.output import to_json, write_text
 from matey.studies.cells import Cell, load_outcome, run_cell
 from matey.studies.design import Design, Material
 from matey.studies.engine import studying, waves
-from matey.studies.run import time_points
+from matey.studies.run import budget_kept, time_points
 from matey.studies.scales import SMALLEST, TOKENS
 from matey.studies.systems import find_sources, make_missing, probe_files
 from tests.studies.helpers import outcome
@@ -139,12 +139,12 @@ def test_a_cell_that_starts_from_one_that_diverged_is_a_result_too(tmp_path):
     write_text(tmp_path / "cells/before/cell.json", to_json({**vars(lost), "guides": []}))
     data = DataConfig((SourceConfig("water", ("none",)),))
     run, ask = RunConfig(data=data), Ask(steps=1)
-    found = run_cell(
-        Cell("after", "point", "water", "steps", run, 1.0, data, ask, "before"), tmp_path
-    )
+    cell = Cell("after", "point", "water", "steps", run, 1.0, data, ask, "before")
+    found = run_cell(cell, tmp_path)
     assert found.error() == math.inf
     assert found.failed == "before, where it starts from: The loss is nan"
     assert load_outcome(tmp_path / "cells/after/cell.json") == found
+    assert budget_kept([cell], [found], tmp_path) == []  # it was never trained
 
 
 def test_cells_that_start_from_others_wait_for_them():

@@ -22,7 +22,7 @@ from matey.studies import (
     transfer,
     transfer_page,
 )
-from matey.studies.cells import Cell, folder_of, step_operations
+from matey.studies.cells import Cell, Outcome, folder_of, step_operations
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import StudyPage, joined, write_page, write_tables
@@ -193,7 +193,7 @@ def run(
         timings = time_points(design, material, request.out, told)
         page = study.judge(material, outcomes, timings)
         asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
-        told_of = (*facts(material, design), budget_kept(design.cells, request.out))
+        told_of = (*facts(material, design), *budget_kept(design.cells, outcomes, request.out))
         page = replace(page, question=asked, scale=request.scale, facts=told_of)
         write_tables(request.out, outcomes, timings)
         write_page(request.out, page)
@@ -223,23 +223,29 @@ def time_points(
     return timings
 
 
-def budget_kept(cells: Sequence[Cell], out: Path) -> tuple[str, str]:
+def budget_kept(
+    cells: Sequence[Cell], outcomes: Sequence[Outcome], out: Path
+) -> list[tuple[str, str]]:
     """What trainings took over what was planned from a few windows, and the points that are far
-    from it, for the page."""
+    from it, for the page; nothing where all diverged."""
     shares: dict[str, list[float]] = {}
-    for cell in cells:
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        if outcome.failed:
+            continue
         took = step_operations(folder_of(out, cell.name) / "run" / "metrics.jsonl")
         name = f"{cell.system}: {cell.point} ({cell.budget})"
         shares.setdefault(name, []).append(took * cell.config.steps / cell.operations)
+    if not shares:
+        return []
     means = {name: sum(found) / len(found) for name, found in shares.items()}
     apart = sorted((m, name) for name, m in means.items() if abs(m - 1) > APART)
     listed = "; ".join(f"{name} {mean:.2f}" for mean, name in apart)
-    return (
-        "Operations taken",
+    text = (
         f"{min(means.values()):.2f} to {max(means.values()):.2f} of those planned from a few "
         f"windows; {len(means) - len(apart)} of {len(means)} points are within {APART:.0%}"
-        + (f", the others: {listed}" if listed else ""),
+        + (f", the others: {listed}" if listed else "")
     )
+    return [("Operations taken", text)]
 
 
 def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
