@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from matey.config import RefineConfig
 from matey.errors import DataError, ShapeError
@@ -240,3 +241,30 @@ def test_a_parameter_the_model_never_saw_is_ignored_with_a_warning(caplog):
     prediction = model.rollout(field_of(system()), steps=1)
     assert bool(prediction.values.isfinite().all())
     assert "Parameter 'nu' is new to the model" in caplog.text
+
+
+class Summing(TorchDispatchMode):
+    """Hears of sums whose order threads decide: on a CPU, of indexed values with a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "index_put" in str(function) and (*args, False, False)[3] is True:
+            self.heard.append([tuple(a.shape) for a in args if isinstance(a, torch.Tensor)])
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_gradient_is_the_same_however_many_threads_compute_it():
+    vector = torch.zeros(2, 3, requires_grad=True)
+    with Summing() as by_index:
+        vector[torch.tensor([0, 1, 1])].sum().backward()
+    assert by_index.heard  # as it would be
+    spec = system()
+    for scheme in ("vit", "svit", "avit"):
+        for mode, patches in (("uniform", (4,)), ("adap_mix", (8, 4)), ("adap_mul", (8, 4))):
+            model = tiny_model(spec, scheme=scheme, mode=mode, patches=patches)
+            with Summing() as found:
+                model(rough_inputs(spec)).normalised.square().mean().backward()
+            assert found.heard == [], (scheme, mode)

@@ -123,7 +123,8 @@ class Matey(Surrogate):
         )
         case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
         tokens = sequence.tokens + self.position(sequence, inputs.boundaries, offset)
-        tokens = tokens + case[sequence.sample, None]
+        # The gradient of `case[sample]` would be summed in whatever order threads come by.
+        tokens = tokens + case.index_select(0, sequence.sample)[:, None]
 
         # Segments are those of all cells, and what is done to each token that of this process' own.
         tokens, sample = self.share.own(tokens), self.share.own(sequence.sample)
