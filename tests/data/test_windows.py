@@ -195,3 +195,21 @@ def test_windows_read_together_are_those_read_alone(fields, data):
         assert torch.equal(window.target, together.target[i])
         assert together.sources[i] == window.source
         assert together.lead_time[i] == window.lead_time
+
+
+def test_scattered_windows_are_not_in_step_with_trajectories(fields):
+    """Of 72 windows, six to a trajectory, every third one starts at frame 0 or 3 alone."""
+    windows = Windows(fields, range(12), WindowConfig(history=2))
+    places = [windows.place(choice.window) for choice in windows.scattered(24)]
+    assert len(set(places)) == 24
+    starts = [start for _, start in places]
+    assert all(3 <= starts.count(start) <= 5 for start in range(6))
+    assert {trajectory for trajectory, _ in places} == set(range(12))
+
+
+def test_scattered_windows_are_all_of_them_where_there_are_few(fields):
+    windows = Windows(fields, range(12), WindowConfig(history=2))
+    chosen = [choice.window for choice in windows.scattered(100)]
+    assert sorted(chosen) == list(range(72))
+    neighbours = [{windows.place(window)[0] for window in chosen[i : i + 6]} for i in range(67)]
+    assert min(map(len, neighbours)) >= 4

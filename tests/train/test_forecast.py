@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import matey
 from matey.config import (
     DataConfig,
     ModelConfig,
@@ -14,11 +15,23 @@ from matey.config import (
     WindowConfig,
 )
 from matey.data.mixture import open_systems
+from matey.data.windows import Choice, Windows
+from matey.data.write import write_well
 from matey.errors import ConfigError
+from matey.fields import stack_fields
+from matey.simulate import simulate
 from matey.tokens.pack import PACKINGS
 from matey.train import forecast, loop, room
 from matey.train.distributed import Team
-from matey.train.forecast import at_most, check_memory, forecast_run, join, share_of
+from matey.train.forecast import (
+    at_most,
+    check_memory,
+    forecast_run,
+    join,
+    look,
+    mean_operations,
+    share_of,
+)
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
@@ -63,6 +76,28 @@ def test_tokens_at_the_configs_own_threshold_are_those_of_its_refinement(config)
     assert found.at_threshold[config.model.refine.threshold] == found.tokens["mean"]
     assert found.at_threshold[1.0] == 4
     assert found.tokens["mean"] <= found.tokens["largest"] <= 16
+
+
+def test_the_operations_of_a_step_are_planned_within_a_few_hundredths(tmp_path):
+    """Ten trajectories of a dam break, each of which begins with few tokens and ends with many."""
+    found = simulate("shallow_water", trajectories=10, resolution=32, steps=16, seed=0)
+    write_well(found, tmp_path, name="water")
+    model = ModelConfig(embed_dim=24, heads=1, mode="adap_mix", patches=(8, 4))
+    config = RunConfig(model=model, windows=WindowConfig(history=2))
+    windows = Windows(matey.open(tmp_path), range(10), config.windows)
+    histories = [windows.read([Choice(i)])[0].history for i in range(len(windows))]
+    every = [stack_fields([history], [1.0], ["water"]) for history in histories]
+    assert len(every) > 2 * len(look(windows))
+    planned = mean_operations(config, windows.spec, look(windows))
+    assert planned == pytest.approx(mean_operations(config, windows.spec, every), rel=0.05)
+
+
+def test_windows_too_large_for_many_are_looked_at_in_part(config, monkeypatch):
+    windows = open_systems(config.data)["water"].windows("train", config.windows)
+    few, several = len(look(windows)), min(len(windows), forecast.WINDOWS)
+    assert few == several > forecast.FEWEST
+    monkeypatch.setattr(forecast, "ROOM", 1)
+    assert len(look(windows)) == forecast.FEWEST
 
 
 def test_processes_share_weights_or_what_blocks_keep(config):

@@ -27,6 +27,7 @@ from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Window
 
 SPLITS = ("train", "valid", "test")
+GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 
 
 def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[int]]:
@@ -159,6 +160,20 @@ class Windows:
         stride = self.config.stride
         last = start + (self.config.history - 1) * stride
         return (self._lengths[trajectory] - 1 - last) // stride
+
+    def scattered(self, most: int) -> list[Choice]:
+        """At most so many windows on the largest grid, each far from the one before it.
+
+        Steps of the golden ratio's share never fall in step with the lengths of trajectories, as
+        even ones may.
+        """
+        group = self.groups[max(self.groups, key=prod)]
+        share = [i * GOLDEN % 1 for i in range(min(most, len(group)))]
+        if len(group) > most:
+            places = [int(part * len(group)) for part in share]
+        else:  # all of them
+            places = sorted(range(len(group)), key=share.__getitem__)
+        return [Choice(int(group[place])) for place in places]
 
     def batch(self, choices: Sequence[Choice]) -> Batch:
         """Read windows of one grid shape and of as many pushes from their files, as a batch."""

@@ -78,6 +78,7 @@ class Material:
     probes: Mapping[str, Probe]
     seed: int
     device: str
+    counted: dict[tuple[str, ModelConfig], float] = field(default_factory=dict)
 
     @property
     def seeds(self) -> range:
@@ -102,8 +103,10 @@ class Material:
 
     def step_operations(self, system: str, model: ModelConfig) -> float:
         """Operations of a training step, by the tokens of the system's own windows."""
-        probe = self.probes[system]
-        return mean_operations(self.config(system, model), probe.spec, probe.inputs)
+        if (system, model) not in self.counted:
+            probe, config = self.probes[system], self.config(system, model)
+            self.counted[system, model] = mean_operations(config, probe.spec, probe.inputs)
+        return self.counted[system, model]
 
     def steps(self, system: str, model: ModelConfig, operations: float) -> int:
         """How many steps so many operations pay for; one at least."""

@@ -6,19 +6,19 @@ of them; the median of the turns counts. One thread, as in the cells.
 """
 
 import json
-import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 
 from matey.config import RunConfig
 from matey.data.mixture import System
-from matey.data.windows import Choice, Windows
+from matey.data.windows import Windows
 from matey.errors import DataError
 from matey.fields import Batch
 from matey.nn.make import make_model
@@ -32,7 +32,6 @@ from matey.train.optim import make_optimizer
 
 FILE = "timing.json"
 TRIED = 16  # batches of which a typical one is chosen
-GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 
 
 @dataclass(frozen=True)
@@ -156,11 +155,10 @@ def typical_batch(windows: Windows, config: RunConfig) -> Batch:
     Of several that lie scattered over trajectories and times, the one whose number of cells is
     nearest their mean.
     """
-    group = windows.groups[max(windows.groups, key=math.prod)]
-    places = [int((0.5 + i * GOLDEN) % 1 * len(group)) for i in range(TRIED * config.batch)]
+    many = TRIED * config.batch
+    choices = list(islice(cycle(windows.scattered(many)), many))
     batches = [
-        windows.batch([Choice(int(group[place])) for place in places[at : at + config.batch]])
-        for at in range(0, len(places), config.batch)
+        windows.batch(choices[at : at + config.batch]) for at in range(0, many, config.batch)
     ]
     if config.model.is_baseline or config.model.mode == "uniform":
         return batches[0]

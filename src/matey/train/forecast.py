@@ -1,6 +1,6 @@
 """What a run will cost, and whether it fits, before anything is allocated for its model.
 
-Tokens are counted on a few windows of each system, spread evenly over those it trains on.
+Tokens are counted on some windows of each system, scattered over those it trains on.
 Memory is that of a batch in which every sample has as many tokens as the largest among them:
 a bound in practice, where all cells refined would be several times too high a one.
 """
@@ -13,7 +13,7 @@ import torch
 
 from matey.config import ModelConfig, RefineConfig, RunConfig
 from matey.data.mixture import System
-from matey.data.windows import Choice, Windows
+from matey.data.windows import Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.nn.cost import Cost, count_parameters, step_cost
@@ -27,7 +27,8 @@ from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 from matey.train.distributed import Team
 from matey.train.room import HEAP, free_memory, heap_share
 
-WINDOWS = 8  # of each system that are looked at
+# Windows of each system that are looked at: as many as this, or as fit into so many bytes.
+WINDOWS, FEWEST, ROOM = 64, 8, 1 << 26
 # Of a bound on memory: values per token and block over embed_dim (at most 32 were measured), the
 # stem and the decoder as so many blocks, and copies of each field.
 KEPT, ENDS, COPIES = 64, 4, 16
@@ -87,18 +88,16 @@ def forecast_run(
 
 
 def look(windows: Windows) -> list[Inputs]:
-    """A few windows of a system, on its largest grid, evenly spread."""
+    """Some windows of a system, on its largest grid, scattered over trajectories and times: fewer
+    where they are large.
+    """
     if not windows.groups:
         return []
-    histories = [window.history for window in windows.read(chosen_windows(windows, WINDOWS))]
+    values = max(map(math.prod, windows.groups)) * len(windows.spec.variables)
+    room = ROOM // (4 * values * windows.config.history)
+    most = min(max(room, FEWEST), WINDOWS)
+    histories = [window.history for window in windows.read(windows.scattered(most))]
     return [stack_fields([history], [1.0], [history.spec.name]) for history in histories]
-
-
-def chosen_windows(windows: Windows, most: int) -> list[Choice]:
-    """At most so many windows of a system on its largest grid, evenly spread."""
-    group = windows.groups[max(windows.groups, key=math.prod)]
-    count = min(most, len(group))
-    return [Choice(int(group[i * len(group) // count]), lead=1) for i in range(count)]
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
@@ -111,15 +110,27 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
         with torch.no_grad():
             cost = model.cost(inputs[0], model(inputs[0]))
         return float(cost.operations * config.batch)
-    plans = [plan_of(config.model, one, config.model.refine) for one in inputs]
+    plan = plan_of(config.model, together(inputs), config.model.refine)
     cost = step_cost(
         config.model,
         spec,
-        packed(config.model, plans),
+        PACKINGS[config.model.mode](plan),
         config.windows.history,
         trains_blocks=config.trains_blocks,
     )
-    return cost.operations * config.batch / len(plans)
+    return cost.operations * config.batch / len(inputs)
+
+
+def together(inputs: Sequence[Inputs]) -> Inputs:
+    """Histories that were looked at one by one, as a batch."""
+    return replace(
+        inputs[0],
+        values=torch.cat([one.values for one in inputs]),
+        lead_time=torch.cat([one.lead_time for one in inputs]),
+        boundaries=torch.cat([one.boundaries for one in inputs]),
+        parameters=torch.cat([one.parameters for one in inputs]),
+        sources=tuple(name for one in inputs for name in one.sources),
+    )
 
 
 def forecast_system(
