@@ -5,11 +5,13 @@ dataset, which are its fastest axis.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from matey.data.contiguous import Contiguous
+from matey.data.threads import spread
 
 BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
 
@@ -76,6 +78,11 @@ class Stretches:
         if not self._frame:
             self._repeat(array, spans)
             return
+        size = sum(room.nbytes // len(room) * self._parts for _, _, room in spans)
+        spread(partial(self._read, array), spans, size)
+
+    def _read(self, array: Contiguous, spans: Sequence[Span]) -> None:
+        """Frames of the dataset, from the file to their rooms."""
         if self._parts == 1:
             channel = self._places[0]
             for trajectory, first, room in spans:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import isfinite, prod
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from matey.data.files import shown
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields, Reader
 from matey.data.spans import Piece
+from matey.data.threads import is_finite_sum
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Window
 
@@ -230,11 +231,9 @@ class Windows:
             for (trajectory, frames, target), room in zip(places, values, strict=True)
         ]
         self.fields.read_into(pieces)
-        # A sum with a value that is not finite is not finite, and one pass is all it takes; so
-        # may be the sum of very large values, which a look at each tells apart.
-        read = torch.from_numpy(values)
-        if not isfinite(read.sum()):
+        if not is_finite_sum(values):
             self.fields.check_finite(pieces)
+        read = torch.from_numpy(values)
         return Frames(read[:, :-1], read[:, -1])
 
     def _find(self, choice: Choice) -> Place:
