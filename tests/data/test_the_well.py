@@ -176,13 +176,17 @@ def test_a_real_set_in_three_dimensions_fits_its_stated_statistics(shared):
 
 
 def test_what_of_a_file_is_not_read_is_said(well, caplog):
-    """Scalars that are no parameters, positions of other samples, a mask away from the sides."""
+    """Scalars that are no parameters, positions of other samples, a mask away from the sides, and
+    one that is of some fields."""
     with h5py.File(well, "a") as file:
         del file["dimensions/x"]
         file["dimensions/x"] = np.arange(NX) + np.arange(SAMPLES)[:, None]
         file["boundary_conditions/low/mask"][1] = True
+        file["boundary_conditions/low"].attrs["associated_fields"] = ["velocity"]
     caplog.set_level("INFO", "matey")
     open_reader(well)
     assert "scalars energy are no simulation_parameters; left out" in caplog.text
     assert "dimensions/x differs between samples" in caplog.text
     assert "boundary condition low is kept only at the ends of its axis" in caplog.text
+    assert "condition low is kept for all variables, and not for velocity alone" in caplog.text
+    assert caplog.text.count("for all variables") == 1

@@ -256,6 +256,12 @@ def read_boundaries(
             variable = Variable(f"{canonical(name)}_mask", static=True, alias=name)
             masks.append(Stored(f"boundary_conditions/{name}/mask", "".join(axes), (variable,)))
             continue
+        own = texts(condition.attrs.get("associated_fields", ()))
+        if own:
+            log.info(
+                f"{shown(path)}: boundary condition {name} is kept for all variables, and not for "
+                f"{', '.join(own)} alone."
+            )
         if len(axes) != 1 or dataset.shape != sizes:
             log.warning(f"{shown(path)}: boundary condition {name} is on no side; ignored.")
             continue
