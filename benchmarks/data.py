@@ -9,10 +9,9 @@ eight of them, checks that every value is finite, and brings them to [B T C Z Y 
 The library (h5py, or netCDF4 for miniWeather) reads the same frames of the same datasets, keeps
 its files and datasets open, and does nothing else. Each file is read as published, and after
 `matey data convert`, uncompressed. Of the small files that HDF5 keeps in its cache of chunks
-(1 MiB for each dataset) it decompresses nothing twice. One process and one thread, and for matey
-on converted files `--threads` of them, too: h5py lets one thread at a time into its library. Files
-in the operating system's memory; the best of several runs in turn. Beside it: how many windows
-the Ti model of `examples/pretrain-ti.yaml` takes in training on one core.
+(1 MiB for each dataset) it decompresses nothing twice. One process, one thread, files in the
+operating system's memory; the best of several runs in turn. Beside it: how many windows the
+Ti model of `examples/pretrain-ti.yaml` takes in training on the same core.
 """
 
 import itertools
@@ -118,9 +117,8 @@ def rate(
     raise AssertionError("no windows")
 
 
-def measure(fields: Fields, runs: int, seconds: float, threads: int) -> dict[str, float]:
-    """Windows per second of matey, on one thread and on several, and of the library, on the same
-    files."""
+def measure(fields: Fields, runs: int, seconds: float) -> dict[str, float]:
+    """Windows per second of matey and of the library, on the same files."""
     windows = Windows(fields, range(len(fields)), WindowConfig(history=HISTORY))
     batches, library = choose(windows), Library(fields)
 
@@ -131,15 +129,12 @@ def measure(fields: Fields, runs: int, seconds: float, threads: int) -> dict[str
         places = [windows.place(i) for i in batch]
         return [library.read(t, slice(start, start + HISTORY + 1)) for t, start in places]
 
-    readers: dict[str, tuple[Callable[[Sequence[int]], object], int]]
-    readers = {"matey": (ours, 1), "library": (theirs, 1), "threaded": (ours, threads)}
+    readers: dict[str, Callable[[Sequence[int]], object]] = {"matey": ours, "library": theirs}
     best = dict.fromkeys(readers, 0.0)
     for _ in range(runs):
-        for name, (read, allowed) in readers.items():
-            torch.set_num_threads(allowed)
+        for name, read in readers.items():
             read(batches[0])
             best[name] = max(best[name], rate(read, batches, seconds))
-    torch.set_num_threads(1)
     library.close()
     return best
 
@@ -193,11 +188,11 @@ def consumption(repeats: int) -> float:
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = options(__doc__.splitlines()[0], "benchmarks/results/data.json")
-    parser.set_defaults(repeats=5)
+    parser.set_defaults(repeats=5, threads=1)
     parser.add_argument("--data", type=Path, default=os.environ.get("MATEY_SHARED_DATA"))
     parser.add_argument("--seconds", type=float, default=0.3)
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     found = sources(args.data) if args.data else []
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -208,8 +203,8 @@ def main() -> None:
             new = Path(scratch) / f"new{len(rows)}"
             convert([path], new, seconds=0.1)
             fields = matey.open(path)
-            before = measure(fields, args.repeats, args.seconds, 1)
-            after = measure(matey.open(new), args.repeats, args.seconds, args.threads)
+            before = measure(fields, args.repeats, args.seconds)
+            after = measure(matey.open(new), args.repeats, args.seconds)
             points = fields.trajectories[0].grid.shape
             rows.append(
                 {
@@ -221,7 +216,6 @@ def main() -> None:
                     "converted: matey": after["matey"],
                     "converted: h5py": after["library"],
                     "matey / h5py": after["matey"] / after["library"],
-                    f"{args.threads} threads": after["threaded"] / after["library"],
                     "gain": after["matey"] / before["matey"],
                 }
             )

@@ -11,7 +11,7 @@ import torch
 import matey
 from matey.config import WindowConfig
 from matey.data import contiguous as stretches
-from matey.data import files, spans, threads
+from matey.data import files, spans
 from matey.data.containers import open_container
 from matey.data.contiguous import Contiguous, contiguous
 from matey.data.reader import Fields
@@ -48,15 +48,11 @@ def array_of(reader, name):
     return files.handle(reader.path, files.stamp(reader.path), open_container).array(name)
 
 
-@pytest.fixture(params=["kept", "read", "read in threads"])
+@pytest.fixture(params=["kept", "read"])
 def kept_or_read(request, monkeypatch):
-    """Small datasets are kept in memory, and the others read, large ones in several threads: these
-    here are small."""
-    if request.param != "kept":
+    """Small datasets are kept in memory, and the others read: these here are small."""
+    if request.param == "read":
         monkeypatch.setattr(stretches, "MAX_KEPT", 0)
-    if request.param == "read in threads":
-        monkeypatch.setattr(threads, "LEAST", 1)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
 
 
 @pytest.mark.usefixtures("kept_or_read")
@@ -219,14 +215,6 @@ def test_a_file_that_ends_early_is_named(tmp_path):
     array = array_of(fields.readers[0], "t0_fields/density")
     with pytest.raises(DataError, match=r"density cannot be read, the file ends at byte \d+"):
         array.read_into(10**9, [np.empty(4, np.float32)])
-
-
-@pytest.mark.usefixtures("kept_or_read")
-def test_a_file_that_ends_early_is_named_by_whoever_reads_it(tmp_path, monkeypatch):
-    windows = Windows(matey.open(written(tmp_path, made(2))), [0, 1], WindowConfig(history=2))
-    monkeypatch.setattr(os, "preadv", lambda *_: 0)
-    with pytest.raises(DataError, match=r"a\.hdf5: dataset /t0_fields/density cannot be read"):
-        windows.batch([Choice(0), Choice(4), Choice(8)])
 
 
 @pytest.mark.usefixtures("kept_or_read")

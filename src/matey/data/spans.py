@@ -5,15 +5,13 @@ dataset, which are its fastest axis.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from matey.data.contiguous import Contiguous
-from matey.data.threads import spread
 
-BLOCK = 2**18  # bytes of components that are told apart at once: they stay in the cache
+BLOCK = 2**22  # bytes of components that are told apart at once: they stay in the largest cache
 
 
 class Piece(NamedTuple):
@@ -78,11 +76,6 @@ class Stretches:
         if not self._frame:
             self._repeat(array, spans)
             return
-        size = sum(room.nbytes // len(room) * self._parts for _, _, room in spans)
-        spread(partial(self._read, array), spans, size)
-
-    def _read(self, array: Contiguous, spans: Sequence[Span]) -> None:
-        """Frames of the dataset, from the file to their rooms."""
         if self._parts == 1:
             channel = self._places[0]
             for trajectory, first, room in spans:
@@ -90,7 +83,8 @@ class Stretches:
                 start = trajectory * self._trajectory + first * self._frame
                 array.read_into(start, [row] if row.flags.c_contiguous else list(row))
             return
-        scratch = np.empty(BLOCK // 4 + 1, np.float32)
+        longest = max(room.shape[1] * room.shape[2] for _, _, room in spans) * self._parts
+        scratch = np.empty(min(longest, BLOCK // 4) + 1, np.float32)
         for trajectory, first, room in spans:
             start = trajectory * self._trajectory + first * self._frame
             for part in cut(room, BLOCK // (4 * self._parts)):
