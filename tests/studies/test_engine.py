@@ -96,11 +96,11 @@ def test_the_study_of_attention_leaves_tidy_tables_and_a_page(tmp_path):
 def test_the_study_of_transfer_goes_on_from_its_own_pretraining(tmp_path):
     out = tmp_path / "transfer"
     assert main(smoke("transfer", out, "--jobs", "1")) == 0
-    tuned = out / "cells/mhd_cavity/frozen_attention__1-0.012-0"
+    tuned = out / "cells/mhd_cavity/frozen_attention__1-0"
     assert json.loads((tuned / "run/provenance.json").read_text())["parent"] == "run"
     before, after = (
         load_file(out / cell / "run/model/model.safetensors")
-        for cell in ("cells/pretraining/0", "cells/mhd_cavity/frozen_attention__1-0.012-0")
+        for cell in ("cells/pretraining/0", "cells/mhd_cavity/frozen_attention__1-0")
     )
     blocks = [name for name in before if name.startswith("blocks.")]
     assert all(bool((before[name] == after[name]).all()) for name in blocks)

@@ -12,14 +12,12 @@ from matey.studies.transfer import (
     FROZEN,
     SCRATCH,
     TUNED,
-    budget,
     check_enough,
     counts,
     methods,
     point,
-    rates,
 )
-from matey.studies.transfer_page import chosen, judge, rate_table
+from matey.studies.transfer_page import judge
 from tests.files import write_shallow_water
 from tests.studies.helpers import outcome, timing
 
@@ -42,7 +40,7 @@ def page(few: float, many: float, frozen: float = 1.0, unlike: float = 1.0, scat
                     cells.append(
                         outcome(
                             point(method, number),
-                            budget(rates(SCALE)[0]),
+                            "operations",
                             seed,
                             error.get(method, 2.0),
                             system=system,
@@ -50,23 +48,6 @@ def page(few: float, many: float, frozen: float = 1.0, unlike: float = 1.0, scat
                     )
     sources = {name: Source(name, DataConfig(), real=False) for name in timings}
     return judge(Material(SCALE, sources, {}, 0, "cpu"), cells, timings)
-
-
-def test_of_two_learning_rates_the_better_in_validation_counts_whatever_the_test_says():
-    scale = replace(SCALE, extra={**SCALE.extra, "rates": (0.1, 0.2)})
-    tried = [
-        outcome("U-Net, 1", budget(rate), seed, error, curve=((100, valid),))
-        for rate, error, valid in ((0.1, 1.0, 0.9), (0.2, 2.0, 0.8))
-        for seed in range(3)
-    ]
-    material = Material(scale, {}, {}, 0, "cpu")
-    found = chosen(material, tried)
-    assert [(one.error(), one.budget, one.seed) for one in found] == [
-        (2.0, "operations", seed) for seed in range(3)
-    ]
-    assert rate_table(material, tried).rows == (("water: U-Net, 1", "0.9", "0.8", "1", "2", "0.2"),)
-    gone = [replace(one, curve=()) if one.budget == budget(0.2) else one for one in tried]
-    assert {one.error() for one in chosen(material, gone)} == {1.0}  # a training diverged
 
 
 def answers(found) -> list[str]:

@@ -270,11 +270,7 @@ def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
             f"{scale.model.depth} blocks of width {scale.model.embed_dim} unless its point says "
             f"otherwise, history {scale.history}, batch {joined(batches)}",
         ),
-        (
-            "Training",
-            "AdamW"
-            + ("" if "rates" in scale.extra else f", learning rate {scale.lr:g} for every model"),
-        ),
+        ("Training", f"AdamW, learning rate {scale.lr:g} for every model"),
         (
             "Scores",
             f"NRMSE of rollouts of up to {scale.rollout} dt, where test trajectories are long "

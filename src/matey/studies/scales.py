@@ -147,7 +147,6 @@ TRANSFER = {
             "unlike": ("gray_scott",),
             "trajectories": (1, 2),
             "unlike_trajectories": (1,),
-            "rates": (4e-3, 1.2e-2),
         },
     ),
     "cpu": Scale(
@@ -158,17 +157,16 @@ TRANSFER = {
             *recipes(64, 16, "gray_scott", "kuramoto_sivashinsky"),
             box(24, 12),
         ),
-        operations=4e11,
+        operations=1e12,
         model=replace(NANO, depth=4, mode="uniform", patches=(8,)),
         tokens=256,
         extra={
             "pretraining": PDEBENCH,
-            "share": 30,
+            "share": 12,
             "targets": ("thermals", "mhd_cavity"),
             "unlike": UNLIKE,
             "trajectories": (1, 2, 4, 8),
             "unlike_trajectories": (1, 8),
-            "rates": (4e-3, 1.2e-2),
         },
     ),
     "paper": paper(
@@ -190,7 +188,6 @@ TRANSFER = {
             "unlike": UNLIKE,
             "trajectories": (1, 2, 4, 8),
             "unlike_trajectories": (1, 8),
-            "rates": (1e-3, 3e-3),
         },
     ),
 }

@@ -5,15 +5,13 @@ most where there is least.
 
 One model per seed is pretrained on the four PDEBench systems. It goes on with thermals and with the
 cavity, on 1, 2, 4, 8 trajectories, all weights or all but the blocks, beside the same model from
-scratch and a U-Net and an FNO of as many weights. What suits one of them need not suit the others:
-each has several learning rates to choose from, by its validation error. The cavity is trained on
-simulations with other background fields, and tested on the files given. Systems unlike PDEBench's
-show where it stops helping.
+scratch and a U-Net and an FNO of as many weights. The cavity is trained on simulations with other
+background fields, and tested on the files given. Systems unlike PDEBench's show where it stops
+helping.
 """
 
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import product
 from typing import Literal
 
 from matey.config import DataConfig, ModelConfig, RunConfig, SplitConfig
@@ -21,7 +19,6 @@ from matey.data.mixture import open_systems
 from matey.errors import ConfigError
 from matey.studies.cells import Cell
 from matey.studies.design import OPERATIONS, Design, Material, Scale, run_config, slug
-from matey.studies.page import joined
 from matey.studies.systems import Source
 from matey.train.forecast import mean_operations
 
@@ -35,17 +32,6 @@ CAVITY, CAVITY_TRAINING = "mhd_cavity", "cavity_training"
 def point(method: str, trajectories: int) -> str:
     """An operating point's name."""
     return f"{method}, {trajectories}"
-
-
-def rates(scale: Scale) -> tuple[float, ...]:
-    """The learning rates that every method has to choose from."""
-    found: tuple[float, ...] = scale.extra["rates"]
-    return found
-
-
-def budget(rate: float) -> str:
-    """What the cells of one learning rate have in common."""
-    return f"{OPERATIONS}, rate {rate:g}"
 
 
 def targets(scale: Scale) -> tuple[str, ...]:
@@ -91,26 +77,17 @@ def design(material: Material) -> Design:
             step = step_operations(material, system, method, model)
             steps = max(1, round(scale.operations / step))
             for number in counts(scale, system):
-                for seed, rate in product(material.seeds, rates(scale)):
+                for seed in material.seeds:
                     config = tuning(material, system, method, model, steps, seed)
-                    config = replace(
-                        config,
-                        data=replace(config.data, trajectories=number),
-                        optim=replace(config.optim, lr=rate),
-                    )
+                    config = replace(config, data=replace(config.data, trajectories=number))
                     cells.append(cell_of(material, system, method, number, config, steps * step))
     before = (
         "Pretraining",
         f"{cells[0].operations:.3g} operations for each seed: on top of what a pretrained model "
-        f"spends on a target; learning rate {scale.lr:g}",
-    )
-    tried = (
-        "Learning rates",
-        f"{joined([f'{rate:g}' for rate in rates(scale)]).replace(' and ', ' or ')}, the better by "
-        "its mean validation error, for each method on each number of trajectories",
+        "spends on a target",
     )
     missing = () if find_spec("neuralop") else (NO_FNO,)
-    return Design(tuple(cells), benches, (before, tried, *missing))
+    return Design(tuple(cells), benches, (before, *missing))
 
 
 def check_enough(material: Material, system: str) -> None:
@@ -155,10 +132,10 @@ def cell_of(
     """One method on so many trajectories of a system."""
     parent = f"{PRETRAINING}/{config.seed}" if method in (TUNED, FROZEN) else ""
     return Cell(
-        name=f"{system}/{slug(point(method, number))}-{config.optim.lr:g}-{config.seed}",
+        name=f"{system}/{slug(point(method, number))}-{config.seed}",
         point=point(method, number),
         system=system,
-        budget=budget(config.optim.lr),
+        budget=OPERATIONS,
         config=config,
         operations=operations,
         test=tested_on(material, system),

@@ -1,8 +1,6 @@
 """What the study of transfer found: its verdicts, charts and tables."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from matey.studies.cells import Outcome
 from matey.studies.design import OPERATIONS, Material, by_seed, persistence, steps_of
@@ -29,11 +27,9 @@ from matey.studies.transfer import (
     SCRATCH,
     TUNED,
     UNET,
-    budget,
     counts,
     methods,
     point,
-    rates,
     targets,
     unlike,
 )
@@ -46,10 +42,9 @@ HELP: dict[Answer, str] = {
 Errors = Mapping[int, float]  # by seed
 
 
-def judge(material: Material, tried: Sequence[Outcome], timings: Timings) -> StudyPage:
-    """The whole page. Of the learning rates that were tried the better ones count."""
+def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+    """The whole page."""
     systems = (*targets(material.scale), *unlike(material.scale))
-    outcomes = chosen(material, tried)
     return StudyPage(
         study="transfer",
         title="Does pretraining help?",
@@ -67,29 +62,9 @@ def judge(material: Material, tried: Sequence[Outcome], timings: Timings) -> Stu
         plots=tuple(plot(material, outcomes, system) for system in systems),
         tables=(
             *(system_table(material, outcomes, system) for system in systems),
-            rate_table(material, tried),
             cost_table(material, outcomes, timings),
         ),
     )
-
-
-def chosen(material: Material, tried: Sequence[Outcome]) -> list[Outcome]:
-    """The cells of each operating point with the learning rate that is the better in validation."""
-    found = []
-    for system, name in dict.fromkeys((one.system, one.point) for one in tried):
-        best = min(rates(material.scale), key=lambda rate: validation(tried, system, name, rate))
-        found += [
-            replace(one, budget=OPERATIONS)
-            for one in tried
-            if (one.system, one.point, one.budget) == (system, name, budget(best))
-        ]
-    return found
-
-
-def validation(tried: Sequence[Outcome], system: str, point: str, rate: float) -> float:
-    """The mean validation error with one learning rate; infinite where a training diverged."""
-    found = by_seed(tried, system, point, budget(rate), lambda one: one.valid).values()
-    return math.fsum(found) / len(found) if found else math.inf
 
 
 def errors(outcomes: Sequence[Outcome], system: str, method: str, number: int) -> Errors:
@@ -298,32 +273,6 @@ def system_table(material: Material, outcomes: Sequence[Outcome], system: str) -
             *(f"error, {number}" for number in numbers),
             *(f"over scratch, {number}" for number in numbers),
             "end of rollout",
-        ),
-        tuple(rows),
-    )
-
-
-def rate_table(material: Material, tried: Sequence[Outcome]) -> Table:
-    """The errors that each learning rate leads to."""
-    columns = rates(material.scale)
-    rows = []
-    for system, name in dict.fromkeys((one.system, one.point) for one in tried):
-        valid = {rate: validation(tried, system, name, rate) for rate in columns}
-        test = [by_seed(tried, system, name, budget(rate)).values() for rate in columns]
-        if any(test):  # a pretraining has one rate
-            best = min(columns, key=valid.__getitem__)
-            cells = [shown(valid[rate]) for rate in columns]
-            cells += [shown(estimate(found).mean) for found in test]
-            rows.append((f"{system}: {name}", *cells, f"{best:g}"))
-    return Table(
-        "Learning rates",
-        "Mean NRMSE one step ahead over the seeds, on validation windows, by which a rate is "
-        "chosen, and on test trajectories.",
-        (
-            "point",
-            *(f"validation, {rate:g}" for rate in columns),
-            *(f"test, {rate:g}" for rate in columns),
-            "chosen",
         ),
         tuple(rows),
     )
