@@ -311,7 +311,7 @@ def test_the_cost_for_a_program_agrees_with_the_model_that_is_trained(folder, ca
     assert [system["system"] for system in systems] == ["shallow_water", "compressible"]
     water = systems[0]
     assert water["grid"] == [1, 16, 16]
-    assert water["windows"] == 8
+    assert water["windows"] == 24  # all that it trains on
     assert water["tokens"]["fine"] == 16
     means = list(water["at_threshold"].values())
     assert means == sorted(means, reverse=True)
