@@ -106,7 +106,8 @@ def rewrite(path: Path, content: bytes) -> None:
 
 
 needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only"
+    not Path("/proc/self/clear_refs").exists(),
+    reason="needs Linux, which tells resident memory in /proc/self/clear_refs",
 )
 
 

@@ -113,7 +113,7 @@ def test_a_reader_that_leaves_early_ends_a_command_quietly(words):
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_every_command_has_help_with_an_example(capsys, family):
-    module = pytest.importorskip(f"matey.cli.{family}", exc_type=ImportError)
+    module = importlib.import_module(f"matey.cli.{family}")
     for word in module.COMMANDS:
         with pytest.raises(SystemExit) as stopped:
             main([family, *([word] if word else []), "--help"])

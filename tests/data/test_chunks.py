@@ -77,7 +77,7 @@ def test_room_is_made_for_a_row_of_chunks(tmp_path, chunk, size, monkeypatch):
 
 
 def test_no_chunk_of_a_zarr_store_is_read_twice_for_a_batch(tmp_path, monkeypatch):
-    zarr = pytest.importorskip("zarr", reason="zarr, an optional package, is not installed")
+    zarr = pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
     values = np.random.default_rng(0).standard_normal((4, 20, 8, 16)).astype(np.float32)
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
     array = group.create_array("u", shape=values.shape, chunks=(3, 10, 8, 8), dtype="f4")

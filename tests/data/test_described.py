@@ -66,7 +66,7 @@ def write_classic(folder):
 
 
 def write_zarr(folder, version):
-    pytest.importorskip("zarr", reason="zarr, an optional package, is not installed")
+    pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
     for n, dataset in enumerate(datasets()):
         dataset.to_zarr(folder / f"run_{n}.zarr", zarr_format=version, consolidated=False)
 

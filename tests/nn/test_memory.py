@@ -162,7 +162,7 @@ def test_memory_grows_in_proportion_to_tokens(scheme, mode):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpointing):
     if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("resident memory is read from /proc")
+        pytest.skip("needs Linux, which tells resident memory in /proc/self/clear_refs")
     settings = {
         "scheme": scheme,
         "mode": mode,

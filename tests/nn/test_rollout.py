@@ -167,7 +167,9 @@ def peaks(*words: str) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc/self/clear_refs"
+)
 def test_a_rollout_of_200_steps_at_256_points_squared_uses_flat_memory():
     """From the second quarter of the steps to the last resident memory may grow by ten frames of
     the hundred between them; a rollout whose frames are kept grows by all of them."""

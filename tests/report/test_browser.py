@@ -17,7 +17,8 @@ from .browser import CHROMIUM, DRIVER, Browser, browser
 from .conftest import write_results, write_run
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="chromium and chromedriver are not installed"
+    CHROMIUM is None or DRIVER is None,
+    reason="needs a browser: apt-get install chromium chromium-driver",
 )
 WIDTHS = (390, 1280)
 RIGHT = "\ue014"  # the key, as the protocol writes it

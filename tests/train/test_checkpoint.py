@@ -272,7 +272,7 @@ def small_disk(place, size: int):
     except OSError:
         made = False
     if not made:
-        pytest.skip("a small file system cannot be mounted here")
+        pytest.skip("needs the right to mount a small file system, as root has in a container")
     try:
         yield
     finally:
