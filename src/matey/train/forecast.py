@@ -143,9 +143,10 @@ def forecast_system(
 ) -> Forecast:
     """What one system costs, from some of its windows."""
     model, history = config.model, config.windows.history
-    plans = [plan_of(model, one, model.refine) for one in inputs]
-    tokens = [tokens_of(model, plan) for plan in plans]
-    largest = plans[tokens.index(max(tokens))]
+    every = together(inputs)
+    tokens = tokens_of(model, every, model.refine)
+    largest = plan_of(model, inputs[tokens.index(max(tokens))], model.refine)
+    plans = [plan_of(model, one, model.refine) for one in inputs[: config.batch]]
     batch = [plans[i % len(plans)] for i in range(config.batch)]
     fine = 1
     for points, size in zip(largest.grid, largest.sizes[-1], strict=True):
@@ -153,15 +154,10 @@ def forecast_system(
     return Forecast(
         system=name,
         grid=largest.grid,
-        windows=len(plans),
+        windows=len(inputs),
         tokens={"mean": sum(tokens) / len(tokens), "largest": max(tokens), "fine": fine},
         at_threshold={
-            threshold: sum(
-                tokens_of(
-                    model, plan_of(model, one, RefineConfig(model.refine.criterion, threshold))
-                )
-                for one in inputs
-            )
+            threshold: sum(tokens_of(model, every, RefineConfig(model.refine.criterion, threshold)))
             / len(inputs)
             for threshold in (thresholds if len(model.patches) > 1 else ())
         },
@@ -196,10 +192,11 @@ def largest_batch(
     best = 2**30
     for system in systems.values():
         windows = system.windows("train", config.windows)
-        plans = [plan_of(config.model, one, config.model.refine) for one in look(windows)]
-        if not plans:
+        inputs = look(windows)
+        if not inputs:
             continue
-        largest = max(plans, key=lambda plan: tokens_of(config.model, plan))
+        tokens = tokens_of(config.model, together(inputs), config.model.refine)
+        largest = plan_of(config.model, inputs[tokens.index(max(tokens))], config.model.refine)
         fits, tried = 0, 1
         while tried <= min(best, len(windows)):
             one = replace(config, batch=tried)
@@ -229,15 +226,16 @@ def training_memory(
 
 
 def plan_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> RefinementPlan:
-    """The cells that one history is cut into."""
+    """The cells that histories are cut into."""
     fields = measure(inputs.values).normalise(inputs.values)
     sizes = [patch_shape(inputs.spec.ndim, patch) for patch in model.patches]
     return plan_refinement(fields, inputs.boundaries, sizes, refine)
 
 
-def tokens_of(model: ModelConfig, plan: RefinementPlan) -> int:
-    """Tokens per frame of a plan of one sample."""
-    return len(PACKINGS[model.mode](plan).cell)
+def tokens_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> list[int]:
+    """Tokens of each history, per frame."""
+    found: list[int] = PACKINGS[model.mode](plan_of(model, inputs, refine)).tokens.tolist()
+    return found
 
 
 def packed(model: ModelConfig, plans: Sequence[RefinementPlan]) -> Packing:
