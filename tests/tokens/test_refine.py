@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import matey
 from matey.config import RefineConfig
-from matey.errors import ConfigError
+from matey.errors import ConfigError, ShapeError
 from matey.fields import Boundary
-from matey.tokens.criteria import CRITERIA, cell_gradient, cell_variance
+from matey.tokens.criteria import CRITERIA, cell_change, cell_gradient, cell_variance
 from matey.tokens.lattice import lattice_shape, patch_shape
 from matey.tokens.refine import plan_refinement
 from tests.tokens.helpers import random_fields, sides
@@ -212,14 +212,91 @@ def test_the_gradient_criterion_finds_the_steep_cell_and_not_the_high_one():
     torch.testing.assert_close(cell_gradient(ramp, (1, 8, 8)), torch.full((1, 1, 1, 4), slope))
 
 
+def test_the_change_criterion_finds_the_moving_wave_and_not_the_still_one():
+    """A wave sin(x + t) that moved by a phase of 1 changed by (1 - cos 1) in the mean square."""
+    x = 2 * torch.pi * torch.arange(16) / 16
+    fields = torch.zeros(1, 2, 1, 1, 16, 32)
+    fields[..., :16] = 3 * x.sin()  # still
+    for time in range(2):
+        fields[0, time, ..., 16:] = (x + time).sin()
+    value = cell_change(fields, (1, 16, 16))[0, 0, 0]
+    expected = torch.tensor([0.0, 1 - math.cos(1)])
+    torch.testing.assert_close(value, expected)  # sums of 256 float32 squares
+
+
+def test_the_change_of_a_single_frame_is_refused():
+    with pytest.raises(ShapeError, match=r"windows\.history 2"):
+        cell_change(torch.zeros(1, 1, 1, 1, 8, 8), (1, 8, 8))
+
+
+@given(st.integers(1, 3), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_bulk_marks_the_fewest_cells_that_hold_its_fraction(ndim, bulk, seed):
+    patches = sizes_of[ndim][:2]
+    fields = random_fields(ndim, 4 * patches[0], 2, seed)
+    sizes = [patch_shape(ndim, patch) for patch in patches]
+    plan = plan_refinement(fields, sides(fields), sizes, RefineConfig(bulk=bulk))
+    value = cell_variance(fields, sizes[0]).flatten(1).double()
+    refined = plan.refined[plan.level == 0].view(2, -1)
+    for held, marked in zip(value, refined, strict=True):
+        smallest = held[marked].min()
+        assert held[marked].sum() >= bulk * held.sum()
+        assert held[marked].sum() - smallest < bulk * held.sum()  # one fewer would not do
+        assert bool((held[~marked] <= smallest).all())
+
+
+def test_one_extreme_cell_does_not_hide_the_others_from_bulk():
+    """Fields of variance 100, 1, 1, 0: a threshold of 0.1 sees the first alone."""
+    fields = torch.zeros(1, 1, 1, 1, 8, 32)
+    wave = math.sqrt(2) * (2 * torch.pi * torch.arange(8) / 8).sin()
+    fields[..., :8], fields[..., 8:16], fields[..., 16:24] = 10 * wave, wave, wave
+    sizes = [(1, 8, 8), (1, 4, 4)]
+    refined = {
+        name: plan_refinement(fields, sides(fields), sizes, config).refined[:4].tolist()
+        for name, config in (
+            ("threshold", RefineConfig(threshold=0.1)),
+            ("bulk", RefineConfig(bulk=0.995)),
+        )
+    }
+    assert refined["threshold"] == [True, False, False, False]
+    assert refined["bulk"] == [True, True, True, False]
+
+
+def test_bulk_of_0_refines_none_and_of_1_every_cell_and_a_constant_field_nowhere():
+    fields = torch.zeros(2, 2, 1, 1, 16, 16)
+    fields[0] = torch.randn(2, 1, 1, 16, 16)
+    sizes = [(1, 8, 8), (1, 4, 4)]
+    tokens = {
+        bulk: plan_refinement(fields, sides(fields), sizes, RefineConfig(bulk=bulk)).tokens.tolist()
+        for bulk in (0.0, 0.9, 1.0)
+    }
+    assert tokens[0.0] == [4, 4]
+    assert tokens[0.9][1] == 4
+    assert tokens[1.0] == [16, 16]
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"fraction": 1.5}, {"fraction": float("nan")}, {"token_budget": 0}, {"buffer": -1}]
+    "wrong",
+    [
+        {"fraction": 1.5},
+        {"bulk": 1.5},
+        {"fraction": float("nan")},
+        {"token_budget": 0},
+        {"buffer": -1},
+    ],
 )
 def test_a_fraction_budget_or_buffer_out_of_range_is_refused(wrong):
     with pytest.raises(ConfigError, match=rf"model\.refine\.{next(iter(wrong))}"):
         RefineConfig(**wrong)
 
 
-def test_a_fraction_and_a_budget_together_are_refused():
-    with pytest.raises(ConfigError, match="token_budget is given"):
-        RefineConfig(fraction=0.5, token_budget=100)
+@pytest.mark.parametrize(
+    ("rules", "given"),
+    [
+        ({"fraction": 0.5, "token_budget": 100}, "token_budget"),
+        ({"bulk": 0.5, "token_budget": 100}, "token_budget"),
+        ({"bulk": 0.5, "fraction": 0.5}, "bulk"),
+    ],
+)
+def test_two_rules_together_are_refused(rules, given):
+    with pytest.raises(ConfigError, match=f"{given} is given"):
+        RefineConfig(**rules)

@@ -13,9 +13,12 @@ class RefineConfig:
     """Which cells are cut finer.
 
     Args:
-        criterion: what is measured in each cell; `variance` of the normalised fields.
+        criterion: what is measured in each cell of the normalised fields: their `variance`, the
+            size of their last `change`, or their `gradient`.
         threshold: refine where the criterion exceeds this fraction of its largest value in
             the sample; 0 refines every cell, 1 none. Start with 0.2 to 0.6.
+        bulk: instead, refine the fewest cells that together hold this fraction of the criterion's
+            sum over the sample (Dörfler marking); 0 refines none, 1 every cell. Start with 0.9.
         fraction: instead, refine this fraction of the cells, those of the largest criterion.
         token_budget: instead, refine as many cells as leave no more than so many tokens per
             frame; where cells of several levels compete, the largest criterion wins.
@@ -25,28 +28,30 @@ class RefineConfig:
 
     criterion: str = "variance"
     threshold: float = 0.3
+    bulk: float | None = None
     fraction: float | None = None
     token_budget: int | None = None
     buffer: int = 0
 
     def __post_init__(self) -> None:
         require_fraction(self, "model.refine.", "threshold")
-        if self.fraction is not None:
-            require_fraction(self, "model.refine.", "fraction")
         if self.token_budget is not None:
             require_positive(self, "model.refine.", "token_budget")
-            require(
-                self.fraction is None,
-                "model.refine.fraction",
-                self.fraction,
-                "none, as model.refine.token_budget is given",
-            )
+        rules = [
+            name for name in ("token_budget", "bulk", "fraction") if getattr(self, name) is not None
+        ]
+        require_fraction(self, "model.refine.", *(rule for rule in rules if rule != "token_budget"))
+        for other in rules[1:]:
+            expected = f"none, as model.refine.{rules[0]} is given"
+            require(False, f"model.refine.{other}", getattr(self, other), expected)
         require(self.buffer >= 0, "model.refine.buffer", self.buffer, "0 rings or more")
 
     def describe(self) -> str:
         """Which cells are cut finer, in words."""
         if self.token_budget is not None:
             text = f"where {self.criterion} is largest, up to {self.token_budget} tokens per frame"
+        elif self.bulk is not None:
+            text = f"in the fewest cells that hold {self.bulk:g} of the {self.criterion}"
         elif self.fraction is not None:
             text = f"where {self.criterion} is largest, in {self.fraction:.4g} of the cells"
         else:

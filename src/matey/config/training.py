@@ -220,6 +220,14 @@ class RunConfig:
             f"at most model.heads = {self.model.heads}: each process attends with some of them",
         )
         require(
+            self.windows.history > 1
+            or not self.model.is_adaptive
+            or self.model.refine.criterion != "change",
+            "model.refine.criterion",
+            self.model.refine.criterion,
+            "variance or gradient with windows.history = 1: nothing is known of changes",
+        )
+        require(
             self.trains_blocks or not self.model.is_baseline,
             "mode",
             self.mode,

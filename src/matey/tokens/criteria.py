@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.errors import ConfigError, nearest
+from matey.errors import ConfigError, ShapeError, nearest
 from matey.tokens.lattice import Triple, cells
 
 Criterion = Callable[[Tensor, Triple], Tensor]
@@ -55,6 +55,21 @@ def cell_variance(
     patches = rearrange(cells(fields, cell), "B Kz Ky Kx T C z y x -> B Kz Ky Kx C (T z y x)")
     offset = patches - patches.mean(dim=-1, keepdim=True)
     return offset.square().mean(dim=(-1, -2))
+
+
+@criterion("change")
+def cell_change(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
+    """Mean square of the change from the last frame but one to the last, over cell and variables.
+
+    What moves now mostly moves next, and the next change is what a model has to predict.
+    Raises ShapeError if the cells do not tile the grid, or there is one frame only.
+    """
+    if fields.shape[1] < 2:
+        raise ShapeError(
+            "The criterion 'change' compares the last two frames, and a history of one was given. "
+            "Give windows.history 2 or more, or choose model.refine.criterion variance."
+        )
+    return cells(fields[:, -1:] - fields[:, -2:-1], cell).square().mean(dim=(4, 5, 6, 7, 8))
 
 
 @criterion("gradient")

@@ -138,8 +138,9 @@ def choose_cells(
 
     A cell is refined where its criterion exceeds `config.threshold` of the largest among the
     sample's cells of that level. By definition a threshold of 0 refines every cell, and 1
-    none; a constant field is refined nowhere for thresholds above 0. `config.fraction` or
-    `config.token_budget` decide instead where they are given; ties go to the lower cell.
+    none; a constant field is refined nowhere for thresholds above 0. `config.bulk`,
+    `config.fraction` or `config.token_budget` decide instead where they are given; ties go to
+    the lower cell.
     """
     measure = find_criterion(config.criterion)
     values = [measure(fields, size) for size in sizes[:-1]]
@@ -155,7 +156,9 @@ def choose_cells(
 
 
 def select(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, config: RefineConfig) -> Cells:
-    """The candidates of one level to refine, by threshold or fraction."""
+    """The candidates of one level to refine, by threshold, bulk or fraction."""
+    if config.bulk is not None:
+        return hold_bulk(value, candidates, config.bulk)
     if config.fraction is not None:
         count = candidates.flatten(1).sum(dim=1, keepdim=True)
         lowest = value.masked_fill(~candidates, -torch.inf)
@@ -165,6 +168,21 @@ def select(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, config: Refine
     largest = value.masked_fill(~candidates, 0).flatten(1).amax(dim=1)
     bar = (config.threshold * largest).clamp(min=STILL)
     return candidates & (value > bar[:, None, None, None])
+
+
+def hold_bulk(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, bulk: float) -> Cells:
+    """The fewest candidates that together hold the fraction `bulk` of their sum.
+
+    All of them for 1, by definition, and otherwise none whose value is rounding.
+    Source: Dörfler (1996), SIAM J. Numer. Anal. 33, 1106.
+    """
+    if bulk == 1:
+        return candidates
+    held = value.masked_fill(~candidates | (value <= STILL), 0).flatten(1).double()
+    falling, order = held.sort(dim=1, descending=True, stable=True)
+    before = falling.cumsum(dim=1) - falling  # what larger ones hold already
+    chosen = (before < bulk * held.sum(dim=1, keepdim=True)) & (falling > 0)
+    return torch.zeros_like(chosen).scatter(1, order, chosen).view_as(candidates)
 
 
 def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
