@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from matey.config import RefineConfig
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, Variable
+from matey.nn.pretrained import set_token_budget
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 
 MODES = [("vit", "delta"), ("svit", "state")]
@@ -226,6 +227,13 @@ def test_the_plan_of_a_field_is_that_of_its_last_frames():
     assert len(plan.leaves) == int(plan.tokens)
     recent = replace(field, values=field.values[-2:], times=field.times[-2:])
     assert torch.equal(plan.refined, model.plan(recent).refined)
+
+
+@pytest.mark.parametrize("rule", [{"bulk": 0.9}, {"fraction": 0.5}, {"threshold": 0.3}])
+def test_a_token_budget_takes_the_place_of_any_other_rule(rule):
+    model = tiny_model(system(2), refine=RefineConfig(**rule))
+    set_token_budget(model, 13)
+    assert model.plan_inputs(rough_inputs(system(2), samples=2)).tokens.tolist() == [13, 13]
 
 
 def test_unknown_variables_and_short_histories_are_refused_by_name():

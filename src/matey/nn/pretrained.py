@@ -193,7 +193,7 @@ def set_token_budget(model: Surrogate, budget: int) -> None:
             f"A token budget of {budget} was given, but the model has {model.cells()}: nothing to "
             "refine. Leave it out."
         )
-    model.refine = replace(model.refine, token_budget=budget, fraction=None)
+    model.refine = replace(model.refine, token_budget=budget, bulk=None, fraction=None)
 
 
 def choose_device(name: str) -> torch.device:
