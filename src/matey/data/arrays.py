@@ -50,28 +50,28 @@ class Reader:
 
         return open_reader, (self.path, self._options)
 
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+    def read(self, index: int, frames: slice = slice(None)) -> Field:
         """The given frames as a Field of float32 values; no others are read.
 
         Raises DataError on values that are damaged, complex or not finite, on a file that
         changed since it was opened, and on more bytes than memory holds.
         """
-        known = self.trajectories[trajectory]
-        frames = whole_slice(frames, len(known.times), known.name)
-        times = known.times[frames]
-        shape = (len(times), len(self.spec.variables), *known.grid.shape)
+        trajectory = self.trajectories[index]
+        frames = whole_slice(frames, len(trajectory.times), trajectory.name)
+        times = trajectory.times[frames]
+        shape = (len(times), len(self.spec.variables), *trajectory.grid.shape)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
         values = room_for(shape, self.x_first)
         whole = range(frames.start, frames.stop, frames.step)
-        pieces = [Piece(range(len(self.trajectories))[trajectory], whole, values)]
+        pieces = [Piece(range(len(self.trajectories))[index], whole, values)]
         self.read_into(pieces)
         self.check_finite(pieces)
         return Field(
             torch.from_numpy(values),
             times,
-            known.grid,
-            known.boundaries,
-            dict(known.parameters),
+            trajectory.grid,
+            trajectory.boundaries,
+            dict(trajectory.parameters),
             self.spec,
         )
 
@@ -103,32 +103,32 @@ class Reader:
 
     def check_finite(self, pieces: Sequence[Piece]) -> None:
         """Raise DataError that names the first value of what was read that is not finite."""
-        for trajectory, frames, values in pieces:
+        for index, frames, values in pieces:
             if np.isfinite(values).all():
                 continue
-            known = self.trajectories[trajectory]
+            trajectory = self.trajectories[index]
             t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
             variable = self.spec.variables[c]
             raise DataError(
                 f"{shown(self.path)}: {variable.alias or variable.name} of trajectory "
-                f"{shown(known.name)} is {values[t, c][tuple(point)]} at time "
-                f"{float(known.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
+                f"{shown(trajectory.name)} is {values[t, c][tuple(point)]} at time "
+                f"{float(trajectory.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
                 "that are not finite in float32 are never trained on: remove the trajectory or "
                 "mend the file."
             )
 
     def _find_stretches(
-        self, array: Any, stored: Stored, channels: Sequence[int], trajectory: int
+        self, array: Any, stored: Stored, channels: Sequence[int], index: int
     ) -> Stretches | None:
         """Where the frames of an array lie, if each is one stretch of the file, with its grid
         axes in the order of `x_first`."""
         if not isinstance(array, Contiguous) or stored.background is not None:
             return None
-        known = self.trajectories[trajectory]
-        z, y, x = known.grid.shape
-        sizes = {"n": len(self.trajectories), "t": len(known.times), "z": z, "y": y, "x": x}
+        trajectory = self.trajectories[index]
+        z, y, x = trajectory.grid.shape
+        sizes = {"n": len(self.trajectories), "t": len(trajectory.times), "z": z, "y": y, "x": x}
         axes = stored.axes.rstrip("cd")
-        grid = "xyz"[: known.grid.ndim] if self.x_first else "zyx"[3 - known.grid.ndim :]
+        grid = "xyz"[: trajectory.grid.ndim] if self.x_first else "zyx"[3 - trajectory.grid.ndim :]
         if axes not in (grid, "t" + grid, "n" + grid, "nt" + grid):
             return None
         fits = array.shape[: len(axes)] == tuple(sizes[axis] for axis in axes)
@@ -189,7 +189,7 @@ def copy_frames(
 
 
 def read_stored(
-    file: Container, stored: Stored, name: str, trajectory: int, frames: slice
+    file: Container, stored: Stored, name: str, index: int, frames: slice
 ) -> np.ndarray:
     """One dataset's frames in the order T C Z Y X; axes that do not vary have one point."""
     path, dataset = file.path, file.array(name)
@@ -198,9 +198,9 @@ def read_stored(
             f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
             f"[{', '.join(stored.axes)}]."
         )
-    chosen = {"n": trajectory, "t": frames, "_": 0}
-    index = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
-    array = files.read_array(dataset, index, path, name)
+    chosen = {"n": index, "t": frames, "_": 0}
+    selection = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
+    array = files.read_array(dataset, selection, path, name)
     axes = stored.axes.replace("n", "").replace("_", "")
     sizes = dict(zip(axes, array.shape, strict=True))
     array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])

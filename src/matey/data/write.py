@@ -50,7 +50,7 @@ class Source(Protocol):
     spec: SystemSpec
     trajectories: Sequence[Trajectory]
 
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field: ...
+    def read(self, index: int, frames: slice = slice(None)) -> Field: ...
 
 
 class InMemory:
@@ -69,9 +69,9 @@ class InMemory:
             for n, f in enumerate(fields)
         ]
 
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+    def read(self, index: int, frames: slice = slice(None)) -> Field:
         """The given frames of one field."""
-        field = self.fields[trajectory]
+        field = self.fields[index]
         return replace(field, values=field.values[frames], times=field.times[frames])
 
 
