@@ -62,6 +62,18 @@ class RefinementPlan:
         return torch.tensor(self.sizes, device=self.level.device)[self.level]
 
     @property
+    def labels(self) -> Int[Tensor, "B Z Y X"]:
+        """The leaf that each grid point lies in."""
+        points = self.level.new_full((self.samples, *self.grid), -1)
+        for level, size in enumerate(self.sizes):
+            lattice = lattice_shape(self.grid, size)
+            leaves = self.at(level)
+            marked = self.level.new_full((self.samples * math.prod(lattice),), -1)
+            marked[self.place(level, leaves)] = leaves
+            points = points.maximum(spread(marked.view(self.samples, *lattice), points))
+        return points
+
+    @property
     def tokens(self) -> Int[Tensor, " B"]:
         """Leaves of each sample, per frame."""
         return torch.bincount(self.sample[self.leaves], minlength=self.samples)
