@@ -15,7 +15,8 @@ from matey.data import files, spans
 from matey.data.containers import open_container
 from matey.data.contiguous import Contiguous, contiguous
 from matey.data.reader import Fields
-from matey.data.windows import Choice, EveryNth, Windows
+from matey.data.systems import EveryNth
+from matey.data.windows import Choice, Windows
 from matey.data.write import InMemory, copy_to_well
 from matey.errors import DataError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable

@@ -14,7 +14,8 @@ from matey.data import write
 from matey.data.convert import convert
 from matey.data.rate import read_rate
 from matey.data.reader import open_readers
-from matey.data.windows import Choice, Windows, split_trajectories
+from matey.data.systems import split_trajectories
+from matey.data.windows import Choice, Windows
 from matey.errors import DataError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
 from tests.files import write_compressible, write_shallow_water

@@ -16,8 +16,8 @@ from matey.cli.options import load_yaml, read_data
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.data_config import config_text
 from matey.data.inspect import inspect
-from matey.data.mixture import open_systems
 from matey.data.reader import find_files, open_source
+from matey.data.systems import open_systems
 from matey.data.write import write_well
 from matey.errors import ConfigError, DataError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable

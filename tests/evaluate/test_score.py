@@ -7,7 +7,7 @@ import torch
 
 import matey
 from matey.config import DataConfig, SourceConfig, SplitConfig
-from matey.data.mixture import open_systems
+from matey.data.systems import open_systems
 from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
 from matey.evaluate.score import Ask, evaluate, example_leads

@@ -18,7 +18,7 @@ from matey.config import (
     RunConfig,
     WindowConfig,
 )
-from matey.data.mixture import open_systems
+from matey.data.systems import open_systems
 from matey.errors import ConfigError
 from matey.fields import Variable
 from matey.nn import pretrained

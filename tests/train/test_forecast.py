@@ -14,7 +14,7 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
-from matey.data.mixture import open_systems
+from matey.data.systems import open_systems
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_well
 from matey.errors import ConfigError

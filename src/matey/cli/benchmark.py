@@ -34,7 +34,7 @@ def run_cost(options: Any) -> None:
     import json
 
     from matey.cli.options import run_config
-    from matey.data.mixture import open_systems
+    from matey.data.systems import open_systems
     from matey.nn.pretrained import choose_device
     from matey.train.forecast import check_grids, forecast_run
     from matey.train.room import free_memory

@@ -22,6 +22,7 @@ from matey.data import draft, files
 from matey.data.containers import Container
 from matey.data.files import log, shown
 from matey.data.layout import (
+    SPLITS,
     Contents,
     Stored,
     Trajectory,
@@ -36,7 +37,6 @@ from matey.data.packing import text
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
 
-SPLITS = ("train", "valid", "test")
 LETTERS = {"sample": "n", "time": "t", "component": "c", "single": "_"}
 
 

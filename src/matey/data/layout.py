@@ -23,6 +23,7 @@ from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Vari
 
 UNIFORM = 0.1  # steps within this fraction of their median count as uniform
 ROUNDING = 1e-3  # below this they are equal but for rounding
+SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)

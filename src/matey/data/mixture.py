@@ -14,60 +14,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from matey.config import DataConfig, MixtureConfig, WindowConfig
+from matey.config import MixtureConfig
 from matey.data.augment import apply, draw_symmetry
-from matey.data.reader import Fields, open_source
-from matey.data.windows import Choice, Windows, split_trajectories
+from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, DataError, MateyError
-from matey.fields import Batch, SystemSpec
-
-
-@dataclass(frozen=True)
-class System:
-    """One system of a run: its files, and which trajectories are for what."""
-
-    fields: Fields
-    split: dict[str, list[int]]
-
-    @property
-    def spec(self) -> SystemSpec:
-        return self.fields.spec
-
-    def windows(self, split: str, config: WindowConfig) -> Windows:
-        """The windows of one split."""
-        return Windows(self.fields, self.split[split], config)
-
-
-def open_systems(config: DataConfig) -> dict[str, System]:
-    """Open the files that a data config names, and divide their trajectories.
-
-    Raises DataError for a system without a trajectory to train on, or with fewer of them than the
-    config asks for.
-    """
-    if not config.systems:
-        raise DataError(
-            "No data given: pass --data mix.yaml (`matey data inspect FILES --write mix.yaml` "
-            "writes it)."
-        )
-    systems = {}
-    for source in config.systems:
-        fields = open_source(source)
-        split = split_trajectories(fields, config.split)
-        if not split["train"]:
-            raise DataError(
-                f"System {source.name!r} has no trajectory left to train on: "
-                f"{len(fields.trajectories)} in all. Lower data.split.test and data.split.valid."
-            )
-        wanted, there = config.trajectories, len(split["train"])
-        if wanted is not None and wanted > there:
-            raise DataError(
-                f"System {source.name!r} has {there} trajectories to train on, and "
-                f"data.trajectories asks for {wanted}. Lower it (--trajectories {there}), or "
-                "data.split.test and data.split.valid."
-            )
-        split["train"] = split["train"][:wanted]
-        systems[source.name] = System(fields, split)
-    return systems
+from matey.fields import Batch
 
 
 @dataclass(frozen=True)

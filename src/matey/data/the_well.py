@@ -24,6 +24,7 @@ from matey.data.arrays import Reader
 from matey.data.containers import Container, root
 from matey.data.files import log, shown
 from matey.data.layout import (
+    SPLITS,
     Contents,
     Stored,
     Trajectory,
@@ -36,7 +37,6 @@ from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
 from matey.plain import plain_yaml
 
-SPLITS = ("train", "valid", "test")
 MAX_STATS = 2**20  # bytes of stats.yaml
 STEMS = {"magnetic_field": "magnetic"}  # the Well's names that have another canonical one
 

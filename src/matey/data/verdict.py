@@ -2,8 +2,10 @@
 
 from matey.config import SplitConfig, WindowConfig
 from matey.data.files import shown
+from matey.data.layout import SPLITS
 from matey.data.reader import Fields
-from matey.data.windows import SPLITS, is_uniform, split_trajectories
+from matey.data.systems import split_trajectories
+from matey.data.windows import is_uniform
 from matey.errors import DataError
 
 Parts = dict[str, list[int]]

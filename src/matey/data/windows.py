@@ -1,64 +1,31 @@
-"""Windows: which frames of which trajectory make one training sample, and the split.
+"""Windows: which frames of which trajectory make one training sample or the start of a rollout.
 
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import isfinite, prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.config import SplitConfig, WindowConfig
+from matey.config import WindowConfig
 from matey.data import files
 from matey.data.arrays import room_for
 from matey.data.augment import check_flips
-from matey.data.files import shown
 from matey.data.layout import UNIFORM
-from matey.data.reader import Fields, Reader
+from matey.data.reader import Fields
 from matey.data.spans import Piece
 from matey.errors import ConfigError, DataError, ShapeError
-from matey.fields import Batch, Field, Window
+from matey.fields import Batch, Field, Inputs, Window, stack_fields
 
-SPLITS = ("train", "valid", "test")
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
-
-
-def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[int]]:
-    """Trajectories for training, validation and test: disjoint, and a pure function of the seed.
-
-    Files that come divided keep their division. Others are shuffled and divided; of two
-    trajectories one is for test, of three or more one for validation too. Raises DataError where
-    some come divided and some do not: to divide the others might tear apart what belongs together.
-    """
-    given = [trajectory.split for trajectory in fields.trajectories]
-    if any(given) and not all(given):
-        divided, loose = given.index(next(filter(None, given))), given.index(None)
-        raise DataError(
-            f"System {fields.spec.name!r}: {shown(fields.trajectories[divided].name)} comes for "
-            f"{given[divided]}, but {shown(fields.trajectories[loose].name)} in no folder called "
-            f"{', '.join(SPLITS)}. Put its file into one of these, or make it another system."
-        )
-    if all(given):
-        return {name: [i for i, split in enumerate(given) if split == name] for name in SPLITS}
-    count = len(fields.trajectories)
-    # By name, so that the order in which files are listed does not matter.
-    by_name = sorted(range(count), key=lambda i: fields.trajectories[i].name)
-    seed = [config.seed, *fields.spec.name.encode()]
-    shuffled = [by_name[i] for i in np.random.default_rng(seed).permutation(count)]
-    test = max(round(count * config.test), int(config.test > 0 and count >= 2))
-    valid = max(round(count * config.valid), int(config.valid > 0 and count >= 3))
-    return {
-        "test": sorted(shuffled[:test]),
-        "valid": sorted(shuffled[test : test + valid]),
-        "train": sorted(shuffled[test + valid :]),
-    }
 
 
 def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
@@ -281,26 +248,76 @@ class Frames:
     targets: Tensor
 
 
-class EveryNth(Fields):
-    """The same trajectories with every `stride`-th frame, from the first on, and a dt as long."""
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Rollouts on one grid: what a model is given, and the true fields, history included.
 
-    def __init__(self, fields: Fields, stride: int) -> None:
-        super().__init__(fields.readers, fields.spec.name)
-        self.stride, self._whole = stride, self.trajectories
-        self.spec = replace(self.spec, dt=self.spec.dt * stride)
-        self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
+    `starts` are the trajectory and the first frame of each.
+    """
 
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """The given frames of those that are left."""
-        chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
-        return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
+    starts: list[tuple[int, int]]
+    inputs: Inputs
+    truth: list[Field]
 
-    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
-        thinned = []
-        for trajectory, frames, values in pieces:
-            chosen = [frame * self.stride for frame in frames]
-            thinned.append(Piece(trajectory, chosen, values))
-        return super()._by_reader(thinned)
 
-    def __reduce__(self) -> Any:
-        return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
+class Rollouts:
+    """Where rollouts of `steps` frames start on some trajectories, and what truly follows.
+
+    They start from every frame that leaves room for them, or from `limit` of these, spread evenly
+    over the trajectories. The shortest trajectory says how many steps there can be. Raises
+    DataError if it is too short for a history and a frame `lead` later.
+    """
+
+    def __init__(
+        self,
+        fields: Fields,
+        trajectories: Sequence[int],
+        history: int,
+        steps: int,
+        *,
+        lead: int = 1,
+        limit: int | None = None,
+    ) -> None:
+        self.fields, self.history = fields, history
+        if not trajectories:
+            raise DataError(
+                f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} "
+                "in all. To score on all of them: --data.split.test 1 --data.split.valid 0."
+            )
+        shortest = min(len(fields.trajectories[i].times) for i in trajectories)
+        if shortest < history + lead:
+            ahead = "a frame to check" if lead == 1 else f"a frame {lead} later to check"
+            raise DataError(
+                f"Test trajectories of system {fields.spec.name!r} have {shortest} frames, too few "
+                f"for a history of {history} and {ahead}."
+            )
+        self.steps = min(steps, shortest - history)
+        config = WindowConfig(history=history, min_lead=self.steps, max_lead=self.steps)
+        windows = Windows(fields, trajectories, config)
+        count = len(windows) if limit is None else min(limit, len(windows))
+        self.starts = [windows.place(i * len(windows) // count) for i in range(count)]
+
+    def batches(self, size: int) -> Iterator[RolloutBatch]:
+        """The rollouts in their order, at most `size` at a time, each batch on one grid."""
+        shapes = {t: self.fields.trajectories[t].grid.shape for t, _ in self.starts}
+        for _, alike in groupby(self.starts, key=lambda start: shapes[start[0]]):
+            same = list(alike)
+            for first in range(0, len(same), size):
+                yield self._read(same[first : first + size])
+
+    def _read(self, starts: list[tuple[int, int]]) -> RolloutBatch:
+        """The frames of each rollout; those that share frames of a trajectory share memory."""
+        length, truth = self.history + self.steps, []
+        for trajectory, same in groupby(starts, key=lambda start: start[0]):
+            firsts = [first for _, first in same]
+            whole = self.fields.read(trajectory, slice(firsts[0], firsts[-1] + length))
+            truth += [cut(whole, first - firsts[0], length) for first in firsts]
+        histories = [cut(field, 0, self.history) for field in truth]
+        sources = [f"{self.fields.trajectories[t].name} frame {first}" for t, first in starts]
+        return RolloutBatch(starts, stack_fields(histories, [1.0] * len(starts), sources), truth)
+
+
+def cut(field: Field, first: int, count: int) -> Field:
+    """So many frames of a field, in the same memory."""
+    frames = slice(first, first + count)
+    return replace(field, values=field.values[frames], times=field.times[frames])

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from matey.data.files import shown
-from matey.data.layout import Trajectory
+from matey.data.layout import SPLITS, Trajectory
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, SystemSpec, Variable
 from matey.output import heeding_terminate, replacing
@@ -120,8 +120,8 @@ def copy_to_well(
     """
     if Path(name).name != name or name in ("", ".", "..") or "\0" in name:
         raise DataError(f"File name {name!r} is not a plain name, expected one without folders.")
-    if split not in (None, "train", "valid", "test"):
-        raise DataError(f"Split {split!r} is unknown, expected train, valid or test.")
+    if split not in (None, *SPLITS):
+        raise DataError(f"Split {split!r} is unknown, expected {', '.join(SPLITS)}.")
     path = Path(folder) / "data" / (split or "all") / f"{name}.hdf5"
     spec, known = source.spec, [source.trajectories[i] for i in chosen]
     first, steps = known[0], len(known[0].times)

@@ -6,9 +6,8 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from torch import Tensor
 
 import matey
 from matey.config import DataConfig, require
-from matey.data.mixture import System
-from matey.data.reader import Fields, open_source
-from matey.data.windows import EveryNth, split_trajectories
-from matey.errors import ConfigError, DataError, MateyError
+from matey.data.systems import EveryNth, System, open_systems
+from matey.data.windows import Rollouts, cut
+from matey.errors import ConfigError, MateyError
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.evaluate.results import FORMAT, SystemScore
 from matey.evaluate.tally import Tally
-from matey.fields import Field, Inputs, stack_fields
+from matey.fields import Field, Inputs
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Surrogate
 from matey.output import replacing, to_json, write_text
@@ -79,7 +77,7 @@ def evaluate(
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     scores = [
         score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
-        for system in open_for_test(data)
+        for system in open_systems(data, training=False).values()
     ]
     summary: dict[str, Any] = {
         "name": name,
@@ -105,34 +103,21 @@ def evaluate(
     return scores
 
 
-def open_for_test(data: DataConfig) -> list[System]:
-    """The systems of a data config with their split; nothing need be left to train on."""
-    if not data.systems:
-        raise DataError(
-            "No data given: pass --data mix.yaml (`matey data inspect FILES --write mix.yaml` "
-            "writes it)."
-        )
-    opened = [open_source(source) for source in data.systems]
-    return [System(fields, split_trajectories(fields, data.split)) for fields in opened]
-
-
 def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
-    fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
-    reach = possible_steps(fields, trajectories, model.history, ask)
-    leads = list(range(ask.lead, reach + 1, ask.lead))
+    rollouts = rollouts_of(model, system, ask)
+    fields, starts = rollouts.fields, rollouts.starts
+    leads = list(range(ask.lead, rollouts.steps + 1, ask.lead))
     spec = fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
     shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
     tally, plans = Tally(ask.protocol, names, leads, shown), []
-    starts = choose_starts(fields, trajectories, model.history + reach, ask.windows)
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
-    for group in grouped(fields, starts, ask.batch):
-        truth = read_group(fields, group, model.history + reach)
-        for (trajectory, _), field in zip(group, truth, strict=True):
+    for batch in rollouts.batches(ask.batch):
+        inputs, truth = batch.inputs, batch.truth
+        for (trajectory, _), field in zip(batch.starts, truth, strict=True):
             check_named(model, field, model.history, fields.trajectories[trajectory].name)
-        inputs = histories(truth, group, model.history, fields)
         plans.append(model.plan_inputs(inputs))
         now = kept if len(plans) == 1 else frozenset[int]()
         frames = roll(model, inputs, truth, leads, now, ask.seed, tally)
@@ -230,80 +215,24 @@ def example_leads(leads: Sequence[int], values: int) -> set[int]:
 def check_named(model: Surrogate, field: Field, history: int, source: str) -> None:
     """Check that the model can continue the field; an error names where it comes from."""
     try:
-        model.check(replace(field, values=field.values[:history], times=field.times[:history]))
+        model.check(cut(field, 0, history))
     except MateyError as error:
         raise type(error)(f"{source}: {error}") from error
 
 
-def with_steps_of(model: Surrogate, fields: Fields) -> Fields:
-    """The fields with as many frames left out as when the model was trained (windows.stride)."""
-    known = model.specs.get(fields.spec.name)
-    ratio = known.dt / fields.spec.dt if known else 1.0
+def rollouts_of(model: Surrogate, system: System, ask: Ask) -> Rollouts:
+    """The rollouts on a system's test trajectories that a model is scored on.
+
+    As many frames are left out as when it was trained (windows.stride).
+    """
+    fields, trained = system.fields, model.specs.get(system.spec.name)
+    ratio = trained.dt / fields.spec.dt if trained else 1.0
     stride = round(ratio)
     # dt is read to six digits; other ratios are other data, whose steps are left as they are.
-    return EveryNth(fields, stride) if stride > 1 and abs(ratio - stride) < 0.01 else fields
-
-
-def possible_steps(fields: Fields, trajectories: Sequence[int], history: int, ask: Ask) -> int:
-    """How far ahead the shortest test trajectory can check what was asked."""
-    if not trajectories:
-        raise DataError(
-            f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} in "
-            "all. To score on all of them: --data.split.test 1 --data.split.valid 0."
-        )
-    shortest = min(len(fields.trajectories[i].times) for i in trajectories)
-    if shortest < history + ask.lead:
-        ahead = "a frame to check" if ask.lead == 1 else f"a frame {ask.lead} later to check"
-        raise DataError(
-            f"Test trajectories of system {fields.spec.name!r} have {shortest} frames, too few "
-            f"for a history of {history} and {ahead}."
-        )
-    return min(ask.steps, shortest - history)
-
-
-Start = tuple[int, int]  # trajectory and first frame of a rollout's history
-
-
-def choose_starts(
-    fields: Fields, trajectories: Sequence[int], frames: int, windows: int | None
-) -> list[Start]:
-    """Where the rollouts start, `frames` being what each needs."""
-    every = [
-        (trajectory, start)
-        for trajectory in trajectories
-        for start in range(len(fields.trajectories[trajectory].times) - frames + 1)
-    ]
-    count = len(every) if windows is None else min(windows, len(every))
-    return [every[i * len(every) // count] for i in range(count)]
-
-
-def grouped(fields: Fields, starts: Sequence[Start], size: int) -> Iterator[list[Start]]:
-    """Starts in groups of a batch, each on one shape of grid."""
-    for _, alike in groupby(starts, key=lambda start: fields.trajectories[start[0]].grid.shape):
-        same = list(alike)
-        for first in range(0, len(same), size):
-            yield same[first : first + size]
-
-
-def read_group(fields: Fields, group: Sequence[Start], frames: int) -> list[Field]:
-    """The `frames` of each rollout; those that share frames of a trajectory share memory."""
-    found = []
-    for trajectory, same in groupby(group, key=lambda start: start[0]):
-        starts = [start for _, start in same]
-        whole = fields.read(trajectory, slice(starts[0], starts[-1] + frames))
-        for start in starts:
-            own = slice(start - starts[0], start - starts[0] + frames)
-            found.append(replace(whole, values=whole.values[own], times=whole.times[own]))
-    return found
-
-
-def histories(
-    truth: Sequence[Field], group: Sequence[Start], history: int, fields: Fields
-) -> Inputs:
-    """The first frames of each rollout as inputs."""
-    pieces = [replace(f, values=f.values[:history], times=f.times[:history]) for f in truth]
-    sources = [f"{fields.trajectories[t].name} frame {start}" for t, start in group]
-    return stack_fields(pieces, [1.0] * len(pieces), sources)
+    if stride > 1 and abs(ratio - stride) < 0.01:
+        fields = EveryNth(fields, stride)
+    test, steps = system.split["test"], ask.steps
+    return Rollouts(fields, test, model.history, steps, lead=ask.lead, limit=ask.windows)
 
 
 def write_example(

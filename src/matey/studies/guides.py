@@ -13,16 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import DataConfig
-from matey.evaluate.score import (
-    Ask,
-    choose_starts,
-    grouped,
-    histories,
-    open_for_test,
-    possible_steps,
-    read_group,
-    with_steps_of,
-)
+from matey.data.systems import open_systems
+from matey.evaluate.score import Ask, rollouts_of
 from matey.fields import Inputs
 from matey.nn.normalise import measure
 from matey.nn.rollout import continue_inputs
@@ -66,15 +58,9 @@ def test_rollouts(
     model: Surrogate, data: DataConfig, ask: Ask
 ) -> Iterator[tuple[Inputs, Float[Tensor, "B T C Z Y X"]]]:
     """The histories that `evaluate` starts from, and the frames that follow, in groups."""
-    system = open_for_test(data)[0]
-    fields, trajectories = with_steps_of(model, system.fields), system.split["test"]
-    reach = possible_steps(fields, trajectories, model.history, ask)
-    frames = model.history + reach
-    starts = choose_starts(fields, trajectories, frames, ask.windows)
-    for group in grouped(fields, starts, ask.batch):
-        truth = read_group(fields, group, frames)
-        inputs = histories(truth, group, model.history, fields)
-        yield inputs, torch.stack([field.values[model.history :] for field in truth])
+    system = next(iter(open_systems(data, training=False).values()))
+    for batch in rollouts_of(model, system, ask).batches(ask.batch):
+        yield batch.inputs, torch.stack([field.values[model.history :] for field in batch.truth])
 
 
 def local_errors(

@@ -9,8 +9,7 @@ import torch
 
 import matey
 from matey.config import DataConfig, require
-from matey.data.mixture import open_systems
-from matey.evaluate.score import open_for_test
+from matey.data.systems import open_systems
 from matey.nn.pretrained import choose_device
 from matey.simulate import one_thread
 from matey.studies import (
@@ -294,7 +293,8 @@ def trajectories(cells: Sequence[Cell]) -> str:
         opened = open_systems(replace(own[0].config.data, trajectories=None)).values()
         there, valid = (sum(len(one.split[name]) for one in opened) for name in ("train", "valid"))
         train = sorted({cell.config.data.trajectories or there for cell in own})
-        test = sum(len(one.split["test"]) for one in open_for_test(own[0].test))
+        scored = open_systems(own[0].test, training=False).values()
+        test = sum(len(one.split["test"]) for one in scored)
         taken = joined([str(number) for number in train]).replace(" and ", " or ")
         parts.append(f"{system} {taken} to train on, {valid} to choose by, {test} to test on")
     return "; ".join(parts)

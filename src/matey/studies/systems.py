@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
-from matey.data.mixture import open_systems
+from matey.data.systems import open_systems
 from matey.data.write import write_well
 from matey.errors import ConfigError, closest
 from matey.fields import Field, Inputs, SystemSpec, stack_fields

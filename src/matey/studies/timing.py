@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from matey.config import RunConfig
-from matey.data.mixture import System
+from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.errors import DataError
 from matey.fields import Batch

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from matey.config import DataConfig, ModelConfig, RunConfig, SplitConfig
-from matey.data.mixture import open_systems
+from matey.data.systems import open_systems
 from matey.errors import ConfigError
 from matey.studies.cells import Cell
 from matey.studies.design import OPERATIONS, Design, Material, Scale, run_config, slug

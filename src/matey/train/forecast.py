@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from matey.config import ModelConfig, RefineConfig, RunConfig
-from matey.data.mixture import System
+from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from matey.config import RunConfig
-from matey.data.mixture import System, in_order
+from matey.data.mixture import in_order
+from matey.data.systems import System
 from matey.metrics.error import nrmse
 from matey.nn.pretrained import save_pretrained
 from matey.nn.surrogate import Surrogate

@@ -24,7 +24,7 @@ import yaml
 import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.files import zarr_metadata
-from matey.data.mixture import System
+from matey.data.systems import System
 from matey.errors import ConfigError
 from matey.fields import Boundary
 from matey.output import to_json, write_text

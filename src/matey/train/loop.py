@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from matey.config import RunConfig, require
-from matey.data.mixture import Mixture, System, open_systems
+from matey.data.mixture import Mixture
+from matey.data.systems import System, open_systems
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec
 from matey.nn.contract import warn_of_doubts

@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 
 from matey.config import RunConfig
-from matey.data.mixture import open_systems, system_weights
+from matey.data.mixture import system_weights
+from matey.data.systems import open_systems
 from matey.fields import SystemSpec
 from matey.nn.contract import differences, doubts
 from matey.nn.pretrained import choose_device, outline

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from matey.config import RunConfig
-from matey.data.mixture import System
+from matey.data.systems import System
 from matey.errors import ConfigError
 from matey.nn.pretrained import misfits
 from matey.nn.surrogate import Surrogate
