@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = (
-    {"errors", "fields", "description", "config", "output", "plain"},
+    {"errors", "fields", "description", "config", "output", "plain", "quantities"},
     {"tokens", "metrics", "simulate"},
     {"nn", "data"},
     {"train", "evaluate"},

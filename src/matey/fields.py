@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matey.errors import DataError, ShapeError
+from matey.quantities import PSEUDO
 
 if TYPE_CHECKING:
     import xarray
@@ -44,6 +45,11 @@ class Variable:
     `axes` is `()` for a scalar, `("x",)` for a vector's component, `("x", "y")` for a
     tensor's. A `static` variable (a force, a mask) does not change in time: it is an input
     only, never predicted or scored. `alias` is the name that the file uses.
+
+    `pseudo` says what a mirror does beyond turning axes: False of a true scalar, vector or
+    tensor; True of a pseudo one, which changes its sign once more (a magnetic field, the
+    vorticity, in two dimensions a scalar); None where nothing is known. Where it is not given,
+    canonical names say it (`matey.quantities`).
     """
 
     name: str
@@ -51,6 +57,7 @@ class Variable:
     axes: tuple[str, ...] = ()
     static: bool = False
     alias: str = field(default="", compare=False)
+    pseudo: bool | None = None
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -58,6 +65,12 @@ class Variable:
                 f"Variable name {self.name!r} is not letters, digits and underscores. "
                 "Give the variable a canonical name, and keep the file's as its alias."
             )
+        if self.pseudo not in (None, False, True):
+            raise DataError(
+                f"Variable {self.name} has pseudo = {self.pseudo!r}, expected true, false or null."
+            )
+        if self.pseudo is None:
+            object.__setattr__(self, "pseudo", PSEUDO.get(self.name))
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,8 @@ class Field:
                 "canonical_name": variable.name,
                 "static": int(variable.static),
             }
+            if variable.pseudo is not None:
+                attributes["pseudo"] = int(variable.pseudo)
             arrays[variable.alias or variable.name] = (dims, values.cpu().numpy(), attributes)
         sides = {
             f"boundary_{name}": " ".join(Boundary(side).name for side in self.boundaries[axis])

@@ -29,7 +29,9 @@ def components(stem):
     return tuple(Variable(f"{stem}_{a}", axes=(a,)) for a in LETTERS)
 
 
-STRESS = tuple(Variable(f"stress_{a}{b}", axes=(a, b)) for a, b in product(LETTERS, repeat=2))
+STRESS = tuple(
+    Variable(f"stress_{a}{b}", axes=(a, b), pseudo=False) for a, b in product(LETTERS, repeat=2)
+)
 VECTORS = (*components("velocity"), *components("vorticity"), *components("magnetic"))
 SPEC = SystemSpec("any", 3, (Variable("density"), *VECTORS, *STRESS))
 
@@ -83,13 +85,39 @@ def test_the_image_of_a_flow_is_a_flow(axes):
 
 
 def test_signs_follow_the_axes_of_a_component():
-    velocity, stress = Variable("velocity_x", axes=("x",)), Variable("s_xy", axes=("x", "y"))
+    velocity = Variable("velocity_x", axes=("x",))
+    stress, normal = STRESS[1], STRESS[0]
     assert [parity(velocity, a) for a in LETTERS] == [-1, 1, 1]
     assert [parity(stress, a) for a in LETTERS] == [-1, -1, 1]
-    assert [parity(Variable("s_xx", axes=("x", "x")), a) for a in LETTERS] == [1, 1, 1]
+    assert [parity(normal, a) for a in LETTERS] == [1, 1, 1]
     assert [parity(Variable("magnetic_x", axes=("x",)), a) for a in LETTERS] == [1, -1, -1]
-    assert [parity(Variable("vorticity"), a) for a in "xy"] == [-1, -1]  # in two dimensions
-    assert [parity(Variable("height"), a) for a in LETTERS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["magnetic_energy", "magnetic_pressure", "density", "height"])
+def test_true_scalars_keep_their_sign(name):
+    assert [parity(Variable(name), a) for a in LETTERS] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["vorticity", "relative_vorticity", "potential_vorticity"])
+def test_pseudoscalars_change_their_sign(name):
+    assert [parity(Variable(name), a) for a in "xy"] == [-1, -1]
+
+
+def test_only_canonical_names_are_known_and_only_by_the_whole_name():
+    for name in ("magnetic", "magnetic_energy_x", "vorticity_of_mine", "velocity", "shear"):
+        assert Variable(name).pseudo is None
+    assert Variable("shear", pseudo=True) != Variable("shear", pseudo=False)
+    assert Variable("density", pseudo=True).pseudo  # what is declared stands
+
+
+def test_unknown_variables_refuse_mirrors():
+    spec = SystemSpec("s", 2, (Variable("height"), Variable("shear")))
+    check_flips(spec, [])
+    message = (
+        r"windows\.flip is \['x'\].* whether shear of system 's' .*Set `pseudo: {shear: false}`"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_flips(spec, ["x"])
 
 
 def short():

@@ -1,5 +1,6 @@
 """What is written is read back as it was, or is not there at all."""
 
+import json
 from dataclasses import replace
 
 import h5py
@@ -42,6 +43,7 @@ def trajectories(draw):
     choices = [
         [Variable("pressure", "Pa", alias="p ö")],
         [Variable("mask", static=True)],
+        [Variable("shear", pseudo=draw(st.sampled_from([None, False, True])))],
         vector("velocity", ndim, units="m s-1"),
         vector("force", ndim, static=True),
         [Variable("vorticity_z", axes=("z",))],  # one component of a vector alone
@@ -91,6 +93,27 @@ def same(again, field, dt=1.0):
     assert again.grid == field.grid
     assert again.boundaries == field.boundaries
     assert again.parameters == field.parameters
+
+
+def test_files_without_a_word_of_mirrors_say_what_names_do(tmp_path):
+    """As they were written before `pseudo`: unknown, but for canonical names."""
+    variables = (Variable("vorticity", pseudo=False), Variable("shear", pseudo=True))
+    field = replace(still(), spec=replace(still().spec, variables=variables))
+    well = write_well([field], tmp_path, name="old")
+    write_field(field, tmp_path / "old.nc", provenance={})
+    for path in (well, tmp_path / "old.nc"):
+        assert matey.open(path).spec.variables == variables
+    close_files()
+    with h5py.File(well, "r+") as file:
+        for dataset in file["t0_fields"].values():
+            del dataset.attrs["pseudo"]
+    with h5py.File(tmp_path / "old.nc", "r+") as file:
+        said = json.loads(text(file.attrs["matey_field"]))
+        for variable in said["system"]["variables"]:
+            del variable["pseudo"]
+        file.attrs["matey_field"] = json.dumps(said)
+    for path in (well, tmp_path / "old.nc"):
+        assert [v.pseudo for v in matey.open(path).spec.variables] == [True, None]
 
 
 def test_a_prediction_of_one_frame_keeps_its_dt_and_its_format_is_checked(tmp_path):

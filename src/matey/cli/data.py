@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 PATHS = "files, folders or patterns; or a data config (.yaml)"
+MIRROR = {None: "unknown", False: "true", True: "pseudo"}  # scalar, vector or tensor
 PATIENCE = 1.0  # seconds; what takes no longer shows no lines of progress
 
 
@@ -183,14 +184,14 @@ def show(system: "SystemReport") -> None:
 
 
 def variable_table(system: "SystemReport") -> "Table":
-    """Names, units and ranges of a system's variables."""
+    """Names, units and ranges of a system's variables, and whether they are pseudo quantities."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     from matey.cli.console import plain
 
     table = Table(box=SIMPLE, padding=0, pad_edge=False)
-    for heading in ("variable", "in the file", "units"):
+    for heading in ("variable", "in the file", "units", "mirror"):
         table.add_column(heading, overflow="fold")
     for heading in ("min", "max", "mean", "std"):
         table.add_column(heading, justify="right")
@@ -199,6 +200,7 @@ def variable_table(system: "SystemReport") -> "Table":
             plain(variable.name),
             plain(variable.alias) + (" (static)" if variable.static else ""),
             plain(variable.units or "-"),
+            MIRROR[variable.pseudo],
             *(f"{v:.4g}" for v in (values.minimum, values.maximum, values.mean, values.std)),
         )
     return table

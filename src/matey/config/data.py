@@ -23,6 +23,9 @@ class ArrayConfig:
         units: one for all its variables, or one for each.
         axes: what its axes are, slowest first; none takes those of the layout.
         static: it does not change in time: read, never predicted. So is one without an axis `time`.
+        pseudo: whether a mirror changes its sign beyond turning its components: false for a true
+            scalar, vector or tensor, true for a magnetic field or a vorticity, none where that
+            is not known. One for all its variables, or a list with one for each.
     """
 
     array: str
@@ -30,12 +33,15 @@ class ArrayConfig:
     units: tuple[str, ...] = ()
     axes: tuple[Axis, ...] = ()
     static: bool = False
+    pseudo: bool | tuple[bool | None, ...] | None = None
 
     def __post_init__(self) -> None:
         key = f"layout.arrays.{self.array}."
         require(bool(self.variables), key + "variables", self.variables, "a name or more")
         fits = len(self.units) in (0, 1, len(self.variables))
         require(fits, key + "units", self.units, f"one, or {len(self.variables)} of them")
+        fits = not isinstance(self.pseudo, tuple) or len(self.pseudo) == len(self.variables)
+        require(fits, key + "pseudo", self.pseudo, f"one, or {len(self.variables)} of them")
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class SourceConfig:
         thermodynamics: for miniWeather, `full` density and potential temperature, or their
             `perturbation` of the hydrostatic background.
         layout: how files of your own are laid out; none for those of a known layout.
+        pseudo: what a mirror does to variables by their canonical names, where files do not say
+            it, as `potential_enstrophy: false`; see `pseudo` of an array.
     """
 
     name: str
@@ -105,6 +113,7 @@ class SourceConfig:
     uneven: Literal["refuse", "allow"] = "refuse"
     thermodynamics: Literal["full", "perturbation"] = "full"
     layout: LayoutConfig | None = None
+    pseudo: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(

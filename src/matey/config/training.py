@@ -26,8 +26,9 @@ class WindowConfig:
             same there, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
             canonical names: in a vertical section y points up). Vectors, tensors and walls turn
-            with the mirror. Name no axis along which gravity or another force of constant
-            direction acts.
+            with the mirror, and pseudo quantities change their sign: of each variable that has
+            to be known (`pseudo` in a data config). Name no axis along which gravity or another
+            force of constant direction acts, and none where the frame rotates.
     """
 
     history: int = 4

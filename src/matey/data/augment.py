@@ -5,8 +5,8 @@ the grid points round and swaps the two sides of the domain; of a tensor, each c
 changes sign as often as it has that axis: velocity_x under a mirror across x, stress_xy
 under one across x or y, stress_xx never. Pseudovectors (magnetic field, vorticity) are
 curls of vectors and change sign once more: across x, magnetic_x stays and magnetic_y and
-magnetic_z turn. Whether a variable is one cannot be told from its axes, so that they are
-known by name (`PSEUDO`).
+magnetic_z turn. So do pseudoscalars, as the vorticity is in two dimensions. `Variable.pseudo`
+says whether a variable is one.
 """
 
 import re
@@ -23,7 +23,6 @@ from matey.errors import ConfigError
 from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, Variable, stack
 
 AXES = "zyx"  # along array axes 0, 1, 2 of a grid
-PSEUDO = re.compile(r"(induced_)?magnetic|vorticity|stream_?function|helicity|angular_velocity")
 DIRECTED = re.compile(r"B[xyz]|.*_[xyz]")  # parameters that are components of a vector
 
 
@@ -75,14 +74,25 @@ def move(
 
 def parity(variable: Variable, axis: str) -> int:
     """The sign that a variable's value gets in a mirror across an axis, 1 or -1."""
-    turns = variable.axes.count(axis) + bool(PSEUDO.match(variable.name))
-    return -1 if turns % 2 else 1
+    assert variable.pseudo is not None  # `check_flips` refuses it
+    return -1 if (variable.axes.count(axis) + variable.pseudo) % 2 else 1
 
 
 def check_flips(spec: SystemSpec, flip: Sequence[str]) -> None:
-    """Raise ConfigError if a mirror would have to change a system's parameters too."""
+    """Raise ConfigError if it is not known what a mirror does to a variable of a system, or if
+    it would have to change a parameter too."""
+    if not flip:
+        return
+    unknown = [variable.name for variable in spec.variables if variable.pseudo is None]
+    if unknown:
+        raise ConfigError(
+            f"windows.flip is {list(flip)}, but nothing says whether {unknown[0]} of system "
+            f"{spec.name!r} changes its sign in a mirror. Set `pseudo: {{{unknown[0]}: false}}` of "
+            "this system in the data config (or `pseudo` of its array in a layout) for a true "
+            "scalar, vector or tensor, true for a pseudo one; or set windows.flip to []."
+        )
     directed = [name for name in spec.parameters if DIRECTED.fullmatch(name)]
-    if flip and directed:
+    if directed:
         raise ConfigError(
             f"windows.flip is {list(flip)}, but parameter {directed[0]} of system {spec.name!r} "
             "has a direction, which a mirror would turn. Set windows.flip to []."

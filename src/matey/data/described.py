@@ -111,6 +111,8 @@ def store(
         name = "{key}/" + name.removeprefix("*/") if name.startswith("*/") else name
     units = array.units * len(array.variables) if len(array.units) == 1 else array.units
     units = units or ("",) * len(array.variables)
+    pseudo = array.pseudo
+    pseudo = pseudo if isinstance(pseudo, tuple) else (pseudo,) * len(array.variables)
     one = len(array.variables) == 1
     last = array.array.split("/")[-1]
     variables = tuple(
@@ -120,8 +122,11 @@ def store(
             tensor_axes(variable),
             array.static or "time" not in roles,
             last if one else f"{last}_{i}",
+            mirrored,
         )
-        for i, (variable, unit) in enumerate(zip(array.variables, units, strict=True))
+        for i, (variable, unit, mirrored) in enumerate(
+            zip(array.variables, units, pseudo, strict=True)
+        )
     )
     axes = "".join(letters[role] for role in roles)
     if axes.count("c") == 2:

@@ -7,7 +7,7 @@ listed, for a person to check.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,6 +18,7 @@ from matey.data.containers import Container
 from matey.data.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
 from matey.data.files import UnknownLayoutError, read_coordinate, shown
 from matey.data.packing import number, text
+from matey.fields import Variable
 
 CANONICAL = {
     "velocity_x": "u vx velx uwnd x_velocity velocity_x",
@@ -208,8 +209,23 @@ def describe(
         variables = tuple(f"{stem}_{i}" for i in range(int(np.prod(sizes))))
     units = text(attributes.get("units", ""))
     return ArrayConfig(
-        name, variables, (units,) if units else (), roles if roles != axes else (), static
+        name,
+        variables,
+        (units,) if units else (),
+        roles if roles != axes else (),
+        static,
+        pseudo_of(variables, number(attributes.get("pseudo"))),
     )
+
+
+def pseudo_of(
+    variables: Sequence[str], written: float | None
+) -> bool | tuple[bool | None, ...] | None:
+    """What a mirror does to an array's variables: as the file says, else by their names."""
+    if written in (0, 1):
+        return bool(written)
+    known = tuple(Variable(name).pseudo for name in variables)
+    return known[0] if len(set(known)) == 1 else known
 
 
 def canonical(name: str, space: tuple[Axis, ...]) -> str:
@@ -235,6 +251,7 @@ def rename(array: ArrayConfig) -> ArrayConfig:
         array.units,
         array.axes,
         array.static,
+        array.pseudo,
     )
 
 

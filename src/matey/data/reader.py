@@ -19,7 +19,7 @@ from matey.data.cavity import Cavity
 from matey.data.containers import open_container
 from matey.data.described import Described
 from matey.data.files import UnknownLayoutError, log, shown
-from matey.data.layout import ROUNDING, Layout, Trajectory
+from matey.data.layout import ROUNDING, Contents, Layout, Trajectory
 from matey.data.miniweather import MiniWeather
 from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
@@ -60,11 +60,27 @@ def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
         for layout in layouts:
             contents = layout.describe(file, options)
             if contents is not None:
+                contents = declared(contents, options, path)
                 return Reader(path, options, layout.name, contents)
     raise UnknownLayoutError(
         f"{shown(path)} has a layout that no reader knows. Looked for "
         f"{'; '.join(layout.expected for layout in layouts)}."
     )
+
+
+def declared(contents: Contents, options: SourceConfig | None, path: Path) -> Contents:
+    """The contents with what the data config says of mirrors. Raises DataError for a variable
+    that the file has not."""
+    pseudo, spec = options.pseudo if options else {}, contents.spec
+    names = [variable.name for variable in spec.variables]
+    for name in pseudo:
+        if name not in names:
+            raise DataError(
+                f"{shown(path)}: `pseudo` of the data config names {name!r}, which the file has "
+                f"not. {nearest(name, names)}"
+            )
+    variables = tuple(replace(v, pseudo=pseudo.get(v.name, v.pseudo)) for v in spec.variables)
+    return replace(contents, spec=replace(spec, variables=variables)) if pseudo else contents
 
 
 def find_files(paths: Sequence[str | Path]) -> list[Path]:

@@ -39,6 +39,14 @@ from matey.plain import plain_yaml
 
 MAX_STATS = 2**20  # bytes of stats.yaml
 STEMS = {"magnetic_field": "magnetic"}  # the Well's names that have another canonical one
+# Scalars and tensors of the published sets that are true ones, beside canonical names.
+TRUE = {
+    0: "a b buoyancy c_zz electron_fraction energy entropy internal_energy mask pressure_im "
+    "pressure_re speed_of_sound",
+    1: "",
+    2: "c d e",
+}
+PSEUDO: dict[bool | None, str] = {None: "", False: "false", True: "true"}  # in files of ours
 
 
 @dataclass(frozen=True)
@@ -203,10 +211,14 @@ def read_variables(
     sizes = dataset.shape[dataset.ndim - order :]
     written = dataset.attrs
     if "canonical_names" in written:  # a file of ours
-        columns = (texts(written[k]) for k in ("canonical_names", "units", "aliases", "axes"))
+        names, *columns = (
+            texts(written[k]) for k in ("canonical_names", "units", "aliases", "axes")
+        )
+        mirrored = texts(written.get("pseudo", [""] * len(names)))
+        said = {text: pseudo for pseudo, text in PSEUDO.items()}
         return tuple(
-            Variable(own, units, tuple(along.split()), static, alias)
-            for own, units, alias, along in zip(*columns, strict=True)
+            Variable(own, units, tuple(along.split()), static, alias, said.get(pseudo))
+            for own, units, alias, along, pseudo in zip(names, *columns, mirrored, strict=True)
         )
     if any(size > 3 for size in sizes):
         raise ShapeError(f"{dataset.name} has shape {dataset.shape}, expected up to 3 components.")
@@ -217,7 +229,8 @@ def read_variables(
         known = [dimensions.names[i] if i < len(dimensions.names) else "xyz"[i] for i in place]
         own = "_".join([stem, "".join(along)]) if along else stem
         alias = "_".join([name, "".join(known)]) if along else name
-        variables.append(Variable(own, "", along, static, alias))
+        pseudo = False if stem in TRUE[order].split() else None
+        variables.append(Variable(own, "", along, static, alias, pseudo))
     return tuple(variables)
 
 
@@ -253,7 +266,7 @@ def read_boundaries(
         axes = ["xyz"[dimensions.names.index(a)] for a in along if a in dimensions.names]
         sizes = tuple(dimensions.sizes[axis] for axis in axes)
         if ndim > 1 and len(axes) == ndim and dataset.shape == sizes:
-            variable = Variable(f"{canonical(name)}_mask", static=True, alias=name)
+            variable = Variable(f"{canonical(name)}_mask", static=True, alias=name, pseudo=False)
             masks.append(Stored(f"boundary_conditions/{name}/mask", "".join(axes), (variable,)))
             continue
         own = texts(condition.attrs.get("associated_fields", ()))

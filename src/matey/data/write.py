@@ -22,6 +22,7 @@ import numpy as np
 
 from matey.data.files import shown
 from matey.data.layout import SPLITS, Trajectory
+from matey.data.the_well import PSEUDO
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, SystemSpec, Variable
 from matey.output import heeding_terminate, replacing
@@ -210,6 +211,7 @@ def create(
     set_texts(dataset, "units", [variable.units for variable in variables])
     set_texts(dataset, "aliases", [variable.alias for variable in variables])
     set_texts(dataset, "axes", [" ".join(variable.axes) for variable in variables])
+    set_texts(dataset, "pseudo", [PSEUDO[variable.pseudo] for variable in variables])
     return dataset
 
 

@@ -61,7 +61,7 @@ class GrayScott(PeriodicSystem):
         require_positive(self, "", "Du", "Dv", "F", "k", "spots", "side", "span", "step")
 
     def spec(self, dt: float) -> SystemSpec:
-        variables = (Variable("A"), Variable("B"))
+        variables = (Variable("A", pseudo=False), Variable("B", pseudo=False))
         return SystemSpec("gray_scott", self.ndim, variables, ("Du", "Dv", "F", "k"), dt)
 
     @property

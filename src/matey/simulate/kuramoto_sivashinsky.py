@@ -59,7 +59,8 @@ class KuramotoSivashinsky(PeriodicSystem):
         require_positive(self, "", "amplitude", "waves", "side", "span", "courant")
 
     def spec(self, dt: float) -> SystemSpec:
-        return SystemSpec("kuramoto_sivashinsky", self.ndim, (Variable("front"),), (), dt)
+        front = Variable("front", pseudo=False)
+        return SystemSpec("kuramoto_sivashinsky", self.ndim, (front,), (), dt)
 
     @property
     def parameters(self) -> dict[str, float]:
