@@ -13,7 +13,8 @@ import matey
 from matey.cli import main
 from matey.cli.options import read_data
 from matey.config import WindowConfig
-from matey.data.mixture import Mixture, open_systems
+from matey.data.mixture import Mixture
+from matey.data.systems import open_systems
 from matey.data.windows import Windows
 from tests.cli.test_commands import refusal
 
