@@ -7,7 +7,7 @@ for every layout and every format.
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,18 @@ import torch
 from matey.config import SourceConfig
 from matey.data import files
 from matey.data.containers import Container, open_container
-from matey.data.contiguous import Contiguous
 from matey.data.files import shown
 from matey.data.layout import Contents, Stored, Trajectory
-from matey.data.spans import Piece, Stretches, spans_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Field
+
+
+class Piece(NamedTuple):
+    """Some frames of a trajectory, and the array [T C Z Y X] in memory that they go to."""
+
+    trajectory: int
+    frames: Sequence[int]
+    values: np.ndarray
 
 
 class Reader:
@@ -39,8 +45,10 @@ class Reader:
         self.trajectories: Sequence[Trajectory] = contents.trajectories
         self.x_first = x_first(contents.arrays)
         order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
-        self._channels = [[order[v.name] for v in stored.variables] for stored in contents.arrays]
-        self._stretches: dict[str, Stretches | None] = {}  # by name of the array
+        self._channels = [
+            places([order[variable.name] for variable in stored.variables])
+            for stored in contents.arrays
+        ]
         self._options = options
         self._stamp = files.stamp(path)
 
@@ -61,11 +69,9 @@ class Reader:
         times = trajectory.times[frames]
         shape = (len(times), len(self.spec.variables), *trajectory.grid.shape)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
-        values = room_for(shape, self.x_first)
+        values = allocate(shape, self.x_first)
         whole = range(frames.start, frames.stop, frames.step)
-        pieces = [Piece(range(len(self.trajectories))[index], whole, values)]
-        self.read_into(pieces)
-        self.check_finite(pieces)
+        self.read_into([Piece(range(len(self.trajectories))[index], whole, values)])
         return Field(
             torch.from_numpy(values),
             times,
@@ -76,35 +82,31 @@ class Reader:
         )
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
-        """Frames of the file, each piece into its room. Of data in chunks every frame is read
-        once, in order of time, however many of the pieces hold it. That they are finite is left
-        to `check_finite`: to look at many pieces at once is faster.
+        """Read frames of the file into the array of each piece. Every frame is read once, in order
+        of time, however many of the pieces hold it.
 
-        Raises DataError on values that are damaged or complex, or a file that changed.
+        Raises DataError on values that are damaged, complex or not finite, or a file that changed.
         """
         files.check_unchanged(self.path, self._stamp)
         keys = self.contents.keys
-        with files.guarded(self.path):
+        # Values beyond float32 become infinite, which `_check_finite` reports.
+        with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
             file = files.handle(self.path, self._stamp, open_container)
+            groups = by_trajectory(pieces)
             # Trajectories lie in the same arrays, or each in those of its own group.
-            for alike in by_trajectory(pieces) if keys else [pieces]:
-                first = alike[0].trajectory
-                spans = spans_of(alike, self.x_first)
+            for alike in [[group] for group in groups] if keys else [groups]:
                 for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
-                    name = stored.name.format(key=keys[first]) if keys else stored.name
-                    array = file.array(name)
-                    if name not in self._stretches:
-                        self._stretches[name] = self._find_stretches(array, stored, channels, first)
-                    stretches = self._stretches[name]
-                    if spans is None or stretches is None:
-                        copy_frames(file, stored, name, alike, channels)
-                    else:
-                        stretches.move(array, spans)
+                    key = keys[alike[0][0].trajectory] if keys else ""
+                    name = stored.name.format(key=key) if keys else stored.name
+                    for group in alike:
+                        copy_frames(file, stored, name, group, channels)
+            self._check_finite(pieces)
 
-    def check_finite(self, pieces: Sequence[Piece]) -> None:
+    def _check_finite(self, pieces: Sequence[Piece]) -> None:
         """Raise DataError that names the first value of what was read that is not finite."""
         for index, frames, values in pieces:
-            if np.isfinite(values).all():
+            # A sum is finite only if all it adds up is, and is faster than a look at each value.
+            if np.isfinite(np.einsum("i->", values.ravel(order="K"))) or np.isfinite(values).all():
                 continue
             trajectory = self.trajectories[index]
             t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
@@ -117,27 +119,6 @@ class Reader:
                 "mend the file."
             )
 
-    def _find_stretches(
-        self, array: Any, stored: Stored, channels: Sequence[int], index: int
-    ) -> Stretches | None:
-        """Where the frames of an array lie, if each is one stretch of the file, with its grid
-        axes in the order of `x_first`."""
-        if not isinstance(array, Contiguous) or stored.background is not None:
-            return None
-        trajectory = self.trajectories[index]
-        z, y, x = trajectory.grid.shape
-        sizes = {"n": len(self.trajectories), "t": len(trajectory.times), "z": z, "y": y, "x": x}
-        axes = stored.axes.rstrip("cd")
-        grid = "xyz"[: trajectory.grid.ndim] if self.x_first else "zyx"[3 - trajectory.grid.ndim :]
-        if axes not in (grid, "t" + grid, "n" + grid, "nt" + grid):
-            return None
-        fits = array.shape[: len(axes)] == tuple(sizes[axis] for axis in axes)
-        if not fits or prod(array.shape[len(axes) :]) != len(channels):
-            return None
-        frame = len(channels) * z * y * x
-        whole = frame * sizes["t"] if "t" in axes else frame
-        return Stretches(frame if "t" in axes else 0, whole if "n" in axes else 0, channels)
-
 
 def x_first(arrays: Sequence[Stored]) -> bool:
     """Whether x is the slowest grid axis of the arrays, as in the Well."""
@@ -146,16 +127,17 @@ def x_first(arrays: Sequence[Stored]) -> bool:
     return len(spatial) > 1 and "xyz".find(spatial) == 0
 
 
-def room_for(shape: tuple[int, ...], x_first: bool) -> np.ndarray:
-    """Room for values [... Z Y X], in memory with the grid axes as the files have them.
-
-    To turn them takes longer than to read: where x is the slowest the values are a view, and
-    whoever needs them in another order turns them while copying anyway.
-    """
+def allocate(shape: tuple[int, ...], x_first: bool) -> np.ndarray:
+    """An array [... Z Y X], in memory with the grid axes in the order of the file."""
     if not x_first:
         return np.empty(shape, np.float32)
-    room = np.empty((*shape[:-3], *shape[:-4:-1]), np.float32)
-    return room.swapaxes(-3, -1)
+    return np.empty((*shape[:-3], *shape[:-4:-1]), np.float32).swapaxes(-3, -1)
+
+
+def places(channels: list[int]) -> slice | list[int]:
+    """Channels as an index; as a slice, which is faster, where each follows the last."""
+    first, last = channels[0], channels[-1]
+    return slice(first, last + 1) if channels == [*range(first, last + 1)] else channels
 
 
 def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
@@ -167,29 +149,28 @@ def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
 
 
 def copy_frames(
-    file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: Sequence[int]
+    file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: slice | list[int]
 ) -> None:
-    """Frames of one dataset of any order and form to their rooms."""
+    """Read frames of one dataset and trajectory into the array of each piece."""
     varies = "t" in stored.axes
-    for own in by_trajectory(pieces):
-        numbers = {frame for piece in own for frame in piece.frames} if varies else {0}
-        for frames in progressions(sorted(numbers)):
-            array = read_stored(file, stored, name, own[0].trajectory, frames)
-            if stored.background is not None:
-                array = array.astype(np.float64) + stored.background
-            read = range(frames.start, frames.stop, frames.step)
-            for piece in own:
-                for i, frame in enumerate(piece.frames):
-                    if varies and frame not in read:
-                        continue
-                    found = array[read.index(frame) if varies else 0]
-                    with np.errstate(over="ignore"):  # `check_finite` reports it
-                        for values, channel in zip(found, channels, strict=True):
-                            piece.values[i, channel] = values
+    wanted: Sequence[int] = pieces[0].frames if varies else (0,)
+    if varies and len(pieces) > 1:
+        wanted = sorted({frame for piece in pieces for frame in piece.frames})
+    parts = [
+        read_stored(file, stored, name, pieces[0].trajectory, frames)
+        for frames in progressions(wanted)
+    ]
+    array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    if stored.background is not None:
+        array = array.astype(np.float64) + stored.background
+    row = {frame: i for i, frame in enumerate(wanted)}
+    for piece in pieces:
+        for values, frame in zip(piece.values, piece.frames, strict=True):
+            values[channels] = array[row[frame] if varies else 0]
 
 
 def read_stored(
-    file: Container, stored: Stored, name: str, index: int, frames: slice
+    file: Container, stored: Stored, name: str, trajectory: int, frames: slice
 ) -> np.ndarray:
     """One dataset's frames in the order T C Z Y X; axes that do not vary have one point."""
     path, dataset = file.path, file.array(name)
@@ -198,19 +179,19 @@ def read_stored(
             f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
             f"[{', '.join(stored.axes)}]."
         )
-    chosen = {"n": index, "t": frames, "_": 0}
-    selection = tuple(chosen.get(axis, slice(None)) for axis in stored.axes)
-    array = files.read_array(dataset, selection, path, name)
+    chosen = {"n": trajectory, "t": frames, "_": 0}
+    index = tuple([chosen.get(axis, slice(None)) for axis in stored.axes])
+    array = files.read_array(dataset, index, path, name)
     axes = stored.axes.replace("n", "").replace("_", "")
-    sizes = dict(zip(axes, array.shape, strict=True))
     array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
-    t, c, d, z, y, x = (sizes.get(axis, 1) for axis in "tcdzyx")
+    size = iter(array.shape)
+    t, c, d, *grid = [next(size) if axis in axes else 1 for axis in "tcdzyx"]
     if c * d != len(stored.variables):
         raise ShapeError(
             f"{shown(path)}: {name} of shape {dataset.shape} holds {c * d} variables, expected "
             f"{[variable.name for variable in stored.variables]}."
         )
-    return array.reshape(t, c * d, z, y, x)
+    return array.reshape(t, c * d, *grid)
 
 
 def whole_slice(frames: slice, count: int, where: str) -> slice:

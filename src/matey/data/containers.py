@@ -15,9 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import h5py
 import netCDF4
+import numpy as np
 
 from matey.data import chunks, files
-from matey.data.contiguous import contiguous
 from matey.data.files import shown
 from matey.data.netcdf3 import expected_size
 from matey.data.numpy_files import NpyContainer, NpzContainer
@@ -94,7 +94,7 @@ class Hdf5Container:
         if size:
             dataset = chunks.with_room(dataset, size)
             chunks.room.keep(self._arrays, name, size)
-        return unpacked(contiguous(dataset), attributes)
+        return unpacked(mapped(dataset, self.path), attributes)
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = files.member(self.file, name)
@@ -114,6 +114,15 @@ class Hdf5Container:
         for name in self._arrays:
             chunks.room.forget(self._arrays, name)
         self.file.close()
+
+
+def mapped(dataset: h5py.Dataset, path: Path) -> Any:
+    """A dataset that lies in the file as it would in memory, mapped; any other as it is."""
+    offset = dataset.id.get_offset()  # None of data in chunks, compressed or never written
+    alike = dataset.id.get_type().equal(h5py.h5t.NATIVE_FLOAT) and dataset.ndim > 1
+    if offset is None or not alike or not dataset.size:
+        return dataset
+    return np.asarray(np.memmap(path, np.float32, "r", offset, dataset.shape))
 
 
 def is_nameless(dataset: h5py.Dataset) -> bool:

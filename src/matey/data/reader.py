@@ -14,7 +14,7 @@ from typing import Any
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.arrays import Reader
+from matey.data.arrays import Piece, Reader
 from matey.data.cavity import Cavity
 from matey.data.containers import open_container
 from matey.data.described import Described
@@ -23,7 +23,6 @@ from matey.data.layout import ROUNDING, Contents, Layout, Trajectory
 from matey.data.miniweather import MiniWeather
 from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
-from matey.data.spans import Piece
 from matey.data.the_well import TheWell
 from matey.data.written import Written
 from matey.errors import DataError, nearest
@@ -164,14 +163,9 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
         return replace(field, spec=self.spec, parameters=parameters)
 
     def read_into(self, pieces: Sequence[Piece]) -> None:
-        """Frames of trajectories, each piece into its room; see `Reader.read_into`."""
-        for reader, own in self._by_reader(pieces).items():
-            reader.read_into(own)
-
-    def check_finite(self, pieces: Sequence[Piece]) -> None:
-        """Raise DataError that names the first value of what was read that is not finite."""
-        for reader, own in self._by_reader(pieces).items():
-            reader.check_finite(own)
+        """Read frames of trajectories into the array of each piece; see `Reader.read_into`."""
+        for reader, inside in self._by_reader(pieces).items():
+            reader.read_into(inside)
 
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
         """The pieces of each file, with the trajectories as it counts them."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from matey.config import DataConfig, SplitConfig, WindowConfig
+from matey.data.arrays import Piece
 from matey.data.files import shown
 from matey.data.layout import SPLITS
 from matey.data.reader import Fields, Reader, open_source
-from matey.data.spans import Piece
 from matey.data.windows import Windows
 from matey.errors import DataError
 from matey.fields import Field, SystemSpec

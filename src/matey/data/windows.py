@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
-from math import isfinite, prod
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +17,10 @@ from torch import Tensor
 
 from matey.config import WindowConfig
 from matey.data import files
-from matey.data.arrays import room_for
+from matey.data.arrays import Piece, allocate
 from matey.data.augment import check_flips
 from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
-from matey.data.spans import Piece
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, Window, stack_fields
 
@@ -191,17 +190,13 @@ class Windows:
             4 * count * length * variables * prod(grid), first.path, f"a batch of {count} windows"
         )
         # In memory a variable's frames follow each other, as in its dataset.
-        values = room_for((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
-        pieces = [
-            Piece(trajectory, (*frames, target), room)
-            for (trajectory, frames, target), room in zip(places, values, strict=True)
-        ]
-        self.fields.read_into(pieces)
-        # A sum with a value that is not finite is not finite, and one pass is all it takes; so
-        # may be the sum of very large values, which a look at each tells apart. einsum adds twice
-        # as fast as NumPy's sum; torch's starts threads, and they take longer than a small batch.
-        if not isfinite(np.einsum("i->", values.ravel(order="K"))):
-            self.fields.check_finite(pieces)
+        values = allocate((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
+        self.fields.read_into(
+            [
+                Piece(trajectory, (*frames, target), array)
+                for (trajectory, frames, target), array in zip(places, values, strict=True)
+            ]
+        )
         read = torch.from_numpy(values)
         return Frames(read[:, :-1], read[:, -1])
 

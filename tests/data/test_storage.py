@@ -1,6 +1,5 @@
-"""Datasets that lie in the file as in memory: read straight, and as the library reads them."""
+"""The same is read however a file is stored: mapped into memory, or by the library."""
 
-import os
 from dataclasses import replace
 
 import h5py
@@ -10,10 +9,8 @@ import torch
 
 import matey
 from matey.config import WindowConfig
-from matey.data import contiguous as stretches
-from matey.data import files, spans
+from matey.data import files
 from matey.data.containers import open_container
-from matey.data.contiguous import Contiguous, contiguous
 from matey.data.reader import Fields
 from matey.data.systems import EveryNth
 from matey.data.windows import Choice, Windows
@@ -49,14 +46,6 @@ def array_of(reader, name):
     return files.handle(reader.path, files.stamp(reader.path), open_container).array(name)
 
 
-@pytest.fixture(params=["kept", "read"])
-def kept_or_read(request, monkeypatch):
-    """Small datasets are kept in memory, and the others read: these here are small."""
-    if request.param == "read":
-        monkeypatch.setattr(stretches, "MAX_KEPT", 0)
-
-
-@pytest.mark.usefixtures("kept_or_read")
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_batches_are_equal_however_a_file_is_stored(tmp_path, ndim, stride):
@@ -71,40 +60,8 @@ def test_batches_are_equal_however_a_file_is_stored(tmp_path, ndim, stride):
     assert torch.equal(straight.target, library.target)
     _, first = readers[0].place(0)
     assert torch.equal(straight.values[0], fields[0].values[first : first + 2 * stride : stride])
-    assert isinstance(array_of(stored[0].readers[0], "t0_fields/density"), Contiguous)
-    assert not isinstance(array_of(stored[1].readers[0], "t0_fields/density"), Contiguous)
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("points", [4, 50])
-def test_frames_read_in_parts_are_those_read_at_once(tmp_path, monkeypatch, ndim, points):
-    """Parts of a frame, the last of them shorter, and several frames at a time."""
-    fields = made(ndim)
-    path = written(tmp_path, fields)
-    monkeypatch.setattr(stretches, "MAX_KEPT", 0)
-    monkeypatch.setattr(spans, "BLOCK", 4 * ndim * points)
-    windows = Windows(matey.open(path), [0, 1], WindowConfig(history=4))
-    batch = windows.batch([Choice(0), Choice(1, lead=3)])
-    assert torch.equal(batch.values, torch.stack([fields[0].values[i : i + 4] for i in (0, 1)]))
-    assert torch.equal(batch.target, torch.stack([fields[0].values[i] for i in (4, 7)]))
-
-
-def test_a_small_dataset_is_read_once_and_a_larger_one_whenever_it_is_asked_for(
-    tmp_path, monkeypatch
-):
-    fields = made(2)
-    windows = Windows(matey.open(written(tmp_path, fields)), [0, 1], WindowConfig(history=2))
-    velocity = sum(9 * 5 * 6 * 2 * 4 for _ in fields)
-    monkeypatch.setattr(stretches, "MAX_KEPT", velocity - 1)
-    read, whole = [], Contiguous.read_into
-    monkeypatch.setattr(
-        Contiguous, "read_into", lambda array, *a: (read.append(array.ndim), whole(array, *a))[1]
-    )
-    choices = [Choice(0), Choice(len(windows) - 1)]
-    first = windows.batch(choices)
-    assert sorted(read) == [3, 4, 4, 5, 5]  # mask, density, force, and velocity twice
-    assert torch.equal(windows.batch(choices).values, first.values)
-    assert sorted(read) == [3, 4, 4, 5, 5, 5, 5]
+    assert isinstance(array_of(stored[0].readers[0], "t0_fields/density"), np.ndarray)
+    assert isinstance(array_of(stored[1].readers[0], "t0_fields/density"), h5py.Dataset)
 
 
 def test_a_batch_for_another_device_goes_there_as_it_lies_in_memory(tmp_path):
@@ -116,7 +73,6 @@ def test_a_batch_for_another_device_goes_there_as_it_lies_in_memory(tmp_path):
     assert batch.to(torch.device("cpu")).values.data_ptr() == batch.values.data_ptr()
 
 
-@pytest.mark.usefixtures("kept_or_read")
 def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path):
     fields = made(2)
     for field in fields:
@@ -132,7 +88,6 @@ def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path)
         windows.batch([Choice(0)])
 
 
-@pytest.mark.usefixtures("kept_or_read")
 def test_every_nth_frame_makes_batches_too(tmp_path):
     fields = made(2)
     thinned = EveryNth(matey.open(written(tmp_path, fields)), 3)
@@ -141,7 +96,6 @@ def test_every_nth_frame_makes_batches_too(tmp_path):
     assert torch.equal(batch.target[0], fields[1].values[6])
 
 
-@pytest.mark.usefixtures("kept_or_read")
 def test_files_of_other_axis_orders_share_a_batch(tmp_path):
     """One file has x slowest, the other fastest: memory has one order."""
     fields = made(2)
@@ -171,30 +125,9 @@ def test_a_user_block_before_the_file_is_counted(tmp_path):
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:
         file["a"] = values
-    with h5py.File(tmp_path / "a.h5") as file:
-        array = contiguous(file["a"])
-        assert isinstance(array, Contiguous)
-        rooms = [np.empty(4, np.float32), np.empty((2, 4), np.float32)]
-        array.read_into(8, rooms)
-        assert np.array_equal(rooms[0], values[0, 2])
-        assert np.array_equal(rooms[1], values[1, :2])
-        assert np.array_equal(array[1], values[1])
-
-
-def test_a_call_that_does_less_than_it_is_asked_is_repeated(tmp_path, monkeypatch):
-    values = np.arange(4000, dtype=np.float32)
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["a"] = values
-    whole = os.preadv
-
-    def some(descriptor, rooms, offset):
-        return whole(descriptor, [memoryview(rooms[0]).cast("B")[:7]], offset)
-
-    monkeypatch.setattr(os, "preadv", some)
-    with h5py.File(tmp_path / "a.h5") as file:
-        rooms = [np.empty(1, np.float32) for _ in range(1500)]  # more than one call takes
-        contiguous(file["a"]).read_into(3, rooms)
-        assert np.array_equal(np.concatenate(rooms), values[3:1503])
+    array = open_container(tmp_path / "a.h5").array("a")
+    assert isinstance(array, np.ndarray)
+    assert np.array_equal(array[1], values[1])
 
 
 @pytest.mark.parametrize("kind", ["chunked", "float64", "big-endian", "integer", "unwritten"])
@@ -206,19 +139,9 @@ def test_what_is_stored_otherwise_is_left_to_the_library(tmp_path, kind):
         )
         if kind != "unwritten":
             dataset[...] = 1
-    with h5py.File(tmp_path / "a.h5") as file:
-        assert contiguous(file["a"]) == file["a"]
+    assert isinstance(open_container(tmp_path / "a.h5").array("a"), h5py.Dataset)
 
 
-def test_a_file_that_ends_early_is_named(tmp_path):
-    path = written(tmp_path, made(2))
-    fields = matey.open(path)
-    array = array_of(fields.readers[0], "t0_fields/density")
-    with pytest.raises(DataError, match=r"density cannot be read, the file ends at byte \d+"):
-        array.read_into(10**9, [np.empty(4, np.float32)])
-
-
-@pytest.mark.usefixtures("kept_or_read")
 def test_the_last_trajectory_and_bad_values_are_told_apart(tmp_path):
     fields = made(2)
     path = written(tmp_path, fields)
