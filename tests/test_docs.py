@@ -1,5 +1,6 @@
 """The commands and programs on the pages of the documentation do what the pages say."""
 
+import ast
 import importlib.util
 import re
 import shutil
@@ -10,6 +11,7 @@ from contextlib import chdir
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import numpy as np
@@ -392,11 +394,14 @@ def test_the_description_of_the_page_reads_its_file(tmp_path):
 
 def test_the_system_of_the_page_is_simulated_by_its_line_in_the_table(tmp_path, monkeypatch):
     (code,) = (b.text for b in blocks(EXTENDING, "python") if "class SwiftHohenberg" in b.text)
-    names = {"__name__": "page"}
-    exec(code, names)
-    system = names["SwiftHohenberg"]()
-    assert 'swift_hohenberg": SwiftHohenberg(),' in blocks(EXTENDING, "text")[0].text
-    monkeypatch.setitem(simulators.SYSTEMS, "swift_hohenberg", system)
+    module = ModuleType("matey.simulate.swift_hohenberg")  # the file that the page names
+    exec(code, vars(module))
+    line = ast.literal_eval("{" + blocks(EXTENDING, "text")[0].text + "}")
+    assert line == {"swift_hohenberg": "SwiftHohenberg"}
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in line:
+        monkeypatch.setitem(simulators.SYSTEMS, name, line[name])
+    system = simulators.find_system("swift_hohenberg", 2)
     words = "simulate swift_hohenberg --ndim 2 --trajectories 3 --resolution 32 --steps 6 --out"
     assert main([*words.split(), str(tmp_path / "rolls")]) == 0
     rolls = matey.open(tmp_path / "rolls")

@@ -4,7 +4,6 @@ import h5py
 import pytest
 
 from matey.cli import main
-from matey.cli.simulate import SYSTEMS as LISTED
 from matey.simulate import SYSTEMS
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
@@ -52,8 +51,8 @@ def test_an_unknown_system_is_one_line_with_a_suggestion(tmp_path, capsys):
 
 
 def test_help_lists_every_system(capsys):
-    assert LISTED.split(", ") == list(SYSTEMS)
     with pytest.raises(SystemExit) as stop:
         main(["simulate", "--help"])
     assert stop.value.code == 0
-    assert "shallow_water" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in SYSTEMS)

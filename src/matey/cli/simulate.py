@@ -7,16 +7,12 @@ from typing import Any, Literal
 from matey.cli import Command
 from matey.cli.progress import show_progress
 from matey.errors import ConfigError
-
-SYSTEMS = (
-    "shallow_water, diffusion_reaction, incompressible, compressible, thermals, "
-    "mhd_cavity, burgers, kuramoto_sivashinsky, gray_scott"
-)
+from matey.simulate import SYSTEMS
 
 
 def add_arguments(parser: Any) -> None:
     """The options of `matey simulate`."""
-    parser.add_argument("system", type=str, help=SYSTEMS)
+    parser.add_argument("system", type=str, help=", ".join(SYSTEMS))
     parser.add_argument("--out", type=Path, required=True, help="new folder for the files")
     parser.add_argument("--trajectories", type=int, default=32, help="how many")
     parser.add_argument(

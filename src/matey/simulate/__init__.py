@@ -3,172 +3,31 @@
 Each solves many trajectories at once, on a CPU or GPU, in single or double precision.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+if TYPE_CHECKING:
+    from matey.simulate.trajectories import find_system, simulate
 
-from matey.config import require
-from matey.errors import ConfigError, DivergenceError, nearest
-from matey.fields import Field
-from matey.simulate.burgers import Burgers
-from matey.simulate.compressible import Compressible
-from matey.simulate.diffusion_reaction import DiffusionReaction
-from matey.simulate.gray_scott import GrayScott
-from matey.simulate.incompressible import Incompressible
-from matey.simulate.kuramoto_sivashinsky import KuramotoSivashinsky
-from matey.simulate.mhd_cavity import MHDCavity
-from matey.simulate.shallow_water import ShallowWater
-from matey.simulate.spectral import PeriodicSystem
-from matey.simulate.stepper import Simulator, Varied
-from matey.simulate.thermals import Thermals
+__all__ = ["SYSTEMS", "find_system", "simulate"]
 
-SYSTEMS: dict[str, Simulator] = {
-    "shallow_water": ShallowWater(),
-    "diffusion_reaction": DiffusionReaction(),
-    "incompressible": Incompressible(),
-    "compressible": Compressible(),
-    "thermals": Thermals(),
-    "mhd_cavity": MHDCavity(),
-    "burgers": Burgers(),
-    "kuramoto_sivashinsky": KuramotoSivashinsky(),
-    "gray_scott": GrayScott(),
+# The class of each system, in the module of the system's name. Loaded on demand: they need torch,
+# which takes seconds to import, and the command line lists the names.
+SYSTEMS = {
+    "shallow_water": "ShallowWater",
+    "diffusion_reaction": "DiffusionReaction",
+    "incompressible": "Incompressible",
+    "compressible": "Compressible",
+    "thermals": "Thermals",
+    "mhd_cavity": "MHDCavity",
+    "burgers": "Burgers",
+    "kuramoto_sivashinsky": "KuramotoSivashinsky",
+    "gray_scott": "GrayScott",
 }
-SMALLEST = 8  # points along an axis: below that the stencils span the domain
-CACHED = 2**16  # values of one variable that stay in a processor's cache
-
-Progress = Callable[[int, int], None]
 
 
-def find_system(name: str, ndim: int | None = None) -> Simulator:
-    """The simulator of that name, of `ndim` dimensions where it exists in several.
-
-    Raises ConfigError for a name that is unknown, naming the nearest one, or a number of
-    dimensions that the system does not have.
-    """
-    if name not in SYSTEMS:
-        raise ConfigError(f"Unknown system {name!r}. {nearest(name, SYSTEMS)}")
-    system = SYSTEMS[name]
-    if ndim is None:
-        return system
-    if isinstance(system, PeriodicSystem):
-        return replace(system, ndim=ndim)
-    only = system.spec(1.0).ndim
-    require(ndim == only, "ndim", ndim, f"{only}, the only one of {name!r}")
-    return system
-
-
-def simulate(
-    name: str,
-    *,
-    trajectories: int,
-    resolution: int,
-    steps: int,
-    seed: int,
-    ndim: int | None = None,
-    frames: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    progress: Progress | None = None,
-) -> list[Field]:
-    """Trajectories of a system, each of `steps` frames evenly over the published time span.
-
-    The first frame is the initial state, so `steps` = 21 of shallow water are 0.05 s apart.
-    `resolution` is the number of grid points along the shortest axis, and `ndim` chooses among
-    the dimensions of systems that exist in several. With `frames`, only the first so many of the
-    `steps` are made. The same seed gives the same bits on one machine, and trajectory i the same
-    initial state however many are made. `progress(frames made, frames in all)` is called after
-    every frame. Fields are on the CPU. Raises ConfigError for a name or number out of range,
-    DivergenceError where a solution stops being finite.
-    """
-    system = find_system(name, ndim)
-    require(trajectories >= 1, "trajectories", trajectories, "1 or more")
-    require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
-    require(steps >= 2, "steps", steps, "2 frames or more")
-    require(frames is None or 1 <= frames <= steps, "frames", frames, f"1 to steps, {steps}")
-    require(seed >= 0, "seed", seed, "0 or more")
-    device = torch.device(device)
-    dt = system.span / (steps - 1)
-    times = [dt * step for step in range(frames or steps)]
-    fields: list[Field] = []
-    with one_thread():
-        for group in groups(system, trajectories, resolution, device):
-            initial = system.initial(group, resolution, seed).to(device, dtype)
-            observed: list[Tensor] = []
-            for state in system.run(initial, times):
-                observed.append(system.observe(state).cpu())
-                check_finite(observed[-1], name, times[len(observed) - 1], group)
-                if progress:
-                    made = len(fields) * len(times) + len(observed) * len(group)
-                    progress(made, trajectories * len(times))
-            values = torch.stack(observed, dim=1)
-            for trajectory, one in zip(group, values, strict=True):
-                parameters = parameters_of(system, trajectory, seed)
-                fields.append(make_field(system, one, times, resolution, dt, parameters))
-    return fields
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread per operation, on a CPU.
-
-    Operations that take microseconds gain little from being split, and become a hundred
-    times slower where other work shares the cores: each waits for the slowest thread.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def groups(
-    system: Simulator, trajectories: int, resolution: int, device: torch.device
-) -> Iterator[range]:
-    """Which trajectories run together: all on a GPU, as many as fit the cache on a CPU."""
-    points = math.prod(system.grid(resolution).shape)
-    size = max(1, CACHED // points) if device.type == "cpu" else trajectories
-    for first in range(0, trajectories, size):
-        yield range(first, min(first + size, trajectories))
-
-
-def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
-    """Raise DivergenceError that says which trajectory went wrong, and when."""
-    finite = values.isfinite().flatten(1).all(dim=1)
-    if not finite.all():
-        trajectory = group[int(finite.int().argmin())]
-        raise DivergenceError(
-            f"Trajectory {trajectory} of {name!r} stopped being finite before {time:g} s. "
-            "Its initial state is too extreme for the time step: lower courant or fraction."
-        )
-
-
-def parameters_of(system: Simulator, trajectory: int, seed: int) -> dict[str, float]:
-    """The numbers of the equations of one trajectory."""
-    drawn = system.drawn(trajectory, seed) if isinstance(system, Varied) else {}
-    return {**system.parameters, **drawn}
-
-
-def make_field(
-    system: Simulator,
-    values: Float[Tensor, "T C *points"],
-    times: list[float],
-    resolution: int,
-    dt: float,
-    parameters: dict[str, float],
-) -> Field:
-    """The stored variables of one trajectory with all that describes them."""
-    grid = system.grid(resolution)
-    return Field(
-        values=values.reshape(*values.shape[:2], *grid.shape).contiguous(),
-        times=torch.tensor(times, dtype=torch.float64),
-        grid=grid,
-        boundaries=system.boundaries,
-        parameters=parameters,
-        spec=system.spec(dt),
-    )
+def __getattr__(name: str) -> Any:
+    """What simulates, imported when it is first asked for."""
+    if name not in ("find_system", "simulate"):
+        raise AttributeError(f"module 'matey.simulate' has no attribute {name!r}")
+    return getattr(import_module("matey.simulate.trajectories"), name)

@@ -13,7 +13,6 @@ irrotational velocity, momentum is conserved to rounding. Stable for steps up to
 fastest velocity times the largest wavenumber.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -59,17 +58,9 @@ class Burgers(PeriodicSystem):
         variables = tuple(Variable(f"velocity_{axis}", axes=(axis,)) for axis in axes)
         return SystemSpec("burgers", self.ndim, variables, ("Nu",), dt)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"Nu": self.Nu}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B S *points"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "S ..."]:
         """Random long waves in every component."""
-        draws = [np.random.default_rng([seed, i]) for i in trajectories]
-        shape = (self.ndim, self.ndim, resolution, self.waves)
-        return self.speed * torch.stack([random_waves(draw, *shape) for draw in draws])
+        return self.speed * random_waves(random, self.ndim, self.ndim, resolution, self.waves)
 
     def linear(self, box: Box) -> Tensor:
         return (-self.Nu / torch.pi * box.square).expand(self.ndim, *box.square.shape)

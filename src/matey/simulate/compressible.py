@@ -29,6 +29,7 @@ Osher, J. Comput. Phys. 77 (1988) 439.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,11 +38,11 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march_apart, plane_grid
+from matey.simulate.stepper import Simulator, march_apart, plane_grid
 
 
 @dataclass(frozen=True)
-class Compressible:
+class Compressible(Simulator):
     """Compressible Navier-Stokes. State: density, momentum, energy.
 
     Stored: density, pressure, velocity. `run` solves in one, two or three dimensions, as many
@@ -64,6 +65,12 @@ class Compressible:
             neighbour: 1 is minmod, 2 the monotonised central limiter, `math.inf` none at all.
         courant: fraction of the largest stable step.
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (
+        PERIODIC_SIDES,
+        PERIODIC_SIDES,
+        PERIODIC_SIDES,
+    )
 
     eta: float = 0.01
     zeta: float = 0.01
@@ -101,33 +108,19 @@ class Compressible:
     def grid(self, resolution: int) -> Grid:
         return plane_grid(0.0, self.length, resolution)
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, PERIODIC_SIDES, PERIODIC_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"eta": self.eta, "zeta": self.zeta, "M": self.M}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 4 Y X"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "4 Y X"]:
         """A uniform background with waves of density, pressure and velocity, all at random."""
         x = self.grid(resolution).coordinate(2).numpy() / self.length
-        frames = []
-        for trajectory in trajectories:
-            random = np.random.default_rng([seed, trajectory])
-            density, temperature = random.uniform(*self.density), random.uniform(*self.temperature)
-            contrasts = random.uniform(*self.contrast, size=(2, 1, 1))
-            waves = np.stack([random_waves(random, self.waves, x) for _ in range(4)])
-            gas, velocity = waves[:2], waves[2:]
-            gas *= contrasts / np.abs(gas).max(axis=(1, 2), keepdims=True)
-            gas += 1
-            gas *= [[[density]], [[density * temperature]]]
-            speed = math.sqrt((velocity**2).sum(axis=0).mean())
-            velocity *= self.M * math.sqrt(self.gamma * temperature) / speed
-            frames.append(torch.from_numpy(waves))
-        return self.state_of(torch.stack(frames))
+        density, temperature = random.uniform(*self.density), random.uniform(*self.temperature)
+        contrasts = random.uniform(*self.contrast, size=(2, 1, 1))
+        waves = np.stack([random_waves(random, self.waves, x) for _ in range(4)])
+        gas, velocity = waves[:2], waves[2:]
+        gas *= contrasts / np.abs(gas).max(axis=(1, 2), keepdims=True)
+        gas += 1
+        gas *= [[[density]], [[density * temperature]]]
+        speed = math.sqrt((velocity**2).sum(axis=0).mean())
+        velocity *= self.M * math.sqrt(self.gamma * temperature) / speed
+        return self.state_of(torch.from_numpy(waves)[None])[0]
 
     def run(
         self, state: Float[Tensor, "B S *points"], times: Sequence[float]

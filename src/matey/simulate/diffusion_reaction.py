@@ -16,6 +16,8 @@ that is taken, as noise decays at just that rate and must be followed.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,15 +25,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import require_fraction, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march, plane_grid, rk4
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.simulate.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
 
-WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
 LARGEST = 4.5  # of the noise: exceeded at one point in 150,000, and gone within a few steps
 
 
 @dataclass(frozen=True)
-class DiffusionReaction:
+class DiffusionReaction(Simulator):
     """The pattern-forming system. State and stored: activator, inhibitor.
 
     Args:
@@ -43,6 +44,8 @@ class DiffusionReaction:
         fraction: of the largest stable time step. At 0.8 the error in time after 0.2 s on
             64² points is 4e-5 of the field.
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
 
     Du: float = 1e-3
     Dv: float = 5e-3
@@ -62,21 +65,9 @@ class DiffusionReaction:
     def grid(self, resolution: int) -> Grid:
         return plane_grid(-self.half_width, self.half_width, resolution)
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"Du": self.Du, "Dv": self.Dv, "k": self.k}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 2 Y X"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "2 Y X"]:
         """Standard normal noise, independent at every point."""
-        shape = (2, resolution, resolution)
-        noise = [np.random.default_rng([seed, i]).standard_normal(shape) for i in trajectories]
-        return torch.from_numpy(np.stack(noise))
+        return torch.from_numpy(random.standard_normal((2, resolution, resolution)))
 
     def run(
         self, state: Float[Tensor, "B 2 Y X"], times: Sequence[float]
@@ -84,14 +75,8 @@ class DiffusionReaction:
         """The state at each of `times`; the first is the one given."""
         spacing = 2 * self.half_width / state.shape[-1]
         stable = 2.78 / (8 * max(self.Du, self.Dv) / spacing**2 + 3 * LARGEST**2)
-
-        def rate(state: Tensor) -> Tensor:
-            return self.rate(state, spacing)
-
-        def step(state: Tensor, dt: float, number: int) -> Tensor:
-            return rk4(rate, state, dt)
-
-        return march(state, times, self.fraction * stable, step)
+        rate = partial(self.rate, spacing=spacing)
+        return march_by_rk4(state, times, self.fraction * stable, rate)
 
     def rate(self, state: Float[Tensor, "B 2 Y X"], spacing: float) -> Float[Tensor, "B 2 Y X"]:
         """The time derivative of the state."""
@@ -101,9 +86,6 @@ class DiffusionReaction:
         u_rate.addcmul_(u * u, u, value=-1)
         v_rate.mul_(self.Dv / spacing**2).add_(u).sub_(v)
         return total
-
-    def observe(self, state: Float[Tensor, "B 2 Y X"]) -> Float[Tensor, "B 2 Y X"]:
-        return state
 
 
 def exchange(values: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y X"]:

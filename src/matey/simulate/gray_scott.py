@@ -17,7 +17,6 @@ reaction, below 1 1/s; `step` is shorter than that would allow for accuracy.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,17 +63,10 @@ class GrayScott(PeriodicSystem):
         variables = (Variable("A", pseudo=False), Variable("B", pseudo=False))
         return SystemSpec("gray_scott", self.ndim, variables, ("Du", "Dv", "F", "k"), dt)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"Du": self.Du, "Dv": self.Dv, "F": self.F, "k": self.k}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 2 *points"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "2 ..."]:
         """Round spots at random places, where they are whole half A and a quarter B."""
-        draws = [np.random.default_rng([seed, i]) for i in trajectories]
-        empty = torch.from_numpy(np.stack([self.outside(draw, resolution) for draw in draws]))
-        return torch.stack((0.5 + 0.5 * empty, 0.25 - 0.25 * empty), dim=1)
+        empty = torch.from_numpy(self.outside(random, resolution))
+        return torch.stack((0.5 + 0.5 * empty, 0.25 - 0.25 * empty))
 
     def outside(self, random: np.random.Generator, resolution: int) -> np.ndarray:
         """1 far from all spots, 0 in the middle of one: Gaussians on a torus."""

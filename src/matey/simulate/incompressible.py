@@ -25,6 +25,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,14 +34,12 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
 from matey.config import require, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march, plane_grid
-
-WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.simulate.stepper import WALL_SIDES, Simulator, march, plane_grid
 
 
 @dataclass(frozen=True)
-class Incompressible:
+class Incompressible(Simulator):
     """Incompressible Navier-Stokes. Stored: velocity, tracer, force, in the centres of cells.
 
     State: velocity along x on each cell's right face and along y on its upper face, tracer in
@@ -59,6 +58,8 @@ class Incompressible:
         span: time covered [s].
         longest: time step, where diffusion does not ask for a shorter one [s].
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
 
     NU: float = 0.01
     speed: float = 1.0
@@ -90,30 +91,24 @@ class Incompressible:
     def grid(self, resolution: int) -> Grid:
         return plane_grid(0.0, self.length, resolution)
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"NU": self.NU}
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "5 Y X"]:
+        """Smooth noise that does not cross the walls."""
+        face = (np.arange(resolution) + 1) / resolution
+        centre = face - 0.5 / resolution
+        places = ((face, centre), (centre, face), (centre, centre), (face, centre), (centre, face))
+        noise = [smooth_noise(random, self.waves, self.decay, *xy) for xy in places]
+        state = torch.from_numpy(np.array(noise))
+        state[0:2] *= self.speed
+        state[3:5] *= self.force
+        state[(0, 3), :, -1] = 0
+        state[(1, 4), -1, :] = 0
+        return state
 
     def initial(
         self, trajectories: Sequence[int], resolution: int, seed: int
     ) -> Float[Tensor, "B 5 Y X"]:
         """Smooth noise, whose velocity is then made free of divergence."""
-        face = (np.arange(resolution) + 1) / resolution
-        centre = face - 0.5 / resolution
-        places = ((face, centre), (centre, face), (centre, centre), (face, centre), (centre, face))
-        states = []
-        for trajectory in trajectories:
-            random = np.random.default_rng([seed, trajectory])
-            states.append([smooth_noise(random, self.waves, self.decay, *xy) for xy in places])
-        state = torch.from_numpy(np.array(states))
-        state[:, 0:2] *= self.speed
-        state[:, 3:5] *= self.force
-        state[:, (0, 3), :, -1] = 0
-        state[:, (1, 4), -1, :] = 0
+        state = super().initial(trajectories, resolution, seed)
         state[:, 0:2] = Pressure.on(state).project(state[:, 0], state[:, 1])
         return state
 

@@ -16,12 +16,10 @@ Scheme: `spectral`; the grid must resolve waves that are damped. Stable for step
 the steepest slope times the largest wavenumber.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,23 +60,15 @@ class KuramotoSivashinsky(PeriodicSystem):
         front = Variable("front", pseudo=False)
         return SystemSpec("kuramoto_sivashinsky", self.ndim, (front,), (), dt)
 
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {}
-
     def grid(self, resolution: int) -> Grid:
         """The box from 0 on. Raises ConfigError where it is too coarse for damped waves."""
         least = int(np.ceil(self.side / COARSEST))
         require(resolution >= least, "resolution", resolution, f"{least} points or more")
         return super().grid(resolution)
 
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 1 *points"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "1 ..."]:
         """Random long waves."""
-        draws = [np.random.default_rng([seed, i]) for i in trajectories]
-        shape = (1, self.ndim, resolution, self.waves)
-        return self.amplitude * torch.stack([random_waves(draw, *shape) for draw in draws])
+        return self.amplitude * random_waves(random, 1, self.ndim, resolution, self.waves)
 
     def linear(self, box: Box) -> Tensor:
         return (box.square - box.square**2)[None]

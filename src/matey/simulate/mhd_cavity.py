@@ -26,7 +26,8 @@ Introduction to Magnetohydrodynamics (2016), chapter 2 (the equations).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,14 +36,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march, plane_grid, rk4
-
-WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.simulate.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
 
 
 @dataclass(frozen=True)
-class MHDCavity:
+class MHDCavity(Simulator):
     """The cavity. State: ψ, A at the corners of the cells. Stored: velocity, induced field.
 
     Args:
@@ -53,6 +52,8 @@ class MHDCavity:
         span: time covered, twelve intervals of 0.4 in the published files.
         fraction: of the largest stable time step.
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
 
     Re: float = 200.0
     Rem: float = 100.0
@@ -77,27 +78,15 @@ class MHDCavity:
     def grid(self, resolution: int) -> Grid:
         return plane_grid(-0.5, 0.5, resolution)
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"Re": self.Re, "Rem": self.Rem}
-
     def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
         """The background field."""
         return {"Bx": np.random.default_rng([seed, trajectory]).uniform(*self.Bx)}
 
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 2 Y X"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "2 Y X"]:
         """Fluid at rest in the background field, for a square of `resolution`² cells."""
-        strengths = [self.drawn(i, seed)["Bx"] for i in trajectories]
-        background = torch.tensor(strengths, dtype=torch.float64)
         y = torch.linspace(-0.5, 0.5, resolution + 1, dtype=torch.float64)
-        state = torch.zeros(len(background), 2, len(y), len(y), dtype=torch.float64)
-        state[:, 1] = background[:, None, None] * y[:, None]
+        state = torch.zeros(2, len(y), len(y), dtype=torch.float64)
+        state[1] = random.uniform(*self.Bx) * y[:, None]
         return state
 
     def run(
@@ -109,14 +98,8 @@ class MHDCavity:
         # Waves on the fluid, which along both axes moves no faster than the lid: those of
         # Alfvén, in a field that may become twice as strong as the background.
         waves = 2.83 * spacing / (1.5 * abs(self.lid) + 2 * max(map(abs, self.Bx)))
-
-        def rate(state: Tensor) -> Tensor:
-            return self.rate(state, spacing)
-
-        def step(state: Tensor, dt: float, number: int) -> Tensor:
-            return rk4(rate, state, dt)
-
-        return march(state, times, self.fraction * min(diffusion, waves), step)
+        rate = partial(self.rate, spacing=spacing)
+        return march_by_rk4(state, times, self.fraction * min(diffusion, waves), rate)
 
     def rate(self, state: Float[Tensor, "B 2 Y X"], spacing: float) -> Float[Tensor, "B 2 Y X"]:
         """The time derivative of the state.

@@ -17,6 +17,7 @@ Courant numbers up to 1. Source: LeVeque, Finite Volume Methods for Hyperbolic P
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,13 +26,13 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march, plane_grid
+from matey.simulate.stepper import Simulator, march, plane_grid
 
 OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 
 
 @dataclass(frozen=True)
-class ShallowWater:
+class ShallowWater(Simulator):
     """The radial dam break. State: h, hu, hv. Stored: h.
 
     Args:
@@ -46,6 +47,8 @@ class ShallowWater:
         courant: largest Courant number, for waves as fast as a plane dam break makes them.
             The published fields have 0.47 at 128² points.
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, OPEN_SIDES, OPEN_SIDES)
 
     gravity: float = 1.0
     inner_height: float = 2.0
@@ -67,26 +70,15 @@ class ShallowWater:
     def grid(self, resolution: int) -> Grid:
         return plane_grid(-self.half_width, self.half_width, resolution)
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, OPEN_SIDES, OPEN_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {"gravity": self.gravity}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 3 Y X"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "3 Y X"]:
         """Water at rest; the height of a cell is the mean over its samples."""
-        radii = [np.random.default_rng([seed, i]).uniform(*self.radius) for i in trajectories]
+        radius = random.uniform(*self.radius)
         x = self.grid(resolution * self.samples).coordinate(2)
         distance = (x[:, None] ** 2 + x**2).sqrt()
-        state = torch.zeros(len(radii), 3, resolution, resolution, dtype=torch.float64)
-        for height, radius in zip(state[:, 0], radii, strict=True):
-            inside = (distance <= radius).double()
-            inside = torch.nn.functional.avg_pool2d(inside[None], self.samples)[0]
-            height[:] = self.outer_height + (self.inner_height - self.outer_height) * inside
+        inside = (distance <= radius).double()
+        inside = torch.nn.functional.avg_pool2d(inside[None], self.samples)[0]
+        state = torch.zeros(3, resolution, resolution, dtype=torch.float64)
+        state[0] = self.outer_height + (self.inner_height - self.outer_height) * inside
         return state
 
     def fastest(self) -> float:

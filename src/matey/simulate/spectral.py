@@ -17,7 +17,7 @@ Trefethen, SIAM J. Sci. Comput. 26 (2005) 1214 (its coefficients, as means over 
 Axes: B trajectories, S state variables, then `ndim` of points or modes.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from matey.config import require
 from matey.fields import PERIODIC_SIDES, Grid, Sides
-from matey.simulate.stepper import march
+from matey.simulate.stepper import Simulator, march
 
 CIRCLE = 32  # points on it: the mean is then exact to rounding
 Nonlinear = Callable[[Tensor], Tensor]
@@ -141,13 +141,14 @@ class ETDRK4:
 
 
 @dataclass(frozen=True)
-class PeriodicSystem(ABC):
+class PeriodicSystem(Simulator):
     """A system in a periodic box, for the shared stepper. What is stored is the state.
 
     Args:
         ndim: dimensions of the box, one of `dimensions`.
     """
 
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES,) * 3
     dimensions: ClassVar[tuple[int, ...]] = (1, 2, 3)
 
     ndim: int = 2
@@ -186,10 +187,6 @@ class PeriodicSystem(ABC):
             (step[z], step[y], step[x]),
         )
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, PERIODIC_SIDES, PERIODIC_SIDES)
-
     def run(
         self, state: Float[Tensor, "B S *points"], times: Sequence[float]
     ) -> Iterator[Float[Tensor, "B S *points"]]:
@@ -205,9 +202,6 @@ class PeriodicSystem(ABC):
         yield state
         for modes in frames:
             yield box.values(modes)
-
-    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B S *points"]:
-        return state
 
 
 def random_waves(

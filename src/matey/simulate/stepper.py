@@ -6,43 +6,62 @@ what a file holds.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from matey.errors import ConfigError
-from matey.fields import Grid, Sides, SystemSpec
+from matey.fields import Boundary, Grid, Sides, SystemSpec
+
+WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
 
 
-@runtime_checkable
-class Simulator(Protocol):
+class Simulator(ABC):
     """A system that can be simulated: all trajectories at once, in any float type, anywhere.
 
     `span` is the time [s] that a trajectory covers, as in the published set.
     """
 
-    @property
-    def span(self) -> float: ...
+    span: float
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]]
 
+    @abstractmethod
     def spec(self, dt: float) -> SystemSpec:
         """The system, stored every `dt` seconds."""
-        ...
 
+    @abstractmethod
     def grid(self, resolution: int) -> Grid:
         """The grid with `resolution` points along its shortest axis."""
-        ...
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]: ...
+    @abstractmethod
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "S ..."]:
+        """A random state at time 0, float64."""
+
+    @abstractmethod
+    def run(
+        self, state: Float[Tensor, "B S *points"], times: Sequence[float]
+    ) -> Iterator[Float[Tensor, "B S *points"]]:
+        """The state at each of `times`; the first is the one given."""
+
+    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
+        """The stored variables of a state: the state itself, where a system says nothing else."""
+        return state
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers of the equations, by the names in the spec; those of all trajectories."""
-        ...
+        """The numbers of the equations, by the names in the spec, that all trajectories share."""
+        numbers = {name: getattr(self, name) for name in self.spec(1.0).parameters}
+        return {name: number for name, number in numbers.items() if not isinstance(number, tuple)}
+
+    def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
+        """Those that are drawn for a trajectory from a range: a function of (seed, trajectory)."""
+        return {}
 
     def initial(
         self, trajectories: Sequence[int], resolution: int, seed: int
@@ -51,30 +70,11 @@ class Simulator(Protocol):
 
         Trajectory i is drawn from (seed, i) alone, whatever else is drawn with it.
         """
-        ...
-
-    def run(
-        self, state: Float[Tensor, "B S *points"], times: Sequence[float]
-    ) -> Iterator[Float[Tensor, "B S *points"]]:
-        """The state at each of `times`; the first is the one given."""
-        ...
-
-    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
-        """The stored variables of a state."""
-        ...
+        randoms = [np.random.default_rng([seed, number]) for number in trajectories]
+        return torch.stack([self.draw(random, resolution) for random in randoms])
 
 
 SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
-
-
-@runtime_checkable
-class Varied(Protocol):
-    """A simulator whose trajectories differ by numbers of the equations, too."""
-
-    def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
-        """Those numbers, by the names in the spec; a function of (seed, trajectory)."""
-        ...
-
 
 Rate = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, float, int], Tensor]
@@ -99,6 +99,13 @@ def march(state: Tensor, times: Sequence[float], longest: float, step: Step) -> 
             state = step(state, (end - start) / count, number)
             number += 1
         yield state
+
+
+def march_by_rk4(
+    state: Tensor, times: Sequence[float], longest: float, rate: Rate
+) -> Iterator[Tensor]:
+    """`march` with the classical Runge-Kutta method for d state / dt = rate(state)."""
+    return march(state, times, longest, lambda state, dt, number: rk4(rate, state, dt))
 
 
 def march_apart(

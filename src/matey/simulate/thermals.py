@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,10 +29,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import march, wicker_skamarock
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.simulate.stepper import WALL_SIDES, Simulator, march, wicker_skamarock
 
-WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
 # Gauss-Legendre quadrature with three points on [0, 1]: exact up to degree 5.
 QUADRATURE = (torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) * math.sqrt(0.6) + 1) / 2
 WEIGHTS = torch.tensor([5.0, 8.0, 5.0], dtype=torch.float64) / 18
@@ -76,7 +76,7 @@ class Background:
 
 
 @dataclass(frozen=True)
-class Thermals:
+class Thermals(Simulator):
     """Two colliding thermals. Stored: density, both winds, potential temperature.
 
     State: departures of density and density times potential temperature from the
@@ -102,6 +102,8 @@ class Thermals:
         courant: step times `fastest` over the smaller spacing.
         hyperviscosity: 0 none, 1 as much as is stable.
     """
+
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, PERIODIC_SIDES)
 
     length: float = 20_000.0
     height: float = 10_000.0
@@ -141,27 +143,13 @@ class Thermals:
         dz, dx = self.height / resolution, self.length / points
         return Grid(("z", "x"), (1, resolution, points), (0.0, dz / 2, dx / 2), (1.0, dz, dx))
 
-    @property
-    def boundaries(self) -> tuple[Sides, Sides, Sides]:
-        return (PERIODIC_SIDES, WALL_SIDES, PERIODIC_SIDES)
-
-    @property
-    def parameters(self) -> dict[str, float]:
-        return {}
-
-    def initial(
-        self, trajectories: Sequence[int], resolution: int, seed: int
-    ) -> Float[Tensor, "B 4 Y X"]:
+    def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "4 Y X"]:
         """Air at rest with a warm bubble below and a cold one above, drawn at random."""
-        grid = self.grid(resolution)
-        states = []
-        for trajectory in trajectories:
-            draw = np.random.default_rng([seed, trajectory]).uniform
-            radii = draw(*self.radius, size=4)
-            warm = Bubble(draw(*self.amplitude), draw(*self.x), draw(*self.low), *radii[:2])
-            cold = Bubble(-draw(*self.amplitude), draw(*self.x), draw(*self.high), *radii[2:])
-            states.append(self.place((warm, cold), grid))
-        return torch.stack(states)
+        draw = random.uniform
+        radii = draw(*self.radius, size=4)
+        warm = Bubble(draw(*self.amplitude), draw(*self.x), draw(*self.low), *radii[:2])
+        cold = Bubble(-draw(*self.amplitude), draw(*self.x), draw(*self.high), *radii[2:])
+        return self.place((warm, cold), self.grid(resolution))
 
     def place(self, bubbles: Sequence[Bubble], grid: Grid) -> Float[Tensor, "4 Y X"]:
         """The state of air at rest with these bubbles; cell means by quadrature.

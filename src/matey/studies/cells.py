@@ -20,7 +20,7 @@ from matey.evaluate.results import SystemScore
 from matey.evaluate.score import Ask, evaluate
 from matey.nn.surrogate import Surrogate
 from matey.output import remove, to_json, write_text
-from matey.simulate import one_thread
+from matey.simulate.trajectories import one_thread
 from matey.studies.guides import Guide, guide_correlations
 from matey.train.finetune import finetune
 from matey.train.loop import train

@@ -11,7 +11,7 @@ import matey
 from matey.config import DataConfig, require
 from matey.data.systems import open_systems
 from matey.nn.pretrained import choose_device
-from matey.simulate import one_thread
+from matey.simulate.trajectories import one_thread
 from matey.studies import (
     attention,
     attention_page,

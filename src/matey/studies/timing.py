@@ -25,7 +25,7 @@ from matey.nn.make import make_model
 from matey.nn.memory import Ledger
 from matey.nn.pretrained import choose_device
 from matey.output import to_json, write_text
-from matey.simulate import one_thread
+from matey.simulate.trajectories import one_thread
 from matey.train.forecast import plan_of
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
