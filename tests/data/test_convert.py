@@ -11,8 +11,7 @@ import torch
 import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data import write
-from matey.data.convert import convert
-from matey.data.rate import read_rate
+from matey.data.convert import convert, read_rate
 from matey.data.reader import open_readers
 from matey.data.systems import split_trajectories
 from matey.data.windows import Choice, Windows

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from matey.config import DataConfig
-    from matey.data.convert import Converted
+    from matey.data.convert import Converted, Rate
     from matey.data.inspect import Inspection, SystemReport
-    from matey.data.rate import Rate
 
 
 PATHS = "files, folders or patterns; or a data config (.yaml)"

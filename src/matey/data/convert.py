@@ -7,19 +7,32 @@ Values are those that training reads, in float32 and canonical order.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count as counting
 from pathlib import Path
 
-from matey.config import DataConfig, SourceConfig
+from matey.config import DataConfig, SourceConfig, WindowConfig
+from matey.data.checks import wider_types
 from matey.data.files import close_files, log, quiet
-from matey.data.precision import wider_types
-from matey.data.rate import Rate, read_rate
+from matey.data.mixture import Mixture
 from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers, open_source
+from matey.data.windows import Windows
 from matey.data.write import copy_to_well, making_folder, shape_of
 
 Watch = Callable[[int, int], None]
+HISTORY = 4  # frames of the windows that are timed, fewer in shorter trajectories
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Windows per second, and what they were: batches of one system at lead 1."""
+
+    windows_per_second: float
+    history: int
 
 
 @dataclass(frozen=True)
@@ -179,3 +192,25 @@ def divide(readers: Sequence[Reader]) -> list[Part]:
             taken.add((split, name))
             parts.append(Part(reader, tuple(chosen), name, split))
     return parts
+
+
+def read_rate(fields: Fields, seconds: float = 1.0) -> Rate | None:
+    """Time random batches of a system's windows for so long, after one that opens the files.
+
+    None where every trajectory is a single frame. What the operating system keeps of a file
+    in memory is not read from disk again: compare files in the same state.
+    """
+    frames = max(len(trajectory.times) for trajectory in fields.trajectories)
+    if frames < 2:
+        return None
+    config = WindowConfig(history=min(HISTORY, frames - 1))
+    everything = Windows(fields, range(len(fields)), config)
+    mixture = Mixture({fields.spec.name: everything}, BATCH, seed=0)
+    mixture[0]
+    began = time.perf_counter()
+    for index in counting(1):
+        mixture[index]
+        elapsed = time.perf_counter() - began
+        if elapsed > seconds:
+            return Rate(BATCH * index / elapsed, config.history)
+    raise AssertionError("unreachable")

@@ -3,6 +3,7 @@
 Values are streamed a few frames at a time, so a file may be larger than memory.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,21 +12,32 @@ from pathlib import Path
 from typing import Literal
 
 from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
-from matey.data.files import shown
-from matey.data.gather import Opened, open_config, open_systems_in
-from matey.data.precision import unresolved
-from matey.data.reader import Fields
-from matey.data.tally import Repeats, Statistics, Tally
-from matey.data.the_well import stated_statistics
-from matey.data.verdict import Parts, divided, is_even, too_short, without_training
+from matey.data.checks import (
+    divided,
+    is_even,
+    odd_values,
+    overlaps,
+    too_short,
+    uneven_lengths,
+    unresolved,
+    without_training,
+)
+from matey.data.files import UnknownLayoutError, log
+from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader, open_source
+from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
 BLOCK = 2**24  # bytes of values read at once; a frame at least
-OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
-OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
-LISTED = 20  # notices of one kind
 Watch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One system, and the paths that a data config would name for it."""
+
+    fields: Fields
+    paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class SystemReport:
     times: tuple[float, float]
     boundaries: dict[str, str]
     parameters: dict[str, tuple[float, float]]
-    statistics: tuple[Statistics, ...]
+    statistics: tuple[VariableStatistics, ...]
     window_bytes: int
     problems: tuple[str, ...]
     notices: tuple[str, ...]
@@ -106,7 +118,7 @@ def report(
 ) -> SystemReport:
     """Read all of one system; `count` hears how many frames were read."""
     fields = opened.fields
-    tally, repeats, problems = Tally(len(fields.spec.variables)), Repeats(), []
+    tally, repeats, problems = FieldStatistics(len(fields.spec.variables)), Repeats(), []
     for i in range(len(fields)):
         try:
             read_all(fields, i, tally, repeats, count)
@@ -161,7 +173,7 @@ def report(
 def read_all(
     fields: Fields,
     trajectory: int,
-    tally: Tally,
+    tally: FieldStatistics,
     repeats: Repeats,
     count: Callable[[int], None],
 ) -> None:
@@ -179,76 +191,91 @@ def read_all(
         count(len(read))
 
 
-def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -> list[str]:
-    """Trajectories that have most of their frames in common, and those on both sides of a split.
+def open_config(config: DataConfig) -> tuple[list[Opened], list[str]]:
+    """The systems of a data config, and why others cannot be opened."""
+    opened, problems = [], []
+    for source in config.systems:
+        try:
+            opened.append(Opened(open_source(source), tuple(map(Path, source.paths))))
+        except MateyError as error:
+            problems.append(str(error))
+    return opened, problems
 
-    A model is scored on what it was trained on where one is for training and one for test.
+
+def open_systems_in(
+    paths: Sequence[str | Path], options: SourceConfig | None
+) -> tuple[list[Opened], list[str]]:
+    """The systems in files, folders or patterns, and why some files cannot be opened.
+
+    Raises DataError only where a path names nothing.
     """
-    known = fields.trajectories
-    part = {i: name for name, chosen in parts.items() for i in chosen}
-    divided = all(trajectory.split for trajectory in known)
-    notices = []
-    for (a, b), count in shared.items():
-        lengths = len(known[a].times), len(known[b].times)
-        if count < OVERLAP * min(lengths):
+    problems: list[str] = []
+    origin = open_each(paths, options, problems)
+    names: Counter[str] = Counter()
+    opened = []
+    groups = [g for system in group_by_system(origin) for g in group_by_draft(system)]
+    for group in groups:
+        first = group[0].spec.name
+        names[first] += 1
+        name = first if names[first] == 1 else f"{first}_{names[first]}"
+        try:
+            fields = Fields(group, name)
+        except MateyError as error:
+            problems.append(str(error))
             continue
-        same = count == lengths[0] == lengths[1]
-        what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
-        text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
-        if part.get(a) != part.get(b):
-            whose = "the files put" if divided else "the usual split puts"
-            text += f", and {whose} them into {part[b]} and {part[a]}"
-        notices.append(f"{text}.")
-    return listed(notices)
+        opened.append(Opened(fields, tuple(config_paths(group, groups, origin))))
+    return opened, problems
 
 
-def odd_values(fields: Fields, statistics: Sequence[Statistics], lost: Sequence[str]) -> list[str]:
-    """Constants, outliers, and statistics that are not those stated beside the data. The variation
-    of variables called `lost` is too small for float32."""
-    notices = []
-    stated = stated_statistics(fields.readers[0])
-    for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
-        if variable.name in lost:
-            notices.append(
-                f"{variable.name} varies by less than a millionth of its mean {found.mean:.6g}: "
-                "float32, which everything here computes in, cannot resolve that. Subtract the "
-                "mean before it is stored."
-            )
-            continue
-        if found.constant:
-            notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
-            continue
-        value, place = found.farthest
-        distance = abs(value - found.mean) / found.std
-        if distance > OUTLIER:
-            notices.append(
-                f"{variable.name} has an outlier: {value:.6g} in {shown(place)}, {distance:.0f} "
-                f"standard deviations from the mean {found.mean:.6g}."
-            )
-        if variable.name in stated:
-            mean, std = stated[variable.name]
-            if abs(found.mean - mean) > std or not 0.5 * std <= found.std <= 2 * std:
-                notices.append(
-                    f"{variable.name} has mean {found.mean:.6g} and standard deviation "
-                    f"{found.std:.6g}, but stats.yaml states {mean:.6g} and {std:.6g}."
-                )
-    return notices
+def open_each(
+    paths: Sequence[str | Path], options: SourceConfig | None, problems: list[str]
+) -> dict[Reader, str | Path]:
+    """A reader per file, and the path that named it; why others are none joins the `problems`."""
+    origin: dict[Reader, str | Path] = {}
+    seen: set[Path] = set()
+    for path in paths:
+        unknown, known = [], 0
+        for file in find_files([path]):
+            if file in seen:
+                continue
+            seen.add(file)
+            try:
+                origin[open_reader(file, options)] = path
+                known += 1
+            except UnknownLayoutError as error:
+                unknown.append(str(error))
+            except MateyError as error:
+                problems.append(str(error))
+        if known and unknown and not Path(path).is_file():
+            for message in unknown:
+                log.warning(f"Left out: {message}")
+        else:
+            problems += unknown
+    return origin
 
 
-def uneven_lengths(fields: Fields) -> list[str]:
-    """Trajectories that stop before most of the others do."""
-    lengths = Counter(len(trajectory.times) for trajectory in fields.trajectories)
-    usual = lengths.most_common(1)[0][0]
-    return listed(
-        [
-            f"{shown(trajectory.name)} has {len(trajectory.times)} frames, most have {usual}."
-            for trajectory in fields.trajectories
-            if len(trajectory.times) < usual
-        ]
-    )
+def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
+    """Readers of one system by their drafted layout, as one entry of a config has one."""
+    groups: dict[str, list[Reader]] = {}
+    for reader in readers:
+        groups.setdefault(repr(reader.contents.described), []).append(reader)
+    return list(groups.values())
 
 
-def listed(notices: list[str]) -> list[str]:
-    """The first of many notices, and how many more there are."""
-    more = len(notices) - LISTED
-    return [*notices[:LISTED], f"And {more} more like the last."] if more > 0 else notices
+def config_paths(
+    group: list[Reader], groups: list[list[Reader]], origin: dict[Reader, str | Path]
+) -> list[Path]:
+    """What to write for a system: the path given, or the file's folder, if that names no
+    other system; else the file."""
+    others = [r for other in groups if other is not group for r in other]
+    chosen: dict[Path, None] = {}
+    for reader in group:
+        given = origin[reader]
+        folder = reader.path.parent
+        if not any(origin[other] == given for other in others):
+            chosen.setdefault(Path(os.path.abspath(given)))
+        elif Path(given).is_dir() and not any(o.path.is_relative_to(folder) for o in others):
+            chosen.setdefault(folder)
+        else:
+            chosen.setdefault(reader.path)
+    return list(chosen)

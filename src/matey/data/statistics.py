@@ -1,4 +1,4 @@
-"""What streams past while a file is looked through: statistics, extremes, repeated frames.
+"""Statistics of fields, taken as frames stream past: means, extremes, repeated frames.
 
 Axes: T times, C variables, (Z, Y, X) grid points. Nothing here grows with the size of a frame;
 a frame leaves a mark of 12 bytes, by which it is known again.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Statistics:
+class VariableStatistics:
     """Values of one variable over all its frames and points.
 
     `lowest_at` and `highest_at` say where the extremes are first met: trajectory and time.
@@ -39,7 +39,7 @@ class Statistics:
         return self.minimum, self.lowest_at
 
 
-class Tally:
+class FieldStatistics:
     """Running statistics of variables: Chan's update, in float64."""
 
     def __init__(self, variables: int) -> None:
@@ -70,14 +70,14 @@ class Tally:
                 self._highest[c] = highs.max()
                 self._places[c][1] = f"{name} at time {float(times[highs.argmax()]):.6g}"
 
-    def statistics(self) -> tuple[Statistics, ...]:
+    def statistics(self) -> tuple[VariableStatistics, ...]:
         """One for each variable; none if nothing was counted."""
         if not self._count.all():
             return ()
         std = np.sqrt(self._squares / self._count)
         rows = zip(self._lowest, self._highest, self._mean, std, self._places, strict=True)
         return tuple(
-            Statistics(float(low), float(high), float(mean), float(deviation), *places)
+            VariableStatistics(float(low), float(high), float(mean), float(deviation), *places)
             for low, high, mean, deviation, places in rows
         )
 

@@ -1,0 +1,195 @@
+"""Checks that a data set can be trained on, and what is odd about its values."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+
+import numpy as np
+
+from matey.config import SplitConfig, WindowConfig
+from matey.data import files
+from matey.data.arrays import read_stored
+from matey.data.containers import Container, open_container
+from matey.data.files import shown
+from matey.data.layout import SPLITS, Stored
+from matey.data.packing import Unpacked
+from matey.data.reader import Fields, Reader
+from matey.data.statistics import VariableStatistics
+from matey.data.systems import split_trajectories
+from matey.data.the_well import stated_statistics
+from matey.data.windows import is_uniform
+from matey.errors import DataError
+
+Parts = dict[str, list[int]]
+SHARE = {"train": "train on", "valid": "validate on"}
+OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
+OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
+LISTED = 20  # notices of one kind
+RESOLVED = 1e-6  # of its mean a variable varies by more; numbers of float32 are up to 1.2e-7 apart
+
+
+def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
+    """Which trajectories training would take for what; nothing where it refuses to divide them,
+    which is one of the `problems` then."""
+    try:
+        return split_trajectories(fields, split)
+    except DataError as error:
+        problems.append(str(error))
+        return {name: [] for name in SPLITS}
+
+
+def is_even(fields: Fields) -> bool:
+    """Whether the time steps of all trajectories count as equal."""
+    return all(is_uniform(t.times.diff() / fields.spec.dt) for t in fields.trajectories)
+
+
+def without_training(fields: Fields, parts: Parts) -> list[str]:
+    """That nothing is left to train on, if so."""
+    if parts["train"] or not any(parts.values()):
+        return []
+    there = ", ".join(f"{len(parts[split])} {split}" for split in SPLITS if parts[split])
+    return [
+        f"System {shown(fields.spec.name)} has no trajectory left to train on: {there}. Give "
+        "files for training as well."
+    ]
+
+
+def too_short(fields: Fields, parts: Parts, windows: WindowConfig) -> tuple[list[str], list[str]]:
+    """Problems and notices of trajectories without one window: training takes some that are short,
+    but not where all are that it trains on, or all that it validates on."""
+    needed = (windows.history - 1 + windows.min_lead) * windows.stride
+    short = {i for i, known in enumerate(fields.trajectories) if len(known.times) <= needed}
+    name, few = shown(fields.spec.name), f"too few frames for windows.history = {windows.history}"
+    problems = [
+        f"All {len(parts[split])} trajectories of {name} to {purpose} have {few} and a target. "
+        "Lower it (--history), or give longer ones."
+        for split, purpose in SHARE.items()
+        if parts[split] and short.issuperset(parts[split])
+    ]
+    if not short or problems:
+        return problems, []
+    return [], [f"{len(short)} of {len(fields)} trajectories of {name} have {few} and a target."]
+
+
+def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -> list[str]:
+    """Trajectories that have most of their frames in common, and those on both sides of a split.
+
+    A model is scored on what it was trained on where one is for training and one for test.
+    """
+    known = fields.trajectories
+    part = {i: name for name, chosen in parts.items() for i in chosen}
+    divided = all(trajectory.split for trajectory in known)
+    notices = []
+    for (a, b), count in shared.items():
+        lengths = len(known[a].times), len(known[b].times)
+        if count < OVERLAP * min(lengths):
+            continue
+        same = count == lengths[0] == lengths[1]
+        what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
+        text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
+        if part.get(a) != part.get(b):
+            whose = "the files put" if divided else "the usual split puts"
+            text += f", and {whose} them into {part[b]} and {part[a]}"
+        notices.append(f"{text}.")
+    return listed(notices)
+
+
+def odd_values(
+    fields: Fields, statistics: Sequence[VariableStatistics], lost: Sequence[str]
+) -> list[str]:
+    """Constants, outliers, and statistics that are not those stated beside the data. The variation
+    of variables called `lost` is too small for float32."""
+    notices = []
+    stated = stated_statistics(fields.readers[0])
+    for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
+        if variable.name in lost:
+            notices.append(
+                f"{variable.name} varies by less than a millionth of its mean {found.mean:.6g}: "
+                "float32, which everything here computes in, cannot resolve that. Subtract the "
+                "mean before it is stored."
+            )
+            continue
+        if found.constant:
+            notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
+            continue
+        value, place = found.farthest
+        distance = abs(value - found.mean) / found.std
+        if distance > OUTLIER:
+            notices.append(
+                f"{variable.name} has an outlier: {value:.6g} in {shown(place)}, {distance:.0f} "
+                f"standard deviations from the mean {found.mean:.6g}."
+            )
+        if variable.name in stated:
+            mean, std = stated[variable.name]
+            if abs(found.mean - mean) > std or not 0.5 * std <= found.std <= 2 * std:
+                notices.append(
+                    f"{variable.name} has mean {found.mean:.6g} and standard deviation "
+                    f"{found.std:.6g}, but stats.yaml states {mean:.6g} and {std:.6g}."
+                )
+    return notices
+
+
+def uneven_lengths(fields: Fields) -> list[str]:
+    """Trajectories that stop before most of the others do."""
+    lengths = Counter(len(trajectory.times) for trajectory in fields.trajectories)
+    usual = lengths.most_common(1)[0][0]
+    return listed(
+        [
+            f"{shown(trajectory.name)} has {len(trajectory.times)} frames, most have {usual}."
+            for trajectory in fields.trajectories
+            if len(trajectory.times) < usual
+        ]
+    )
+
+
+def listed(notices: list[str]) -> list[str]:
+    """The first of many notices, and how many more there are."""
+    more = len(notices) - LISTED
+    return [*notices[:LISTED], f"And {more} more like the last."] if more > 0 else notices
+
+
+def wider_types(readers: Sequence[Reader]) -> dict[str, str]:
+    """Variables whose numbers float32 does not hold to the last digit, and their type in the
+    first file where they have one."""
+    found: dict[str, str] = {}
+    for reader in readers:
+        with files.guarded(reader.path), closing(open_container(reader.path)) as file:
+            for stored in reader.contents.arrays:
+                array = file.array(name_in(reader, stored))
+                dtype = array.stored if isinstance(array, Unpacked) else array.dtype
+                if not np.can_cast(dtype, np.float32):
+                    for variable in stored.variables:
+                        found.setdefault(variable.name, dtype.name)
+    return found
+
+
+def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list[str]:
+    """Variables that vary in the file, but in float32 hardly or not at all: their variation is
+    below about a millionth of their mean."""
+    nearly = [
+        variable.name
+        for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics))
+        if found.std < RESOLVED * abs(found.mean)
+    ]
+    reader = fields.readers[0]
+    if not nearly or not set(nearly) & set(wider_types([reader])):
+        return []
+    with files.guarded(reader.path), closing(open_container(reader.path)) as file:
+        varying: set[str] = set()
+        for stored in reader.contents.arrays:
+            frames = first_frames(file, reader, stored)
+            pairs = zip(stored.variables, frames, strict=True)
+            varying |= {variable.name for variable, values in pairs if np.ptp(values) > 0}
+    return [name for name in nearly if name in varying]
+
+
+def first_frames(file: Container, reader: Reader, stored: Stored) -> np.ndarray:
+    """Two frames of an array in the file's own type, variables first [C T Z Y X]."""
+    frames = slice(0, min(2, len(reader.trajectories[0].times)))
+    return read_stored(file, stored, name_in(reader, stored), 0, frames).swapaxes(0, 1)
+
+
+def name_in(reader: Reader, stored: Stored) -> str:
+    """What the array is called in the file, in the group of the first trajectory."""
+    keys = reader.contents.keys
+    return stored.name.format(key=keys[0]) if keys else stored.name
