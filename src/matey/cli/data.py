@@ -67,16 +67,16 @@ def run_inspect(options: Any) -> int:
     windows = WindowConfig(history=options.history)
     source = SourceConfig("inspect", tuple(options.paths), "allow") if allowed else None
     with notices(logging.INFO, show=False) as heard, show_progress("reading", PATIENCE) as watch:
-        found = inspect(config or options.paths, windows, watch, source)
-    for system in found.systems:
+        inspection = inspect(config or options.paths, windows, watch, source)
+    for system in inspection.systems:
         show(system)
     for message in together(heard.messages):
         console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
-    for message in found.refused:
+    for message in inspection.refused:
         console.print(f"refused: {message}", markup=False, highlight=False, soft_wrap=True)
     if target:
-        write_config(found, target)
-    return 1 if found.refused else 0
+        write_config(inspection, target)
+    return 1 if inspection.refused else 0
 
 
 def add_convert_arguments(parser: Any) -> None:
@@ -205,16 +205,16 @@ def variable_table(system: "SystemReport") -> "Table":
     return table
 
 
-def write_config(found: "Inspection", target: Any) -> None:
+def write_config(inspection: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
     from matey.data.data_config import config_text
     from matey.output import write_text
 
-    if found.refused:
+    if inspection.refused:
         console.print(f"{target} is not written.", markup=False, highlight=False)
         return
-    text = config_text(found, target.parent)
+    text = config_text(inspection, target.parent)
     write_text(target, text)
     console.print(f"\nWrote {target}.", markup=False, highlight=False, soft_wrap=True)
 

@@ -58,7 +58,9 @@ def too_short(fields: Fields, parts: Parts, windows: WindowConfig) -> tuple[list
     """Problems and notices of trajectories without one window: training takes some that are short,
     but not where all are that it trains on, or all that it validates on."""
     needed = (windows.history - 1 + windows.min_lead) * windows.stride
-    short = {i for i, known in enumerate(fields.trajectories) if len(known.times) <= needed}
+    short = {
+        i for i, trajectory in enumerate(fields.trajectories) if len(trajectory.times) <= needed
+    }
     name, few = shown(fields.spec.name), f"too few frames for windows.history = {windows.history}"
     problems = [
         f"All {len(parts[split])} trajectories of {name} to {purpose} have {few} and a target. "
@@ -76,19 +78,19 @@ def overlaps(fields: Fields, shared: dict[tuple[int, int], int], parts: Parts) -
 
     A model is scored on what it was trained on where one is for training and one for test.
     """
-    known = fields.trajectories
+    trajectories = fields.trajectories
     part = {i: name for name, chosen in parts.items() for i in chosen}
-    divided = all(trajectory.split for trajectory in known)
+    come_divided = all(trajectory.split for trajectory in trajectories)
     notices = []
     for (a, b), count in shared.items():
-        lengths = len(known[a].times), len(known[b].times)
+        lengths = len(trajectories[a].times), len(trajectories[b].times)
         if count < OVERLAP * min(lengths):
             continue
         same = count == lengths[0] == lengths[1]
         what = "is a duplicate of" if same else f"has {count} of {lengths[1]} frames in common with"
-        text = f"{shown(known[b].name)} {what} {shown(known[a].name)}"
+        text = f"{shown(trajectories[b].name)} {what} {shown(trajectories[a].name)}"
         if part.get(a) != part.get(b):
-            whose = "the files put" if divided else "the usual split puts"
+            whose = "the files put" if come_divided else "the usual split puts"
             text += f", and {whose} them into {part[b]} and {part[a]}"
         notices.append(f"{text}.")
     return listed(notices)
@@ -101,30 +103,30 @@ def odd_values(
     of variables called `lost` is too small for float32."""
     notices = []
     stated = stated_statistics(fields.readers[0])
-    for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics)):
+    for variable, measured in zip(fields.spec.variables, statistics, strict=bool(statistics)):
         if variable.name in lost:
             notices.append(
-                f"{variable.name} varies by less than a millionth of its mean {found.mean:.6g}: "
+                f"{variable.name} varies by less than a millionth of its mean {measured.mean:.6g}: "
                 "float32, which everything here computes in, cannot resolve that. Subtract the "
                 "mean before it is stored."
             )
             continue
-        if found.constant:
-            notices.append(f"{variable.name} is constant, {found.minimum:.6g} everywhere.")
+        if measured.constant:
+            notices.append(f"{variable.name} is constant, {measured.minimum:.6g} everywhere.")
             continue
-        value, place = found.farthest
-        distance = abs(value - found.mean) / found.std
+        value, place = measured.farthest
+        distance = abs(value - measured.mean) / measured.std
         if distance > OUTLIER:
             notices.append(
                 f"{variable.name} has an outlier: {value:.6g} in {shown(place)}, {distance:.0f} "
-                f"standard deviations from the mean {found.mean:.6g}."
+                f"standard deviations from the mean {measured.mean:.6g}."
             )
         if variable.name in stated:
             mean, std = stated[variable.name]
-            if abs(found.mean - mean) > std or not 0.5 * std <= found.std <= 2 * std:
+            if abs(measured.mean - mean) > std or not 0.5 * std <= measured.std <= 2 * std:
                 notices.append(
-                    f"{variable.name} has mean {found.mean:.6g} and standard deviation "
-                    f"{found.std:.6g}, but stats.yaml states {mean:.6g} and {std:.6g}."
+                    f"{variable.name} has mean {measured.mean:.6g} and standard deviation "
+                    f"{measured.std:.6g}, but stats.yaml states {mean:.6g} and {std:.6g}."
                 )
     return notices
 
@@ -151,7 +153,7 @@ def listed(notices: list[str]) -> list[str]:
 def wider_types(readers: Sequence[Reader]) -> dict[str, str]:
     """Variables whose numbers float32 does not hold to the last digit, and their type in the
     first file where they have one."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for reader in readers:
         with files.guarded(reader.path), closing(open_container(reader.path)) as file:
             for stored in reader.contents.arrays:
@@ -159,8 +161,8 @@ def wider_types(readers: Sequence[Reader]) -> dict[str, str]:
                 dtype = array.stored if isinstance(array, Unpacked) else array.dtype
                 if not np.can_cast(dtype, np.float32):
                     for variable in stored.variables:
-                        found.setdefault(variable.name, dtype.name)
-    return found
+                        types.setdefault(variable.name, dtype.name)
+    return types
 
 
 def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list[str]:
@@ -168,8 +170,8 @@ def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list
     below about a millionth of their mean."""
     nearly = [
         variable.name
-        for variable, found in zip(fields.spec.variables, statistics, strict=bool(statistics))
-        if found.std < RESOLVED * abs(found.mean)
+        for variable, measured in zip(fields.spec.variables, statistics, strict=bool(statistics))
+        if measured.std < RESOLVED * abs(measured.mean)
     ]
     reader = fields.readers[0]
     if not nearly or not set(nearly) & set(wider_types([reader])):

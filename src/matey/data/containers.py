@@ -57,17 +57,17 @@ class Hdf5Container:
         self._is_netcdf = "_NCProperties" in self.attributes()
 
     def names(self) -> list[str]:
-        found = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
-        if len(found) > MAX_ARRAYS:
+        arrays = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
+        if len(arrays) > MAX_ARRAYS:
             raise DataError(f"{shown(self.path)} holds over {MAX_ARRAYS} arrays: it is damaged.")
-        return found
+        return arrays
 
     def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
         for name in files.names(group):
-            found = files.member(group, name)
-            if isinstance(found, h5py.Group) and depth < MAX_DEPTH:
-                yield from self._below(found, f"{prefix}{name}/", depth + 1)
-            elif isinstance(found, h5py.Dataset) and not is_nameless(found):
+            item = files.member(group, name)
+            if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
+                yield from self._below(item, f"{prefix}{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset) and not is_nameless(item):
                 yield prefix + name
 
     def array(self, name: str) -> Any:
@@ -98,13 +98,13 @@ class Hdf5Container:
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = files.member(self.file, name)
-        found = []
+        labels = []
         for axis in dataset.dims:
             scales = list(axis.keys()) if len(axis) else []
-            found.append(str(axis[0].name).split("/")[-1] if scales else str(axis.label))
-        if not any(found) and dataset.attrs.get("CLASS") == b"DIMENSION_SCALE":
+            labels.append(str(axis[0].name).split("/")[-1] if scales else str(axis.label))
+        if not any(labels) and dataset.attrs.get("CLASS") == b"DIMENSION_SCALE":
             return (name.split("/")[-1],)
-        return tuple(found) if all(found) else ()
+        return tuple(labels) if all(labels) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         owner = files.member(self.file, name) if name else self.file

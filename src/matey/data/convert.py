@@ -113,18 +113,18 @@ def convert(
     converted = []
     for name, group in systems.items():
         folder = destination / folders[name]
-        found = find_files([folder])
+        written = find_files([folder])
         with quiet():  # what there was to say was said of the source
             fields = Fields(open_readers([folder], sources.get(name, options)))
         converted.append(
             Converted(
                 name,
                 folder,
-                len(found),
+                len(written),
                 len(fields),
                 sum(len(trajectory.times) for trajectory in fields.trajectories),
                 sum(reader.path.stat().st_size for reader in group),
-                sum(path.stat().st_size for path in found),
+                sum(path.stat().st_size for path in written),
                 before[name],
                 read_rate(fields, seconds),
             )

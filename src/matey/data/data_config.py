@@ -20,14 +20,14 @@ def data_config(*paths: str | Path) -> DataConfig:
     that no reader knows, what was assumed is logged: correct it in `systems[i].layout`.
     Raises DataError if training would be refused.
     """
-    found = inspect(paths)
-    if found.refused:
-        raise DataError(found.refused[0])
+    inspection = inspect(paths)
+    if inspection.refused:
+        raise DataError(inspection.refused[0])
     sources = [
         SourceConfig(
             system.name, tuple(map(str, system.paths)), system.uneven, layout=system.described
         )
-        for system in found.systems
+        for system in inspection.systems
     ]
     return DataConfig(tuple(sources))
 
@@ -93,13 +93,13 @@ def quoted(text: str) -> str:
 def settings(value: Any) -> Any:
     """A config dataclass as plain data, without what stands at its default."""
     if is_dataclass(value) and not isinstance(value, type):
-        found = {}
+        given = {}
         for field in fields(value):
-            own = getattr(value, field.name)
+            setting = getattr(value, field.name)
             usual = field.default if field.default_factory is MISSING else field.default_factory()
-            if own != usual:
-                found[field.name] = settings(own)
-        return found
+            if setting != usual:
+                given[field.name] = settings(setting)
+        return given
     if isinstance(value, tuple):
         return [settings(item) for item in value]
     return value

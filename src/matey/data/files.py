@@ -77,19 +77,19 @@ def stamp(path: Path) -> Stamp:
     Raises DataError if the file is not there.
     """
     try:
-        found = path.stat()
-        if S_ISDIR(found.st_mode):
-            found = (zarr_metadata(path) or path).stat()
+        status = path.stat()
+        if S_ISDIR(status.st_mode):
+            status = (zarr_metadata(path) or path).stat()
     except OSError as error:
         raise DataError(f"{shown(path)} cannot be opened: {error.strerror}.") from error
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
-def check_unchanged(path: Path, known: Stamp) -> None:
+def check_unchanged(path: Path, opened: Stamp) -> None:
     """Raise DataError if the file vanished or changed since its metadata were read."""
-    if stamp(path) != known:
+    if stamp(path) != opened:
         raise DataError(
-            f"{shown(path)} changed while it was in use ({known[0]} bytes when opened, "
+            f"{shown(path)} changed while it was in use ({opened[0]} bytes when opened, "
             f"{stamp(path)[0]} now). Leave data files alone during a run, and start it again."
         )
 
@@ -124,9 +124,9 @@ def kind(path: Path) -> str:
     )
 
 
-def handle(path: Path, known: Stamp, opener: Callable[[Path], Any]) -> Any:
+def handle(path: Path, opened: Stamp, opener: Callable[[Path], Any]) -> Any:
     """The open file of this process, opened at most once while it stays in the cache."""
-    key = (os.getpid(), path, known)
+    key = (os.getpid(), path, opened)
     if key in _handles:
         _handles.move_to_end(key)
         return _handles[key]
@@ -189,14 +189,14 @@ def member(group: h5py.Group, name: str) -> Any:
     Raises DataError where it is missing, or is a link or a virtual or external dataset:
     those can make a file show what lies in another one.
     """
-    found: Any = group
+    item: Any = group
     for part in name.split("/"):
-        where = f"{shown(_filename(group))}: {found.name.rstrip('/')}/{part}"
-        if not isinstance(found, h5py.Group):
-            raise DataError(f"{where} is missing: {found.name} is not a group.")
-        link = found.get(part, getlink=True) if part in found.keys() else None  # noqa: SIM118
+        where = f"{shown(_filename(group))}: {item.name.rstrip('/')}/{part}"
+        if not isinstance(item, h5py.Group):
+            raise DataError(f"{where} is missing: {item.name} is not a group.")
+        link = item.get(part, getlink=True) if part in item.keys() else None  # noqa: SIM118
         if link is None:
-            raise DataError(f"{where} is missing. Found there: {', '.join(found) or 'nothing'}.")
+            raise DataError(f"{where} is missing. Found there: {', '.join(item) or 'nothing'}.")
         if not isinstance(link, h5py.HardLink):
             target = getattr(link, "filename", None) or link.path
             raise DataError(
@@ -204,15 +204,15 @@ def member(group: h5py.Group, name: str) -> Any:
                 "itself. Copy it in with h5repack."
             )
         try:
-            found = found[part]
+            item = item[part]
         except (OSError, KeyError, RuntimeError) as error:
             raise DataError(f"{where} is damaged: {error}.") from error
-        if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
             raise DataError(
                 f"{where} is a view of other files, which is refused: data must lie in the "
                 "file itself. Copy it in with h5repack."
             )
-    return found
+    return item
 
 
 def _filename(group: h5py.Group) -> str:

@@ -118,13 +118,13 @@ def report(
 ) -> SystemReport:
     """Read all of one system; `count` hears how many frames were read."""
     fields = opened.fields
-    tally, repeats, problems = FieldStatistics(len(fields.spec.variables)), Repeats(), []
+    running, repeats, problems = FieldStatistics(len(fields.spec.variables)), Repeats(), []
     for i in range(len(fields)):
         try:
-            read_all(fields, i, tally, repeats, count)
+            read_all(fields, i, running, repeats, count)
         except MateyError as error:
             problems.append(str(error))
-    known, statistics = fields.trajectories, tally.statistics()
+    trajectories, statistics = fields.trajectories, running.statistics()
     lost = [] if problems else unresolved(fields, statistics)  # of a damaged file no more is read
     parts = divided(fields, split, problems)
     refused, short = too_short(fields, parts, windows)
@@ -139,10 +139,10 @@ def report(
         *uneven_lengths(fields),
         *short,
     ]
-    grid = known[0].grid
-    sides = known[0].boundaries[3 - grid.ndim :]
-    points = max(prod(t.grid.shape) for t in known)
-    values = {p: [t.parameters[p] for t in known] for p in fields.spec.parameters}
+    grid = trajectories[0].grid
+    sides = trajectories[0].boundaries[3 - grid.ndim :]
+    points = max(prod(t.grid.shape) for t in trajectories)
+    values = {p: [t.parameters[p] for t in trajectories] for p in fields.spec.parameters}
     first = fields.readers[0].contents
     return SystemReport(
         name=fields.spec.name,
@@ -150,11 +150,14 @@ def report(
         paths=opened.paths,
         spec=fields.spec,
         axes=grid.axes,
-        trajectories=len(known),
-        frames=dict(Counter(len(t.times) for t in known)),
-        shapes=dict(Counter(t.grid.shape[3 - grid.ndim :] for t in known)),
-        splits=dict(Counter(t.split for t in known if t.split)),
-        times=(min(float(t.times[0]) for t in known), max(float(t.times[-1]) for t in known)),
+        trajectories=len(trajectories),
+        frames=dict(Counter(len(t.times) for t in trajectories)),
+        shapes=dict(Counter(t.grid.shape[3 - grid.ndim :] for t in trajectories)),
+        splits=dict(Counter(t.split for t in trajectories if t.split)),
+        times=(
+            min(float(t.times[0]) for t in trajectories),
+            max(float(t.times[-1]) for t in trajectories),
+        ),
         boundaries={
             axis: "-".join(dict.fromkeys(Boundary(side).name.lower() for side in pair))
             for axis, pair in zip(grid.axes, sides, strict=True)
@@ -172,8 +175,8 @@ def report(
 
 def read_all(
     fields: Fields,
-    trajectory: int,
-    tally: FieldStatistics,
+    index: int,
+    running: FieldStatistics,
     repeats: Repeats,
     count: Callable[[int], None],
 ) -> None:
@@ -181,13 +184,13 @@ def read_all(
 
     Raises DataError that names the first value that cannot be trained on.
     """
-    known = fields.trajectories[trajectory]
-    frame = 4 * len(fields.spec.variables) * prod(known.grid.shape)
+    trajectory = fields.trajectories[index]
+    frame = 4 * len(fields.spec.variables) * prod(trajectory.grid.shape)
     block = max(1, BLOCK // frame)
-    for start in range(0, len(known.times), block):
-        read = fields.read(trajectory, slice(start, start + block))
-        tally.add(read.values, read.times, known.name)
-        repeats.add(trajectory, read.values)
+    for start in range(0, len(trajectory.times), block):
+        read = fields.read(index, slice(start, start + block))
+        running.add(read.values, read.times, trajectory.name)
+        repeats.add(index, read.values)
         count(len(read))
 
 
@@ -234,19 +237,19 @@ def open_each(
     origin: dict[Reader, str | Path] = {}
     seen: set[Path] = set()
     for path in paths:
-        unknown, known = [], 0
+        unknown, opened = [], 0
         for file in find_files([path]):
             if file in seen:
                 continue
             seen.add(file)
             try:
                 origin[open_reader(file, options)] = path
-                known += 1
+                opened += 1
             except UnknownLayoutError as error:
                 unknown.append(str(error))
             except MateyError as error:
                 problems.append(str(error))
-        if known and unknown and not Path(path).is_file():
+        if opened and unknown and not Path(path).is_file():
             for message in unknown:
                 log.warning(f"Left out: {message}")
         else:

@@ -81,12 +81,14 @@ class Mixture(Dataset[Batch]):
             pushes = min(int(rng.integers(config.pushforward + 1)), room)
         longest = [min(windows.after(i) - pushes, config.max_lead) for i in chosen]
         leads = [int(rng.integers(config.min_lead, lead + 1)) for lead in longest]
-        known = [windows.fields.trajectories[windows.place(i)[0]] for i in chosen]
-        symmetries = [draw_symmetry(trajectory, config, rng) for trajectory in known]
+        trajectories = [windows.fields.trajectories[windows.place(i)[0]] for i in chosen]
+        symmetries = [draw_symmetry(trajectory, config, rng) for trajectory in trajectories]
         # Everything is drawn for all processes; each reads its own share.
-        own = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
-        choices = [Choice(i, lead, pushes) for i, lead in zip(chosen[own], leads[own], strict=True)]
-        return apply(symmetries[own], windows.batch(choices))
+        share = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
+        choices = [
+            Choice(i, lead, pushes) for i, lead in zip(chosen[share], leads[share], strict=True)
+        ]
+        return apply(symmetries[share], windows.batch(choices))
 
     def system(self, index: int) -> str:
         """The system of a batch.

@@ -119,8 +119,8 @@ class NpzContainer:
 
     def array(self, name: str) -> Any:
         if name not in self._members:
-            found = ", ".join(shown(known) for known in self._members)
-            raise DataError(f"{shown(self.path)}: {name} is missing. Found: {found}.")
+            listed = ", ".join(shown(member) for member in self._members)
+            raise DataError(f"{shown(self.path)}: {name} is missing. Found: {listed}.")
         if name not in self._arrays:
             where = f"{shown(self.path)}: {shown(name)}"
             self._arrays[name] = ArchivedArray(self._archive, self._members[name], where)

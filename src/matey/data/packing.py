@@ -30,8 +30,8 @@ class Packing:
         if (self.scale, self.offset) != (1, 0):
             values = values * self.scale + self.offset
         for mark in self.missing:
-            found = np.asarray(mark).astype(stored.dtype)  # a negative mark of unsigned ones wraps
-            values = np.where(stored == found, np.nan, values)
+            marked = np.asarray(mark).astype(stored.dtype)  # a negative mark of unsigned ones wraps
+            values = np.where(stored == marked, np.nan, values)
         if self.low > -math.inf or self.high < math.inf:
             values = np.where((stored < self.low) | (stored > self.high), np.nan, values)
         return values
@@ -87,15 +87,15 @@ def unsigned_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def text(value: Any) -> str:
     """An attribute as text: formats differ in whether they give bytes."""
-    found = np.asarray(value, dtype=object).reshape(-1)
-    first = found[0] if found.size else ""
+    items = np.asarray(value, dtype=object).reshape(-1)
+    first = items[0] if items.size else ""
     return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
 
 
 def number(value: Any) -> float | None:
     """The number that an attribute is, or None."""
     try:
-        found = np.asarray(value).reshape(-1)
-        return float(found[0]) if found.size == 1 and found.dtype.kind in "fiub" else None
+        items = np.asarray(value).reshape(-1)
+        return float(items[0]) if items.size == 1 and items.dtype.kind in "fiub" else None
     except (TypeError, ValueError):
         return None

@@ -87,11 +87,11 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
 
     Raises DataError where a path names nothing.
     """
-    found: dict[Path, None] = {}
+    chosen: dict[Path, None] = {}
     for path in paths:
         for file in sorted(_named(Path(path))):
-            found.setdefault(Path(os.path.abspath(file)))
-    return list(found)
+            chosen.setdefault(Path(os.path.abspath(file)))
+    return list(chosen)
 
 
 def _named(path: Path) -> list[Path]:
@@ -124,8 +124,8 @@ def _inside(folder: Path) -> Iterator[Path]:
         stores = [name for name in seen if files.zarr_metadata(Path(top) / name)]
         folders[:] = [name for name in seen if name not in stores]
         for name in (*names, *stores):
-            known = name in stores or Path(name).suffix.lower() in SUFFIXES
-            if known and not name.startswith("."):
+            readable = name in stores or Path(name).suffix.lower() in SUFFIXES
+            if readable and not name.startswith("."):
                 yield Path(top) / name
 
 
@@ -181,7 +181,7 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
 
 def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
     """The trajectories; where files in several folders share a name, the folders join it."""
-    known = [reader.trajectories[i] for reader, i in places]
+    trajectories = [reader.trajectories[i] for reader, i in places]
     parts = 0
     while True:
         names = [
@@ -189,7 +189,7 @@ def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
             for reader, i in places
         ]
         if len(set(names)) == len(names) or parts > 64:
-            return [replace(k, name=n) for k, n in zip(known, names, strict=True)]
+            return [replace(k, name=n) for k, n in zip(trajectories, names, strict=True)]
         parts += 1
 
 
@@ -277,11 +277,11 @@ def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = Non
         raise unknown[0]
     for reason in unknown:
         log.warning(f"Left out: {reason}")
-    known = [r for r in readers if r.contents.described is None or r.path in named]
+    recognised = [r for r in readers if r.contents.described is None or r.path in named]
     for reader in readers:
-        if known and reader not in known:
+        if recognised and reader not in recognised:
             log.warning(
                 f"Left out: {shown(reader.path)} is in no known layout, and others in its folder "
                 "are. Name it itself to read it."
             )
-    return known or readers
+    return recognised or readers

@@ -70,12 +70,12 @@ class Chunked:
             range(n)[i] if isinstance(i, slice) else range(i, i + 1)
             for i, n in zip(index[:2], self.shape, strict=False)
         )
-        found = np.empty((len(first), len(second), *self.shape[2:]), self.dtype)
+        values = np.empty((len(first), len(second), *self.shape[2:]), self.dtype)
         for a, i in enumerate(first):
             for b, j in enumerate(second):
                 row = self._row(i // self._step[0], j // self._step[1])
-                found[a, b] = row[i % self._step[0], j % self._step[1]]
-        return found[tuple(slice(None) if isinstance(i, slice) else 0 for i in index[:2])]
+                values[a, b] = row[i % self._step[0], j % self._step[1]]
+        return values[tuple(slice(None) if isinstance(i, slice) else 0 for i in index[:2])]
 
     def _row(self, i: int, j: int) -> np.ndarray:
         """A row of chunks, by its place along the first two axes."""
@@ -144,16 +144,16 @@ class ZarrContainer:
 
     def dims(self, name: str) -> tuple[str, ...]:
         written = metadata(self._folder(name), self.path)
-        found = written.get("dimension_names") or self.attributes(name).get("_ARRAY_DIMENSIONS")
-        return tuple(str(dim) for dim in found) if found and all(found) else ()
+        names = written.get("dimension_names") or self.attributes(name).get("_ARRAY_DIMENSIONS")
+        return tuple(str(dim) for dim in names) if names and all(names) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         folder = self._folder(name) if name else self.path
-        found = metadata(folder, self.path).get("attributes")
+        values = metadata(folder, self.path).get("attributes")
         old = folder / ".zattrs"
-        if found is None and old.is_file():
-            found = load(old, self.path)
-        return dict(found or {})
+        if values is None and old.is_file():
+            values = load(old, self.path)
+        return dict(values or {})
 
     def close(self) -> None:
         """Files are opened and closed with each chunk; those in memory are let go."""
@@ -202,9 +202,9 @@ def metadata(folder: Path, store: Path) -> dict[str, Any]:
 def load(path: Path, store: Path) -> dict[str, Any]:
     """A JSON object. Raises DataError on anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{shown(path)} of a zarr store is damaged: {error}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise DataError(f"{shown(path)} of a zarr store is damaged: it is no JSON object.")
-    return found
+    return content
