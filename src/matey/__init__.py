@@ -29,6 +29,7 @@ _PUBLIC = {
     "open": "matey.data.reader",
     "pretrain": "matey.train.loop:train",
     "score": "matey.evaluate.score:evaluate",
+    "write_field": "matey.data.write",
     "write_well": "matey.data.write",
 }
 

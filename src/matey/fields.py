@@ -142,7 +142,8 @@ class Field:
     """Values of a system's variables over times and a grid, in physical units.
 
     `values` is [T C Z Y X], `times` [T] increasing, `boundaries` a (low, high) pair per
-    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name.
+    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name. `provenance` tells
+    in words where it comes from: a file, or a model and what that was asked for.
     Raises ShapeError where these do not fit each other.
     """
 
@@ -152,6 +153,7 @@ class Field:
     boundaries: tuple[Sides, Sides, Sides]
     parameters: dict[str, float]
     spec: SystemSpec
+    provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         steps, variables, *points = self.values.shape

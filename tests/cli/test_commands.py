@@ -63,7 +63,9 @@ def test_train_evaluate_predict_and_report_follow_one_another(folder, capsys):
         assert prediction["Vx"].dims == ("time", "y", "x")
         assert prediction["Vx"].attrs["canonical_name"] == "velocity_x"
         assert prediction.sizes["time"] == 3
-        assert {"model", "initial", "lead_time", "matey_version"} <= set(prediction.attrs)
+        assert prediction.attrs["model"] == "runs/a"
+        assert prediction.attrs["initial"] == f"{GAS}#0001"
+        assert {"lead_time", "seed", "cells", "matey_version"} <= set(prediction.attrs)
     predict = ["predict", "runs/a", "next.nc", "--steps", "1", "--out", "later.zarr"]
     assert main(predict) == 0  # what was predicted can be continued
     (later,) = matey.open("later.zarr")

@@ -100,7 +100,7 @@ def test_files_without_a_word_of_mirrors_say_what_names_do(tmp_path):
     variables = (Variable("vorticity", pseudo=False), Variable("shear", pseudo=True))
     field = replace(still(), spec=replace(still().spec, variables=variables))
     well = write_well([field], tmp_path, name="old")
-    write_field(field, tmp_path / "old.nc", provenance={})
+    write_field(field, tmp_path / "old.nc")
     for path in (well, tmp_path / "old.nc"):
         assert matey.open(path).spec.variables == variables
     close_files()
@@ -119,7 +119,7 @@ def test_files_without_a_word_of_mirrors_say_what_names_do(tmp_path):
 def test_a_prediction_of_one_frame_keeps_its_dt_and_its_format_is_checked(tmp_path):
     field = still(frames=1)
     field = replace(field, spec=replace(field.spec, dt=0.25))
-    write_field(field, tmp_path / "p.nc", provenance={})
+    write_field(field, tmp_path / "p.nc")
     (again,) = matey.open(tmp_path / "p.nc")
     assert again.spec.dt == 0.25
     close_files()
@@ -232,12 +232,12 @@ def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"p\.nc cannot be written"):
-        write_field(still(), tmp_path / "file" / "p.nc", provenance={})
+        write_field(still(), tmp_path / "file" / "p.nc")
 
 
 def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
-    field = still()
-    write_field(field, tmp_path / "p.nc", provenance={"version": "0.1.0"})
+    field = replace(still(), provenance={"model": "runs/a"})
+    write_field(field, tmp_path / "p.nc", provenance={"initial": "a.nc"})
     with xarray.open_dataset(tmp_path / "p.nc", decode_times=False) as dataset:
         np.testing.assert_array_equal(dataset["height"], field.values[:, 0, 0])
         assert dataset["height"].dims == ("time", "y", "x")
@@ -248,7 +248,9 @@ def test_netcdf_has_names_units_boundaries_and_provenance(tmp_path):
             "g": 1.0,
             "boundary_y": "PERIODIC PERIODIC",
             "boundary_x": "WALL OPEN",
-            "version": "0.1.0",
+            "model": "runs/a",
+            "initial": "a.nc",
+            "matey_version": matey.__version__,
         }
 
 

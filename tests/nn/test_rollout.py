@@ -56,6 +56,19 @@ def test_nan_before_the_history_does_not_matter():
     assert tiny_model(spec).rollout(field, 1).values.isfinite().all()
 
 
+def test_a_prediction_says_what_made_it(tmp_path):
+    """From Python as from the command line, as a whole and frame by frame."""
+    save_pretrained(tiny_model(system()), tmp_path / "model", {})
+    model = from_pretrained(tmp_path / "model")
+    field = replace(field_of(system()), provenance={"source": "a.h5#0003"})
+    told = model.rollout(field, 2, lead_time=0.5, seed=3).provenance
+    assert told["model"] == str(tmp_path / "model")
+    assert told["initial"] == "a.h5#0003"
+    assert (told["lead_time"], told["seed"]) == ("0.5", "3")
+    assert int(told.pop("tokens_per_frame")) > 0
+    assert next(model.rollout_steps(field, 2, lead_time=0.5, seed=3)).provenance == told
+
+
 @pytest.mark.parametrize(("points", "advice"), [(20, "such as 16"), (4, "such as 8")])
 def test_a_grid_that_the_patches_do_not_tile_names_a_size_that_they_do(points, advice):
     spec = system()

@@ -41,7 +41,6 @@ def run(options: Any) -> None:
     from matey.cli.console import console
     from matey.config import require
     from matey.data.reader import find_files
-    from matey.data.write import write_field
     from matey.errors import ConfigError, MateyError
     from matey.nn.pretrained import choose_device, set_token_budget
     from matey.nn.rollout import schedule
@@ -60,32 +59,18 @@ def run(options: Any) -> None:
         options.trajectory,
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
-    tokens: list[int] = []
-    model.register_forward_hook(lambda _, given, made: tokens.append(made.tokens))
     try:
         prediction = model.rollout(
             fields[options.trajectory], options.steps, options.lead_time, options.seed
         )
     except MateyError as error:
         raise type(error)(f"{options.initial}: {error}") from error
-    used = f"{sum(tokens) / len(tokens):.0f}"
-    if min(tokens) < max(tokens):
-        used += f" ({min(tokens)} to {max(tokens)})"
-    cells = model.cells()
-    provenance = {
-        "model": options.checkpoint,
-        "initial": f"{options.initial} trajectory {options.trajectory}",
-        "tokens_per_frame": used,
-        "cells": cells,
-        "lead_time": str(options.lead_time),
-        "seed": str(options.seed),
-        "matey_version": matey.__version__,
-    }
-    write_field(prediction, out, provenance=provenance)
+    matey.write_field(prediction, out)
+    used, cells = (prediction.provenance[name] for name in ("tokens_per_frame", "cells"))
     console.print(
         f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
         f"{float(prediction.times[-1]):g}, in {out}: "
-        + (f"{used} tokens per frame, {cells}" if max(tokens) else cells),
+        + (f"{used} tokens per frame, {cells}" if used != "0" else cells),
         markup=False,
         highlight=False,
         soft_wrap=True,

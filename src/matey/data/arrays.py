@@ -79,6 +79,7 @@ class Reader:
             trajectory.boundaries,
             dict(trajectory.parameters),
             self.spec,
+            {"source": trajectory.name},
         )
 
     def read_into(self, pieces: Sequence[Piece]) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import h5py
 import numpy as np
 
+import matey
 from matey.data.files import shown
 from matey.data.layout import SPLITS, Trajectory
 from matey.data.the_well import PSEUDO
@@ -308,24 +309,29 @@ def write_boundaries(file: h5py.File, first: Trajectory) -> None:
             condition.create_dataset("mask", data=mask)
 
 
-def write_field(field: Field, path: Path, *, provenance: Mapping[str, str]) -> None:
+def write_field(
+    field: Field, path: str | Path, *, provenance: Mapping[str, str] | None = None
+) -> Path:
     """Write one trajectory as a zarr store where the path ends in `.zarr`, else as NetCDF4.
 
-    Arrays have the names and units of the file that the field came from; `provenance` goes into
-    global attributes. `matey.open` reads the field back as it is. Raises DataError if it cannot
-    be written, if provenance would replace what describes the field, or if zarr is not installed.
+    Arrays have the names and units of the file that the field came from; global attributes tell
+    its provenance, what `provenance` adds to that, and the version of matey. `matey.open` reads
+    the field back as it is. The path. Raises DataError if it cannot be written, if provenance
+    would replace what describes the field, or if zarr is not installed.
     """
+    told = {**field.provenance, **(provenance or {}), "matey_version": matey.__version__}
     path, dataset = Path(path), field.to_xarray()
-    clash = sorted(set(dataset.attrs) & set(provenance))
+    clash = sorted(set(dataset.attrs) & set(told))
     if clash:
         raise DataError(f"Provenance {', '.join(clash)} would replace attributes of the field.")
-    dataset.attrs.update(provenance)
+    dataset.attrs.update(told)
     with replacing(path) as temporary:
         if path.suffix == ".zarr":
             write_zarr(dataset, temporary, path)
         else:
             encoding = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
             dataset.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
+    return path
 
 
 def write_zarr(dataset: Any, folder: Path, path: Path) -> None:

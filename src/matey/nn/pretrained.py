@@ -66,6 +66,7 @@ def from_pretrained(path: str | Path) -> Surrogate:
     model, description = empty_model(folder)
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
     put_origin(model, description)
+    model.source = str(path)
     return model.eval()
 
 

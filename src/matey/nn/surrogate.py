@@ -6,7 +6,7 @@ Axes: B samples, T times, C variables, P predicted variables, (Z, Y, X) grid poi
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ class Surrogate(nn.Module, ABC):
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
+        self.source = ""  # the path that it was loaded from
         self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
 
     @abstractmethod
@@ -127,13 +128,27 @@ class Surrogate(nn.Module, ABC):
         step, where a frame is not finite.
         """
         self.check(field)
+        provenance = {
+            "model": self.source,
+            "initial": field.provenance.get("source", ""),
+            "cells": self.cells(),
+            "lead_time": str(lead_time),
+            "seed": str(seed),
+        }
+        field = replace(field, provenance={name: text for name, text in provenance.items() if text})
         return rollout.rollout_steps(self, field, steps, lead_time, seed)
 
     def rollout(
         self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
     ) -> Field:
-        """The `steps` frames after the last of a field, as one field."""
-        return rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
+        """The `steps` frames after the last of a field, as one field with its provenance."""
+        tokens: list[int] = []
+        with self.register_forward_hook(lambda _, given, made: tokens.append(made.tokens)):
+            made = rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
+        used = f"{sum(tokens) / len(tokens):.0f}"
+        if min(tokens) < max(tokens):
+            used += f" ({min(tokens)} to {max(tokens)})"
+        return replace(made, provenance={**made.provenance, "tokens_per_frame": used})
 
     def check(self, field: Field) -> None:
         """Raise DataError or ShapeError unless the model can continue the field.
