@@ -16,7 +16,7 @@ from matey.data.packing import Unpacked
 from matey.data.reader import Fields, Reader
 from matey.data.statistics import VariableStatistics
 from matey.data.systems import split_trajectories
-from matey.data.the_well import stated_statistics
+from matey.data.the_well import TheWell, stated_statistics
 from matey.data.windows import is_uniform
 from matey.errors import DataError
 
@@ -102,7 +102,9 @@ def odd_values(
     """Constants, outliers, and statistics that are not those stated beside the data. The variation
     of variables called `lost` is too small for float32."""
     notices = []
-    stated = stated_statistics(fields.readers[0])
+    first = fields.readers[0]
+    in_well = first.layout == TheWell.name
+    stated = stated_statistics(first.path, first.contents.arrays) if in_well else {}
     for variable, measured in zip(fields.spec.variables, statistics, strict=bool(statistics)):
         if variable.name in lost:
             notices.append(

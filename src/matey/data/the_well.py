@@ -8,6 +8,7 @@ Source: https://polymathic-ai.org/the_well/data_format
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,7 +21,6 @@ from torch import Tensor
 
 from matey.config import SourceConfig
 from matey.data import files
-from matey.data.arrays import Reader
 from matey.data.containers import Container, root
 from matey.data.files import log, shown
 from matey.data.layout import (
@@ -291,19 +291,19 @@ def read_boundaries(
     return (z, y, x), masks
 
 
-def stated_statistics(reader: Reader) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation by variable, as `stats.yaml` beside the data states them.
+def stated_statistics(file: Path, arrays: Sequence[Stored]) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation by variable, as `stats.yaml` beside a file of the Well says.
 
     Empty where there is no such file, or where it does not fit the variables.
     """
-    path = reader.path.parents[min(2, len(reader.path.parents) - 1)] / "stats.yaml"
-    if reader.layout != TheWell.name or not path.is_file() or files.stamp(path)[0] > MAX_STATS:
+    path = file.parents[min(2, len(file.parents) - 1)] / "stats.yaml"
+    if not path.is_file() or files.stamp(path)[0] > MAX_STATS:
         return {}
     try:
         written = plain_yaml(path.read_text(encoding="utf-8"))
         columns = [written["mean"], written["std"]]
         stated: dict[str, tuple[float, float]] = {}
-        for stored in reader.contents.arrays:
+        for stored in arrays:
             field = stored.name.split("/")[-1]
             if all(field in column for column in columns):
                 values = [np.asarray(c[field], np.float64).reshape(-1).tolist() for c in columns]
