@@ -53,6 +53,6 @@ class Cavity:
         values = {"Re": REYNOLDS, "Rem": float(written[2]), "Bx": float(written[1])}
         times = STEP * torch.arange(steps, dtype=torch.float64)
         sides = all_sides(2, Boundary.WALL)
-        known = [Trajectory(f"{file.path.name}#0000", times, grid, sides, values)]
-        spec = make_spec("mhd_cavity", VARIABLES, known, file.path, options)
-        return Contents(spec, known, (Stored("data", "tyxc", VARIABLES),))
+        trajectories = [Trajectory(f"{file.path.name}#0000", times, grid, sides, values)]
+        spec = make_spec("mhd_cavity", VARIABLES, trajectories, file.path, options)
+        return Contents(spec, trajectories, (Stored("data", "tyxc", VARIABLES),))

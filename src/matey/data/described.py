@@ -63,29 +63,29 @@ class Described:
 
 def read_described(file: Container, layout: LayoutConfig, options: SourceConfig | None) -> Contents:
     """The contents of a file as a description says."""
-    path, found = file.path, file.names()
+    path, names = file.path, file.names()
     starred = [a.array.removeprefix("*/") for a in layout.arrays if a.array.startswith("*/")]
-    keys = groups_with(found, starred[0]) if starred else []
+    keys = groups_with(names, starred[0]) if starred else []
     if starred and not keys:
         raise DataError(
-            f"{shown(path)}: no group holds {starred[0]}. Found: {', '.join(found) or 'nothing'}."
+            f"{shown(path)}: no group holds {starred[0]}. Found: {', '.join(names) or 'nothing'}."
         )
     axes = spatial_axes(layout, path)
     arrays = [store(array, layout, axes, bool(keys)) for array in layout.arrays]
     trajectories: list[Trajectory] = []
     for key in keys or [""]:
         here = [replace(a, name=a.name.format(key=key)) if keys else a for a in arrays]
-        required(path, found, [a.name for a in here])
+        required(path, names, [a.name for a in here])
         trajectories += read_trajectories(file, layout, axes, here, key)
     variables = [variable for stored in arrays for variable in stored.variables]
     spec = make_spec(system_name(file), variables, trajectories, path, options)
     return Contents(spec, trajectories, arrays, keys)
 
 
-def groups_with(found: Sequence[str], array: str) -> list[str]:
+def groups_with(names: Sequence[str], array: str) -> list[str]:
     """The groups at the top of a file that hold an array, in order of their names."""
-    groups = dict.fromkeys(name.split("/")[0] for name in found if "/" in name)
-    return sorted(group for group in groups if f"{group}/{array}" in found)
+    groups = dict.fromkeys(name.split("/")[0] for name in names if "/" in name)
+    return sorted(group for group in groups if f"{group}/{array}" in names)
 
 
 def spatial_axes(layout: LayoutConfig, path: Path) -> tuple[str, ...]:
@@ -195,15 +195,15 @@ def positions(
         return np.arange(size, dtype=np.float64)
     name = inside(written, key)
     required(file.path, file.names(), [name])
-    own = file.dims(name)
+    dimensions = file.dims(name)
     for stored in arrays:
         dims = file.dims(stored.name)
-        if len(own) == 1 and len(dims) == len(stored.axes) and letter in stored.axes:
-            found = dims[stored.axes.index(letter)]
-            if found != own[0]:
+        if len(dimensions) == 1 and len(dims) == len(stored.axes) and letter in stored.axes:
+            named = dims[stored.axes.index(letter)]
+            if named != dimensions[0]:
                 raise ShapeError(
                     f"{shown(file.path)}: axis {stored.axes.index(letter)} of {stored.name} is "
-                    f"{found} in the file, but {axis} with the coordinate {name} in its "
+                    f"{named} in the file, but {axis} with the coordinate {name} in its "
                     "description. Are the axes swapped?"
                 )
     return files.read_coordinate(file.array(name), file.path, name)

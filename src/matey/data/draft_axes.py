@@ -56,14 +56,14 @@ def axes_named(dims: Sequence[str]) -> list[Axis | None]:
     return [image.get(word) or axis_of(word) for word in words]
 
 
-def find_coordinates(found: Mapping[str, Found]) -> dict[Axis, str]:
+def find_coordinates(arrays: Mapping[str, Found]) -> dict[Axis, str]:
     """The array of positions along each axis, and of times."""
     coordinates: dict[Axis, str] = {}
-    for name, array in found.items():
+    for name, array in arrays.items():
         axis = axes_named(array.dims)[0] if array.dims == (name,) else axis_of(name)
         flat = len(array.shape) == 1 or (axis == "time" and len(array.shape) == 2)
-        own = len(array.dims) != 1 or axes_named(array.dims)[0] in (axis, None)
-        if axis in ("time", "z", "y", "x") and flat and own:
+        fits = len(array.dims) != 1 or axes_named(array.dims)[0] in (axis, None)
+        if axis in ("time", "z", "y", "x") and flat and fits:
             coordinates.setdefault(axis, name)
     return coordinates
 
@@ -91,9 +91,9 @@ def axes_of(
 
 def distinct(roles: Iterable[Axis]) -> Roles | None:
     """The axes, unless one stands twice; of components and axes of one entry there may be two."""
-    found = tuple(roles)
-    once = [role for role in found if role not in ("single", "component")]
-    return found if len(set(once)) == len(once) else None
+    axes = tuple(roles)
+    once = [role for role in axes if role not in ("single", "component")]
+    return axes if len(set(once)) == len(once) else None
 
 
 def axes_by_length(
@@ -124,8 +124,8 @@ def axes_by_length(
     unknown = [place for place, role in enumerate(roles) if role is None]
     if not unknown:
         return distinct(role for role in roles if role)
-    known = [place for place, role in enumerate(roles) if role in ORDER]
-    before = [place for place in unknown if place < min(known, default=0)]
+    placed = [place for place, role in enumerate(roles) if role in ORDER]
+    before = [place for place in unknown if place < min(placed, default=0)]
     after = [place for place in unknown if place not in before]
     if "time" not in roles and before:
         roles[before.pop()] = "time"
@@ -134,8 +134,8 @@ def axes_by_length(
     if after and len(after) <= 3 and not {"z", "y", "x"} & set(roles):
         for place, axis in zip(after, ORDER[-len(after) :], strict=True):
             roles[place] = axis
-    found = distinct(role for role in roles if role)
-    if found is None or len(found) < len(roles):
+    axes = distinct(role for role in roles if role)
+    if axes is None or len(axes) < len(roles):
         return None
-    assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(found)}")
-    return found
+    assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(axes)}")
+    return axes

@@ -65,23 +65,23 @@ class PDEBenchScalars:
     expected = "PDEBench: tensor of [n, t, x] with x-coordinate and t-coordinate"
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
-        found = file.names()
-        if "tensor" not in found or file.array("tensor").ndim != 3:
+        names = file.names()
+        if "tensor" not in names or file.array("tensor").ndim != 3:
             return None
-        if not COORDINATES & set(found):
+        if not COORDINATES & set(names):
             return None  # somebody else's tensor
-        required(file.path, found, ("tensor", "x-coordinate", "t-coordinate"))
+        required(file.path, names, ("tensor", "x-coordinate", "t-coordinate"))
         attributes = file.attributes()
         named = [s for s in SCALARS if s.hint in file.path.name.lower()]
         given = present(attributes, ("beta", "Nu", "rho"))
-        known = [s for s in SCALARS if set(s.parameters) == given]
-        if not named and not known:
+        fitting = [s for s in SCALARS if set(s.parameters) == given]
+        if not named and not fitting:
             raise DataError(
                 f"{shown(file.path)}: tensor of [n, t, x] as in PDEBench, but neither attributes "
                 f"({', '.join(attributes) or 'none'}) nor the file's name tell the system. Add the "
                 "attribute beta (advection), Nu (Burgers), or Nu and rho (reaction-diffusion)."
             )
-        system = (named or known)[0]
+        system = (named or fitting)[0]
         arrays = (Stored("tensor", "ntx", (system.variable,)),)
         values = read_parameters(file, system.parameters)
         return periodic_box(file, options, system.system, arrays, values)
@@ -96,14 +96,14 @@ class PDEBenchCompressible:
     expected = "PDEBench: density, pressure, Vx[, Vy[, Vz]] of [n, t, x[, y[, z]]]"
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
-        found = file.names()
-        if "Vx" not in found or file.array("Vx").ndim not in (3, 4, 5):
+        names = file.names()
+        if "Vx" not in names or file.array("Vx").ndim not in (3, 4, 5):
             return None
-        if not COORDINATES & set(found):
+        if not COORDINATES & set(names):
             return None  # somebody else's Vx
         ndim = file.array("Vx").ndim - 2
         velocities = VELOCITIES[:ndim]
-        required(file.path, found, ("density", "pressure", *velocities))
+        required(file.path, names, ("density", "pressure", *velocities))
         variables = [Variable(name, alias=name) for name in ("density", "pressure")]
         variables += [
             Variable(f"velocity_{axis}", "", (axis,), alias=name)
@@ -165,5 +165,5 @@ def read_parameters(file: Container, names: Sequence[str]) -> dict[str, float]:
 
 def named_value(path: Path, name: str) -> float | None:
     """The number after `name` in the file's name, as in `_beta0.4.hdf5`."""
-    found = re.search(rf"_{name}(\d+\.?\d*(?:e[+-]?\d+)?)", path.name, re.IGNORECASE)
-    return float(found[1]) if found else None
+    match = re.search(rf"_{name}(\d+\.?\d*(?:e[+-]?\d+)?)", path.name, re.IGNORECASE)
+    return float(match[1]) if match else None

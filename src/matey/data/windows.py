@@ -62,17 +62,17 @@ class Windows:
         self.spec = replace(fields.spec, dt=fields.spec.dt * config.stride)
         self.trajectories = tuple(trajectories)
         check_flips(self.spec, config.flip)
-        known = [fields.trajectories[i] for i in trajectories]
+        chosen = [fields.trajectories[i] for i in trajectories]
         needed = (config.history - 1 + config.min_lead) * config.stride
-        counts = [max(0, len(trajectory.times) - needed) for trajectory in known]
+        counts = [max(0, len(trajectory.times) - needed) for trajectory in chosen]
         self._ends = list(accumulate(counts))
-        self._lengths = {i: len(k.times) for i, k in zip(trajectories, known, strict=True)}
+        self._lengths = {i: len(k.times) for i, k in zip(trajectories, chosen, strict=True)}
         if trajectories and not len(self):
-            self._refuse(max(len(trajectory.times) for trajectory in known), needed + 1)
+            self._refuse(max(len(trajectory.times) for trajectory in chosen), needed + 1)
         self._uniform = dict(
             zip(
                 trajectories,
-                (is_uniform(t.times.diff() / fields.spec.dt) for t in known),
+                (is_uniform(t.times.diff() / fields.spec.dt) for t in chosen),
                 strict=True,
             )
         )
@@ -83,10 +83,10 @@ class Windows:
             )
         self._parameters = {
             i: [k.parameters[name] for name in self.spec.parameters]
-            for i, k in zip(trajectories, known, strict=True)
+            for i, k in zip(trajectories, chosen, strict=True)
         }
         # A system has one kind of them.
-        self._boundaries = np.array([k.boundaries for k in known[:1]], np.int64).reshape(-1, 3, 2)
+        self._boundaries = np.array([k.boundaries for k in chosen[:1]], np.int64).reshape(-1, 3, 2)
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:
@@ -163,13 +163,13 @@ class Windows:
         windows = []
         for choice in choices:
             place = self._find(choice)
-            read, known = self._read([place]), self.fields.trajectories[place.trajectory]
+            read, trajectory = self._read([place]), self.fields.trajectories[place.trajectory]
             history = Field(
                 read.histories[0],
-                known.times[place.frames.start : place.frames.stop : place.frames.step],
-                known.grid,
-                known.boundaries,
-                dict(known.parameters),
+                trajectory.times[place.frames.start : place.frames.stop : place.frames.step],
+                trajectory.grid,
+                trajectory.boundaries,
+                dict(trajectory.parameters),
                 self.spec,
             )
             target = read.targets[0]
@@ -203,22 +203,22 @@ class Windows:
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
         before the end."""
-        trajectory, start = self.place(choice.window)
-        known, stride = self.fields.trajectories[trajectory], self.config.stride
+        index, start = self.place(choice.window)
+        trajectory, stride = self.fields.trajectories[index], self.config.stride
         last = start + (self.config.history - 1) * stride
         target = last + (choice.pushes + choice.lead) * stride
         if choice.lead < 1 or choice.pushes < 0:
             raise DataError(
-                f"Lead time {choice.lead} after {choice.pushes} steps of {known.name} is not "
+                f"Lead time {choice.lead} after {choice.pushes} steps of {trajectory.name} is not "
                 "positive. The target lies 1 step or more after the history."
             )
-        if target >= self._lengths[trajectory]:
+        if target >= self._lengths[index]:
             left = self.after(choice.window) - choice.pushes
             raise DataError(
-                f"Lead time {choice.lead} after frame {last} of {known.name} lies beyond its end: "
-                f"{left} steps of {stride} frames are left."
+                f"Lead time {choice.lead} after frame {last} of {trajectory.name} lies beyond its "
+                f"end: {left} steps of {stride} frames are left."
             )
-        return Place(trajectory, range(start, last + 1, stride), target)
+        return Place(index, range(start, last + 1, stride), target)
 
     def _lead_time(self, place: Place, choice: Choice) -> float:
         """Steps from a history, or from what is pushed, to the target."""
