@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = (
-    {"errors", "fields", "description", "config", "output", "plain", "quantities"},
+    {"errors", "grid", "fields", "description", "config", "output", "plain", "quantities"},
     {"tokens", "metrics", "simulate"},
     {"nn", "data"},
     {"train", "evaluate"},
@@ -81,7 +81,11 @@ def import_violations(name: str, path: str, node: ast.AST, top_level: bool) -> I
         within = other == room or LAYER[other] == LAYER[room] == 0
         if not within and LAYER[other] >= LAYER[room]:
             yield f"{room} (layer {LAYER[room]}) imports {other} (layer {LAYER[other]})"
-    if room == ROOT and top_level and (parts[0] in HEAVY or name.startswith("matey.fields")):
+    if (
+        room == ROOT
+        and top_level
+        and (parts[0] in HEAVY or name.startswith(("matey.fields", "matey.grid")))
+    ):
         yield f"{name} is heavy, and imported with the package"
     if parts[0] in FIELD_FILES and not {room, path} & OPENS_FIELD_FILES:
         yield f"only data opens field files, but {room} imports {parts[0]}"

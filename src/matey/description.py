@@ -9,7 +9,7 @@ from matey.errors import DataError, MateyError
 from matey.fields import Boundary, Field, Grid, Sides, SystemSpec, Variable
 
 KEY = "matey_field"  # the attribute that holds it
-FORMAT = 1
+FORMAT = 2  # 1 of a grid without stretched or falling axes, which older versions read as well
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,16 @@ class Description:
 
 def describe(field: Field) -> str:
     """A field but for values and times."""
+    grid = {
+        key: value
+        for key, value in asdict(field.grid).items()
+        if key not in ("positions", "falling") or any(value)
+    }
     return json.dumps(
         {
-            "format": FORMAT,
+            "format": FORMAT if {"positions", "falling"} & set(grid) else 1,
             "system": asdict(field.spec),
-            "grid": asdict(field.grid),
+            "grid": grid,
             "boundaries": [[Boundary(side).name for side in sides] for sides in field.boundaries],
             "parameters": field.parameters,
         }
@@ -90,11 +95,16 @@ def read_grid(entry: Mapping[str, Any]) -> Grid:
     spacing = [float(step) for step in entry["spacing"]]
     if not len(origin) == len(spacing) == len(sizes):
         raise ValueError(f"a grid of {sizes} points has the origin {origin}, spacing {spacing}")
+    low, middle, high = (
+        tuple(float(place) for place in points) for points in entry.get("positions", ((), (), ()))
+    )
     return Grid(
         tuple(str(axis) for axis in entry["axes"]),
         (z, y, x),
         (origin[0], origin[1], origin[2]),
         (spacing[0], spacing[1], spacing[2]),
+        (low, middle, high),
+        tuple(str(axis) for axis in entry.get("falling", ())),
     )
 
 

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from matey.errors import DataError, ShapeError
+from matey.grid import Grid as Grid
+from matey.grid import Points, stack_points
 from matey.quantities import PSEUDO
 
 if TYPE_CHECKING:
@@ -71,40 +73,6 @@ class Variable:
             )
         if self.pseudo is None:
             object.__setattr__(self, "pseudo", PSEUDO.get(self.name))
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the grid points are. Cell centres, uniform spacing.
-
-    `axes` names the active axes as the file does, slowest first: `("y", "x")`, or
-    `("z", "x")` for a vertical section. `shape`, `origin` (first point) and `spacing` are
-    always (Z, Y, X); an inactive axis has one point.
-    """
-
-    axes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    origin: tuple[float, float, float]
-    spacing: tuple[float, float, float]
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.axes) <= 3:
-            raise ShapeError(f"A grid has 1 to 3 axes, not {len(self.axes)}: {self.axes}.")
-        if any(points < 1 for points in self.shape):
-            raise ShapeError(f"Grid shape {self.shape} has an axis without points.")
-        if any(points != 1 for points in self.shape[: 3 - len(self.axes)]):
-            raise ShapeError(f"Grid of shape {self.shape} has more than the axes {self.axes}.")
-        if any(not step > 0 for step in self.spacing):
-            raise ShapeError(f"Grid spacing {self.spacing} is not positive on every axis.")
-
-    @property
-    def ndim(self) -> int:
-        return len(self.axes)
-
-    def coordinate(self, axis: int) -> Float[Tensor, " points"]:
-        """Positions of the grid points along array axis 0 (Z), 1 (Y) or 2 (X)."""
-        points = torch.arange(self.shape[axis], dtype=torch.float64)
-        return self.origin[axis] + self.spacing[axis] * points
 
 
 @dataclass(frozen=True)
@@ -186,7 +154,8 @@ class Field:
     def to_xarray(self) -> "xarray.Dataset":
         """The same as an xarray dataset, one array (time, axes of the file) per variable.
 
-        Arrays have the file's own names where known; attribute `canonical_name` has ours.
+        Arrays have the file's own names where known; attribute `canonical_name` has ours. Axes
+        that fall in the file fall here too.
         Attributes hold parameters and boundaries, and `matey_field` what `from_xarray` and
         `matey.open` need to give back the same field.
         """
@@ -216,7 +185,8 @@ class Field:
         }
         about = {"system": self.spec.name, **self.parameters, **sides, KEY: describe(self)}
         times = {"time": self.times.cpu().numpy()}
-        return xarray.Dataset(arrays, coords=times | coords, attrs=about)
+        dataset = xarray.Dataset(arrays, coords=times | coords, attrs=about)
+        return dataset.isel({name: slice(None, None, -1) for name in self.grid.falling})
 
     @classmethod
     def from_xarray(cls, dataset: "xarray.Dataset") -> "Field":
@@ -233,6 +203,8 @@ class Field:
             )
         found = read_description(str(dataset.attrs[KEY]), "The dataset")
         dims, layers = ("time", *found.grid.axes), []
+        turned = [name for name in found.grid.axes if falls(dataset, name, found.grid)]
+        dataset = dataset.isel({name: slice(None, None, -1) for name in turned})
         for variable in found.spec.variables:
             name = variable.alias or variable.name
             if name not in dataset or set(dataset[name].dims) != set(dims):
@@ -249,6 +221,13 @@ class Field:
             found.parameters,
             found.spec,
         )
+
+
+def falls(dataset: "xarray.Dataset", name: str, grid: Grid) -> bool:
+    """Whether an axis of a dataset has its points from high to low."""
+    if name in dataset.coords and dataset.sizes[name] > 1:
+        return bool(dataset[name][0] > dataset[name][-1])
+    return name in grid.falling
 
 
 @dataclass(frozen=True)
@@ -279,7 +258,8 @@ class Inputs:
 
     `lead_time` is in units of the system's dt; `boundaries` holds `Boundary` codes per
     sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
-    names each sample's file for error messages.
+    names each sample's file for error messages. `points` are where the grid points are, and None
+    where they are evenly apart in all samples.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
@@ -288,6 +268,7 @@ class Inputs:
     parameters: Float[Tensor, "B P"]
     spec: SystemSpec
     sources: tuple[str, ...]
+    points: Points | None = field(default=None, kw_only=True)
 
     def to(self: Stacked, device: torch.device) -> Stacked:
         """The same on another device."""
@@ -296,7 +277,8 @@ class Inputs:
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        return replace(self, **moved)
+        points = self.points.to(device) if self.points else None
+        return replace(self, **moved, points=points)
 
 
 @dataclass(frozen=True)
@@ -341,4 +323,5 @@ def stack_fields(
         parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(fields), -1),
         spec=spec,
         sources=tuple(sources),
+        points=stack_points([history.grid for history in fields]),
     )

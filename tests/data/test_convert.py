@@ -202,7 +202,7 @@ def test_batches_hold_the_same_values_and_are_not_turned_in_memory(tmp_path, mak
 
 
 def test_what_a_conversion_cannot_keep_is_said(tmp_path, capsys):
-    """Digits beyond float32, and places that are not evenly apart; the help shows no `%%`."""
+    """Digits beyond float32; places that are not evenly apart are kept. The help shows no `%%`."""
     from matey.cli import main
 
     values = np.random.default_rng(0).standard_normal((2, 6, 4, 8))
@@ -212,7 +212,9 @@ def test_what_a_conversion_cannot_keep_is_said(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "velocity_x is float64 in the file and stored as float32" in said
     assert "velocity_y is float64" not in said
-    assert "coordinate x is not uniform; its mean spacing is used" in said
+    assert "coordinate x is stretched" in said
+    grid = matey.open(tmp_path / "new").trajectories[0].grid
+    assert grid.coordinate(2).tolist() == places["x"].tolist()
     assert str(tmp_path / "new/data") not in said  # the copies are not judged once more
     with pytest.raises(SystemExit):
         main(["data", "convert", "--help"])

@@ -57,7 +57,8 @@ class LayoutConfig:
         coordinates: the array of positions along an axis, as `x: lon`; without one, positions
             count grid points.
         boundaries: of an axis, `periodic`, `wall` or `open`, or two words for the low and the
-            high side, as `y: wall open`; open where nothing is said.
+            high side, as `y: wall open`, also where the file begins with the high one; open
+            where nothing is said.
         parameters: of the equations: a number, or the name of an attribute or array that holds it,
             once or per sample.
         split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;

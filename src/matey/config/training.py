@@ -22,8 +22,8 @@ class WindowConfig:
         pushforward: in training, let the model itself predict up to this many of the frames
             before the target, drawn anew for each batch: it learns to go on from its own errors,
             as in a rollout. Costs a third more per frame.
-        roll: in training, shift each window at random along its periodic axes: physics is the
-            same there, and little data goes further.
+        roll: in training, shift each window at random along its periodic axes that are not
+            stretched: physics is the same there, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
             canonical names: in a vertical section y points up). Vectors, tensors and walls turn
             with the mirror, and pseudo quantities change their sign: of each variable that has

@@ -89,7 +89,7 @@ class Reader:
         Raises DataError on values that are damaged, complex or not finite, or a file that changed.
         """
         files.check_unchanged(self.path, self._stamp)
-        keys = self.contents.keys
+        pieces, keys = [self._as_stored(piece) for piece in pieces], self.contents.keys
         # Values beyond float32 become infinite, which `_check_finite` reports.
         with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
             file = files.handle(self.path, self._stamp, open_container)
@@ -102,6 +102,13 @@ class Reader:
                     for group in alike:
                         copy_frames(file, stored, name, group, channels)
             self._check_finite(pieces)
+
+    def _as_stored(self, piece: Piece) -> Piece:
+        """The piece with its array turned round along the axes that fall in the file."""
+        turned = self.trajectories[piece.trajectory].grid.turned
+        if not turned:
+            return piece
+        return piece._replace(values=np.flip(piece.values, tuple(axis - 3 for axis in turned)))
 
     def _check_finite(self, pieces: Sequence[Piece]) -> None:
         """Raise DataError that names the first value of what was read that is not finite."""

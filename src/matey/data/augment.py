@@ -1,12 +1,12 @@
 """Symmetries of physics that make more of little data: shifts and mirror images of windows.
 
-A shift along a periodic axis moves values and nothing else. A mirror across an axis turns
-the grid points round and swaps the two sides of the domain; of a tensor, each component
-changes sign as often as it has that axis: velocity_x under a mirror across x, stress_xy
-under one across x or y, stress_xx never. Pseudovectors (magnetic field, vorticity) are
-curls of vectors and change sign once more: across x, magnetic_x stays and magnetic_y and
-magnetic_z turn. So do pseudoscalars, as the vorticity is in two dimensions. `Variable.pseudo`
-says whether a variable is one.
+A shift along a periodic axis moves values and nothing else; along a stretched one there is
+none. A mirror across an axis turns the grid points round and swaps the two sides of the domain;
+of a tensor, each component changes sign as often as it has that axis: velocity_x under a mirror
+across x, stress_xy under one across x or y, stress_xx never. Pseudovectors (magnetic field,
+vorticity) are curls of vectors and change sign once more: across x, magnetic_x stays and
+magnetic_y and magnetic_z turn. So do pseudoscalars, as the vorticity is in two dimensions.
+`Variable.pseudo` says whether a variable is one.
 """
 
 import re
@@ -39,8 +39,11 @@ def draw_symmetry(known: Trajectory, config: WindowConfig, rng: np.random.Genera
     shift, mirrored = [0, 0, 0], []
     if config.roll:
         drawn = rng.integers(0, known.grid.shape).tolist()
-        kinds = zip(drawn, known.boundaries, strict=True)
-        shift = [points if sides == PERIODIC_SIDES else 0 for points, sides in kinds]
+        kinds = zip(drawn, known.boundaries, known.grid.positions, strict=True)
+        shift = [
+            points if sides == PERIODIC_SIDES and not stretched else 0
+            for points, sides, stretched in kinds
+        ]
     for name in config.flip:
         if rng.integers(2) and AXES.index(name) >= 3 - known.grid.ndim:
             mirrored.append(AXES.index(name))
@@ -59,7 +62,8 @@ def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
         stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
         for each in (batch.values, batch.target)
     )
-    return replace(batch, values=values, target=target, boundaries=boundaries)
+    points = batch.points and batch.points.mirrored([s.mirrored for s in symmetries])
+    return replace(batch, values=values, target=target, boundaries=boundaries, points=points)
 
 
 def move(

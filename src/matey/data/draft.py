@@ -16,7 +16,7 @@ import numpy as np
 from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.containers import Container
 from matey.data.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
-from matey.data.files import UnknownLayoutError, read_coordinate, shown
+from matey.data.files import UnknownLayoutError, shown
 from matey.data.packing import number, text
 from matey.fields import Variable
 
@@ -114,11 +114,7 @@ def draft(file: Container) -> Draft | None:
         arrays=tuple(arrays),
         time=time,
         dt=dt if not time and dt and dt > 0 else 1.0,
-        coordinates={
-            axis: coordinates[axis]
-            for axis in space
-            if axis in coordinates and increases(file, coordinates[axis], axis, assumptions)
-        },
+        coordinates={axis: coordinates[axis] for axis in space if axis in coordinates},
         boundaries=find_boundaries(file, space, assumptions),
         parameters=find_parameters(file, found),
     )
@@ -163,18 +159,6 @@ def first_of(file: Container, name: str) -> str:
     if not name.startswith("*/"):
         return name
     return next(n for n in file.names() if n.endswith(name[1:]))
-
-
-def increases(file: Container, name: str, axis: str, assumptions: list[str]) -> bool:
-    """Whether a coordinate may be used: not one that decreases, as latitudes often do."""
-    positions = read_coordinate(file.array(first_of(file, name)), file.path, name)
-    if positions.ndim != 1 or len(positions) < 2 or not (np.diff(positions) < 0).all():
-        return True
-    assumptions.append(
-        f"{name} decreases along {axis}, from {positions[0]:g} to {positions[-1]:g}, and is left "
-        "out: the grid points are 1 apart, in the order of the file"
-    )
-    return False
 
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:

@@ -22,6 +22,7 @@ from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
 
 UNIFORM = 0.1  # steps within this fraction of their median count as uniform
+EVEN = 0.01  # steps between grid points within this fraction of their mean are even
 ROUNDING = 1e-3  # below this they are equal but for rounding
 SPLITS = ("train", "valid", "test")
 
@@ -135,37 +136,66 @@ def time_step(times: Tensor, options: SourceConfig | None, where: str) -> float:
 def make_grid(
     axes: tuple[str, ...], coordinates: Sequence[np.ndarray], shape: Sequence[int], where: str
 ) -> Grid:
-    """A uniform grid from the coordinates of its axes, slowest first, as `shape` is.
+    """The grid of the coordinates of its axes, slowest first, as `shape` is.
 
+    A coordinate that falls is turned round: `Grid.falling` says so, and the reader turns values.
+    Steps within a hundredth of their mean count as even, and so do those that float32 rounds.
     Raises ShapeError where coordinate and axis differ in length: the axes may be swapped.
     """
     missing = 3 - len(axes)
     origin, spacing, sizes = [0.0] * missing, [1.0] * missing, [1] * missing
-    for axis, points, size in zip(axes, coordinates, shape, strict=True):
-        if points.shape != (size,):
+    positions: list[tuple[float, ...]] = [()] * missing
+    falling = []
+    for axis, stored, size in zip(axes, coordinates, shape, strict=True):
+        if stored.shape != (size,):
             raise ShapeError(
                 f"{where}: axis {axis} has {size} points, but its coordinate has shape "
-                f"{points.shape}. Are the axes swapped?"
+                f"{stored.shape}. Are the axes swapped?"
+            )
+        points = stored
+        if size > 1 and stored[0] > stored[-1]:
+            points = stored[::-1]
+            falling.append(axis)
+            log.info(
+                f"{where}: coordinate {axis} falls from {stored[0]:g} to {stored[-1]:g}; fields "
+                "are turned round, and predictions turned back when they are written."
             )
         steps = np.diff(points)
         if not np.isfinite(points).all() or (steps <= 0).any():
             raise ShapeError(
-                f"{where}: coordinate {axis} does not increase. Turn that axis around in the file, "
-                "or leave it out of `coordinates` in the `layout` of a data config, which numbers "
-                "the grid points."
+                f"{where}: coordinate {axis} neither rises nor falls throughout. Mend it in "
+                "the file, or leave it out of `coordinates` in the `layout` of a data config, "
+                "which numbers the grid points."
             )
         mean = float(steps.mean()) if size > 1 else 1.0
-        if size > 1 and float(np.abs(steps - mean).max()) > 0.01 * mean:
-            log.info(f"{where}: coordinate {axis} is not uniform; its mean spacing is used.")
+        stretched = not has_even_steps(points, steps)
+        if stretched:
+            log.info(
+                f"{where}: coordinate {axis} is stretched, in steps of {steps.min():.4g} to "
+                f"{steps.max():.4g}: means and errors weigh points by the size of their cells."
+            )
         origin.append(float(points[0]))
         spacing.append(mean)
         sizes.append(size)
+        positions.append(tuple(points.tolist()) if stretched else ())
     return Grid(
         axes,
         (sizes[0], sizes[1], sizes[2]),
         (origin[0], origin[1], origin[2]),
         (spacing[0], spacing[1], spacing[2]),
+        (positions[0], positions[1], positions[2]),
+        tuple(falling),
     )
+
+
+def has_even_steps(points: np.ndarray, steps: np.ndarray) -> bool:
+    """Whether steps between points are equal but for a hundredth, or the rounding of float32."""
+    if len(steps) < 2:
+        return True
+    rounded = bool((points.astype(np.float32) == points).all())
+    rounding = 2.0**-22 * float(np.abs(points).max()) if rounded else 0.0
+    mean = float(steps.mean())
+    return float(np.abs(steps - mean).max()) <= max(EVEN * mean, rounding)
 
 
 def all_sides(ndim: int, boundary: Boundary) -> tuple[Sides, Sides, Sides]:

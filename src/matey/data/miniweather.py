@@ -71,10 +71,14 @@ def hydrostatic(cells: int, height: float = LENGTH["z"]) -> Column:
     code's quadrature takes all its points at the centre, and its perturbations are of that.
     At 64 cells the lowest has 1.15407866 kg/m3.
     """
-    z = (np.arange(cells) + 0.5) * (height / cells)
+    return at_rest((np.arange(cells) + 0.5) * (height / cells))
+
+
+def at_rest(z: np.ndarray) -> Column:
+    """The background at heights z in m."""
     exner = 1 - GRAVITY * z / (HEAT_CAPACITY * THETA)
     pressure = PRESSURE * exner ** (HEAT_CAPACITY / GAS_CONSTANT)
-    return Column((pressure / C0) ** (1 / GAMMA) / THETA, np.full(cells, THETA))
+    return Column((pressure / C0) ** (1 / GAMMA) / THETA, np.full(len(z), THETA))
 
 
 class MiniWeather:
@@ -105,7 +109,8 @@ class MiniWeather:
         grid = make_grid(("z", "x"), centres, (nz, nx), shown(path))
         perturbation = options is not None and options.thermodynamics == "perturbation"
         variables = PERTURBATION if perturbation else FULL
-        added = to_add(file, nz, perturbation)
+        even = not grid.falling and not grid.positions[1]
+        added = to_add(file, hydrostatic(nz) if even else at_rest(centres[0]), perturbation)
         arrays = [Stored(name, "tyx", (v,), added.get(name)) for name, v in variables.items()]
         trajectories = [Trajectory(f"{path.name}#0000", times, grid, SIDES, {})]
         spec = make_spec("thermals", tuple(variables.values()), trajectories, path, options)
@@ -127,13 +132,13 @@ def coordinate(file: Container, axis: str, points: int) -> np.ndarray:
     return (np.arange(points) + 0.5) * (LENGTH[axis] / points)
 
 
-def to_add(file: Container, nz: int, perturbation: bool) -> dict[str, np.ndarray]:
-    """What makes the stored values those asked for, by the file's names, [z, 1].
+def to_add(file: Container, computed: Column, perturbation: bool) -> dict[str, np.ndarray]:
+    """What makes the stored values those asked for, by the file's names, [z, 1] as stored.
 
     Our own files say by `canonical_name` whether the background is in; others hold
     perturbations.
     """
-    computed = hydrostatic(nz)
+    nz = len(computed.density)
     columns = {"dens": computed.density, "theta": computed.potential_temperature}
     amounts = {}
     for name, background in BACKGROUND.items():

@@ -241,8 +241,9 @@ def check_extent(
         return
     low, high = (float(config[end]) for end in ends)
     spacing = (high - low) / len(points)
-    if abs(points[0] - low) > spacing or abs(points[-1] - high) > spacing:
+    first, last = float(points.min()), float(points.max())
+    if abs(first - low) > spacing or abs(last - high) > spacing:
         raise ShapeError(
-            f"{where}: coordinate {axis} runs from {points[0]:.4g} to {points[-1]:.4g}, but "
+            f"{where}: coordinate {axis} runs from {first:.4g} to {last:.4g}, but "
             f"config says {ends[0]} {low:.4g}, {ends[1]} {high:.4g}. Are the axes swapped?"
         )

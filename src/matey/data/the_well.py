@@ -137,9 +137,16 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
         points.append(rows[0])
     shape = tuple(len(p) for p in points)
     grid = make_grid(tuple(reversed(names)), points, shape, shown(path))
+    kind = texts(file.attrs.get("grid_type", "cartesian"))[0]
+    if kind != "cartesian":
+        log.info(
+            f"{shown(path)}: grid_type is {kind}: its coordinates are taken as they are, and means "
+            "and errors are over them, not over volumes of space."
+        )
     if {"grid_origin", "grid_spacing"} <= set(file.attrs):  # exact, in files of ours
         exact = (triple(file.attrs[name], path, name) for name in ("grid_origin", "grid_spacing"))
-        grid = Grid(grid.axes, grid.shape, *exact)
+        origin, spacing = exact
+        grid = replace(grid, origin=origin, spacing=spacing)
     count = int(number(attribute(file, "n_trajectories", path)))
     if not 0 < count <= files.MAX_COORDINATE:
         raise DataError(f"{shown(path)}: n_trajectories is {count}, expected 1 or more.")
@@ -283,7 +290,8 @@ def read_boundaries(
             log.info(
                 f"{shown(path)}: boundary condition {name} is kept only at the ends of its axis."
             )
-        for side, end in enumerate((0, -1)):
+        falls = along[0] in dimensions.grid.falling  # masks are in the order of the file
+        for side, end in enumerate((-1, 0) if falls else (0, -1)):
             if mask[end]:
                 sides[along[0]][side] = Boundary[kind]
     active = [(sides[axis][0], sides[axis][1]) for axis in reversed(dimensions.names)]

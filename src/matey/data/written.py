@@ -24,6 +24,7 @@ from matey.data.miniweather import as_asked
 from matey.data.packing import text
 from matey.description import KEY, read_description
 from matey.errors import ShapeError
+from matey.fields import Grid
 
 
 class Written:
@@ -54,11 +55,24 @@ class Written:
             )
         stored = read_coordinate(file.array("time"), path, "time")
         times = make_times(stored, sizes["t"], path, "time")
+        grid = replace(grid, falling=falling_in(file, grid))
         trajectory = Trajectory(
             f"{path.name}#0000", times, grid, found.boundaries, found.parameters
         )
         spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
         return Contents(spec, [trajectory], arrays)
+
+
+def falling_in(file: Container, grid: Grid) -> tuple[str, ...]:
+    """The axes that fall in the file: another program may have turned them since."""
+    found = []
+    for name in grid.axes:
+        falls = name in grid.falling
+        if name in file.names():
+            points = read_coordinate(file.array(name), file.path, name)
+            falls = points.ndim == 1 and bool(points[0] > points[-1])
+        found += [name] if falls else []
+    return tuple(found)
 
 
 def step_between(times: Tensor, dt: float, where: str) -> float:

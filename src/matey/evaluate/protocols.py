@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.errors import ConfigError, nearest
+from matey.errors import ConfigError, ShapeError, nearest
 from matey.metrics import conserved, error, spectrum
 
+UNEVEN_SPECTRA = "spectra, and errors by wavenumber, which need points that are evenly apart."
+INTERPOLATE = "Interpolate to such a grid to have them (xarray's `interp`)."
 BANDS = ("low", "mid", "high")
 
 
@@ -56,11 +58,15 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Frame:
-    """A predicted frame and what happened, with what several metrics share worked out once."""
+    """A predicted frame and what happened, with what several metrics share worked out once.
+
+    `weights` are the points' shares of the domain on stretched grids, else none.
+    """
 
     prediction: Float[Tensor, "B C Z Y X"]
     target: Float[Tensor, "B C Z Y X"]
     protocol: Protocol
+    weights: Float[Tensor, "B 1 Z Y X"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -69,7 +75,7 @@ class Frame:
 
     @cached_property
     def target_power(self) -> Tensor:
-        return spectrum.power(self.target)
+        return self.power_of(self.target)
 
     @cached_property
     def target_spectrum(self) -> Float[Tensor, "B C K"]:
@@ -77,7 +83,7 @@ class Frame:
 
     @cached_property
     def spectrum(self) -> Float[Tensor, "B C K"]:
-        return spectrum.energy_spectrum(spectrum.power(self.prediction), self.shape[-1])
+        return spectrum.energy_spectrum(self.power_of(self.prediction), self.shape[-1])
 
     @cached_property
     def edges(self) -> tuple[float, ...]:
@@ -85,7 +91,13 @@ class Frame:
 
     @cached_property
     def error_power(self) -> Tensor:
-        return spectrum.power(self.prediction.double() - self.target.double())
+        return self.power_of(self.prediction.double() - self.target.double())
+
+    def power_of(self, fields: Float[Tensor, "B C Z Y X"]) -> Tensor:
+        """The power of each wave. Raises ShapeError on a stretched grid, which has no waves."""
+        if self.weights is not None:
+            raise ShapeError(f"A stretched grid has no {UNEVEN_SPECTRA} {INTERPOLATE}")
+        return spectrum.power(fields)
 
     @cached_property
     def band_error(self) -> Float[Tensor, "B C K"]:
@@ -120,14 +132,16 @@ BY_BAND: dict[str, Callable[[Frame], Float[Tensor, "B C K"]]] = {
 
 # Every metric by name, as a score per sample and variable of one frame: 0 is exact.
 METRICS: dict[str, Scorer] = {
-    "nrmse": lambda f: error.nrmse(f.prediction, f.target, f.protocol.eps),
-    "vrmse": lambda f: error.vrmse(f.prediction, f.target, f.protocol.eps, f.protocol.correction),
-    "rmse": lambda f: error.rmse(f.prediction, f.target),
-    "mae": lambda f: error.mae(f.prediction, f.target),
+    "nrmse": lambda f: error.nrmse(f.prediction, f.target, f.protocol.eps, f.weights),
+    "vrmse": lambda f: error.vrmse(
+        f.prediction, f.target, f.protocol.eps, f.protocol.correction, f.weights
+    ),
+    "rmse": lambda f: error.rmse(f.prediction, f.target, f.weights),
+    "mae": lambda f: error.mae(f.prediction, f.target, f.weights),
     "max_error": lambda f: error.max_error(f.prediction, f.target),
     "boundary_rmse": lambda f: error.boundary_rmse(f.prediction, f.target),
-    "mean_error": lambda f: conserved.mean_error(f.prediction, f.target),
-    "energy_error": lambda f: conserved.energy_error(f.prediction, f.target),
+    "mean_error": lambda f: conserved.mean_error(f.prediction, f.target, f.weights),
+    "energy_error": lambda f: conserved.energy_error(f.prediction, f.target, f.weights),
     "spectrum_distance": lambda f: spectrum.spectrum_distance(f.spectrum, f.target_spectrum),
     **{
         f"{name}_{band}": in_band(score, i)
@@ -135,6 +149,9 @@ METRICS: dict[str, Scorer] = {
         for i, band in enumerate(BANDS)
     },
 }
+
+
+SPECTRAL = {"spectrum_distance", *(f"{name}_{band}" for name in BY_BAND for band in BANDS)}
 
 
 def by_band(name: str) -> tuple[str, ...]:
@@ -191,6 +208,12 @@ def find_protocol(name: str) -> Protocol:
 
 
 def score_frame(frame: Frame) -> dict[str, Float[Tensor, "B C"]]:
-    """Every metric of the protocol, per sample and variable; NaN where it is undefined."""
-    protocol = frame.protocol
-    return {name: METRICS[name](frame).clamp(max=protocol.clip) for name in protocol.metrics}
+    """Every metric of the protocol, per sample and variable; NaN where it is undefined, as those
+    of waves are on stretched grids."""
+    protocol, undefined = frame.protocol, torch.full_like(frame.target[:, :, 0, 0, 0], torch.nan)
+    return {
+        name: undefined.double()
+        if name in SPECTRAL and frame.weights is not None
+        else METRICS[name](frame).clamp(max=protocol.clip)
+        for name in protocol.metrics
+    }

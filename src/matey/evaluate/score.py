@@ -178,6 +178,7 @@ def roll(
     given = inputs.values[:, -2:, varying].to(model.device)
     last = given[:, -1]
     trend = last - given[:, -2] if history > 1 else None
+    weights = None if inputs.points is None else inputs.points.to(model.device).volumes
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
     first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
@@ -185,7 +186,7 @@ def roll(
         frame = next(steps, None)  # none where every rollout of the group has ended
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
         target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
-        tally.add(lead, predicted, target.to(model.device), last, trend)
+        tally.add(lead, predicted, target.to(model.device), last, trend, weights)
         if kept:
             first = continued(first, frame)
         if lead in kept:

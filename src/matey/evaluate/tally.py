@@ -3,6 +3,7 @@
 Axes: B samples, S steps, C variables, (Z, Y, X) grid points, K wavenumbers.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -10,7 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.evaluate.protocols import Frame, Protocol, score_frame
+from matey.evaluate.protocols import (
+    INTERPOLATE,
+    UNEVEN_SPECTRA,
+    Frame,
+    Protocol,
+    score_frame,
+)
 from matey.evaluate.results import (
     Correlation,
     Divergence,
@@ -23,6 +30,8 @@ from matey.evaluate.results import (
 from matey.metrics import conserved
 from matey.metrics.error import correlation, mean_score, rmse, variance
 from matey.metrics.time import correlation_time, divergence_time
+
+log = logging.getLogger("matey")
 
 MODEL, STILL, LINEAR = "model", "persistence", "linear"
 QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_square}
@@ -42,6 +51,7 @@ class Tally:
         self._rows: dict[str, list[Tensor]] = defaultdict(list)  # of each group, [B S C]
         self._group: dict[str, list[Tensor]] = defaultdict(list)  # of each step, [B C]
         self._shells: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+        self._stretched = False
 
     def add(
         self,
@@ -50,30 +60,33 @@ class Tally:
         target: Float[Tensor, "B C Z Y X"],
         last: Float[Tensor, "B C Z Y X"],
         trend: Float[Tensor, "B C Z Y X"] | None = None,
+        weights: Float[Tensor, "B 1 Z Y X"] | None = None,
     ) -> None:
         """Score a frame of a group of rollouts beside persistence, which is the `last` given,
-        and beside linear extrapolation by its `trend`, the change over one dt."""
-        step = self._group
+        and beside linear extrapolation by its `trend`, the change over one dt. `weights` are the
+        points' shares of the domain on stretched grids."""
+        step, self._stretched = self._group, self._stretched or weights is not None
         eps, correction = self.protocol.eps, self.protocol.correction
         for side, frame in (
-            (MODEL, Frame(prediction, target, self.protocol)),
-            (STILL, Frame(last, target, self.protocol)),
+            (MODEL, Frame(prediction, target, self.protocol, weights)),
+            (STILL, Frame(last, target, self.protocol, weights)),
         ):
             for name, scores in score_frame(frame).items():
                 step[f"{side} {name}"].append(scores)
-            step[f"{side} r"].append(correlation(frame.prediction, target, eps, correction))
-            if side == MODEL and lead in self.shown:
+            r = correlation(frame.prediction, target, eps, correction, weights)
+            step[f"{side} r"].append(r)
+            if side == MODEL and lead in self.shown and weights is None:
                 self._keep_spectra(lead, frame)
         if trend is not None:
-            linear = Frame(last + lead * trend, target, self.protocol)
+            linear = Frame(last + lead * trend, target, self.protocol, weights)
             for name, scores in score_frame(linear).items():
                 step[f"{LINEAR} {name}"].append(scores)
-        step["error"].append(rmse(prediction, target))
-        step["deviation"].append(variance(target).sqrt())
+        step["error"].append(rmse(prediction, target, weights))
+        step["deviation"].append(variance(target, weights=weights).sqrt())
         for name, quantity in QUANTITIES.items():
-            start = quantity(last)
-            step[f"{MODEL} drift {name}"].append((quantity(prediction) - start).abs())
-            step[f"truth drift {name}"].append((quantity(target) - start).abs())
+            start = quantity(last, weights)
+            step[f"{MODEL} drift {name}"].append((quantity(prediction, weights) - start).abs())
+            step[f"truth drift {name}"].append((quantity(target, weights) - start).abs())
 
     def end_group(self) -> None:
         """All steps of a group of rollouts were added."""
@@ -155,7 +168,11 @@ class Tally:
         return found
 
     def spectra(self) -> Spectra:
-        """Energy spectra at the leads shown."""
+        """Energy spectra at the leads shown; none of rollouts on stretched grids."""
+        if self._stretched:
+            log.warning(f"Left out on a stretched grid: {UNEVEN_SPECTRA} {INTERPOLATE}")
+        if not self._shells:
+            return Spectra([], [], {}, {})
         mean = {key: torch.cat(kept).nanmean(dim=0) for key, kept in self._shells.items()}
         shells = next(iter(mean.values())).shape[-1]
         truth, ours = (

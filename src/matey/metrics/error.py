@@ -2,6 +2,10 @@
 
 Axes: B samples, C variables, (Z, Y, X) grid points. Every score is of one frame, per sample and
 variable, over all grid points, in float64. A prediction that is not finite is infinitely wrong.
+
+On a stretched grid `weights` are the points' shares of the domain's volume, and means are over
+that: an integral by the midpoint rule. Without them all points count alike. Extremes, and errors
+at the boundary, are over points on any grid.
 """
 
 import torch
@@ -12,22 +16,30 @@ SPACE = (-3, -2, -1)
 
 Fields = Float[Tensor, "B C Z Y X"]
 Scores = Float[Tensor, "B C"]
+Weights = Float[Tensor, "B 1 Z Y X"] | None  # sum to 1 over space
 
 
-def mse(prediction: Fields, target: Fields) -> Scores:
+def mean(values: Fields, weights: Weights = None) -> Scores:
+    """The mean over space."""
+    if weights is None:
+        return values.mean(dim=SPACE)
+    return (values * weights.to(values)).sum(dim=SPACE)
+
+
+def mse(prediction: Fields, target: Fields, weights: Weights = None) -> Scores:
     """Mean squared error: mean (p − t)²."""
-    return infinite_if_nan((prediction.double() - target.double()).square().mean(dim=SPACE))
+    return infinite_if_nan(mean((prediction.double() - target.double()).square(), weights))
 
 
-def rmse(prediction: Fields, target: Fields) -> Scores:
+def rmse(prediction: Fields, target: Fields, weights: Weights = None) -> Scores:
     """Root-mean-square error √(mean (p − t)²), in the variable's units.
 
     Source: arXiv:2210.07182, appendix B; arXiv:2412.00568.
     """
-    return mse(prediction, target).sqrt()
+    return mse(prediction, target, weights).sqrt()
 
 
-def nrmse(prediction: Fields, target: Fields, eps: float = 0.0) -> Scores:
+def nrmse(prediction: Fields, target: Fields, eps: float = 0.0, weights: Weights = None) -> Scores:
     """Normalised root-mean-square error √(mean (p − t)² / (mean t² + ε)).
 
     0 is exact; 1 is as bad as predicting zero. Without ε, in the variable's units squared, it has
@@ -35,10 +47,17 @@ def nrmse(prediction: Fields, target: Fields, eps: float = 0.0) -> Scores:
     nothing to relate an error to.
     Source: arXiv:2210.07182, appendix B (ε = 0); the Well's package (ε = 1e-7).
     """
-    return root_ratio(mse(prediction, target), target.double().square().mean(dim=SPACE), eps)
+    power = mean(target.double().square(), weights)
+    return root_ratio(mse(prediction, target, weights), power, eps)
 
 
-def vrmse(prediction: Fields, target: Fields, eps: float = 0.0, correction: int = 0) -> Scores:
+def vrmse(
+    prediction: Fields,
+    target: Fields,
+    eps: float = 0.0,
+    correction: int = 0,
+    weights: Weights = None,
+) -> Scores:
     """Variance-scaled root-mean-square error √(mean (p − t)² / (var t + ε)).
 
     1 is as bad as predicting the domain mean, so that a large constant background does not make
@@ -46,12 +65,13 @@ def vrmse(prediction: Fields, target: Fields, eps: float = 0.0, correction: int 
     one less. Without ε it has no value (NaN) where the target is constant.
     Source: arXiv:2412.00568 (ε = 1e-7); its package estimates the variance with correction 1.
     """
-    return root_ratio(mse(prediction, target), variance(target, correction), eps)
+    error, spread = mse(prediction, target, weights), variance(target, correction, weights)
+    return root_ratio(error, spread, eps)
 
 
-def mae(prediction: Fields, target: Fields) -> Scores:
+def mae(prediction: Fields, target: Fields, weights: Weights = None) -> Scores:
     """Mean absolute error: mean |p − t|, in the variable's units."""
-    return infinite_if_nan((prediction.double() - target.double()).abs().mean(dim=SPACE))
+    return infinite_if_nan(mean((prediction.double() - target.double()).abs(), weights))
 
 
 def max_error(prediction: Fields, target: Fields) -> Scores:
@@ -74,7 +94,11 @@ def boundary_rmse(prediction: Fields, target: Fields) -> Scores:
 
 
 def correlation(
-    prediction: Fields, target: Fields, eps: float = 0.0, correction: int = 0
+    prediction: Fields,
+    target: Fields,
+    eps: float = 0.0,
+    correction: int = 0,
+    weights: Weights = None,
 ) -> Scores:
     """Pearson's correlation over space: mean (p − mean p)(t − mean t) / (std p · std t + ε).
 
@@ -83,16 +107,25 @@ def correlation(
     Source: the Well's package, which takes ε = 1e-7 and `correction` 1 in the deviations only.
     """
     p, t = prediction.double(), target.double()
-    apart = (p - p.mean(dim=SPACE, keepdim=True)) * (t - t.mean(dim=SPACE, keepdim=True))
-    own, size = variance(p, correction), variance(t, correction)
-    found = apart.mean(dim=SPACE) / ((own * size).sqrt() + eps)
+    apart = offset(p, weights) * offset(t, weights)
+    own, size = variance(p, correction, weights), variance(t, correction, weights)
+    found = mean(apart, weights) / ((own * size).sqrt() + eps)
     found = torch.where(own.isfinite() & (own > 0), found, 0.0)
     return torch.where((size == 0) & (eps == 0), torch.nan, found)
 
 
-def variance(fields: Fields, correction: int = 0) -> Scores:
-    """Variance over space."""
-    return fields.double().var(dim=SPACE, correction=correction)
+def variance(fields: Fields, correction: int = 0, weights: Weights = None) -> Scores:
+    """Variance over space; `correction` is the number of points that it counts less."""
+    if weights is None:
+        return fields.double().var(dim=SPACE, correction=correction)
+    points = fields[0, 0].numel()
+    square = mean(offset(fields.double(), weights).square(), weights)
+    return square * points / (points - correction)
+
+
+def offset(fields: Fields, weights: Weights = None) -> Fields:
+    """The fields less their means over space."""
+    return fields - mean(fields, weights)[..., None, None, None]
 
 
 def on_boundary(fields: Fields) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from matey.config import ModelConfig
-from matey.errors import ConfigError, DataError
+from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary, Grid, Inputs, SystemSpec
 from matey.nn.cost import Cost, count, count_conditioning, count_parameters
 from matey.nn.embed import Conditioning
@@ -63,7 +63,8 @@ class Baseline(Surrogate):
     def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> Prediction:
         """The frame at the given lead time."""
         spec = inputs.spec
-        statistics = measure(inputs.values)
+        check_spacing(self.config, inputs.points is None)
+        statistics = measure(inputs.values, inputs.points)
         fields = moved(statistics.normalise(inputs.values), shift)
         samples, _, variables, *grid = fields.shape
         chosen, last = list(spec.predicted), fields[:, -1]
@@ -109,7 +110,9 @@ class Baseline(Surrogate):
             )
 
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
-        """Raise ShapeError for an odd axis that an FNO cannot take; a U-Net takes any."""
+        """Raise ShapeError for a stretched or odd axis, which an FNO cannot take; a U-Net takes
+        any, and is not told where points are."""
+        check_spacing(self.config, not grid.stretched)
         if self.config.kind == "fno":
             check_even(grid.shape[3 - spec.ndim :], f"system {spec.name!r}")
 
@@ -121,6 +124,15 @@ class Baseline(Surrogate):
     def cells(self) -> str:
         """What fields are cut into, in words."""
         return f"whole frames, {NAMES[self.config.kind]} of width {self.config.width}"
+
+
+def check_spacing(config: ModelConfig, even: bool) -> None:
+    """Raise ShapeError for an FNO on grids whose points are not evenly apart."""
+    if config.kind == "fno" and not even:
+        raise ShapeError(
+            "The grid is stretched, and an FNO takes points that are evenly apart. Interpolate the "
+            "files to such a grid (xarray's `interp`), or take --baseline unet."
+        )
 
 
 def layout(spec: SystemSpec) -> tuple[int, tuple[tuple[str, bool], ...], tuple[str, ...]]:

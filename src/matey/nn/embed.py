@@ -105,9 +105,7 @@ def touched_sides(
 
     A cell that spans an axis whole, as on the inactive axes, touches none of its sides.
     """
-    low = tokens.centre - tokens.size / 2 < 1e-6
-    high = tokens.centre + tokens.size / 2 > 1 - 1e-6
-    touches = torch.stack([low, high], dim=-1) & ~(low & high)[..., None]
+    touches = tokens.at_side & ~tokens.at_side.all(dim=-1, keepdim=True)
     kinds = nn.functional.one_hot(boundaries[tokens.sample].long(), len(Boundary))
     return (kinds * touches[..., None]).to(tokens.centre)
 

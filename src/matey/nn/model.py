@@ -111,13 +111,14 @@ class Matey(Surrogate):
         periodic axes only. Raises ShapeError if the patches do not tile the grid.
         """
         spec = inputs.spec
-        statistics = measure(inputs.values)
+        statistics = measure(inputs.values, inputs.points)
         fields = moved(statistics.normalise(inputs.values), shift)
         plan = self.plan_normalised(fields, inputs)
 
         names = [variable.name for variable in spec.variables]
         packing = PACKINGS[self.config.mode](plan)
-        sequence = pack(self.tokenizer.encode(fields, packing, names), packing, self.config.band)
+        levels = self.tokenizer.encode(fields, packing, names)
+        sequence = pack(levels, packing, self.config.band, inputs.points)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             plan.grid, device=fields.device
         )
@@ -173,7 +174,7 @@ class Matey(Surrogate):
     ) -> RefinementPlan:
         """The cells that normalised fields are cut into."""
         sizes = self.patches(inputs.spec.ndim)
-        return plan_refinement(fields, inputs.boundaries, sizes, self.refine)
+        return plan_refinement(fields, inputs.boundaries, sizes, self.refine, inputs.points)
 
     @property
     def refine(self) -> RefineConfig:
@@ -191,12 +192,15 @@ class Matey(Surrogate):
     def draw_shift(self, inputs: Inputs, generator: torch.Generator | None = None) -> Triple:
         """A random shift of the lattice along the axes that are periodic in every sample.
 
-        No shift unless the model was made with `jitter`.
+        No shift unless the model was made with `jitter`, and none along stretched axes.
         """
         if not self.config.jitter:
             return (0, 0, 0)
         coarse = self.patches(inputs.spec.ndim)[0]
         periodic = (inputs.boundaries == Boundary.PERIODIC).all(dim=2).all(dim=0).tolist()
+        if inputs.points is not None:
+            stretched = inputs.points.stretched
+            periodic = [wraps and not s for wraps, s in zip(periodic, stretched, strict=True)]
         drawn = torch.rand(3, generator=generator).tolist()
         z, y, x = (
             int(number * cell) if wraps else 0
@@ -223,7 +227,8 @@ class Matey(Surrogate):
     def plan_inputs(self, inputs: Inputs) -> RefinementPlan:
         """The cells that each of several histories is cut into."""
         inputs = inputs.to(self.device)
-        return self.plan_normalised(measure(inputs.values).normalise(inputs.values), inputs)
+        statistics = measure(inputs.values, inputs.points)
+        return self.plan_normalised(statistics.normalise(inputs.values), inputs)
 
     def summary(self) -> dict[str, Any]:
         """What kind of model it is, as it stands in `scores.json`."""

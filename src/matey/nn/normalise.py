@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.grid import Points
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -32,20 +34,32 @@ class Statistics:
         return Statistics(self.mean[:, list(variables)], self.scale[:, list(variables)])
 
 
-def measure(history: Float[Tensor, "B T C Z Y X"]) -> Statistics:
+def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None) -> Statistics:
     """Mean and standard deviation over time and space.
 
+    On stretched grids, whose `points` are given, they are those over the volume: a wall at which
+    points are clustered counts with its size, as it does in errors.
     The scale has the floor max(1e-6·max|u|, 1e-30): a field of amplitude 1e-6 is normalised
     like one of amplitude 1, and a constant field stays finite. Sums are in float64.
     """
     axes = (1, 3, 4, 5)
+
+    def total(values: Tensor) -> Tensor:
+        return values.sum(dim=axes, keepdim=True, dtype=torch.float64)
+
     least, most = history.amin(dim=axes, keepdim=True), history.amax(dim=axes, keepdim=True)
-    mean = history.mean(dim=axes, keepdim=True, dtype=torch.float64)
-    offset = history - mean.to(history)
-    power = torch.linalg.vector_norm(offset, dim=axes, keepdim=True, dtype=torch.float64).square()
-    count = history[0, :, 0].numel()
-    rounding = offset.mean(dim=axes, keepdim=True, dtype=torch.float64)  # of the mean
-    deviation = (power / count - rounding.square()).clamp(min=0).sqrt()
+    if points is None:
+        mean = history.mean(dim=axes, keepdim=True, dtype=torch.float64)
+        offset = history - mean.to(history)
+        norm = torch.linalg.vector_norm(offset, dim=axes, keepdim=True, dtype=torch.float64)
+        power = norm.square() / history[0, :, 0].numel()
+        rounding = offset.mean(dim=axes, keepdim=True, dtype=torch.float64)  # of the mean
+    else:
+        share = (points.volumes[:, None] / history.shape[1]).to(history)
+        mean = total(history * share)
+        offset = history - mean.to(history)
+        power, rounding = total(offset.square() * share), total(offset * share)
+    deviation = (power - rounding.square()).clamp(min=0).sqrt()
     floor = (1e-6 * least.abs().maximum(most.abs()).double()).clamp(min=1e-30)
     scale = deviation.maximum(floor)
     return Statistics(mean.to(history).squeeze(1), scale.to(history).squeeze(1))

@@ -122,6 +122,7 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
         sources=tuple(
             source for source, kept in zip(inputs.sources, samples.tolist(), strict=True) if kept
         ),
+        points=inputs.points.take(samples) if inputs.points else None,
     )
 
 

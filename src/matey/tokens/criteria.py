@@ -4,7 +4,8 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells
 Source: arXiv:2412.20601, section 3, for the variance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from inspect import signature
 
 import torch
 from einops import rearrange
@@ -12,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.errors import ConfigError, ShapeError, nearest
+from matey.grid import Points
 from matey.tokens.lattice import Triple, cells
 
-Criterion = Callable[[Tensor, Triple], Tensor]
+Criterion = Callable[..., Tensor]
 CRITERIA: dict[str, Criterion] = {}
 
 
@@ -22,7 +24,9 @@ def criterion(name: str) -> Callable[[Criterion], Criterion]:
     """Register a criterion under the name that `model.refine.criterion` gives.
 
     It receives normalised fields [B T C Z Y X] and a cell (z, y, x) in grid points, and
-    returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining.
+    returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining. One
+    that has a third argument, `points: Points | None = None`, is told where the points of
+    stretched grids are; any other takes them as they are numbered.
     """
 
     def register(function: Criterion) -> Criterion:
@@ -42,26 +46,44 @@ def find_criterion(name: str) -> Criterion:
     return CRITERIA[name]
 
 
+def measure_cells(
+    name: str, fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
+) -> Float[Tensor, "B Kz Ky Kx"]:
+    """What the criterion of a name measures in each cell, on even or stretched grids."""
+    measure = find_criterion(name)
+    if points is None or "points" not in signature(measure).parameters:
+        return measure(fields, cell)
+    return measure(fields, cell, points)
+
+
 @criterion("variance")
 def cell_variance(
-    fields: Float[Tensor, "B T C Z Y X"], cell: Triple
+    fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
     """Variance inside each cell over time and space, averaged over variables.
 
     `cell` is (z, y, x) in grid points. Pass normalised, dimensionless `fields`: otherwise
-    the variable of largest magnitude decides alone.
+    the variable of largest magnitude decides alone. On stretched grids it is that over the
+    cell's volume, as errors are.
     Raises ShapeError if the cells do not tile the grid.
     """
+    if points is not None:
+        patches, share = cells(fields, cell), shares(points, fields, cell)
+        mean = cell_mean(patches, share).mean(dim=4, keepdim=True)
+        return cell_mean((patches - mean).square(), share).mean(dim=(4, 5, 6, 7, 8))
     patches = rearrange(cells(fields, cell), "B Kz Ky Kx T C z y x -> B Kz Ky Kx C (T z y x)")
     offset = patches - patches.mean(dim=-1, keepdim=True)
     return offset.square().mean(dim=(-1, -2))
 
 
 @criterion("change")
-def cell_change(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
+def cell_change(
+    fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
+) -> Float[Tensor, "B Kz Ky Kx"]:
     """Mean square of the change from the last frame but one to the last, over cell and variables.
 
-    What moves now mostly moves next, and the next change is what a model has to predict.
+    What moves now mostly moves next, and the next change is what a model has to predict. On
+    stretched grids the mean is over the cell's volume.
     Raises ShapeError if the cells do not tile the grid, or there is one frame only.
     """
     if fields.shape[1] < 2:
@@ -69,19 +91,65 @@ def cell_change(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Ten
             "The criterion 'change' compares the last two frames, and a history of one was given. "
             "Give windows.history 2 or more, or choose model.refine.criterion variance."
         )
-    return cells(fields[:, -1:] - fields[:, -2:-1], cell).square().mean(dim=(4, 5, 6, 7, 8))
+    change = cells(fields[:, -1:] - fields[:, -2:-1], cell).square()
+    if points is not None:
+        change = cell_mean(change, shares(points, fields, cell))
+    return change.mean(dim=(4, 5, 6, 7, 8))
 
 
 @criterion("gradient")
 def cell_gradient(
-    fields: Float[Tensor, "B T C Z Y X"], cell: Triple
+    fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
     """Magnitude of the gradient per grid point, averaged over cell, time and variables.
 
-    Central differences, one-sided at the edges of the array.
+    Central differences, one-sided at the edges of the array. On stretched grids the gradient is
+    that in space, in units of an axis' mean step, and its average over the cell's volume.
     Raises ShapeError if the cells do not tile the grid.
     """
     axes = [axis for axis in (3, 4, 5) if fields.shape[axis] > 1]
-    slopes = torch.gradient(fields, dim=axes) if axes else [torch.zeros_like(fields)]
+    slopes = slopes_along(fields, axes, points) if axes else [torch.zeros_like(fields)]
     magnitude = torch.stack([slope.square() for slope in slopes]).sum(dim=0).sqrt()
+    if points is not None:
+        share = shares(points, fields, cell)
+        return cell_mean(cells(magnitude, cell), share).mean(dim=(4, 5, 6, 7, 8))
     return cells(magnitude, cell).mean(dim=(4, 5, 6, 7, 8))
+
+
+def slopes_along(
+    fields: Float[Tensor, "B T C Z Y X"], axes: Sequence[int], points: Points | None
+) -> Sequence[Float[Tensor, "B T C Z Y X"]]:
+    """Derivatives along the tensor's `axes`, per mean step between grid points.
+
+    Between unequal steps they are exact for parabolas; at the ends, for lines.
+    """
+    if points is None:
+        return torch.gradient(fields, dim=list(axes))
+    slopes = []
+    for axis in axes:
+        places = points.centres[axis - 3].to(fields) * fields.shape[axis]
+        each = zip(fields, places, strict=True)
+        rows = [torch.gradient(one, spacing=(x,), dim=axis - 1)[0] for one, x in each]
+        slopes.append(torch.stack(rows))
+    return slopes
+
+
+def shares(
+    points: Points, fields: Float[Tensor, "B T C Z Y X"], cell: Triple
+) -> Float[Tensor, "B Kz Ky Kx 1 1 z y x"]:
+    """The share that each point has of the volume of the cell that it lies in."""
+    volumes = cells(points.volumes[:, None], cell)
+    return (volumes / volumes.sum(dim=(-3, -2, -1), keepdim=True)).to(fields)
+
+
+def cell_mean(
+    patches: Float[Tensor, "B Kz Ky Kx T C z y x"], share: Float[Tensor, "B Kz Ky Kx 1 1 z y x"]
+) -> Float[Tensor, "B Kz Ky Kx T C 1 1 1"]:
+    """The mean over the volume of each cell, at each time and of each variable."""
+    return (patches * share).sum(dim=(-3, -2, -1), keepdim=True)
+
+
+def cell_volumes(points: Points, cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
+    """The volume of each cell, over that of a mean one."""
+    volumes = cells(points.volumes[:, None], cell).sum(dim=(4, 5, 6, 7, 8))
+    return (volumes * volumes[0].numel()).float()

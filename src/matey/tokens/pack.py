@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from matey.grid import Points
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.tokens.refine import RefinementPlan
 
@@ -83,8 +84,8 @@ class TokenSequence:
     A sequence is what may attend together; `lengths` and `lattices` describe them as in
     `Packing`. `centre` and `size` are fractions of the domain, `time` counts steps before the
     last frame (0, -1, ...), `cell` points into the plan. `band` is the index, along each axis,
-    of the band of the domain that the cell lies in; `active` are the axes of more than one
-    grid point.
+    of the band of the domain that the cell lies in; `at_side` says whether it lies at the low
+    and the high end of each axis; `active` are the axes of more than one grid point.
     """
 
     tokens: Float[Tensor, "N T D"]
@@ -98,6 +99,7 @@ class TokenSequence:
     centre: Float[Tensor, "N 3"]
     size: Float[Tensor, "N 3"]
     band: Int[Tensor, "N 3"]
+    at_side: Bool[Tensor, "N 3 2"]
     active: tuple[int, ...]
 
 
@@ -145,12 +147,16 @@ class Segments:
 
 
 def pack(
-    levels: Sequence[Float[Tensor, "_ T D"]], packing: Packing, band: int | None = None
+    levels: Sequence[Float[Tensor, "_ T D"]],
+    packing: Packing,
+    band: int | None = None,
+    points: Points | None = None,
 ) -> TokenSequence:
     """The tokens of each level's cells in use (`packing.levels`), packed.
 
     `band` is the width in grid points of the bands that samples are divided in; by default,
-    and inside a refined cell always, one cell: the sequence's coarsest.
+    and inside a refined cell always, one cell: the sequence's coarsest. `points` are those of
+    stretched grids, on which a cell is where its grid points' own cells are.
     """
     plan, cell = packing.plan, packing.cell
     tokens = torch.cat(list(levels)) if len(levels) > 1 else levels[0]
@@ -161,6 +167,11 @@ def pack(
     widths = torch.tensor(
         [min(band or size, points) for size, points in zip(plan.sizes[0], plan.grid, strict=True)]
     )
+    centre, extent = (corner + size / 2) / grid, size / grid
+    if points is not None:
+        sample = plan.sample[cell]
+        low, high = points.at(sample, corner), points.at(sample, corner + size)
+        centre, extent = ((low + high) / 2).to(centre), (high - low).to(extent)
     # Sequences of one sample each come first, those inside a refined cell after them.
     whole = packing.sequence < plan.samples
     return TokenSequence(
@@ -172,9 +183,10 @@ def pack(
         sample=plan.sample[cell],
         level=plan.level[cell],
         cell=cell,
-        centre=(corner + size / 2) / grid,
-        size=size / grid,
+        centre=centre,
+        size=extent,
         band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
+        at_side=torch.stack([corner == 0, corner + size == grid], dim=-1),
         active=tuple(axis for axis, points in enumerate(plan.grid) if points > 1),
     )
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from matey.config import RefineConfig
 from matey.errors import ConfigError
 from matey.fields import Boundary
-from matey.tokens.criteria import find_criterion
+from matey.grid import Points
+from matey.tokens.criteria import cell_volumes, measure_cells
 from matey.tokens.lattice import Triple, corners, lattice_shape
 
 # Normalised fields vary by about 1. What varies by less than this is rounding, not physics.
@@ -96,11 +97,12 @@ def plan_refinement(
     boundaries: Int[Tensor, "B 3 2"],
     sizes: Sequence[Triple],
     config: RefineConfig,
+    points: Points | None = None,
 ) -> RefinementPlan:
     """Cut every sample into cells of `sizes[0]`, and those that deserve it further.
 
     What is planned for a sample does not depend on the others. `boundaries` say where a
-    buffer goes on across a side.
+    buffer goes on across a side, and `points` where those of stretched grids are.
     Raises ShapeError if the cells do not tile the grid, ConfigError for an unknown criterion
     or a token budget below the number of coarse cells.
     """
@@ -108,7 +110,7 @@ def plan_refinement(
     grid, device = (z, y, x), fields.device
     corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
     check_budget(grid, sizes[0], config)
-    masks = choose_cells(fields, boundaries, sizes, config)
+    masks = choose_cells(fields, boundaries, sizes, config, points)
     sample = torch.arange(len(fields), device=device).repeat_interleave(len(corner))
     corner = corner.repeat(len(fields), 1)
     parent = torch.full_like(sample, -1)
@@ -145,6 +147,7 @@ def choose_cells(
     boundaries: Int[Tensor, "B 3 2"],
     sizes: Sequence[Triple],
     config: RefineConfig,
+    points: Points | None = None,
 ) -> Levels:
     """The cells to refine of each level but the finest, as masks over its whole lattice.
 
@@ -154,11 +157,12 @@ def choose_cells(
     `config.fraction` or `config.token_budget` decide instead where they are given; ties go to
     the lower cell.
     """
-    measure = find_criterion(config.criterion)
-    values = [measure(fields, size) for size in sizes[:-1]]
+    values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
     periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
     if config.token_budget is not None:
         return choose_by_budget(values, sizes, periodic, config.token_budget, config.buffer)
+    if config.bulk is not None and points is not None:  # of integrals, not of means
+        values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
     masks: Levels = []
     for value in values:
         candidates = spread(masks[-1], value) if masks else torch.ones_like(value, dtype=torch.bool)

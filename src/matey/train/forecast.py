@@ -8,6 +8,7 @@ a bound in practice, where all cells refined would be several times too high a o
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 
@@ -16,6 +17,8 @@ from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
+from matey.grid import join_points
+from matey.nn.baselines import check_spacing
 from matey.nn.cost import Cost, count_parameters, step_cost
 from matey.nn.make import make_model
 from matey.nn.memory import Memory, step_memory
@@ -123,13 +126,14 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
 
 def together(inputs: Sequence[Inputs]) -> Inputs:
     """Histories that were looked at one by one, as a batch."""
+    z, y, x = inputs[0].values.shape[-3:]
+    names = ("values", "lead_time", "boundaries", "parameters")
+    stacked: dict[str, Any] = {n: torch.cat([getattr(i, n) for i in inputs]) for n in names}
     return replace(
         inputs[0],
-        values=torch.cat([one.values for one in inputs]),
-        lead_time=torch.cat([one.lead_time for one in inputs]),
-        boundaries=torch.cat([one.boundaries for one in inputs]),
-        parameters=torch.cat([one.parameters for one in inputs]),
+        **stacked,
         sources=tuple(name for one in inputs for name in one.sources),
+        points=join_points([one.points for one in inputs], (z, y, x)),
     )
 
 
@@ -227,9 +231,9 @@ def training_memory(
 
 def plan_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> RefinementPlan:
     """The cells that histories are cut into."""
-    fields = measure(inputs.values).normalise(inputs.values)
+    fields = measure(inputs.values, inputs.points).normalise(inputs.values)
     sizes = [patch_shape(inputs.spec.ndim, patch) for patch in model.patches]
-    return plan_refinement(fields, inputs.boundaries, sizes, refine)
+    return plan_refinement(fields, inputs.boundaries, sizes, refine, inputs.points)
 
 
 def tokens_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> list[int]:
@@ -335,15 +339,17 @@ def share_of(memory: Memory, team: Team) -> int:
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget. A baseline has no patches.
+    or that has more coarse patches than the token budget. A baseline has no patches, but an FNO
+    needs points that are evenly apart.
     """
-    if config.is_baseline:
-        return
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:
             try:
-                check_budget(trajectory.grid.shape, patch, config.refine)
+                if config.is_baseline:
+                    check_spacing(config, not trajectory.grid.stretched)
+                else:
+                    check_budget(trajectory.grid.shape, patch, config.refine)
             except (ShapeError, ConfigError) as error:
                 raise type(error)(f"{trajectory.name}: {error}") from error
 

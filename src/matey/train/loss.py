@@ -8,6 +8,7 @@ from torch import Tensor
 
 from matey.config import LossConfig
 from matey.fields import Batch
+from matey.grid import Points
 from matey.nn.surrogate import Prediction
 
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
@@ -16,19 +17,23 @@ EPSILON = 1e-3
 
 
 def squared_nrmse(
-    prediction: Float[Tensor, "B C Z Y X"], target: Float[Tensor, "B C Z Y X"]
+    prediction: Float[Tensor, "B C Z Y X"],
+    target: Float[Tensor, "B C Z Y X"],
+    weights: Float[Tensor, "B 1 Z Y X"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over samples and variables of MSE / (EPSILON + mean target²).
 
     Both are normalised by the history. Numbers are scaled before they are squared, so that
-    a variable at rest in the history and moving in the target stays finite.
+    a variable at rest in the history and moving in the target stays finite. `weights`, which sum
+    to 1 over space, are the points' shares of the domain on stretched grids: what is minimised is
+    what is scored.
     Source: arXiv:2412.20601, section 4.
     """
     prediction, target = prediction.float(), target.float()
     points = (-3, -2, -1)
     scale = target.abs().amax(dim=points, keepdim=True).clamp(min=1)
-    error = ((prediction - target) / scale).square().mean(dim=points, keepdim=True)
-    power = (target / scale).square().mean(dim=points, keepdim=True)
+    error = mean_over(((prediction - target) / scale).square(), weights)
+    power = mean_over((target / scale).square(), weights)
     return (error / (EPSILON / scale / scale + power)).mean()
 
 
@@ -37,20 +42,23 @@ def batch_loss(
     base: Float[Tensor, "B C Z Y X"] | None,
     target: Float[Tensor, "B C Z Y X"],
     config: LossConfig,
+    points: Points | None = None,
 ) -> Float[Tensor, ""]:
     """The squared NRMSE of normalised fields, and the terms that the config asks for.
 
-    `base` is what the coarse tokens alone predict, where there is such a thing.
+    `base` is what the coarse tokens alone predict, where there is such a thing; `points` are
+    those of stretched grids, on which means are over the volume.
     """
-    loss = squared_nrmse(prediction, target)
+    weights = None if points is None else points.volumes
+    loss = squared_nrmse(prediction, target, weights)
     if config.base and base is not None:
-        loss = loss + config.base * squared_nrmse(base, target)
+        loss = loss + config.base * squared_nrmse(base, target, weights)
     if config.gradient:
         axes = [axis for axis in (-3, -2, -1) if target.shape[axis] > 1]
-        slopes = [squared_nrmse(prediction.diff(dim=a), target.diff(dim=a)) for a in axes]
+        slopes = [slope_error(prediction, target, axis, points) for axis in axes]
         loss = loss + config.gradient * sum(slopes) / len(axes)
     if config.conservation:
-        drift = (prediction.float() - target.float()).mean(dim=(-3, -2, -1))
+        drift = mean_over(prediction.float() - target.float(), weights)
         loss = loss + config.conservation * drift.square().mean()
     return loss
 
@@ -58,4 +66,36 @@ def batch_loss(
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
     """The loss on the variables that change in time, normalised as the history."""
     target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
-    return batch_loss(prediction.normalised, prediction.base, target, config)
+    return batch_loss(prediction.normalised, prediction.base, target, config, batch.points)
+
+
+def slope_error(
+    prediction: Float[Tensor, "B C Z Y X"],
+    target: Float[Tensor, "B C Z Y X"],
+    axis: int,
+    points: Points | None,
+) -> Float[Tensor, ""]:
+    """The squared NRMSE of differences between neighbours along an axis (-3, -2 or -1); on
+    stretched grids of slopes per mean step, each with the volume between its two points."""
+    change, expected = prediction.diff(dim=axis), target.diff(dim=axis)
+    if points is None:
+        return squared_nrmse(change, expected)
+    steps = points.centres[axis].diff(dim=1)
+    shape = [len(steps), 1, 1, 1, 1]
+    shape[axis] = -1
+    length = (steps * target.shape[axis]).reshape(shape).to(target)
+    sizes = points.edges[axis].diff(dim=1).reshape(shape)
+    across = (points.volumes / sizes).narrow(axis, 0, steps.shape[1])
+    weights = across * steps.reshape(shape)
+    weights = weights / weights.sum(dim=(-3, -2, -1), keepdim=True)
+    return squared_nrmse(change / length, expected / length, weights)
+
+
+def mean_over(
+    values: Float[Tensor, "B C Z Y X"], weights: Float[Tensor, "B 1 Z Y X"] | None
+) -> Float[Tensor, "B C 1 1 1"]:
+    """The mean over space, by the points' shares of it where they are not all alike."""
+    space = (-3, -2, -1)
+    if weights is None:
+        return values.mean(dim=space, keepdim=True)
+    return (values * weights.to(values)).sum(dim=space, keepdim=True)

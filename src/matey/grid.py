@@ -1,0 +1,178 @@
+"""Grids: where the points of a field are, and how large the cell is that belongs to each.
+
+Edges of cells lie midway between neighbouring points; the outermost cells are symmetric about
+their points. Across the seam of a periodic axis the step is so the mean of the first and the last.
+The volume of a cell is the product of its sizes along the axes, whatever these stand for.
+
+Axes: B samples, N cells in use, (Z, Y, X) grid points.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from matey.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the grid points are: evenly apart along an axis, or at given positions.
+
+    `axes` names the active axes as the file does, slowest first: `("y", "x")`, or
+    `("z", "x")` for a vertical section. `shape`, `origin` (first point) and `spacing` (mean step)
+    are always (Z, Y, X); an inactive axis has one point. `positions` holds all points of an axis
+    that is stretched, and nothing of an even one. Positions increase; `falling` names the axes
+    that the file has the other way round, as latitudes often are.
+    """
+
+    axes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    origin: tuple[float, float, float]
+    spacing: tuple[float, float, float]
+    positions: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]] = field(
+        default=((), (), ()), repr=False
+    )
+    falling: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.axes) <= 3:
+            raise ShapeError(f"A grid has 1 to 3 axes, not {len(self.axes)}: {self.axes}.")
+        if any(points < 1 for points in self.shape):
+            raise ShapeError(f"Grid shape {self.shape} has an axis without points.")
+        if any(points != 1 for points in self.shape[: 3 - len(self.axes)]):
+            raise ShapeError(f"Grid of shape {self.shape} has more than the axes {self.axes}.")
+        if any(not step > 0 for step in self.spacing):
+            raise ShapeError(f"Grid spacing {self.spacing} is not positive on every axis.")
+        for axis, points in enumerate(self.positions):
+            if points and len(points) != self.shape[axis]:
+                raise ShapeError(f"{len(points)} positions do not fit a grid of {self.shape}.")
+            if any(not after > before for before, after in pairwise(points)):
+                raise ShapeError(f"Positions along {'ZYX'[axis]} of a grid do not increase.")
+        if not set(self.falling) <= set(self.axes):
+            raise ShapeError(f"Axes {self.falling} are not all axes of the grid: {self.axes}.")
+
+    @property
+    def ndim(self) -> int:
+        return len(self.axes)
+
+    @property
+    def stretched(self) -> tuple[str, ...]:
+        """The names of the axes whose points are not evenly apart."""
+        return tuple(
+            name
+            for name, points in zip(self.axes, self.positions[3 - self.ndim :], strict=True)
+            if points
+        )
+
+    @property
+    def turned(self) -> tuple[int, ...]:
+        """The array axes 0 (Z), 1 (Y), 2 (X) that the file has the other way round."""
+        return tuple(3 - self.ndim + self.axes.index(name) for name in self.falling)
+
+    def coordinate(self, axis: int) -> Float[Tensor, " points"]:
+        """Positions of the grid points along array axis 0 (Z), 1 (Y) or 2 (X)."""
+        if self.positions[axis]:
+            return torch.tensor(self.positions[axis], dtype=torch.float64)
+        points = torch.arange(self.shape[axis], dtype=torch.float64)
+        return self.origin[axis] + self.spacing[axis] * points
+
+    def cell_edges(self, axis: int) -> Float[Tensor, " edges"]:
+        """Where the cells of the points along an axis begin and end: one more than points."""
+        points = self.coordinate(axis)
+        if len(points) == 1:
+            half = self.spacing[axis] / 2
+            return torch.stack([points[0] - half, points[0] + half])
+        middle = (points[1:] + points[:-1]) / 2
+        return torch.cat([2 * points[:1] - middle[:1], middle, 2 * points[-1:] - middle[-1:]])
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where the grid points of several samples are, of which some have a stretched grid.
+
+    `centres` and `edges` of the points' cells along Z, Y and X, [B points] and [B points + 1], are
+    fractions of the domain, which begins and ends with an edge. `stretched` says along which axes
+    any sample is. Inputs on even grids have none of this.
+    """
+
+    centres: tuple[Float[Tensor, "B Z"], Float[Tensor, "B Y"], Float[Tensor, "B X"]]
+    edges: tuple[Float[Tensor, "B _z"], Float[Tensor, "B _y"], Float[Tensor, "B _x"]]
+    stretched: tuple[bool, bool, bool]
+
+    @cached_property
+    def volumes(self) -> Float[Tensor, "B 1 Z Y X"]:
+        """The share of the domain that each point's cell has: the weights of means over space."""
+        z, y, x = (edges.diff(dim=1) for edges in self.edges)
+        return (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :])[:, None]
+
+    def at(self, sample: Int[Tensor, " N"], corner: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Where cells begin whose lowest points are at `corner`, as fractions of the domain."""
+        each = [edges[sample, corner[:, axis]] for axis, edges in enumerate(self.edges)]
+        return torch.stack(each, dim=1)
+
+    def to(self, device: torch.device) -> "Points":
+        """The same on another device."""
+        return self._each(lambda values: values.to(device, non_blocking=True))
+
+    def take(self, samples: Bool[Tensor, " B"]) -> "Points":
+        """Those of some samples."""
+        return self._each(lambda values: values[samples.to(values.device)])
+
+    def mirrored(self, axes: Sequence[Sequence[int]]) -> "Points":
+        """The same with each sample mirrored across its `axes`."""
+        sides = []
+        for each in (self.centres, self.edges):
+            rows = [values.clone() for values in each]
+            for sample, chosen in enumerate(axes):
+                for axis in chosen:
+                    rows[axis][sample] = 1 - each[axis][sample].flip(0)
+            sides.append((rows[0], rows[1], rows[2]))
+        return replace(self, centres=sides[0], edges=sides[1])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Points":
+        z, y, x = map(change, self.centres)
+        low, middle, high = map(change, self.edges)
+        return Points((z, y, x), (low, middle, high), self.stretched)
+
+
+def stack_points(grids: Sequence[Grid]) -> Points | None:
+    """The points of several grids of one shape; None where all of them are even."""
+    if not any(points for grid in grids for points in grid.positions):
+        return None
+    return place(grids)
+
+
+def place(grids: Sequence[Grid]) -> Points:
+    """The points of grids of one shape, even or not."""
+    z, y, x = (stack_axis(grids, axis) for axis in range(3))
+    stretched = [any(grid.positions[axis] for grid in grids) for axis in range(3)]
+    return Points(
+        (z[0], y[0], x[0]), (z[1], y[1], x[1]), (stretched[0], stretched[1], stretched[2])
+    )
+
+
+def join_points(parts: Sequence[Points | None], shape: tuple[int, int, int]) -> Points | None:
+    """The points of several inputs on grids of one shape; None where all of them are even."""
+    if not any(parts):
+        return None
+    even = place([Grid(("z", "y", "x"), shape, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))])
+    rows = [part or even for part in parts]
+    centres, edges = (
+        [torch.cat([getattr(row, name)[axis] for row in rows]) for axis in range(3)]
+        for name in ("centres", "edges")
+    )
+    z, y, x = (any(row.stretched[axis] for row in rows) for axis in range(3))
+    return Points((centres[0], centres[1], centres[2]), (edges[0], edges[1], edges[2]), (z, y, x))
+
+
+def stack_axis(grids: Sequence[Grid], axis: int) -> tuple[Tensor, Tensor]:
+    """Points and edges of cells along one axis, as fractions of each grid's own extent."""
+    points = torch.stack([grid.coordinate(axis) for grid in grids])
+    edges = torch.stack([grid.cell_edges(axis) for grid in grids])
+    low, high = edges[:, :1], edges[:, -1:]
+    return (points - low) / (high - low), (edges - low) / (high - low)
