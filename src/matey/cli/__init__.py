@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     User errors are one line on stderr, and code 2; a run that a signal ended in good order has
     128 and the signal's number.
     """
+    wait_passively()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["--"]:  # what keeps torchrun from reading `--run` as an option of its own
         words.pop(0)
@@ -73,6 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("matey: interrupted", file=sys.stderr)
         return 130
+
+
+def wait_passively() -> None:
+    """Let OpenMP's threads sleep where they wait for each other, unless the environment says more.
+
+    They spin by default, also for one that has no core while another program has it: a step then
+    takes ten times as long. The library reads this when torch is imported, so it comes before.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def dispatch(words: list[str]) -> int:

@@ -41,6 +41,8 @@ def watch_training(title: str) -> Iterator[Any]:
             if record["kind"] == "changed":
                 for key, (was, now) in record["settings"].items():
                     say(f"{title}: goes on with another {key}: {now}, not {was}")
+            if record["kind"] == "threads":
+                say(f"{title}: {shown_threads(record)}")
             if record["kind"] == "train":
                 left = duration(record["seconds_left"]).replace("\u00a0", " ")
                 note = (
@@ -65,6 +67,14 @@ def watch_training(title: str) -> Iterator[Any]:
                 print(line, file=sys.stderr, flush=True)
 
         yield watch
+
+
+def shown_threads(record: dict[str, Any]) -> str:
+    """How many threads a run has, and why."""
+    several = "" if record["number"] == 1 else "s"
+    steps = ", ".join(f"{s:.3g} s with {number}" for number, s in record["step_seconds"].items())
+    reason = record["reason"] + (f": a step takes {steps}" if steps else "")
+    return f"{record['number']} thread{several}, {reason}"
 
 
 def score_table(scores: Any, title: str) -> Table:

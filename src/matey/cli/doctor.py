@@ -108,7 +108,6 @@ def processors() -> list[Finding]:
     info = read("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", info, re.MULTILINE)
     name = model[1] if model else platform.processor() or platform.machine()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     units = sorted(set(re.findall(r"\b(?:avx512_bf16|amx_bf16|bf16)\b", info)))
     if units:
         half = Finding("devices", "bfloat16, CPU", f"in hardware ({', '.join(units)})")
@@ -117,7 +116,6 @@ def processors() -> list[Finding]:
         half = Finding("devices", "bfloat16, CPU", "no units: slower than float32", NOTE, advice)
     return [
         Finding("devices", "CPU", name),
-        Finding("devices", "cores", f"{usable} usable of {os.cpu_count()}"),
         half,
     ]
 
@@ -128,8 +126,13 @@ def devices() -> list[Finding]:
         import torch
     except Exception as error:  # a broken install raises anything
         return [Finding("devices", "torch", f"cannot be imported: {error}", FAIL, "make install")]
-    threads = f"{torch.get_num_threads()} (OMP_NUM_THREADS sets it)"
-    found = [Finding("devices", "torch threads", threads)]
+    from matey.train.threads import usable_cores
+
+    threads = f"{torch.get_num_threads()} (OMP_NUM_THREADS sets it; training chooses by itself)"
+    found = [
+        Finding("devices", "cores", f"{usable_cores()} usable of {os.cpu_count()}"),
+        Finding("devices", "torch threads", threads),
+    ]
     if not torch.cuda.is_available():
         return [*found, Finding("devices", "CUDA", "none: trains on the CPU")]
     for index in range(torch.cuda.device_count()):

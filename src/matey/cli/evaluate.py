@@ -46,7 +46,9 @@ def run(options: Any) -> None:
     from matey.evaluate.protocols import find_protocol
     from matey.evaluate.score import Ask, evaluate
     from matey.nn.pretrained import choose_device, from_pretrained, set_token_budget
+    from matey.train.threads import stay_within_cores
 
+    stay_within_cores()
     ask = Ask(
         steps=options.rollout,
         batch=options.batch,

@@ -44,8 +44,10 @@ def run(options: Any) -> None:
     from matey.errors import ConfigError, MateyError
     from matey.nn.pretrained import choose_device, set_token_budget
     from matey.nn.rollout import schedule
+    from matey.train.threads import stay_within_cores
 
     schedule(options.steps, options.lead_time)
+    stay_within_cores()
     out = Path(options.out)
     if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
         raise ConfigError(f"--out {out} is the file to read. Choose another name.")

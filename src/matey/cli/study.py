@@ -48,6 +48,7 @@ def run(options: Any, study: str) -> None:
     from matey.report import build
     from matey.studies.run import Request, plan
     from matey.studies.run import run as run_study
+    from matey.train.threads import usable_cores
 
     on_gpu = choose_device(options.device).type == "cuda"
     request = Request(
@@ -56,7 +57,7 @@ def run(options: Any, study: str) -> None:
         out=options.out,
         data=options.data,
         seed=options.seed,
-        jobs=options.jobs or (1 if on_gpu else torch.get_num_threads()),
+        jobs=options.jobs or (1 if on_gpu else min(torch.get_num_threads(), usable_cores())),
         device=options.device,
     )
 

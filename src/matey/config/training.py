@@ -180,6 +180,8 @@ class RunConfig:
         keep_checkpoints: how many of the newest checkpoints stay.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: write the same for TensorBoard too; needs matey-pde[tensorboard].
+        threads: of each operation on a CPU: a number, or `auto`, which times a few steps with each
+            number and keeps the best.
         workers: processes that load data; 0 loads in the training process.
         seed: of weights, sampling and drop path.
         device: `auto` takes CUDA where there is one.
@@ -205,6 +207,7 @@ class RunConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     tensorboard: bool = False
+    threads: Literal["auto"] | int = "auto"
     workers: int = 0
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -214,6 +217,7 @@ class RunConfig:
         require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
         for name in ("validate_every", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.threads == "auto" or self.threads > 0, "threads", self.threads, "1 or more")
         require(
             self.parallel.sequence <= self.model.heads,
             "parallel.sequence",

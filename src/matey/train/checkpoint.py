@@ -40,12 +40,14 @@ log = logging.getLogger(__name__)
 class Progress:
     """How far a run has come: steps done, and its best validation score so far.
 
-    `pending` where a validation was due after this step, but a signal came first.
+    `pending` where a validation was due after this step, but a signal came first. `threads` is with
+    how many the steps were computed, of one process on a CPU.
     """
 
     step: int
     best: float | None = None
     pending: bool = False
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,12 @@ def read(folder: Path) -> State:
                 f"{folder} has format {record['format']}; this version of matey reads up to "
                 f"{FORMAT}. Install a newer one."
             )
-        progress = Progress(int(record["step"]), record["best"], bool(record["pending"]))
+        progress = Progress(
+            step=int(record["step"]),
+            best=record["best"],
+            pending=bool(record["pending"]),
+            threads=int(record.get("threads") or 0) or None,  # older versions did not say
+        )
         random: dict[int, dict[str, Tensor]] = {}
         for name, tensor in load_tensors(folder / RANDOM).items():
             rank, generator = name.split("/")

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from matey.config import RunConfig, require
 from matey.data.mixture import Mixture
@@ -37,6 +38,7 @@ from matey.train.signals import Stop, heeding_signals
 from matey.train.sinks import Sink
 from matey.train.speed import Speedometer
 from matey.train.tally import Loss, Tally, check_finite
+from matey.train.threads import choose_threads, threads_put_back
 
 
 def train(
@@ -65,6 +67,7 @@ def train(
         heeding_signals() as stop,
         processes(config) as team,
         locked(run) if team.first else nullcontext(),
+        threads_put_back(),
     ):
         return take_steps(config, run, watch, model, resume, parent, stop, team)
 
@@ -98,8 +101,13 @@ def take_steps(
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
+    threads = None
     if progress.step < config.steps:  # data that cannot be read leave no run folder
-        batches = chain([next(batches)], batches)
+        first = next(batches)
+        batches = chain([first], batches)
+        one_step, left = partial(rehearse, engine, first, config), config.steps - progress.step
+        threads = choose_threads(config, team, one_step, left, progress.threads)
+        progress = replace(progress, threads=threads.number if threads and team.size == 1 else None)
     team.meet()  # all have read what is there before the first one writes
     if team.first:
         prepare_run(run, config, systems, parent)
@@ -110,6 +118,8 @@ def take_steps(
     journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
+    if threads:
+        journal.write("threads", step=progress.step, **vars(threads))
 
     keeper = Keeper(run, config, systems, engine, optimizer, journal, stop)
     if progress.pending:
@@ -124,13 +134,9 @@ def take_steps(
         losses: list[Loss] = []
         for turn in range(config.accumulate):
             batch = next(batches).to(device)
-            with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
-                pushes, batch = batch.pushes, push_forward(model, batch)
-                prediction = engine(batch, model.draw_shift(batch), turn == config.accumulate - 1)
-            loss = loss_of(prediction, batch, config.loss)
-            engine.backward(loss / config.accumulate, batch.spec)
-            losses.append(Loss(loss.detach(), batch.spec.name, batch.sources))
-            tally.add(batch, prediction, loss, operations(model, batch, prediction, pushes))
+            prediction, loss = learn(engine, batch, config, last=turn == config.accumulate - 1)
+            losses.append(Loss(loss, batch.spec.name, batch.sources))
+            tally.add(batch, prediction, loss, operations(model, batch, prediction))
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
@@ -186,6 +192,26 @@ def prepare_model(
     return model
 
 
+def learn(
+    engine: Engine, batch: Batch, config: RunConfig, last: bool = True
+) -> tuple[Prediction, Tensor]:
+    """Add the gradients of a batch, the `last` of a step or not; the prediction, and its loss."""
+    model = engine.model
+    with torch.autocast(batch.values.device.type, torch.bfloat16, config.precision == "bfloat16"):
+        batch = push_forward(model, batch)
+        prediction = engine(batch, model.draw_shift(batch), last)
+    loss = loss_of(prediction, batch, config.loss)
+    engine.backward(loss / config.accumulate, batch.spec)
+    return prediction, loss.detach()
+
+
+def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
+    """Take a step on a batch and leave no trace: weights and random numbers are as before."""
+    with torch.random.fork_rng(devices=[]):
+        learn(engine, batch, config)
+    engine.model.zero_grad(set_to_none=True)
+
+
 def push_forward(model: Surrogate, batch: Batch) -> Batch:
     """The batch with its last frames replaced by the model's own, `pushes` steps ahead.
 
@@ -197,13 +223,13 @@ def push_forward(model: Surrogate, batch: Batch) -> Batch:
     return replace(batch, values=pushed.values, pushes=0)
 
 
-def operations(model: Surrogate, batch: Batch, prediction: Prediction, pushes: int) -> int:
-    """Floating-point operations of a batch: its step, and so many forward passes before it.
+def operations(model: Surrogate, batch: Batch, prediction: Prediction) -> int:
+    """Floating-point operations of a batch: its step, and the forward passes before it.
 
     What activation checkpointing does again is left out.
     """
     cost = model.cost(batch, prediction)
-    return cost.operations + pushes * sum(cost.forward.values())
+    return cost.operations + batch.pushes * sum(cost.forward.values())
 
 
 def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:

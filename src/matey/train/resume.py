@@ -2,9 +2,10 @@
 
 Free to change, and logged as a record `changed` in metrics.jsonl: the optimizer and its
 schedule, `steps` (not below what is done), what is logged, validated and kept and how often,
-and how the work is done (processes, device, workers, compilation, activation checkpointing).
-Files may lie elsewhere if they are the same by their fingerprint. All else is refused: the model,
-the windows, the loss, the data and their split, batch, accumulate, precision and seed.
+and how the work is done (processes, device, threads, workers, compilation, activation
+checkpointing). Files may lie elsewhere if they are the same by their fingerprint. All else is
+refused: the model, the windows, the loss, the data and their split, batch, accumulate, precision
+and seed.
 """
 
 import json
@@ -31,7 +32,8 @@ from matey.train.sinks import Record
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
     *("checkpoint_every", "keep_checkpoints"),
-    *("parallel", "device", "workers", "compile", "activation_checkpointing", "tensorboard"),
+    *("parallel", "device", "threads", "workers", "compile", "activation_checkpointing"),
+    "tensorboard",
 }
 
 

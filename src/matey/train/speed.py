@@ -15,13 +15,20 @@ TYPICAL = {"float32": 0.6, "bfloat16": 0.4}
 PATIENCE = 0.2  # seconds that measuring the peak may take, after a first product
 
 
-@cache
 def measure_peak(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Operations per second of a large matrix product: the best of a few, once per process.
+    """Operations per second of a large matrix product, with the threads that this process has.
 
+    It is the best of a few, measured once for each number of threads.
     What a step achieves is given as a fraction of it. A processor that is busy or hot when
     this is measured shows a lower one.
     """
+    return peak_with(torch.get_num_threads(), device, dtype)
+
+
+@cache
+def peak_with(threads: int, device: torch.device, dtype: torch.dtype) -> float:
+    """The same with so many threads."""
+    torch.set_num_threads(threads)
     size = SIZES[device.type]
     # A generator of its own: what is drawn here must not be missing from the run's numbers.
     own = torch.Generator(device).manual_seed(0)
