@@ -1,14 +1,20 @@
-"""`matey demo`: the whole tool in one go, as the commands a user would type."""
+"""`matey demo`: the whole tool in one go, as the commands a user would type.
+
+It measures the machine first. Where all of it would not end in the minutes that it may take, it
+takes fewer steps, of a few choices, so that there are only a few outcomes; before each training
+it chooses again, by a new measurement or by the time that the training before it took.
+"""
 
 import shlex
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from matey.cli import Command, dispatch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,18 @@ SCALES = {
     "full": Scale(32, 8, 64, 21, 251, 1000, 2000, 10, 96),
     "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2, 4),
 }
+
+# What is done where the full demo would take too long, most first. With the least of them every
+# system is still below persistence one and ten steps ahead.
+FULL = SCALES["full"]
+CHOICES = (
+    FULL,
+    replace(FULL, pretrain=500, windows=64),
+    replace(FULL, pretrain=250, finetune=1500, windows=32),
+)
+MARGIN = 0.85  # of the minutes: what may be planned for
+PROBE_STEPS = 3  # of the simulation that is timed first
+PROBE_SECONDS = 0.3  # that it takes on a quiet core of the README's machine
 
 PRETRAIN = """\
 model:
@@ -90,6 +108,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--again", action="store_true", help="replace the folder, if a demo wrote it"
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help="in which to end, with fewer steps where the machine is slow",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the data and the training")
     parser.add_argument(
         "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
@@ -98,9 +122,6 @@ def add_arguments(parser: Any) -> None:
 
 def run(options: Any) -> int:
     """Simulate two systems and the thermals, pretrain, fine-tune on one trajectory, score."""
-    from pathlib import Path
-
-    from matey.cli.console import console
     from matey.errors import ConfigError
     from matey.output import write_text
 
@@ -112,19 +133,145 @@ def run(options: Any) -> int:
     for name, text in FILES.items():
         write_text(out / f"{name}.yaml", text, ConfigError)
     began = time.monotonic()
+    until = began + 60 * options.minutes * MARGIN
     common = f"--seed {options.seed} --device {options.device}"
-    for command in commands(SCALES[options.scale], shlex.quote(str(out)), common):
-        console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
-        code = dispatch(shlex.split(command))
-        if code:
-            console.print(f"\nThe demo stops here: `matey {command.split()[0]}` gave {code}.")
-            return code
-    seconds = time.monotonic() - began
-    console.print(f"\nAll done in {seconds:.0f} s. Open {out}/report.html in a browser.")
+    scale, pace, planned = SCALES[options.scale], 1.0, options.scale == "full"
+    if planned:
+        pace = measure_pace()
+        scale = plan(pace, until - time.monotonic(), "simulate")
+        say(forecast(scale, pace))
+    for stage in STAGES:
+        if stage in ("train", "finetune") and planned:
+            if stage == "train":
+                pace = measure_pace()
+            scale = replan(scale, pace, until - time.monotonic(), stage)
+        before = time.monotonic()
+        made = commands(scale, shlex.quote(str(out)), common)[stage]
+        for code in run_stage(stage, made, several=planned):
+            if code:
+                say(f"The demo stops here: `matey {made[0].split()[0]}` gave {code}.")
+                return code
+        if stage == "train":
+            pace = (time.monotonic() - before) / reference(scale)["train"]
+    if planned and scale != FULL:
+        say("Fewer steps were done than for the README's table: the scores are not those.")
+    say(f"All done in {time.monotonic() - began:.0f} s. Open {out}/report.html in a browser.")
     return 0
 
 
-def clear(out: "Path") -> None:
+def say(text: str) -> None:
+    """A paragraph of the demo's own."""
+    from matey.cli.console import console
+
+    console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def measure_pace() -> float:
+    """How many times as long a small simulation takes as on the README's machine, by the median."""
+    from statistics import median
+
+    from matey.simulate import simulate
+
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        simulate("thermals", trajectories=1, resolution=64, steps=PROBE_STEPS, seed=0)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:]) / PROBE_SECONDS
+
+
+def reference(scale: Scale) -> dict[str, float]:
+    """Seconds of each stage on one quiet core of the README's machine."""
+    return {
+        "simulate": 7.0,
+        "inspect": 2.0,
+        "train": 4.0 + 0.1 * scale.pretrain,
+        "simulate thermals": 14.0,
+        "finetune": 4.0 + 0.09 * scale.finetune,
+        "evaluate": 0.33 * scale.windows,
+        "report": 8.0,
+    }
+
+
+def seconds_from(stage: str, scale: Scale) -> float:
+    """The same of a stage and all after it, together."""
+    stages = list(STAGES)
+    return sum(reference(scale)[name] for name in stages[stages.index(stage) :])
+
+
+def plan(pace: float, left: float, stage: str) -> Scale:
+    """The most that can be done in the seconds that are left, from a stage on; else the least."""
+    fitting = [choice for choice in CHOICES if pace * seconds_from(stage, choice) <= left]
+    return fitting[0] if fitting else CHOICES[-1]
+
+
+def replan(scale: Scale, pace: float, left: float, stage: str) -> Scale:
+    """Choose again before a training, and say so where it changes what is done."""
+    new = plan(pace, left, stage)
+    if stage == "finetune":
+        new = replace(new, pretrain=scale.pretrain)  # which is done
+    if new != scale:
+        say(
+            f"Planned again: {new.pretrain} steps of pretraining, {new.finetune} of fine-tuning; "
+            f"about {minutes(pace * seconds_from(stage, new))} more."
+        )
+    return new
+
+
+def forecast(scale: Scale, pace: float) -> str:
+    """What was measured, and what follows from it."""
+    text = (
+        f"This machine takes {pace:.1f} times as long as a quiet core of the README's machine: the "
+        f"demo takes about {minutes(pace * seconds_from('simulate', scale))}."
+    )
+    if scale == FULL:
+        return text
+    return (
+        f"{text} For that it does {scale.pretrain} steps of pretraining and {scale.finetune} of "
+        f"fine-tuning instead of {FULL.pretrain} and {FULL.finetune}: the scores differ from the "
+        "README's. For all steps give it longer: matey demo --minutes 60."
+    )
+
+
+def minutes(seconds: float) -> str:
+    """A span in minutes, rounded up."""
+    whole = max(1, -int(-seconds // 60))
+    return f"{whole} minute{'s' if whole > 1 else ''}"
+
+
+def run_stage(stage: str, made: Sequence[str], several: bool) -> list[int]:
+    """Run the commands of a stage up to the first that fails; their exit codes.
+
+    The two simulations run as two processes where there are `several` cores to use.
+    """
+    from matey.cli.console import console
+    from matey.train.threads import usable_cores
+
+    codes: list[int] = []
+    beside = several and stage == "simulate" and usable_cores() > 1
+    for command in made:
+        console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
+        if not beside:
+            codes.append(dispatch(shlex.split(command)))
+            if codes[-1]:
+                break
+    return side_by_side(made) if beside else codes
+
+
+def side_by_side(made: Sequence[str]) -> list[int]:
+    """Run commands at the same time, each in a process of its own; their exit codes."""
+    started = [
+        subprocess.Popen([sys.executable, "-m", "matey", *shlex.split(command)])  # noqa: S603
+        for command in made
+    ]
+    try:
+        return [process.wait() for process in started]
+    finally:
+        for process in started:
+            process.terminate()
+
+
+def clear(out: Path) -> None:
     """Remove what an earlier demo wrote, and nothing else.
 
     Raises ConfigError for a folder that holds something of another origin.
@@ -145,32 +292,45 @@ def clear(out: "Path") -> None:
     shutil.rmtree(out)
 
 
-def commands(scale: Scale, out: str, common: str) -> list[str]:
-    """The commands of the demo, in order."""
-    made = {
-        "shallow_water": (scale.trajectories, scale.frames),
-        "diffusion_reaction": (scale.trajectories, scale.frames),
-        "thermals": (scale.thermals, scale.thermals_frames),
-    }
-    rollouts = f"--rollout {scale.rollout} --windows {scale.windows}"
-    return [
-        *(
+STAGES = ("simulate", "inspect", "train", "simulate thermals", "finetune", "evaluate", "report")
+
+
+def commands(scale: Scale, out: str, common: str) -> dict[str, list[str]]:
+    """The commands of the demo by stage, in order."""
+
+    def simulation(name: str, count: int, frames: int) -> str:
+        return (
             f"simulate {name} --out {out}/data/{name} --trajectories {count} --steps {frames}"
             f" --resolution {scale.resolution} {common}"
-            for name, (count, frames) in made.items()
-        ),
-        f"data inspect {out}/data",
-        f"train --config {out}/pretrain.yaml --data {out}/mix.yaml --run {out}/pretrained"
-        f" --steps {scale.pretrain} {common}",
-        f"finetune {out}/pretrained --config {out}/finetune.yaml --data {out}/thermals.yaml"
-        f" --trajectories 1 --run {out}/finetuned --steps {scale.finetune} {common}",
-        f"evaluate {out}/pretrained --data {out}/mix.yaml {rollouts}"
-        f" --out {out}/results/pretrained {common}",
-        f"evaluate {out}/finetuned --data {out}/thermals.yaml {rollouts}"
-        f" --out {out}/results/finetuned {common}",
-        f"report {out}/pretrained {out}/finetuned {out}/results/pretrained"
-        f" {out}/results/finetuned --out {out}/report.html",
-    ]
+        )
+
+    rollouts = f"--rollout {scale.rollout} --windows {scale.windows}"
+    return {
+        "simulate": [
+            simulation(name, scale.trajectories, scale.frames)
+            for name in ("shallow_water", "diffusion_reaction")
+        ],
+        "inspect": [f"data inspect {out}/data"],
+        "train": [
+            f"train --config {out}/pretrain.yaml --data {out}/mix.yaml --run {out}/pretrained"
+            f" --steps {scale.pretrain} {common}"
+        ],
+        "simulate thermals": [simulation("thermals", scale.thermals, scale.thermals_frames)],
+        "finetune": [
+            f"finetune {out}/pretrained --config {out}/finetune.yaml --data {out}/thermals.yaml"
+            f" --trajectories 1 --run {out}/finetuned --steps {scale.finetune} {common}"
+        ],
+        "evaluate": [
+            f"evaluate {out}/pretrained --data {out}/mix.yaml {rollouts}"
+            f" --out {out}/results/pretrained {common}",
+            f"evaluate {out}/finetuned --data {out}/thermals.yaml {rollouts}"
+            f" --out {out}/results/finetuned {common}",
+        ],
+        "report": [
+            f"report {out}/pretrained {out}/finetuned {out}/results/pretrained"
+            f" {out}/results/finetuned --out {out}/report.html"
+        ],
+    }
 
 
 COMMANDS = {
