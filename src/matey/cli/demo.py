@@ -42,8 +42,8 @@ SCALES = {
     "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2, 4),
 }
 
-# What is done where the full demo would take too long, most first. With the least of them every
-# system is still below persistence one and ten steps ahead.
+# What is done where the full demo would take too long, most first. The thermals need their steps:
+# with 500 of them the tenth step is worse than persistence.
 FULL = SCALES["full"]
 CHOICES = (
     FULL,
