@@ -24,6 +24,12 @@ def write_shallow_water(
     return path
 
 
+def write_pair(folder: Path) -> tuple[Path, Path]:
+    """Shallow water and compressible flow, under names as PDEBench has them."""
+    gas = folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5"
+    return write_shallow_water(folder / "2D_rdb_NA_NA.h5"), write_compressible(gas)
+
+
 def write_compressible(
     path: Path, trajectories: int = 4, frames: int = 8, points: int = 16
 ) -> Path:

@@ -100,6 +100,13 @@ def gas(folder: Path, **changes: np.ndarray | None) -> Path:
     return path
 
 
+def spoil(path: Path, name: str, place: tuple[int, ...], value: float) -> Path:
+    """The file with one value of a dataset replaced."""
+    with h5py.File(path, "a") as file:
+        file[name][place] = value
+    return path
+
+
 def read_all(path: Path) -> None:
     reader = open_reader(path)
     for trajectory in range(len(reader.trajectories)):
@@ -161,17 +168,12 @@ def transposed_square_grid(folder):
 
 @refused(DataError, r"Vx .*#0001 is nan at time 0.15, index \(0, 1, 2\)")
 def nan_in_an_input(folder):
-    path = gas(folder)
-    with h5py.File(path, "a") as file:
-        file["Vx"][1, 3, 2, 1] = np.nan
-    read_all(path)
+    read_all(spoil(gas(folder), "Vx", (1, 3, 2, 1), np.nan))
 
 
 @refused(DataError, r"Vy .*is inf at time")
 def infinity_in_a_target_only(folder):
-    path = gas(folder)
-    with h5py.File(path, "a") as file:
-        file["Vy"][0, 5, 0, 0] = np.inf
+    path = spoil(gas(folder), "Vy", (0, 5, 0, 0), np.inf)
     Windows(matey.open(path), [0], WindowConfig(history=5)).read([Choice(0, lead=1)])
 
 
@@ -343,29 +345,28 @@ def safetensors_with_offsets_beyond_the_file(folder):
     weights(folder, json.dumps({"norm.weight": one}).encode(), body=bytes(16))
 
 
+def model_that_claims(folder: Path, setting: str, usual: int, claim: int) -> None:
+    """Load a model whose description claims another size."""
+    path = write_model(folder / "model") / "config.json"
+    text = path.read_text()
+    assert f'"{setting}": {usual}' in text
+    path.write_text(text.replace(f'"{setting}": {usual}', f'"{setting}": {claim}'))
+    from_pretrained(path.parent)
+
+
 @refused(CheckpointError, "config.json")
 def model_that_claims_a_huge_width(folder):
-    model = write_model(folder / "model")
-    text = (model / "config.json").read_text()
-    (model / "config.json").write_text(text.replace('"embed_dim": 8', '"embed_dim": 8000000000'))
-    from_pretrained(model)
+    model_that_claims(folder, "embed_dim", 8, 8 * 10**9)
 
 
 @refused(CheckpointError, "config.json")
 def model_that_claims_a_billion_blocks(folder):
-    model = write_model(folder / "model")
-    text = (model / "config.json").read_text()
-    (model / "config.json").write_text(text.replace('"depth": 1', '"depth": 1000000000'))
-    from_pretrained(model)
+    model_that_claims(folder, "depth", 1, 10**9)
 
 
 @refused(CheckpointError, "config.json")
 def model_that_claims_endless_patches(folder):
-    model = write_model(folder / "model")
-    text = (model / "config.json").read_text()
-    claims = text.replace('"latent_channels": 2', f'"latent_channels": {10**18}')
-    (model / "config.json").write_text(claims)
-    from_pretrained(model)
+    model_that_claims(folder, "latent_channels", 2, 10**18)
 
 
 @refused(CheckpointError, "config.json is not a model description")

@@ -56,6 +56,7 @@ ENVIRONMENT = {
 # ending says what it is: a folder or .h5 are fields in the Well's layout, .nc is one trajectory as
 # NetCDF, .npz an archive of the layout on the page of formats, .yaml the data config of a system
 # or a copy of an example, runs/ a trained model, results/ its scores.
+USUAL = {"mix.yaml": "shallow_water", "data/swe": "shallow_water", "runs/a": "shallow_water"}
 STAND_INS = {
     "README.md": {
         "pdebench/diffre2d": "diffusion_reaction",
@@ -70,11 +71,7 @@ STAND_INS = {
     "baselines.md": {"mix.yaml": "shallow_water"},
     "clusters.md": {"mix.yaml": "shallow_water"},
     "distributed.md": {"mix.yaml": "shallow_water", "run.yaml": "examples/pretrain-nano.yaml"},
-    "extending.md": {
-        "mix.yaml": "shallow_water",
-        "data/swe": "shallow_water",
-        "runs/a": "shallow_water",
-    },
+    "extending.md": USUAL,
     "finetuning.md": {
         "runs/a": "shallow_water",
         "thermals/a_000.nc": "thermals",
@@ -108,18 +105,9 @@ STAND_INS = {
     },
     "scaling.md": {"mix.yaml": "shallow_water"},
     "studies.md": {"mix.yaml": "shallow_water", "studies/tokens/one": "results of shallow_water"},
-    "tokens.md": {
-        "mix.yaml": "shallow_water",
-        "data/swe": "shallow_water",
-        "runs/a": "shallow_water",
-    },
+    "tokens.md": USUAL,
     "training.md": {"mix.yaml": "shallow_water", "a.yaml": "examples/pretrain-nano.yaml"},
-    "troubleshooting.md": {
-        "mix.yaml": "shallow_water",
-        "other.yaml": "burgers",
-        "data/swe": "shallow_water",
-        "runs/a": "shallow_water",
-    },
+    "troubleshooting.md": USUAL | {"other.yaml": "burgers"},
 }
 
 
@@ -253,21 +241,26 @@ def test_the_settings_of_a_page_are_those_of_the_config(page):
         assert set(load_yaml(block.text)) <= known, f"{page.name}:{block.line}"
 
 
+MISTAKES = [  # wherever they stand
+    ("matey train --stepz 3", "matey train has no option --stepz"),
+    ("pip install 'matey-pde[zar]'", "has extras"),
+    ("python benchmarks/none.py", "no such file in the repository"),
+    ("torchrun --standalone train.py", "expected -m matey"),
+]
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
+        *MISTAKES,
         ("matey trian --run runs/a", "matey trian: no such command"),
         ("matey data look x", "matey data look: no such command"),
-        ("matey train --stepz 3", "matey train has no option --stepz"),
         ("matey launch slurm --time 1h -- train --stepz 3", "train has no option --stepz"),
         ("make install && make demos", "make has no target demos"),
-        ("pip install 'matey-pde[zar]'", "has extras"),
         ("pip install torchvision", "not an installation of matey-pde"),
-        ("python examples/none.py", "no such file in the repository"),
         ("python docs/pictures.py --size 3", "has no option --size"),
         ("python docs/pictures.py --res 3", "has no option --res"),
         ("python benchmarks/adaptive.py --repeats 3 --tokens 3", "has no option --tokens"),
-        ("torchrun --standalone train.py", "expected -m matey"),
         ("curl example.org", "no test knows the program curl"),
         ("matey data inspect $NOWHERE", "NOWHERE: unbound variable"),
     ],
@@ -283,12 +276,9 @@ def test_a_command_that_there_is_not_is_found(line, complaint, tmp_path):
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        ("matey train --stepz 3", "matey train has no option --stepz"),
+        *MISTAKES,
         ("make PYTHON=python3.12 instal", "make has no target instal"),
-        ("pip install 'matey-pde[zar]'", "has extras"),
-        ("python benchmarks/none.py", "no such file in the repository"),
         ("python benchmarks/step.py --repeat 5", "has no option --repeat"),
-        ("torchrun --standalone train.py", "expected -m matey"),
         ("tensorboard --log runs", "tensorboard has no option --log"),
     ],
 )

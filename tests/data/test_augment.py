@@ -118,6 +118,8 @@ def test_unknown_variables_refuse_mirrors():
     )
     with pytest.raises(ConfigError, match=message):
         check_flips(spec, ["x"])
+    with pytest.raises(ConfigError, match="What a mirror does to shear is unknown"):
+        parity(Variable("shear"), "x")
 
 
 def short():

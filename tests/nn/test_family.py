@@ -37,6 +37,12 @@ def points(ndim: int) -> int:
     return {1: 32, 2: 16, 3: 8}[ndim]
 
 
+def large(ndim: int, levels: int, scheme: str, mode: str, seed: int, **config):
+    """Fields of twice as many points along each axis, and a model."""
+    inputs = rough_inputs(system(ndim), points=points(ndim) * 2, seed=seed)
+    return inputs, family_model(ndim, levels, scheme, mode, **config)
+
+
 @few
 @given(dimensions, schemes, st.sampled_from(["linear", "hierarchical"]), seeds)
 def test_threshold_0_equals_uniform_fine_patches_and_1_uniform_coarse(ndim, scheme, stem, seed):
@@ -145,11 +151,8 @@ def test_the_order_in_which_cells_are_packed_changes_nothing(ndim, levels, schem
 
 @few
 @given(dimensions, levels, schemes, modes, seeds)
-def test_a_shift_by_whole_coarse_cells_commutes_without_absolute_position(
-    ndim, levels, scheme, mode, seed
-):
-    inputs = rough_inputs(system(ndim), points=points(ndim) * 2, seed=seed)
-    model = family_model(ndim, levels, scheme, mode, absolute_position=False)
+def test_a_shift_by_coarse_cells_commutes_without_position(ndim, levels, scheme, mode, seed):
+    inputs, model = large(ndim, levels, scheme, mode, seed, absolute_position=False)
     cell = PATCHES[ndim][0]
     axes, shift = (-1, -2, -3)[:ndim], (cell, 0 if ndim < 3 else cell, cell)[:ndim]
     moved = replace(inputs, values=inputs.values.roll(shift, axes))
@@ -159,12 +162,9 @@ def test_a_shift_by_whole_coarse_cells_commutes_without_absolute_position(
 
 @few
 @given(dimensions, levels, schemes, modes, seeds)
-def test_with_jitter_a_shift_of_the_patches_is_undone_in_the_prediction(
-    ndim, levels, scheme, mode, seed
-):
+def test_with_jitter_a_shift_of_the_patches_is_undone(ndim, levels, scheme, mode, seed):
     """A whole coarse cell moves no patch edge: only where tokens are thought to be, if at all."""
-    inputs = rough_inputs(system(ndim), points=points(ndim) * 2, seed=seed)
-    model = family_model(ndim, levels, scheme, mode, jitter=True)
+    inputs, model = large(ndim, levels, scheme, mode, seed, jitter=True)
     cell = model.patches(ndim)[0]
     shift = tuple(size if size > 1 else 0 for size in cell)
     torch.testing.assert_close(model(inputs, shift).normalised, model(inputs).normalised, **CLOSE)

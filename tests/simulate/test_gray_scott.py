@@ -53,21 +53,6 @@ def test_time_steps_are_of_order_four():
     assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.3)
 
 
-def test_spots_that_vary_along_x_alone_are_those_of_one_dimension():
-    line, plane = GrayScott(ndim=1), GrayScott(ndim=2)
-    state = line.initial([1], 32, seed=0)
-    found = last(plane, state[:, :, None].expand(-1, -1, 32, -1), 100.0)
-    torch.testing.assert_close(found[:, :, 3], last(line, state, 100.0), rtol=0, atol=1e-11)
-
-
-def test_mirrored_spots_stay_mirrored():
-    system = GrayScott()
-    state = system.initial([3], 32, seed=0)
-    found = last(system, state.flip(-1).transpose(-1, -2), 100.0)
-    expected = last(system, state, 100.0).flip(-1).transpose(-1, -2)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
-
-
 def test_patterns_grow_and_stay_within_what_is_fed():
     """Spots become stripes: B spreads, and neither leaves [0, 1] by more than 1 %, the grid's
     error."""

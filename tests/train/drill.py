@@ -15,17 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-from matey.config import (
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    SourceConfig,
-    WindowConfig,
-)
+from matey.config import RunConfig
 from matey.train import loop
 from matey.train.checkpoint import folders
 from tests.files import write_shallow_water
+from tests.train.tiny import tiny_run
 
 STEPS, KILLS, EVERY = 200, 20, 3
 
@@ -35,19 +29,17 @@ def config_in(folder: Path) -> RunConfig:
     path = folder / "2D_rdb_NA_NA.h5"
     if not path.exists():
         write_shallow_water(path)
-    return RunConfig(
-        model=ModelConfig(embed_dim=12, heads=1, depth=1, patches=(8, 4), drop_path=0.2),
-        windows=WindowConfig(history=2, max_lead=2),
-        optim=OptimConfig(warmup=5),
-        data=DataConfig((SourceConfig("water", (str(path),)),)),
+    return tiny_run(
+        {"water": path},
+        model={"drop_path": 0.2},
+        windows={"max_lead": 2},
+        optim={"warmup": 5},
         steps=STEPS,
         batch=1,
         accumulate=2,
         validate_every=7,
         validate_windows=2,
         checkpoint_every=EVERY,
-        log_every=1,
-        device="cpu",
     )
 
 

@@ -13,7 +13,7 @@ from matey.errors import ConfigError
 from matey.train.finetune import finetune
 from matey.train.loop import train
 from tests.nn.test_baselines import KINDS
-from tests.train.test_loop import config_for, records
+from tests.train.test_loop import break_and_resume, config_for, records
 
 
 def config_of(kind: str, data: DataConfig, **changes):
@@ -28,20 +28,7 @@ def test_a_resumed_baseline_equals_the_undisturbed_one_to_the_bit(kind, data, tm
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     config = config_of(kind, data)
     model = train(config, whole)
-
-    class StopError(Exception):
-        pass
-
-    def stop_after_3_steps(record):
-        if record["kind"] == "train" and record["step"] == 3:
-            raise StopError
-
-    with pytest.raises(StopError):
-        train(config, broken, stop_after_3_steps)
-    train(config, broken, resume=True)
-    for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"):
-        last = "checkpoints/step-00000004"
-        assert (whole / last / name).read_bytes() == (broken / last / name).read_bytes(), name
+    break_and_resume(config, whole, broken, stop=3)
     field = matey.open(config.data.systems[0].paths[0])[0]
     loaded = matey.from_pretrained(whole)
     assert torch.equal(loaded.rollout(field, 2).values, model.rollout(field, 2).values)

@@ -66,24 +66,29 @@ def test_a_run_learns_and_leaves_a_model_that_gives_the_same_predictions(data, t
     assert expected.values.shape == (2, 1, 1, 16, 16)
 
 
-def test_a_resumed_run_equals_the_undisturbed_one_to_the_bit(data, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    config = config_for(data)
-    train(config, whole)
+def break_and_resume(config, whole, broken, stop):
+    """A run that stops after so many steps and goes on ends as the whole one did, bit for bit."""
 
     class StopError(Exception):
         pass
 
-    def stop_after_4_steps(record):
-        if record["kind"] == "train" and record["step"] == 4:
+    def stop_there(record):
+        if record["kind"] == "train" and record["step"] == stop:
             raise StopError
 
     with pytest.raises(StopError):
-        train(config, broken, stop_after_4_steps)
+        train(config, broken, stop_there)
     train(config, broken, resume=True)
+    last = f"checkpoints/step-{config.steps:08}"
     for name in ("model.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"):
-        last = "checkpoints/step-00000006"
         assert (whole / last / name).read_bytes() == (broken / last / name).read_bytes(), name
+
+
+def test_a_resumed_run_equals_the_undisturbed_one_to_the_bit(data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = config_for(data)
+    train(config, whole)
+    break_and_resume(config, whole, broken, stop=4)
     after = [r["loss"] for r in records(whole, "train")][-3:]
     assert [r["loss"] for r in records(broken, "train")][-3:] == after
 

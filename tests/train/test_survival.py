@@ -15,21 +15,15 @@ import yaml
 
 import matey
 from matey.cli import main
-from matey.config import (
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    SourceConfig,
-    WindowConfig,
-)
+from matey.config import OptimConfig, RunConfig
 from matey.errors import CheckpointError, ConfigError, StoppedError
 from matey.train import checkpoint, keeper, loop, signals
 from matey.train.finetune import parent_name
 from matey.train.log import to_yaml
 from matey.train.loop import train
-from tests.files import write_compressible, write_shallow_water
+from tests.files import write_pair
 from tests.train.test_checkpoint import flip, small_disk
+from tests.train.tiny import tiny_run
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
 
@@ -45,26 +39,18 @@ def no_forecast():
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> RunConfig:
     """Six steps with all that is random: drop path, jitter, leads, rolls, two systems."""
-    folder = tmp_path_factory.mktemp("data")
-    water = write_shallow_water(folder / "2D_rdb_NA_NA.h5")
-    gas = write_compressible(folder / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
-    sources = (SourceConfig("water", (str(water),)), SourceConfig("gas", (str(gas),)))
-    return RunConfig(
-        model=ModelConfig(
-            embed_dim=12, heads=1, depth=1, patches=(8, 4), drop_path=0.3, jitter=True
-        ),
-        windows=WindowConfig(history=2, max_lead=3, roll=True),
-        optim=OptimConfig(lr=3e-3, warmup=2),
-        data=DataConfig(sources),
+    water, gas = write_pair(tmp_path_factory.mktemp("data"))
+    return tiny_run(
+        {"water": water, "gas": gas},
+        model={"drop_path": 0.3, "jitter": True},
+        windows={"max_lead": 3, "roll": True},
+        optim={"lr": 3e-3, "warmup": 2},
         steps=6,
-        batch=2,
         accumulate=2,
         validate_every=2,
         validate_windows=2,
         checkpoint_every=2,
         keep_checkpoints=3,
-        log_every=1,
-        device="cpu",
     )
 
 

@@ -9,14 +9,7 @@ import torch
 
 from matey.cli import main
 from matey.cli.console import watch_training
-from matey.config import (
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    SourceConfig,
-    WindowConfig,
-)
+from matey.config import ModelConfig, RunConfig, WindowConfig
 from matey.errors import ConfigError
 from matey.nn.cost import step_cost
 from matey.nn.model import Matey
@@ -26,22 +19,20 @@ from matey.train.sinks import JsonLines, numbers
 from matey.train.speed import measure_peak
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system
+from tests.train.tiny import tiny_run
 
 
 @pytest.fixture
 def config(tmp_path) -> RunConfig:
     water = write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5")
-    return RunConfig(
-        model=ModelConfig(embed_dim=24, heads=2, depth=1, patches=(8, 4)),
-        windows=WindowConfig(history=2),
-        optim=OptimConfig(warmup=1),
-        data=DataConfig((SourceConfig("shallow_water", (str(water),)),)),
+    return tiny_run(
+        {"shallow_water": water},
+        model={"embed_dim": 24, "heads": 2},
+        windows={},
+        optim={"warmup": 1},
         steps=4,
-        batch=2,
         validate_every=2,
         checkpoint_every=2,
-        log_every=1,
-        device="cpu",
     )
 
 

@@ -77,8 +77,12 @@ def move(
 
 
 def parity(variable: Variable, axis: str) -> int:
-    """The sign that a variable's value gets in a mirror across an axis, 1 or -1."""
-    assert variable.pseudo is not None  # `check_flips` refuses it
+    """The sign that a variable's value gets in a mirror across an axis, 1 or -1.
+
+    Raises ConfigError where nothing says it.
+    """
+    if variable.pseudo is None:
+        raise ConfigError(f"What a mirror does to {variable.name} is unknown: set its `pseudo`.")
     return -1 if (variable.axes.count(axis) + variable.pseudo) % 2 else 1
 
 
