@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from matey.description import describe, read_description
 from matey.errors import ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, SystemSpec, Variable
-from matey.grid import Grid, join_points, stack_points
+from matey.fields.description import read_description
+from matey.fields.grid import Grid, join_points, stack_points
 
 Y = (0.0, 1.0, 3.0, 7.0)  # edges of cells at -0.5, 0.5, 2, 5 and 9
 SIZES = torch.tensor([1.0, 1.5, 3.0, 4.0], dtype=torch.float64)
@@ -61,14 +61,14 @@ def test_a_mirror_turns_the_cells_of_its_samples_only():
 def test_a_description_keeps_positions_to_the_bit_and_even_ones_stay_readable_by_older_versions():
     places = tuple(np.tanh(np.linspace(-1, 1, 4)).tolist())
     grid = Grid(("y", "x"), (1, 4, 2), (0.0, places[0], 0.0), (1.0, 0.5, 1.0), ((), places, ()))
-    text = describe(field(grid))
+    text = field(grid).description.to_json()
     assert '"format": 2' in text
     assert read_description(text, "here").grid == grid
     turned = Grid(EVEN.axes, EVEN.shape, EVEN.origin, EVEN.spacing, falling=("y",))
-    text = describe(field(turned))
+    text = field(turned).description.to_json()
     assert '"format": 2' in text
     assert read_description(text, "here").grid.falling == ("y",)
-    plain = describe(field(EVEN))
+    plain = field(EVEN).description.to_json()
     assert '"format": 1' in plain
     assert "positions" not in plain
     assert "falling" not in plain

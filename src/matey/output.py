@@ -1,4 +1,5 @@
-"""How results reach the disk: whole or not at all, and as JSON that every program reads."""
+"""How results reach the disk, whole or not at all, as JSON that every program reads; and how
+YAML is read, as plain data."""
 
 import errno
 import json
@@ -13,8 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from matey.errors import DataError, MateyError, StoppedError
 
+# libyaml's, where PyYAML has it: files of a thousand trajectories have as many configs.
+FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LEFT = re.compile(r"\.(.+)\.\d+\.(part|old)")  # names that `replacing` gives for the time being
 
 
@@ -153,3 +158,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     return value
+
+
+def plain_yaml(text: str, loader: type[Any] = FASTEST) -> Any:
+    """The plain data in YAML text; `loader` is a subclass of SafeLoader where more is refused.
+
+    Raises yaml.YAMLError for other text, ValueError for values out of range, RecursionError for
+    text nested without end.
+    """
+    reader = loader(text)
+    try:
+        return reader.get_single_data()
+    finally:
+        reader.dispose()

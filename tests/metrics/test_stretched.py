@@ -9,7 +9,7 @@ import torch
 
 from matey.errors import ShapeError
 from matey.evaluate.protocols import PROTOCOLS, SPECTRAL, Frame, score_frame
-from matey.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, place, stack_points
 from matey.metrics import conserved, error
 
 Y = (0.0, 1.0, 3.0, 7.0)  # cells of 1, 1.5, 3 and 4

@@ -8,7 +8,7 @@ import torch
 
 from matey.config import LossConfig, ModelConfig
 from matey.errors import ShapeError
-from matey.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, place, stack_points
 from matey.nn.baselines import check_spacing
 from matey.nn.normalise import measure
 from matey.nn.rollout import chosen, continue_inputs

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from matey.config import RefineConfig
-from matey.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, place, stack_points
 from matey.tokens.criteria import CRITERIA, cell_variance, criterion, measure_cells, slopes_along
 from matey.tokens.pack import pack, pack_mixed
 from matey.tokens.refine import plan_refinement

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 
 from matey.config import DataConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError, MateyError
-from matey.plain import plain_yaml
+from matey.output import plain_yaml
 
 
 class StrictLoader(yaml.SafeLoader):

@@ -36,7 +36,7 @@ from matey.data.layout import (
 )
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
-from matey.plain import plain_yaml
+from matey.output import plain_yaml
 
 HEIGHT = Variable("height", alias="data")
 ACTIVATOR = Variable("activator", alias="activator")

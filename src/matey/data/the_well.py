@@ -35,7 +35,7 @@ from matey.data.layout import (
 )
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
-from matey.plain import plain_yaml
+from matey.output import plain_yaml
 
 MAX_STATS = 2**20  # bytes of stats.yaml
 STEMS = {"magnetic_field": "magnetic"}  # the Well's names that have another canonical one

@@ -23,7 +23,7 @@ from matey.data.layout import UNIFORM
 from matey.data.reader import Fields
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, Window, stack_fields
-from matey.grid import stack_points
+from matey.fields.grid import stack_points
 
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 

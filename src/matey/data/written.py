@@ -22,9 +22,9 @@ from matey.data.layout import (
 )
 from matey.data.miniweather import as_asked
 from matey.data.packing import text
-from matey.description import KEY, read_description
 from matey.errors import ShapeError
 from matey.fields import Grid
+from matey.fields.description import KEY, read_description
 
 
 class Written:

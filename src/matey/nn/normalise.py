@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.grid import Points
+from matey.fields.grid import Points
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from matey.config import ModelConfig, RefineConfig
-from matey.description import read_spec
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
+from matey.fields.description import read_spec
 from matey.nn.card import write_card
 from matey.nn.cost import count
 from matey.nn.make import count_model, make_model

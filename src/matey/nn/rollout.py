@@ -15,7 +15,8 @@ from torch import Tensor
 
 from matey.config import require
 from matey.errors import DivergenceError
-from matey.fields import Field, Inputs, Stacked, stack_fields
+from matey.fields import Field, Inputs, stack_fields
+from matey.fields.inputs import Stacked
 
 if TYPE_CHECKING:
     from matey.nn.surrogate import Surrogate

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from matey.errors import DataError
-from matey.plain import plain_yaml
+from matey.output import plain_yaml
 
 
 def read_text(path: Path) -> str:

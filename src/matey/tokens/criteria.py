@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.errors import ConfigError, ShapeError, nearest
-from matey.grid import Points
+from matey.fields.grid import Points
 from matey.tokens.lattice import Triple, cells
 
 Criterion = Callable[..., Tensor]

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matey.grid import Points
+from matey.fields.grid import Points
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.tokens.refine import RefinementPlan
 

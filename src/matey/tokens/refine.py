@@ -18,7 +18,7 @@ from torch import Tensor
 from matey.config import RefineConfig
 from matey.errors import ConfigError
 from matey.fields import Boundary
-from matey.grid import Points
+from matey.fields.grid import Points
 from matey.tokens.criteria import cell_volumes, measure_cells
 from matey.tokens.lattice import Triple, corners, lattice_shape
 

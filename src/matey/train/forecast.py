@@ -17,7 +17,7 @@ from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
-from matey.grid import join_points
+from matey.fields.grid import join_points
 from matey.nn.baselines import check_spacing
 from matey.nn.cost import Cost, count_parameters, step_cost
 from matey.nn.make import make_model

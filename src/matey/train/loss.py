@@ -8,7 +8,7 @@ from torch import Tensor
 
 from matey.config import LossConfig
 from matey.fields import Batch
-from matey.grid import Points
+from matey.fields.grid import Points
 from matey.nn.surrogate import Prediction
 
 # A target that is still at the history's mean has no scale of its own. Normalised fields have

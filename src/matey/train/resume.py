@@ -22,8 +22,7 @@ from matey.data.systems import System
 from matey.errors import ConfigError
 from matey.nn.pretrained import misfits
 from matey.nn.surrogate import Surrogate
-from matey.output import tidy
-from matey.plain import plain_yaml
+from matey.output import plain_yaml, tidy
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.log import fingerprint, plain, to_yaml

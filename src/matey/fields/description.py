@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from matey.errors import DataError, MateyError
-from matey.fields import Boundary, Field, Grid, Sides, SystemSpec, Variable
+from matey.fields.grid import Grid
+from matey.fields.system import Boundary, Sides, SystemSpec, Variable
 
 KEY = "matey_field"  # the attribute that holds it
 FORMAT = 2  # 1 of a grid without stretched or falling axes, which older versions read as well
@@ -21,23 +22,22 @@ class Description:
     boundaries: tuple[Sides, Sides, Sides]
     parameters: dict[str, float]
 
-
-def describe(field: Field) -> str:
-    """A field but for values and times."""
-    grid = {
-        key: value
-        for key, value in asdict(field.grid).items()
-        if key not in ("positions", "falling") or any(value)
-    }
-    return json.dumps(
-        {
-            "format": FORMAT if {"positions", "falling"} & set(grid) else 1,
-            "system": asdict(field.spec),
-            "grid": grid,
-            "boundaries": [[Boundary(side).name for side in sides] for sides in field.boundaries],
-            "parameters": field.parameters,
+    def to_json(self) -> str:
+        """One line, which `read_description` reads."""
+        grid = {
+            key: value
+            for key, value in asdict(self.grid).items()
+            if key not in ("positions", "falling") or any(value)
         }
-    )
+        return json.dumps(
+            {
+                "format": FORMAT if {"positions", "falling"} & set(grid) else 1,
+                "system": asdict(self.spec),
+                "grid": grid,
+                "boundaries": [[Boundary(side).name for side in pair] for pair in self.boundaries],
+                "parameters": self.parameters,
+            }
+        )
 
 
 def read_description(text: str, where: str) -> Description:

@@ -1,0 +1,31 @@
+"""The domain types: what a field of physics is, on which grid, of which system.
+
+Axes: B batch, T times, C variables, (Z, Y, X) grid points. One- and two-dimensional
+fields carry leading axes of one point, so no code after reading asks for the number of
+dimensions. X is x; in a vertical section z lies along Y.
+"""
+
+from matey.fields.field import Field, Window
+from matey.fields.grid import Grid, Points, join_points, place, stack_points
+from matey.fields.inputs import Batch, Inputs, dense, stack, stack_fields
+from matey.fields.system import PERIODIC_SIDES, Boundary, Sides, SystemSpec, Variable
+
+__all__ = [
+    "PERIODIC_SIDES",
+    "Batch",
+    "Boundary",
+    "Field",
+    "Grid",
+    "Inputs",
+    "Points",
+    "Sides",
+    "SystemSpec",
+    "Variable",
+    "Window",
+    "dense",
+    "join_points",
+    "place",
+    "stack",
+    "stack_fields",
+    "stack_points",
+]

@@ -1,0 +1,173 @@
+"""A trajectory, or a piece of one, in physical units.
+
+Axes: T times, C variables, (Z, Y, X) grid points.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from matey.errors import DataError, ShapeError
+from matey.fields.description import KEY, Description, read_description
+from matey.fields.grid import Grid
+from matey.fields.system import Boundary, Sides, SystemSpec
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@dataclass(frozen=True)
+class Field:
+    """Values of a system's variables over times and a grid, in physical units.
+
+    `values` is [T C Z Y X], `times` [T] increasing, `boundaries` a (low, high) pair per
+    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name. `provenance` tells
+    in words where it comes from: a file, or a model and what that was asked for.
+    Raises ShapeError where these do not fit each other.
+    """
+
+    values: Float[Tensor, "T C Z Y X"]
+    times: Float[Tensor, " T"]
+    grid: Grid
+    boundaries: tuple[Sides, Sides, Sides]
+    parameters: dict[str, float]
+    spec: SystemSpec
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps, variables, *points = self.values.shape
+        if tuple(points) != self.grid.shape:
+            raise ShapeError(f"Values on {tuple(points)} points do not fit grid {self.grid.shape}.")
+        if variables != len(self.spec.variables):
+            raise ShapeError(
+                f"{variables} variables found, but system {self.spec.name!r} has "
+                f"{[variable.name for variable in self.spec.variables]}."
+            )
+        if steps != len(self.times):
+            raise ShapeError(f"{steps} frames do not fit {len(self.times)} times.")
+        times = self.times.tolist()  # of the few frames of a window, faster than with tensors
+        if any(later <= earlier for earlier, later in itertools.pairwise(times)):
+            raise DataError(f"Times of system {self.spec.name!r} do not increase.")
+        if self.grid.ndim != self.spec.ndim:
+            raise ShapeError(
+                f"A {self.grid.ndim}-dimensional grid does not fit system {self.spec.name!r} "
+                f"of {self.spec.ndim} dimensions."
+            )
+        if set(self.parameters) != set(self.spec.parameters):
+            raise DataError(
+                f"Parameters {sorted(self.parameters)} do not fit those of system "
+                f"{self.spec.name!r}: {sorted(self.spec.parameters)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def description(self) -> Description:
+        """What it is but for values and times."""
+        return Description(self.spec, self.grid, self.boundaries, self.parameters)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The same as an xarray dataset, one array (time, axes of the file) per variable.
+
+        Arrays have the file's own names where known; attribute `canonical_name` has ours. Axes
+        that fall in the file fall here too.
+        Attributes hold parameters and boundaries, and `matey_field` what `from_xarray` and
+        `matey.open` need to give back the same field.
+        """
+        import xarray
+
+        dims, active = ("time", *self.grid.axes), range(3 - self.grid.ndim, 3)
+        coords = {
+            name: self.grid.coordinate(axis).numpy()
+            for name, axis in zip(self.grid.axes, active, strict=True)
+        }
+        arrays = {}
+        for i, variable in enumerate(self.spec.variables):
+            values = self.values[:, i].reshape(len(self), *self.grid.shape[3 - self.grid.ndim :])
+            attributes = {
+                "units": variable.units,
+                "canonical_name": variable.name,
+                "static": int(variable.static),
+            }
+            if variable.pseudo is not None:
+                attributes["pseudo"] = int(variable.pseudo)
+            arrays[variable.alias or variable.name] = (dims, values.cpu().numpy(), attributes)
+        sides = {
+            f"boundary_{name}": " ".join(Boundary(side).name for side in self.boundaries[axis])
+            for name, axis in zip(self.grid.axes, active, strict=True)
+        }
+        about = {
+            "system": self.spec.name,
+            **self.parameters,
+            **sides,
+            KEY: self.description.to_json(),
+        }
+        times = {"time": self.times.cpu().numpy()}
+        dataset = xarray.Dataset(arrays, coords=times | coords, attrs=about)
+        return dataset.isel({name: slice(None, None, -1) for name in self.grid.falling})
+
+    @classmethod
+    def from_xarray(cls, dataset: "xarray.Dataset") -> "Field":
+        """The field that `to_xarray` made a dataset of, with the values and times it has now.
+
+        Raises DataError for any other dataset, and where an array or an axis is missing.
+        """
+        if KEY not in dataset.attrs:
+            raise DataError(
+                f"The dataset has no attribute {KEY}, by which `Field.to_xarray` says what it is. "
+                "Write it to a file (`dataset.to_netcdf`), and open that with `matey.open`."
+            )
+        found = read_description(str(dataset.attrs[KEY]), "The dataset")
+        dims, layers = ("time", *found.grid.axes), []
+        turned = [name for name in found.grid.axes if falls(dataset, name, found.grid)]
+        dataset = dataset.isel({name: slice(None, None, -1) for name in turned})
+        for variable in found.spec.variables:
+            name = variable.alias or variable.name
+            if name not in dataset or set(dataset[name].dims) != set(dims):
+                has = dataset[name].dims if name in dataset else "missing"
+                raise DataError(f"The dataset's {name} is {has}, expected the axes {dims}.")
+            layers.append(torch.tensor(dataset[name].transpose(*dims).values, dtype=torch.float32))
+        values = torch.stack(layers, dim=1)
+        lead = (1,) * (3 - found.grid.ndim)
+        return cls(
+            values.reshape(*values.shape[:2], *lead, *values.shape[2:]),
+            torch.tensor(dataset["time"].values, dtype=torch.float64),
+            found.grid,
+            found.boundaries,
+            found.parameters,
+            found.spec,
+        )
+
+
+def falls(dataset: "xarray.Dataset", name: str, grid: Grid) -> bool:
+    """Whether an axis of a dataset has its points from high to low."""
+    if name in dataset.coords and dataset.sizes[name] > 1:
+        return bool(dataset[name][0] > dataset[name][-1])
+    return name in grid.falling
+
+
+@dataclass(frozen=True)
+class Window:
+    """A piece of a trajectory to learn from: history, and the frame `lead_time` later.
+
+    `target` is [C Z Y X]; `lead_time` is elapsed time / dt; `source` names file and frame.
+    """
+
+    history: Field
+    target: Float[Tensor, "C Z Y X"]
+    lead_time: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.target.shape != self.history.values.shape[1:]:
+            raise ShapeError(
+                f"Target {tuple(self.target.shape)} does not fit a history of frames "
+                f"{tuple(self.history.values.shape[1:])}."
+            )
+        if not self.lead_time > 0:
+            raise DataError(f"Lead time {self.lead_time} of {self.source} is not positive.")

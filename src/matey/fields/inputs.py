@@ -1,0 +1,94 @@
+"""Histories stacked into what a model is given, and the frame it learns from.
+
+Axes: B samples, T times, C variables, P parameters, (Z, Y, X) grid points.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from matey.errors import ShapeError
+from matey.fields.field import Field
+from matey.fields.grid import Points, stack_points
+from matey.fields.system import SystemSpec
+
+Stacked = TypeVar("Stacked", bound="Inputs")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model is given: histories of one system on one grid shape, stacked.
+
+    `lead_time` is in units of the system's dt; `boundaries` holds `Boundary` codes per
+    sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
+    names each sample's file for error messages. `points` are where the grid points are, and None
+    where they are evenly apart in all samples.
+    """
+
+    values: Float[Tensor, "B T C Z Y X"]
+    lead_time: Float[Tensor, " B"]
+    boundaries: Int[Tensor, "B 3 2"]
+    parameters: Float[Tensor, "B P"]
+    spec: SystemSpec
+    sources: tuple[str, ...]
+    points: Points | None = field(default=None, kw_only=True)
+
+    def to(self: Stacked, device: torch.device) -> Stacked:
+        """The same on another device."""
+        moved: dict[str, Any] = {
+            name: dense(value, device).to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        points = self.points.to(device) if self.points else None
+        return replace(self, **moved, points=points)
+
+
+@dataclass(frozen=True)
+class Batch(Inputs):
+    """Inputs, and the frame to learn from. Systems mix between batches.
+
+    The target lies `pushes` steps of lead 1 and then `lead_time` after the inputs.
+    """
+
+    target: Float[Tensor, "B C Z Y X"]
+    pushes: int = 0
+
+
+def dense(values: Tensor, device: torch.device) -> Tensor:
+    """Values that can go to the device in one piece, in the order that they have in memory: for
+    a part of a larger tensor, torch would turn the axes on both sides of the way."""
+    part = values.untyped_storage().nbytes() > values.nbytes
+    return values.clone() if part and values.device.type != device.type else values
+
+
+def stack(values: Sequence[Float[Tensor, "... Z Y X"]]) -> Float[Tensor, "B ... Z Y X"]:
+    """Values of several samples as one tensor. Where x is the slowest axis in memory, as some
+    files have it, it stays so: to turn the axes takes longer than to read a file."""
+    if values[0].stride(-1) > values[0].stride(-2):
+        return torch.stack([one.transpose(-3, -1) for one in values]).transpose(-3, -1)
+    return torch.stack(list(values))
+
+
+def stack_fields(
+    fields: Sequence[Field], lead_times: Sequence[float], sources: Sequence[str]
+) -> Inputs:
+    """Histories of one system as inputs. Raises ShapeError where grids or lengths differ."""
+    spec = fields[0].spec
+    shapes = {tuple(history.values.shape) for history in fields}
+    if len(shapes) > 1:
+        raise ShapeError(f"Fields of shapes {sorted(shapes)} do not stack into one batch.")
+    parameters = [[history.parameters[name] for name in spec.parameters] for history in fields]
+    return Inputs(
+        values=stack([history.values for history in fields]),
+        lead_time=torch.tensor(lead_times, dtype=torch.float32),
+        boundaries=torch.tensor([history.boundaries for history in fields]),
+        parameters=torch.tensor(parameters, dtype=torch.float32).reshape(len(fields), -1),
+        spec=spec,
+        sources=tuple(sources),
+        points=stack_points([history.grid for history in fields]),
+    )
