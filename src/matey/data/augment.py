@@ -34,18 +34,20 @@ class Symmetry:
     mirrored: tuple[int, ...] = ()
 
 
-def draw_symmetry(known: Trajectory, config: WindowConfig, rng: np.random.Generator) -> Symmetry:
+def draw_symmetry(
+    trajectory: Trajectory, config: WindowConfig, rng: np.random.Generator
+) -> Symmetry:
     """A random symmetry of one trajectory's windows, of those that the config asks for."""
     shift, mirrored = [0, 0, 0], []
     if config.roll:
-        drawn = rng.integers(0, known.grid.shape).tolist()
-        kinds = zip(drawn, known.boundaries, known.grid.positions, strict=True)
+        drawn = rng.integers(0, trajectory.grid.shape).tolist()
+        kinds = zip(drawn, trajectory.boundaries, trajectory.grid.positions, strict=True)
         shift = [
             points if sides == PERIODIC_SIDES and not stretched else 0
             for points, sides, stretched in kinds
         ]
     for name in config.flip:
-        if rng.integers(2) and AXES.index(name) >= 3 - known.grid.ndim:
+        if rng.integers(2) and AXES.index(name) >= 3 - trajectory.grid.ndim:
             mirrored.append(AXES.index(name))
     return Symmetry((shift[0], shift[1], shift[2]), tuple(mirrored))
 

@@ -66,21 +66,21 @@ def draft(file: Container) -> Draft | None:
 
     Raises UnknownLayoutError where its axes cannot be told.
     """
-    found = survey(file)
-    coordinates = find_coordinates(found)
+    stored = survey(file)
+    coordinates = find_coordinates(stored)
     assumptions = left_complex(file)
     roles: dict[str, Roles] = {}
     candidates: list[str] = []
-    for name, array in found.items():
+    for name, array in stored.items():
         if name in coordinates.values() or sum(size > 1 for size in array.shape) < 2:
             continue
         candidates.append(f"{name} of {array.shape} ({', '.join(array.dims) or 'no names'})")
-        lengths = {axis: found[c].shape[-1] for axis, c in coordinates.items()}
-        known = axes_of(array, lengths, name, assumptions)
-        if known is None:
+        lengths = {axis: stored[c].shape[-1] for axis, c in coordinates.items()}
+        its_axes = axes_of(array, lengths, name, assumptions)
+        if its_axes is None:
             assumptions.append(f"{name} of shape {array.shape} is left out: its axes are unknown")
         else:
-            roles[name] = known
+            roles[name] = its_axes
     space = widest(roles)
     if not space and candidates:
         raise UnknownLayoutError(
@@ -93,10 +93,10 @@ def draft(file: Container) -> Draft | None:
     if not space:
         return None
     kept = {}
-    for name, known in roles.items():
-        here = {axis for axis in known if axis in ("z", "y", "x")}
+    for name, its_axes in roles.items():
+        here = {axis for axis in its_axes if axis in ("z", "y", "x")}
         if here == set(space):
-            kept[name] = known
+            kept[name] = its_axes
         else:
             assumptions.append(
                 f"{name} is left out: it does not lie on the axes {', '.join(space)}"
@@ -116,7 +116,7 @@ def draft(file: Container) -> Draft | None:
         dt=dt if not time and dt and dt > 0 else 1.0,
         coordinates={axis: coordinates[axis] for axis in space if axis in coordinates},
         boundaries=find_boundaries(file, space, assumptions),
-        parameters=find_parameters(file, found),
+        parameters=find_parameters(file, stored),
     )
     return Draft(layout, tuple(dict.fromkeys(assumptions)))
 
@@ -163,8 +163,8 @@ def first_of(file: Container, name: str) -> str:
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
     """The axes of space of the array that changes in time and has the most of them."""
-    over_time = [known for known in roles.values() if "time" in known]
-    spaces = [tuple(axis for axis in ORDER[1:] if axis in known) for known in over_time]
+    over_time = [axes for axes in roles.values() if "time" in axes]
+    spaces = [tuple(axis for axis in ORDER[1:] if axis in axes) for axes in over_time]
     return max(spaces, key=len, default=())
 
 
@@ -208,15 +208,16 @@ def pseudo_of(
     """What a mirror does to an array's variables: as the file says, else by their names."""
     if written in (0, 1):
         return bool(written)
-    known = tuple(Variable(name).pseudo for name in variables)
-    return known[0] if len(set(known)) == 1 else known
+    turns = tuple(Variable(name).pseudo for name in variables)
+    return turns[0] if len(set(turns)) == 1 else turns
 
 
 def canonical(name: str, space: tuple[Axis, ...]) -> str:
     """The canonical name of an array; z is called y in a vertical section."""
     word = plain_name(name)
-    found = NAME_OF.get(word, word)
-    return f"{found[:-2]}_y" if space == ("z", "x") and found.endswith("_z") else found
+    canonical_name = NAME_OF.get(word, word)
+    vertical = space == ("z", "x") and canonical_name.endswith("_z")
+    return f"{canonical_name[:-2]}_y" if vertical else canonical_name
 
 
 def plain_name(name: str) -> str:
@@ -244,35 +245,35 @@ def find_boundaries(
 ) -> dict[str, str]:
     """Boundaries from attributes such as `boundary_x`; open where the file says nothing."""
     attributes = file.attributes()
-    found: dict[str, str] = {}
+    boundaries: dict[str, str] = {}
     unsaid: list[str] = []
     for axis in space:
         words = text(attributes.get(f"boundary_{axis}", "")).lower().split()
         periodic = words.count("periodic") in (0, len(words))
         fits = len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and periodic
-        found[axis] = " ".join(dict.fromkeys(words)) if fits else "open"
+        boundaries[axis] = " ".join(dict.fromkeys(words)) if fits else "open"
         if not fits:
             unsaid.append(axis)
     if unsaid:
         sides = ", ".join(unsaid)
         assumptions.append(f"the sides along {sides} are taken for open: the file does not say")
-    return found
+    return boundaries
 
 
-def find_parameters(file: Container, found: Mapping[str, Found]) -> dict[str, float | str]:
+def find_parameters(file: Container, arrays: Mapping[str, Found]) -> dict[str, float | str]:
     """Attributes that are numbers, of the file or of every group that is a trajectory: known
     parameters, and in files of ours all of them."""
     attributes = file.attributes()
-    if any(name.startswith("*/") for name in found):
+    if any(name.startswith("*/") for name in arrays):
         groups = {name.partition("/")[0] for name in file.names() if "/" in name}
         owners = [file.attributes(group) for group in sorted(groups)]
         attributes |= {k: v for k, v in owners[0].items() if all(k in o for o in owners)}
     ours = "system" in attributes
     values = {key: number(value) for key, value in attributes.items()}
-    known = {
+    parameters = {
         key: value
         for key, value in values.items()
         if value is not None and np.isfinite(value) and (ours or key in PARAMETERS)
     }
     # By name where the file has it: files of one system may differ.
-    return {key: key for key in known if key != "dt"}
+    return {key: key for key in parameters if key != "dt"}

@@ -231,19 +231,19 @@ def same_sizes(file: Container, arrays: Sequence[Stored]) -> dict[str, int]:
     return sizes
 
 
-def required(path: Path, found: Sequence[str], names: Sequence[str]) -> None:
+def required(path: Path, stored: Sequence[str], names: Sequence[str]) -> None:
     """Raise DataError that lists what is required and what is there."""
-    missing = [name for name in names if name not in found]
+    missing = [name for name in names if name not in stored]
     if missing:
         raise DataError(
             f"{shown(path)}: {', '.join(missing)} missing. Required: {', '.join(names)}; "
-            f"found: {', '.join(found)}."
+            f"found: {', '.join(stored)}."
         )
 
 
-def notice_extra(path: Path, found: Sequence[str], used: Collection[str]) -> None:
+def notice_extra(path: Path, stored: Sequence[str], used: Collection[str]) -> None:
     """Say which datasets are not read."""
-    extra = sorted(set(found) - set(used))
+    extra = sorted(set(stored) - set(used))
     if extra:
         log.warning(f"{shown(path)}: {', '.join(extra)} ignored: not part of this layout.")
 
@@ -272,19 +272,20 @@ def make_spec(
         raise DataError(f"{shown(path)} holds no trajectory.")
     first = trajectories[0]
     steps: dict[int, float] = {}
-    for known in trajectories:
-        step = steps.setdefault(id(known.times), 0) or time_step(known.times, options, known.name)
-        steps[id(known.times)] = step
-        if set(known.parameters) != set(first.parameters):
+    for trajectory in trajectories:
+        times = trajectory.times
+        step = steps.setdefault(id(times), 0) or time_step(times, options, trajectory.name)
+        steps[id(times)] = step
+        if set(trajectory.parameters) != set(first.parameters):
             raise DataError(
-                f"{shown(path)}: {known.name} has the parameters "
-                f"{sorted(known.parameters)}, {first.name} has "
+                f"{shown(path)}: {trajectory.name} has the parameters "
+                f"{sorted(trajectory.parameters)}, {first.name} has "
                 f"{sorted(first.parameters)}. Give all of them, or split the file."
             )
-        if known.boundaries != first.boundaries:
+        if trajectory.boundaries != first.boundaries:
             raise DataError(
-                f"{shown(path)}: {known.name} has other boundaries than {first.name}. A system "
-                "has one kind of them: split the file."
+                f"{shown(path)}: {trajectory.name} has other boundaries than {first.name}. A "
+                "system has one kind of them: split the file."
             )
     dt = float(torch.tensor(list(steps.values()), dtype=torch.float64).median())
     apart = max(steps.values()) - min(steps.values())

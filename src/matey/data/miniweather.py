@@ -89,12 +89,12 @@ class MiniWeather:
     expected = "miniWeather: dens, uwnd, wwnd, theta of [t, z, x]"
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
-        path, found = file.path, file.names()
-        if len(set(FULL) & set(found)) < 3:
+        path, names = file.path, file.names()
+        if len(set(FULL) & set(names)) < 3:
             return None
-        time = "t" if "t" in found or "time" not in found else "time"
-        required(path, found, (time, *FULL))
-        notice_extra(path, found, {time, *FULL, *BACKGROUND.values(), "x", "z"})
+        time = "t" if "t" in names or "time" not in names else "time"
+        required(path, names, (time, *FULL))
+        notice_extra(path, names, {time, *FULL, *BACKGROUND.values(), "x", "z"})
         sizes = file.array("dens").shape
         for name in FULL:
             shape, dims = file.array(name).shape, file.dims(name)

@@ -174,11 +174,11 @@ class PDEBenchIncompressible:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        found = files.names(content)
+        names = files.names(content)
         arrays_of_it = ("velocity", "particles", "force")
-        if len(set(arrays_of_it) & set(found)) < 2:
+        if len(set(arrays_of_it) & set(names)) < 2:
             return None
-        required(path, found, (*arrays_of_it, "t"))
+        required(path, names, (*arrays_of_it, "t"))
         arrays = (
             Stored("velocity", "ntxyc", VELOCITY),
             Stored("particles", "ntxyc", (TRACER,)),
@@ -209,7 +209,7 @@ class PDEBenchIncompressible:
             trajectories.append(Trajectory(f"{path.name}#{n:04d}", times, grid, sides, values))
         variables = (*VELOCITY, TRACER, *FORCE)
         spec = make_spec("incompressible", variables, trajectories, path, options)
-        notice_extra(path, found, {"velocity", "particles", "force", "t"})
+        notice_extra(path, names, {"velocity", "particles", "force", "t"})
         return Contents(spec, trajectories, arrays)
 
 

@@ -74,9 +74,9 @@ class TheWell:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        found = files.names(content)
-        groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in found]
-        if "dimensions" not in found or not groups:
+        names = files.names(content)
+        groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in names]
+        if "dimensions" not in names or not groups:
             return None
         dimensions = read_dimensions(content, path)
         arrays = [
@@ -224,8 +224,8 @@ def read_variables(
         mirrored = texts(written.get("pseudo", [""] * len(names)))
         said = {text: pseudo for pseudo, text in PSEUDO.items()}
         return tuple(
-            Variable(own, units, tuple(along.split()), static, alias, said.get(pseudo))
-            for own, units, alias, along, pseudo in zip(names, *columns, mirrored, strict=True)
+            Variable(each, units, tuple(along.split()), static, alias, said.get(pseudo))
+            for each, units, alias, along, pseudo in zip(names, *columns, mirrored, strict=True)
         )
     if any(size > 3 for size in sizes):
         raise ShapeError(f"{dataset.name} has shape {dataset.shape}, expected up to 3 components.")
@@ -233,11 +233,11 @@ def read_variables(
     variables = []
     for place in product(*(range(size) for size in sizes)):
         along = tuple("xyz"[i] for i in place)
-        known = [dimensions.names[i] if i < len(dimensions.names) else "xyz"[i] for i in place]
-        own = "_".join([stem, "".join(along)]) if along else stem
-        alias = "_".join([name, "".join(known)]) if along else name
+        letters = [dimensions.names[i] if i < len(dimensions.names) else "xyz"[i] for i in place]
+        canonical_name = "_".join([stem, "".join(along)]) if along else stem
+        alias = "_".join([name, "".join(letters)]) if along else name
         pseudo = False if stem in TRUE[order].split() else None
-        variables.append(Variable(own, "", along, static, alias, pseudo))
+        variables.append(Variable(canonical_name, "", along, static, alias, pseudo))
     return tuple(variables)
 
 
@@ -276,11 +276,11 @@ def read_boundaries(
             variable = Variable(f"{canonical(name)}_mask", static=True, alias=name, pseudo=False)
             masks.append(Stored(f"boundary_conditions/{name}/mask", "".join(axes), (variable,)))
             continue
-        own = texts(condition.attrs.get("associated_fields", ()))
-        if own:
+        associated = texts(condition.attrs.get("associated_fields", ()))
+        if associated:
             log.info(
                 f"{shown(path)}: boundary condition {name} is kept for all variables, and not for "
-                f"{', '.join(own)} alone."
+                f"{', '.join(associated)} alone."
             )
         if len(axes) != 1 or dataset.shape != sizes:
             log.warning(f"{shown(path)}: boundary condition {name} is on no side; ignored.")

@@ -125,9 +125,9 @@ def copy_to_well(
     if split not in (None, *SPLITS):
         raise DataError(f"Split {split!r} is unknown, expected {', '.join(SPLITS)}.")
     path = Path(folder) / "data" / (split or "all") / f"{name}.hdf5"
-    spec, known = source.spec, [source.trajectories[i] for i in chosen]
-    first, steps = known[0], len(known[0].times)
-    for trajectory in known:
+    spec, trajectories = source.spec, [source.trajectories[i] for i in chosen]
+    first, steps = trajectories[0], len(trajectories[0].times)
+    for trajectory in trajectories:
         check_alike(trajectory, first)
     groups = group_variables(spec.variables, spec.ndim)
     block = max(1, BLOCK // (4 * len(spec.variables) * prod(first.grid.shape)))
@@ -140,9 +140,11 @@ def copy_to_well(
                     write_frames(dataset, n, start, arrange(field, group), spec, group)
                 watch(len(field))
         write_root(file, spec, first, len(chosen))
-        write_dimensions(file, first, np.stack([t.times.numpy() for t in known]))
+        write_dimensions(file, first, np.stack([t.times.numpy() for t in trajectories]))
         names = spec.parameters
-        write_parameters(file, {p: np.array([t.parameters[p] for t in known]) for p in names})
+        write_parameters(
+            file, {p: np.array([t.parameters[p] for t in trajectories]) for p in names}
+        )
         write_boundaries(file, first)
     return path
 

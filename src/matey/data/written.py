@@ -39,8 +39,8 @@ class Written:
         if not written:
             return None
         path = file.path
-        found = read_description(written, shown(path))
-        spec, grid = found.spec, found.grid
+        description = read_description(written, shown(path))
+        spec, grid = description.spec, description.grid
         if not as_asked(spec.variables, options):
             return None  # the reader of such files knows the background
         axes = "t" + "zyx"[3 - grid.ndim :]
@@ -57,7 +57,7 @@ class Written:
         times = make_times(stored, sizes["t"], path, "time")
         grid = replace(grid, falling=falling_in(file, grid))
         trajectory = Trajectory(
-            f"{path.name}#0000", times, grid, found.boundaries, found.parameters
+            f"{path.name}#0000", times, grid, description.boundaries, description.parameters
         )
         spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
         return Contents(spec, [trajectory], arrays)
@@ -65,14 +65,14 @@ class Written:
 
 def falling_in(file: Container, grid: Grid) -> tuple[str, ...]:
     """The axes that fall in the file: another program may have turned them since."""
-    found = []
+    falling = []
     for name in grid.axes:
         falls = name in grid.falling
         if name in file.names():
             points = read_coordinate(file.array(name), file.path, name)
             falls = points.ndim == 1 and bool(points[0] > points[-1])
-        found += [name] if falls else []
-    return tuple(found)
+        falling += [name] if falls else []
+    return tuple(falling)
 
 
 def step_between(times: Tensor, dt: float, where: str) -> float:

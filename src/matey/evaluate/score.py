@@ -190,8 +190,8 @@ def roll(
         if kept:
             first = continued(first, frame)
         if lead in kept:
-            own = None if first is None else model.plan_inputs(first)
-            frames[lead] = Kept(predicted[0].cpu(), own)
+            plan = None if first is None else model.plan_inputs(first)
+            frames[lead] = Kept(predicted[0].cpu(), plan)
     tally.end_group()
     return frames
 
@@ -244,8 +244,8 @@ def write_example(
     predicted = list(truth.spec.predicted)
     values = truth.values[history - 1 :, predicted]
     later = [cells(kept.plan) for kept in frames.values()]
-    found: dict[str, Any] = dict(cells(plan))
-    found |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
+    arrays: dict[str, Any] = dict(cells(plan))
+    arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
@@ -255,7 +255,7 @@ def write_example(
             steps=np.array(list(frames)),
             variables=np.array([truth.spec.variables[i].name for i in predicted]),
             step_cells=np.array([len(one["level"]) for one in later]),
-            **found,
+            **arrays,
         )
 
 
