@@ -32,7 +32,7 @@ from common import Peak, interleaved, options, report, rough_inputs, sized, spec
 import matey
 from matey.config import RefineConfig, WindowConfig
 from matey.data.convert import convert
-from matey.data.reader import Fields
+from matey.data.trajectories import Fields
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_well
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable

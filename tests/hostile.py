@@ -13,7 +13,7 @@ import matey
 from matey.cli.options import make_parser, parse, run_config
 from matey.cli.train import add_arguments
 from matey.config import ModelConfig
-from matey.data import files
+from matey.data.formats import files
 from matey.data.reader import open_reader
 from matey.nn.model import Matey
 from matey.nn.pretrained import from_pretrained, save_pretrained

@@ -24,7 +24,7 @@ import torch
 import matey
 from matey.cli.options import load_yaml
 from matey.config import SourceConfig, WindowConfig
-from matey.data import files
+from matey.data.formats import files
 from matey.data.reader import open_reader
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, MateyError, ShapeError

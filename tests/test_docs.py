@@ -25,7 +25,7 @@ from matey.cli import main
 from matey.cli.options import load_yaml, make_parser, parse
 from matey.config import DataConfig, RunConfig
 from matey.data import reader
-from matey.data.reader import open_source
+from matey.data.trajectories import open_source
 from matey.data.write import write_well
 from matey.fields import Boundary
 from matey.nn.schemes import SCHEMES

@@ -42,7 +42,7 @@ def test_asserts_of_the_package_are_few_and_known():
         if tests:
             found[module.relative_to(ROOT / "src/matey").as_posix()] = [*map(ast.unparse, tests)]
     assert found == {
-        "data/containers.py": ["isinstance(file, Hdf5Container)"],
+        "data/formats/container.py": ["isinstance(file, Hdf5Container)"],
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
         "nn/model.py": ["isinstance(prediction, TokenPrediction)"],
         "train/distributed.py": ["dist.group.WORLD is not None"],

@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from matey.cli import main
-from matey.data.files import close_files
+from matey.data.formats.files import close_files
 from matey.tokens.criteria import CRITERIA, criterion
 from tests.cli.test_commands import GAS, TRAIN, folder, refusal  # noqa: F401
 

@@ -12,8 +12,8 @@ import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data import write
 from matey.data.convert import convert, read_rate
-from matey.data.reader import open_readers
 from matey.data.systems import split_trajectories
+from matey.data.trajectories import open_readers
 from matey.data.windows import Choice, Windows
 from matey.errors import DataError
 from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable

@@ -7,12 +7,13 @@ import torch
 import xarray
 
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig, WindowConfig
-from matey.data.files import close_files
-from matey.data.layout import make_grid
-from matey.data.miniweather import hydrostatic
+from matey.data.formats.files import close_files
+from matey.data.layouts.base import make_grid
+from matey.data.layouts.miniweather import hydrostatic
 from matey.data.mixture import Mixture
-from matey.data.reader import open as open_fields
-from matey.data.reader import open_reader, open_source
+from matey.data.reader import open_reader
+from matey.data.trajectories import open as open_fields
+from matey.data.trajectories import open_source
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_field, write_well
 from matey.errors import DataError

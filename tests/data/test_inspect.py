@@ -14,10 +14,11 @@ from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import load_yaml, read_data
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
-from matey.data.data_config import config_text
+from matey.data.draft_config import config_text
+from matey.data.formats.files import find_files
 from matey.data.inspect import inspect
-from matey.data.reader import find_files, open_source
 from matey.data.systems import open_systems
+from matey.data.trajectories import open_source
 from matey.data.write import write_well
 from matey.errors import ConfigError, DataError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable

@@ -13,10 +13,10 @@ import torch
 
 import matey
 from matey.config import DataConfig, MixtureConfig, SourceConfig, SplitConfig, WindowConfig
-from matey.data import files
+from matey.data.formats import files
 from matey.data.mixture import Mixture, in_order
-from matey.data.reader import open_source
 from matey.data.systems import open_systems
+from matey.data.trajectories import open_source
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, DataError
 from tests.files import write_compressible, write_shallow_water

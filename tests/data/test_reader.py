@@ -9,8 +9,10 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data import containers, files
-from matey.data.reader import Fields, find_files, open_reader, open_source
+from matey.data.formats import files, hdf5
+from matey.data.formats.files import find_files
+from matey.data.reader import open_reader
+from matey.data.trajectories import Fields, open_source
 from matey.errors import DataError
 
 
@@ -151,7 +153,7 @@ def test_a_file_that_changes_or_vanishes_is_named(tmp_path, make_compressible):
 
 
 def test_the_datasets_that_a_process_keeps_open_are_bounded(tmp_path, make_shallow, monkeypatch):
-    monkeypatch.setattr(containers, "MAX_OPEN", 1)
+    monkeypatch.setattr(hdf5, "MAX_OPEN", 1)
     files.close_files()
     fields = open_fields(make_shallow(tmp_path / "a.h5"))
     expected = [fields[0].values, fields[1].values]

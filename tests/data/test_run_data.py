@@ -8,8 +8,9 @@ import pytest
 
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.mixture import Mixture
-from matey.data.reader import open_reader, open_source
+from matey.data.reader import open_reader
 from matey.data.systems import open_systems
+from matey.data.trajectories import open_source
 from matey.data.windows import Choice, Windows
 from matey.errors import DataError
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
-from matey.data.arrays import progressions
-from matey.data.layout import SPLITS
-from matey.data.reader import open_source
-from matey.data.systems import EveryNth, split_trajectories
+from matey.data.layouts.base import SPLITS
+from matey.data.reader import progressions
+from matey.data.systems import split_trajectories
+from matey.data.trajectories import EveryNth, open_source
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water

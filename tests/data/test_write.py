@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import matey
 from matey.data import write
-from matey.data.files import close_files
-from matey.data.packing import text
+from matey.data.formats.encoding import text
+from matey.data.formats.files import close_files
 from matey.data.reader import open_reader
 from matey.data.write import write_field, write_well
 from matey.errors import DataError, ShapeError

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from matey.data.augment import Symmetry, move
+from matey.data.symmetry import Symmetry, move
 from matey.errors import ConfigError, DivergenceError
 from matey.fields import Boundary
 from matey.simulate import SYSTEMS, find_system, simulate

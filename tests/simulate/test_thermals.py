@@ -6,7 +6,7 @@ import netCDF4
 import pytest
 import torch
 
-from matey.data.miniweather import FULL
+from matey.data.layouts.miniweather import FULL
 from matey.simulate.thermals import COLLISION, Bubble, Thermals, at_faces
 
 NAMES = ("dens", "uwnd", "wwnd", "theta")

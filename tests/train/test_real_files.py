@@ -7,7 +7,7 @@ from math import isfinite
 import pytest
 
 from matey.cli import main
-from matey.data.data_config import config_text
+from matey.data.draft_config import config_text
 from matey.data.inspect import inspect
 
 MODEL = ["--model.embed_dim", "12", "--model.heads", "1", "--model.depth", "1"]

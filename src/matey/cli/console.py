@@ -135,6 +135,6 @@ def shown_error(error: float) -> str:
 
 def plain(text: str) -> str:
     """Text from a file or a user, safe to print: on one line and without markup."""
-    from matey.data.files import shown
+    from matey.data.formats.files import shown
 
     return escape(shown(text))

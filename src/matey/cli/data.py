@@ -134,7 +134,7 @@ def run_convert(options: Any) -> None:
 
 def gains(system: "Converted") -> list[str]:
     """What a conversion made of one system, in sizes and in windows read per second."""
-    from matey.data.files import shown
+    from matey.data.formats.files import shown
 
     before, after = system.rate_before, system.rate_after
     lines = [
@@ -165,7 +165,7 @@ def per_second(rate: "Rate") -> str:
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
     from matey.cli.console import console, plain
-    from matey.data.data_config import describe
+    from matey.data.draft_config import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
     lines = [line for line in describe(system) if not line.startswith("variables:")]
@@ -208,7 +208,7 @@ def variable_table(system: "SystemReport") -> "Table":
 def write_config(inspection: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
     from matey.cli.console import console
-    from matey.data.data_config import config_text
+    from matey.data.draft_config import config_text
     from matey.output import write_text
 
     if inspection.refused:

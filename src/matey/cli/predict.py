@@ -40,7 +40,7 @@ def run(options: Any) -> None:
     import matey
     from matey.cli.console import console
     from matey.config import require
-    from matey.data.reader import find_files
+    from matey.data.formats.files import find_files
     from matey.errors import ConfigError, MateyError
     from matey.nn.pretrained import choose_device, set_token_budget
     from matey.nn.rollout import schedule

@@ -7,16 +7,16 @@ from contextlib import closing
 import numpy as np
 
 from matey.config import SplitConfig, WindowConfig
-from matey.data import files
-from matey.data.arrays import read_stored
-from matey.data.containers import Container, open_container
-from matey.data.files import shown
-from matey.data.layout import SPLITS, Stored
-from matey.data.packing import Unpacked
-from matey.data.reader import Fields, Reader
+from matey.data.formats import files
+from matey.data.formats.container import Container, open_container
+from matey.data.formats.encoding import Decoded
+from matey.data.formats.files import shown
+from matey.data.layouts.base import SPLITS, Stored
+from matey.data.layouts.the_well import TheWell, stated_statistics
+from matey.data.reader import Reader, read_stored
 from matey.data.statistics import VariableStatistics
 from matey.data.systems import split_trajectories
-from matey.data.the_well import TheWell, stated_statistics
+from matey.data.trajectories import Fields
 from matey.data.windows import is_uniform
 from matey.errors import DataError
 
@@ -160,7 +160,7 @@ def wider_types(readers: Sequence[Reader]) -> dict[str, str]:
         with files.guarded(reader.path), closing(open_container(reader.path)) as file:
             for stored in reader.contents.arrays:
                 array = file.array(name_in(reader, stored))
-                dtype = array.stored if isinstance(array, Unpacked) else array.dtype
+                dtype = array.stored if isinstance(array, Decoded) else array.dtype
                 if not np.can_cast(dtype, np.float32):
                     for variable in stored.variables:
                         types.setdefault(variable.name, dtype.name)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from matey.config import DataConfig, SourceConfig, WindowConfig
 from matey.data.checks import wider_types
-from matey.data.files import close_files, log, quiet
+from matey.data.formats.files import close_files, find_files, log, quiet
 from matey.data.mixture import Mixture
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_readers, open_source
+from matey.data.reader import Reader
+from matey.data.trajectories import Fields, group_by_system, open_readers, open_source
 from matey.data.windows import Windows
 from matey.data.write import copy_to_well, making_folder, shape_of
 

@@ -22,9 +22,10 @@ from matey.data.checks import (
     unresolved,
     without_training,
 )
-from matey.data.files import UnknownLayoutError, log
-from matey.data.reader import Fields, Reader, find_files, group_by_system, open_reader, open_source
+from matey.data.formats.files import UnknownLayoutError, find_files, log
+from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
+from matey.data.trajectories import Fields, group_by_system, open_source
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from matey.config import MixtureConfig
-from matey.data.augment import apply, draw_symmetry
+from matey.data.symmetry import apply, draw_symmetry
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, DataError, MateyError
 from matey.fields import Batch

@@ -1,39 +1,39 @@
-"""Any supported file as a sequence of trajectories.
+"""The one reader: frames of arrays in a file of any known layout, as fields on (T, C, Z, Y, X).
 
-A reader recognises a file by its content first and its name second, and reads only the
-frames asked for. `open` is the public way in.
+A file is recognised by its content first and its name second. What a layout finds in a file says
+where the values lie (`Stored`); reading them is the same for every layout and every format.
 """
 
-import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
 
 from matey.config import SourceConfig
-from matey.data import files
-from matey.data.arrays import Piece, Reader
-from matey.data.cavity import Cavity
-from matey.data.containers import open_container
-from matey.data.described import Described
-from matey.data.files import UnknownLayoutError, log, shown
-from matey.data.layout import ROUNDING, Contents, Layout, Trajectory
-from matey.data.miniweather import MiniWeather
-from matey.data.pdebench import PDEBenchIncompressible, PDEBenchTrees
-from matey.data.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
-from matey.data.the_well import TheWell
-from matey.data.written import Written
-from matey.errors import DataError, nearest
+from matey.data.formats import files
+from matey.data.formats.container import Container, open_container
+from matey.data.formats.files import UnknownLayoutError, shown
+from matey.data.layouts.base import Contents, Layout, Stored, Trajectory
+from matey.data.layouts.cavity import Cavity
+from matey.data.layouts.described import Described
+from matey.data.layouts.miniweather import MiniWeather
+from matey.data.layouts.pdebench import PDEBenchIncompressible, PDEBenchTrees
+from matey.data.layouts.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
+from matey.data.layouts.prediction import MateyFile
+from matey.data.layouts.the_well import TheWell
+from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Field
-
-__all__ = ["Fields", "Reader", "Trajectory", "find_files", "open", "open_reader", "open_source"]
 
 # Every layout that is known, in the order in which a file is tried. A new reader is a line here.
 LAYOUTS: list[Layout] = [
     TheWell(),
-    Written(),
+    MateyFile(),
     PDEBenchTrees(),
     PDEBenchIncompressible(),
     PDEBenchCompressible(),
@@ -42,7 +42,208 @@ LAYOUTS: list[Layout] = [
     Cavity(),
     Described(),
 ]
-SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr")
+
+
+class Piece(NamedTuple):
+    """Some frames of a trajectory, and the array [T C Z Y X] in memory that they go to."""
+
+    trajectory: int
+    frames: Sequence[int]
+    values: np.ndarray
+
+
+class Reader:
+    """Trajectories stored as arrays in one file. Keeps no handle itself.
+
+    `x_first` says that x is the slowest axis in the file, as in the Well.
+    """
+
+    def __init__(
+        self, path: Path, options: SourceConfig | None, layout: str, contents: Contents
+    ) -> None:
+        self.path = path
+        self.layout = layout
+        self.contents = contents
+        self.spec = contents.spec
+        self.trajectories: Sequence[Trajectory] = contents.trajectories
+        self.x_first = x_first(contents.arrays)
+        order = {variable.name: i for i, variable in enumerate(self.spec.variables)}
+        self._channels = [
+            places([order[variable.name] for variable in stored.variables])
+            for stored in contents.arrays
+        ]
+        self._options = options
+        self._stamp = files.stamp(path)
+
+    def __reduce__(self) -> Any:
+        """Pickle as the path alone: a spawned worker opens the file itself."""
+
+        return open_reader, (self.path, self._options)
+
+    def read(self, index: int, frames: slice = slice(None)) -> Field:
+        """The given frames as a Field of float32 values; no others are read.
+
+        Raises DataError on values that are damaged, complex or not finite, on a file that
+        changed since it was opened, and on more bytes than memory holds.
+        """
+        trajectory = self.trajectories[index]
+        frames = whole_slice(frames, len(trajectory.times), trajectory.name)
+        times = trajectory.times[frames]
+        shape = (len(times), len(self.spec.variables), *trajectory.grid.shape)
+        files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
+        values = allocate(shape, self.x_first)
+        whole = range(frames.start, frames.stop, frames.step)
+        self.read_into([Piece(range(len(self.trajectories))[index], whole, values)])
+        return Field(
+            torch.from_numpy(values),
+            times,
+            trajectory.grid,
+            trajectory.boundaries,
+            dict(trajectory.parameters),
+            self.spec,
+            {"source": trajectory.name},
+        )
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        """Read frames of the file into the array of each piece. Every frame is read once, in order
+        of time, however many of the pieces hold it.
+
+        Raises DataError on values that are damaged, complex or not finite, or a file that changed.
+        """
+        files.check_unchanged(self.path, self._stamp)
+        pieces, keys = [self._as_stored(piece) for piece in pieces], self.contents.keys
+        # Values beyond float32 become infinite, which `_check_finite` reports.
+        with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
+            file = files.handle(self.path, self._stamp, open_container)
+            groups = by_trajectory(pieces)
+            # Trajectories lie in the same arrays, or each in those of its own group.
+            for alike in [[group] for group in groups] if keys else [groups]:
+                for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
+                    key = keys[alike[0][0].trajectory] if keys else ""
+                    name = stored.name.format(key=key) if keys else stored.name
+                    for group in alike:
+                        copy_frames(file, stored, name, group, channels)
+            self._check_finite(pieces)
+
+    def _as_stored(self, piece: Piece) -> Piece:
+        """The piece with its array turned round along the axes that fall in the file."""
+        turned = self.trajectories[piece.trajectory].grid.turned
+        if not turned:
+            return piece
+        return piece._replace(values=np.flip(piece.values, tuple(axis - 3 for axis in turned)))
+
+    def _check_finite(self, pieces: Sequence[Piece]) -> None:
+        """Raise DataError that names the first value of what was read that is not finite."""
+        for index, frames, values in pieces:
+            # A sum is finite only if all it adds up is, and is faster than a look at each value.
+            if np.isfinite(np.einsum("i->", values.ravel(order="K"))) or np.isfinite(values).all():
+                continue
+            trajectory = self.trajectories[index]
+            t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            variable = self.spec.variables[c]
+            raise DataError(
+                f"{shown(self.path)}: {variable.alias or variable.name} of trajectory "
+                f"{shown(trajectory.name)} is {values[t, c][tuple(point)]} at time "
+                f"{float(trajectory.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
+                "that are not finite in float32 are never trained on: remove the trajectory or "
+                "mend the file."
+            )
+
+
+def x_first(arrays: Sequence[Stored]) -> bool:
+    """Whether x is the slowest grid axis of the arrays, as in the Well."""
+    stored = max((array.axes for array in arrays), key=len)
+    spatial = "".join(axis for axis in stored if axis in "zyx")
+    return len(spatial) > 1 and "xyz".find(spatial) == 0
+
+
+def allocate(shape: tuple[int, ...], x_first: bool) -> np.ndarray:
+    """An array [... Z Y X], in memory with the grid axes in the order of the file."""
+    if not x_first:
+        return np.empty(shape, np.float32)
+    return np.empty((*shape[:-3], *shape[:-4:-1]), np.float32).swapaxes(-3, -1)
+
+
+def places(channels: list[int]) -> slice | list[int]:
+    """Channels as an index; as a slice, which is faster, where each follows the last."""
+    first, last = channels[0], channels[-1]
+    return slice(first, last + 1) if channels == [*range(first, last + 1)] else channels
+
+
+def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """The pieces of each trajectory."""
+    groups: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault(piece.trajectory, []).append(piece)
+    return list(groups.values())
+
+
+def copy_frames(
+    file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: slice | list[int]
+) -> None:
+    """Read frames of one dataset and trajectory into the array of each piece."""
+    varies = "t" in stored.axes
+    wanted: Sequence[int] = pieces[0].frames if varies else (0,)
+    if varies and len(pieces) > 1:
+        wanted = sorted({frame for piece in pieces for frame in piece.frames})
+    parts = [
+        read_stored(file, stored, name, pieces[0].trajectory, frames)
+        for frames in progressions(wanted)
+    ]
+    array = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    if stored.background is not None:
+        array = array.astype(np.float64) + stored.background
+    row = {frame: i for i, frame in enumerate(wanted)}
+    for piece in pieces:
+        for values, frame in zip(piece.values, piece.frames, strict=True):
+            values[channels] = array[row[frame] if varies else 0]
+
+
+def read_stored(
+    file: Container, stored: Stored, name: str, trajectory: int, frames: slice
+) -> np.ndarray:
+    """One dataset's frames in the order T C Z Y X; axes that do not vary have one point."""
+    path, dataset = file.path, file.array(name)
+    if len(dataset.shape) != len(stored.axes):  # h5py keeps the shape, but asks for `ndim`
+        raise ShapeError(
+            f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
+            f"[{', '.join(stored.axes)}]."
+        )
+    chosen = {"n": trajectory, "t": frames, "_": 0}
+    index = tuple([chosen.get(axis, slice(None)) for axis in stored.axes])
+    array = files.read_array(dataset, index, path, name)
+    axes = stored.axes.replace("n", "").replace("_", "")
+    array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
+    size = iter(array.shape)
+    t, c, d, *grid = [next(size) if axis in axes else 1 for axis in "tcdzyx"]
+    if c * d != len(stored.variables):
+        raise ShapeError(
+            f"{shown(path)}: {name} of shape {dataset.shape} holds {c * d} variables, expected "
+            f"{[variable.name for variable in stored.variables]}."
+        )
+    return array.reshape(t, c * d, *grid)
+
+
+def whole_slice(frames: slice, count: int, where: str) -> slice:
+    """The slice with start, stop and step written out. Raises DataError if it is empty."""
+    start, stop, step = frames.indices(count)
+    if step < 1 or stop <= start:
+        raise DataError(f"{where}: frames {frames} of {count} select nothing in order of time.")
+    return slice(start, stop, step)
+
+
+def progressions(numbers: Sequence[int]) -> list[slice]:
+    """Increasing numbers as slices of constant step: 3 4 5 9 11 as 3:6 and 9:12:2."""
+    slices: list[slice] = []
+    first = 0
+    while first < len(numbers):
+        last = min(first + 1, len(numbers) - 1)
+        step = max(1, numbers[last] - numbers[first])
+        while last + 1 < len(numbers) and numbers[last + 1] - numbers[last] == step:
+            last += 1
+        slices.append(slice(numbers[first], numbers[last] + 1, step))
+        first = last + 1
+    return slices
 
 
 def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
@@ -80,208 +281,3 @@ def declared(contents: Contents, options: SourceConfig | None, path: Path) -> Co
             )
     variables = tuple(replace(v, pseudo=pseudo.get(v.name, v.pseudo)) for v in spec.variables)
     return replace(contents, spec=replace(spec, variables=variables)) if pseudo else contents
-
-
-def find_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Files named by files, folders (searched to the bottom) and patterns, sorted.
-
-    Raises DataError where a path names nothing.
-    """
-    chosen: dict[Path, None] = {}
-    for path in paths:
-        for file in sorted(_named(Path(path))):
-            chosen.setdefault(Path(os.path.abspath(file)))
-    return list(chosen)
-
-
-def _named(path: Path) -> list[Path]:
-    """The files that one path names. A file is taken as it is, whatever its suffix."""
-    path = path.expanduser()
-    if path.is_file() or files.zarr_metadata(path):
-        return [path]
-    if path.is_dir():
-        inside = list(_inside(path))
-        if not inside:
-            raise DataError(f"{shown(path)} holds no file that ends in {', '.join(SUFFIXES)}.")
-        return inside
-    if glob.has_magic(str(path)):
-        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        if not matches:
-            raise DataError(f"No file fits the pattern {shown(path)}.")
-        return [file for match in matches for file in _named(match)]
-    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
-    if not path.parent.is_dir():
-        way_out = "Its folder does not exist either."
-    raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
-
-
-def _inside(folder: Path) -> Iterator[Path]:
-    """Files of fields in a folder, to the bottom. A zarr store counts as a file, and what is
-    hidden is left out: a conversion that was killed leaves a hidden folder."""
-    for top, folders, names in os.walk(folder):
-        seen = [name for name in folders if not name.startswith(".")]
-        stores = [name for name in seen if files.zarr_metadata(Path(top) / name)]
-        folders[:] = [name for name in seen if name not in stores]
-        for name in (*names, *stores):
-            readable = name in stores or Path(name).suffix.lower() in SUFFIXES
-            if readable and not name.startswith("."):
-                yield Path(top) / name
-
-
-class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would read one
-    """All trajectories of one system, over one file or several.
-
-    `fields[0]` reads a whole trajectory; `read` only the frames asked for. `name` replaces
-    the system's name. Raises DataError where the files are of more than one system.
-    """
-
-    def __init__(self, readers: Sequence[Reader], name: str | None = None) -> None:
-        check_one_system(readers, named=name is not None)
-        self.readers = tuple(readers)
-        self.spec = replace(readers[0].spec, name=name or readers[0].spec.name)
-        self._places = [(r, i) for r in readers for i in range(len(r.trajectories))]
-        self.trajectories: Sequence[Trajectory] = unique_names(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Trajectory {index} of {len(self)} of system {self.spec.name!r}.")
-        return self.read(index)
-
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """The given frames of one trajectory; no others are read."""
-        reader, index = self._places[trajectory]
-        field = reader.read(index, frames)
-        if field.spec == self.spec:
-            return field
-        parameters = {name: field.parameters[name] for name in self.spec.parameters}
-        return replace(field, spec=self.spec, parameters=parameters)
-
-    def read_into(self, pieces: Sequence[Piece]) -> None:
-        """Read frames of trajectories into the array of each piece; see `Reader.read_into`."""
-        for reader, inside in self._by_reader(pieces).items():
-            reader.read_into(inside)
-
-    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
-        """The pieces of each file, with the trajectories as it counts them."""
-        groups: dict[Reader, list[Piece]] = {}
-        for trajectory, frames, values in pieces:
-            reader, index = self._places[trajectory]
-            groups.setdefault(reader, []).append(Piece(index, frames, values))
-        return groups
-
-    def __reduce__(self) -> Any:
-        return Fields, (self.readers, self.spec.name)
-
-
-def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
-    """The trajectories; where files in several folders share a name, the folders join it."""
-    trajectories = [reader.trajectories[i] for reader, i in places]
-    parts = 0
-    while True:
-        names = [
-            "/".join([*_folders(reader.path, parts), reader.trajectories[i].name])
-            for reader, i in places
-        ]
-        if len(set(names)) == len(names) or parts > 64:
-            return [replace(k, name=n) for k, n in zip(trajectories, names, strict=True)]
-        parts += 1
-
-
-def _folders(path: Path, count: int) -> list[str]:
-    """The innermost folders of a file, outermost first."""
-    return list(path.parent.parts[1:][-count:]) if count else []
-
-
-def check_one_system(readers: Sequence[Reader], named: bool) -> None:
-    """Raise DataError that lists the systems, if there are several or parameters differ."""
-    if not readers:
-        raise DataError("No files to read fields from.")
-    groups = group_by_system(readers, named)
-    if len(groups) > 1:
-        listing = "; ".join(f"{describe(g[0])} in {shown(g[0].path)}" for g in groups)
-        raise DataError(
-            f"The files hold {len(groups)} systems, expected one: {listing}. Open them one by one."
-        )
-    first = readers[0]
-    for reader in readers:
-        if set(reader.spec.parameters) != set(first.spec.parameters):
-            raise DataError(
-                f"{shown(reader.path)} has the parameters {sorted(reader.spec.parameters)}, but "
-                f"{shown(first.path)} has {sorted(first.spec.parameters)}. Files of one system "
-                "have the same ones: add the attributes, or make them two systems."
-            )
-
-
-def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list[Reader]]:
-    """Readers of one system together. With `named`, the user's name stands for the files'."""
-    groups: list[list[Reader]] = []
-    for reader in readers:
-        for group in groups:
-            if same_system(group[0], reader) and (named or group[0].spec.name == reader.spec.name):
-                group.append(reader)
-                break
-        else:
-            groups.append([reader])
-    return groups
-
-
-def same_system(a: Reader, b: Reader) -> bool:
-    """Whether variables, dimension, boundaries and dt (to rounding) agree."""
-    return (
-        a.spec.variables == b.spec.variables
-        and a.spec.ndim == b.spec.ndim
-        and a.trajectories[0].boundaries == b.trajectories[0].boundaries
-        and abs(a.spec.dt - b.spec.dt) <= ROUNDING * a.spec.dt
-    )
-
-
-def describe(reader: Reader) -> str:
-    """One system in a few words, for messages."""
-    variables = ", ".join(variable.name for variable in reader.spec.variables)
-    return f"{reader.spec.name} ({reader.spec.ndim}D, {variables}, dt {reader.spec.dt:.6g})"
-
-
-def open(*paths: str | Path) -> Fields:
-    """The trajectories of one system in files, folders or patterns.
-
-    Raises DataError if nothing readable is there, or more than one system.
-    """
-    return Fields(open_readers(paths))
-
-
-def open_source(source: SourceConfig) -> Fields:
-    """The trajectories that one entry of a data config names, under its name."""
-    return Fields(open_readers(source.paths, source), source.name)
-
-
-def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:
-    """A reader per file. Beside files that are recognised, a folder may hold others, which
-    are left out with a notice; a file that is damaged, or named itself, is an error."""
-    named = [Path(os.path.abspath(path)) for path in paths]
-    readers: list[Reader] = []
-    unknown: list[UnknownLayoutError] = []
-    for file in find_files(paths):
-        try:
-            readers.append(open_reader(file, options))
-        except UnknownLayoutError as error:
-            if file in named:
-                raise
-            unknown.append(error)
-    if not readers:
-        raise unknown[0]
-    for reason in unknown:
-        log.warning(f"Left out: {reason}")
-    recognised = [r for r in readers if r.contents.described is None or r.path in named]
-    for reader in readers:
-        if recognised and reader not in recognised:
-            log.warning(
-                f"Left out: {shown(reader.path)} is in no known layout, and others in its folder "
-                "are. Name it itself to read it."
-            )
-    return recognised or readers

@@ -1,19 +1,16 @@
 """The systems of a data config: their files, and which trajectories are for what."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from matey.config import DataConfig, SplitConfig, WindowConfig
-from matey.data.arrays import Piece
-from matey.data.files import shown
-from matey.data.layout import SPLITS
-from matey.data.reader import Fields, Reader, open_source
+from matey.data.formats.files import shown
+from matey.data.layouts.base import SPLITS
+from matey.data.trajectories import Fields, open_source
 from matey.data.windows import Windows
 from matey.errors import DataError
-from matey.fields import Field, SystemSpec
+from matey.fields import SystemSpec
 
 
 @dataclass(frozen=True)
@@ -99,28 +96,3 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
         "valid": sorted(shuffled[test : test + valid]),
         "train": sorted(shuffled[test + valid :]),
     }
-
-
-class EveryNth(Fields):
-    """The same trajectories with every `stride`-th frame, from the first on, and a dt as long."""
-
-    def __init__(self, fields: Fields, stride: int) -> None:
-        super().__init__(fields.readers, fields.spec.name)
-        self.stride, self._whole = stride, self.trajectories
-        self.spec = replace(self.spec, dt=self.spec.dt * stride)
-        self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
-
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """The given frames of those that are left."""
-        chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
-        return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
-
-    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
-        thinned = []
-        for trajectory, frames, values in pieces:
-            chosen = [frame * self.stride for frame in frames]
-            thinned.append(Piece(trajectory, chosen, values))
-        return super()._by_reader(thinned)
-
-    def __reduce__(self) -> Any:
-        return EveryNth, (Fields(self.readers, self.spec.name), self.stride)

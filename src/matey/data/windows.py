@@ -16,11 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import WindowConfig
-from matey.data import files
-from matey.data.arrays import Piece, allocate
-from matey.data.augment import check_flips
-from matey.data.layout import UNIFORM
-from matey.data.reader import Fields
+from matey.data.formats import files
+from matey.data.layouts.base import UNIFORM
+from matey.data.reader import Piece, allocate
+from matey.data.symmetry import check_flips
+from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, Window, stack_fields
 from matey.fields.grid import stack_points

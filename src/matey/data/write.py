@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 
 import matey
-from matey.data.files import shown
-from matey.data.layout import SPLITS, Trajectory
-from matey.data.the_well import PSEUDO
+from matey.data.formats.files import shown
+from matey.data.layouts.base import SPLITS, Trajectory
+from matey.data.layouts.the_well import PSEUDO
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, SystemSpec, Variable
 from matey.output import heeding_terminate, replacing

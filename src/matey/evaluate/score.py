@@ -18,7 +18,8 @@ from torch import Tensor
 
 import matey
 from matey.config import DataConfig, require
-from matey.data.systems import EveryNth, System, open_systems
+from matey.data.systems import System, open_systems
+from matey.data.trajectories import EveryNth
 from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, MateyError
 from matey.evaluate.protocols import PROTOCOLS, Protocol

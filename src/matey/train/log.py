@@ -23,7 +23,7 @@ import yaml
 
 import matey
 from matey.config import DataConfig, RunConfig
-from matey.data.files import zarr_metadata
+from matey.data.formats.files import zarr_metadata
 from matey.data.systems import System
 from matey.errors import ConfigError
 from matey.fields import Boundary

@@ -1,4 +1,4 @@
-"""Numbers that a file keeps in another form: packed by scale and offset, or marked as missing.
+"""Numbers that a file keeps in another form: scaled and shifted, or marked as missing.
 
 Source: https://cfconventions.org, section 8.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Packing:
+class Encoding:
     """What became of numbers: scaled, shifted, marked where missing, held valid between two bounds
     (both as they are stored), or unsigned ones stored as signed."""
 
@@ -23,7 +23,7 @@ class Packing:
     unsigned: bool = False
 
     def undo(self, stored: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-        """The numbers that were packed, NaN where they are missing or not valid."""
+        """The numbers that were encoded, NaN where they are missing or not valid."""
         if self.unsigned:
             stored = stored.view(unsigned_of(stored.dtype))
         values = stored.astype(dtype)
@@ -37,28 +37,28 @@ class Packing:
         return values
 
 
-class Unpacked:
-    """An array that undoes its packing as it is read. `stored` is its type in the file."""
+class Decoded:
+    """An array that undoes its encoding as it is read. `stored` is its type in the file."""
 
-    def __init__(self, array: Any, packing: Packing) -> None:
-        self._array, self._packing = array, packing
+    def __init__(self, array: Any, encoding: Encoding) -> None:
+        self._array, self._encoding = array, encoding
         self.shape, self.ndim, self.stored = array.shape, array.ndim, array.dtype
-        packed = (packing.scale, packing.offset) != (1, 0) or array.dtype.kind != "f"
-        self.dtype = np.dtype(np.float64) if packed else array.dtype
+        encoded = (encoding.scale, encoding.offset) != (1, 0) or array.dtype.kind != "f"
+        self.dtype = np.dtype(np.float64) if encoded else array.dtype
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return self._packing.undo(np.asarray(self._array[index]), self.dtype)
+        return self._encoding.undo(np.asarray(self._array[index]), self.dtype)
 
 
-def unpacked(array: Any, attributes: dict[str, Any]) -> Any:
-    """The array itself, or an Unpacked view where its attributes ask for one."""
+def decoded(array: Any, attributes: dict[str, Any]) -> Any:
+    """The array itself, or a Decoded view where its attributes ask for one."""
     if array.dtype.kind not in "fiu":
         return array
     kinds = {key: number(attributes.get(key)) for key in ("scale_factor", "add_offset")}
     marks = [number(attributes.get(key)) for key in ("_FillValue", "missing_value")]
     low, high = valid_range(attributes)
     written = attributes.get("_Unsigned", "")
-    packing = Packing(
+    encoding = Encoding(
         1.0 if kinds["scale_factor"] is None else kinds["scale_factor"],
         0.0 if kinds["add_offset"] is None else kinds["add_offset"],
         tuple(mark for mark in marks if mark is not None and np.isfinite(mark)),
@@ -66,7 +66,7 @@ def unpacked(array: Any, attributes: dict[str, Any]) -> Any:
         high,
         array.dtype.kind == "i" and text(written).lower() == "true",
     )
-    return array if packing == Packing() else Unpacked(array, packing)
+    return array if encoding == Encoding() else Decoded(array, encoding)
 
 
 def valid_range(attributes: dict[str, Any]) -> tuple[float, float]:

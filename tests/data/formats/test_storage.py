@@ -9,10 +9,9 @@ import torch
 
 import matey
 from matey.config import WindowConfig
-from matey.data import files
-from matey.data.containers import open_container
-from matey.data.reader import Fields
-from matey.data.systems import EveryNth
+from matey.data.formats import files
+from matey.data.formats.container import open_container
+from matey.data.trajectories import EveryNth, Fields
 from matey.data.windows import Choice, Windows
 from matey.data.write import InMemory, copy_to_well
 from matey.errors import DataError

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from matey.config import SourceConfig
-from matey.data import files
-from matey.data.containers import Container
-from matey.data.files import shown
-from matey.data.layout import (
+from matey.data.formats import files
+from matey.data.formats.container import Container
+from matey.data.formats.encoding import text
+from matey.data.formats.files import shown
+from matey.data.layouts.base import (
     Contents,
     Stored,
     Trajectory,
@@ -27,7 +28,6 @@ from matey.data.layout import (
     notice_extra,
     required,
 )
-from matey.data.packing import text
 from matey.errors import ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Variable
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from matey.data import files
-from matey.data.files import shown
+from matey.data.formats import files
+from matey.data.formats.files import shown
 from matey.errors import DataError
 
 MAX_HEADER = 10_000

@@ -8,9 +8,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from matey.config import SourceConfig
-from matey.data.containers import Container
-from matey.data.files import log, read_coordinate, shown
-from matey.data.layout import (
+from matey.data.formats.container import Container
+from matey.data.formats.encoding import text
+from matey.data.formats.files import log, read_coordinate, shown
+from matey.data.layouts.base import (
     ROUNDING,
     UNIFORM,
     Contents,
@@ -20,14 +21,13 @@ from matey.data.layout import (
     required,
     same_sizes,
 )
-from matey.data.miniweather import as_asked
-from matey.data.packing import text
+from matey.data.layouts.miniweather import as_asked
 from matey.errors import ShapeError
 from matey.fields import Grid
 from matey.fields.description import KEY, read_description
 
 
-class Written:
+class MateyFile:
     """One trajectory, as predictions are."""
 
     name = "matey"

@@ -2,7 +2,7 @@
 
 The description (`matey.config.LayoutConfig`) says which axis is what, which arrays hold which
 variables, units, boundaries, times, parameters and split. Where the config has none, it is
-drafted by looking at the file (`matey.data.draft`), and what was assumed is said.
+drafted by looking at the file (`matey.data.layouts.draft`), and what was assumed is said.
 
 Axes of the description keep their names; z and x alone are a vertical section, in which z lies
 along Y.
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
-from matey.data import draft, files
-from matey.data.containers import Container
-from matey.data.files import log, shown
-from matey.data.layout import (
+from matey.data.formats import files
+from matey.data.formats.container import Container
+from matey.data.formats.encoding import text
+from matey.data.formats.files import log, shown
+from matey.data.layouts import draft
+from matey.data.layouts.base import (
     SPLITS,
     Contents,
     Stored,
@@ -33,7 +35,6 @@ from matey.data.layout import (
     required,
     same_sizes,
 )
-from matey.data.packing import text
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
 

@@ -5,7 +5,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from matey.data import files
+from matey.data.formats import files
 from matey.data.reader import open_reader
 from matey.errors import DataError, MateyError, ShapeError
 

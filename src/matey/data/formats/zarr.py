@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from matey.data import chunks
-from matey.data.files import shown
-from matey.data.packing import unpacked
+from matey.data.formats import cache
+from matey.data.formats.encoding import decoded
+from matey.data.formats.files import shown
 from matey.errors import DataError
 
 CODECS = frozenset(
@@ -59,7 +59,7 @@ class Chunked:
         self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
         self._step = tuple(array.chunks[:2])
         self._row_size = math.prod((*self._step, *self.shape[2:])) * self.dtype.itemsize
-        self._shared = self.ndim > 2 and max(self._step) > 1 and self._row_size <= chunks.MOST
+        self._shared = self.ndim > 2 and max(self._step) > 1 and self._row_size <= cache.MOST
         self._rows: dict[tuple[int, int], np.ndarray] = {}
 
     def __getitem__(self, index: Any) -> Any:
@@ -83,14 +83,14 @@ class Chunked:
         if row is None:
             a, b = self._step
             row = self._rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
-            chunks.room.keep(self._rows, (i, j), self._row_size)
-        chunks.room.touch(self._rows, (i, j))
+            cache.shared.keep(self._rows, (i, j), self._row_size)
+        cache.shared.touch(self._rows, (i, j))
         return row
 
     def forget(self) -> None:
         """Keep nothing any longer."""
         for place in self._rows:
-            chunks.room.forget(self._rows, place)
+            cache.shared.forget(self._rows, place)
         self._rows.clear()
 
 
@@ -125,7 +125,7 @@ class ZarrContainer:
     def array(self, name: str) -> Any:
         if name not in self._arrays:
             self._chunked.append(Chunked(self._open(name)))
-            self._arrays[name] = unpacked(self._chunked[-1], self.attributes(name))
+            self._arrays[name] = decoded(self._chunked[-1], self.attributes(name))
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:

@@ -12,9 +12,10 @@ from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
-from matey.data import files, numpy_files
-from matey.data.numpy_files import NpzContainer
-from matey.data.reader import open_reader, open_source
+from matey.data.formats import files, numpy
+from matey.data.formats.numpy import NpzContainer
+from matey.data.reader import open_reader
+from matey.data.trajectories import open_source
 from matey.data.write import write_field
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary
@@ -448,7 +449,7 @@ def test_complex_arrays_beside_real_ones_are_said_to_be_left_out(tmp_path):
 @pytest.mark.parametrize("block", [1, 2000, 2**22])
 def test_an_index_of_an_archive_is_that_of_the_array(tmp_path, monkeypatch, block):
     """Read entry by entry, in blocks and at once; in both orders of memory."""
-    monkeypatch.setattr(numpy_files, "BLOCK", block)
+    monkeypatch.setattr(numpy, "BLOCK", block)
     for name, values in (("c", waves()), ("f", np.asfortranarray(waves()))):
         np.savez_compressed(tmp_path / f"{name}.npz", u=values)
         array = NpzContainer(tmp_path / f"{name}.npz").array("u")
@@ -470,7 +471,7 @@ def test_memory_for_an_archive_does_not_grow_where_time_is_not_the_slowest_axis(
     tmp_path, monkeypatch, order
 ):
     """Frames of 16 kB, of arrays of 6 and 25 MiB: less than a tenth of what one has more."""
-    monkeypatch.setattr(numpy_files, "BLOCK", 2**18)
+    monkeypatch.setattr(numpy, "BLOCK", 2**18)
     peaks = []
     for frames in (400, 1600):
         values = np.random.default_rng(0).random((64, 64, frames)).astype(np.float32)

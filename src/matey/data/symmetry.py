@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import WindowConfig
-from matey.data.layout import Trajectory
+from matey.data.layouts.base import Trajectory
 from matey.errors import ConfigError
 from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, Variable, stack
 

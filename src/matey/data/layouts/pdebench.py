@@ -18,10 +18,10 @@ import numpy as np
 import yaml
 
 from matey.config import SourceConfig
-from matey.data import files
-from matey.data.containers import Container, root
-from matey.data.files import log, shown
-from matey.data.layout import (
+from matey.data.formats import files, hdf5
+from matey.data.formats.container import Container, root
+from matey.data.formats.files import log, shown
+from matey.data.layouts.base import (
     Contents,
     Stored,
     Trajectory,
@@ -105,13 +105,13 @@ class PDEBenchTrees:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        keys = sorted(name for name in files.names(content) if re.fullmatch(r"\d{4,}", name))
-        if not keys or "data" not in files.names(files.member(content, keys[0])):
+        keys = sorted(name for name in hdf5.names(content) if re.fullmatch(r"\d{4,}", name))
+        if not keys or "data" not in hdf5.names(hdf5.member(content, keys[0])):
             return None
         tree = recognise(content, path.name, keys[0], file.array(f"{keys[0]}/data").ndim)
         if tree is None:
             return None
-        required(path, files.names(files.member(content, keys[0])), ("data", "grid"))
+        required(path, hdf5.names(hdf5.member(content, keys[0])), ("data", "grid"))
         trajectories = [read_group(file, tree, key) for key in keys]
         spec = make_spec(tree.system, tree.data.variables, trajectories, path, options)
         return Contents(spec, trajectories, (tree.data,), keys)
@@ -123,7 +123,7 @@ def recognise(file: h5py.File, name: str, key: str, axes: int) -> Tree | None:
     candidates = [tree for tree in TREES if len(tree.data.axes) == axes]
     if len(candidates) < 2:
         return candidates[0] if candidates else None
-    config = read_config(files.member(file, key), f"{name}#{key}")
+    config = read_config(hdf5.member(file, key), f"{name}#{key}")
     for tree in candidates:
         if any(mark in config for mark in tree.marks):
             return tree
@@ -142,7 +142,7 @@ def read_group(file: Container, tree: Tree, key: str) -> Trajectory:
     """One trajectory: its times, its grid and its parameters."""
     path, axes = file.path, tree.data.axes
     where = f"{path.name}#{key}"
-    config = read_config(files.member(root(file), key), where)
+    config = read_config(hdf5.member(root(file), key), where)
     shape = file.array(f"{key}/data").shape
     if len(shape) != len(axes) or shape[-1] != len(tree.data.variables):
         raise ShapeError(
@@ -174,7 +174,7 @@ class PDEBenchIncompressible:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        names = files.names(content)
+        names = hdf5.names(content)
         arrays_of_it = ("velocity", "particles", "force")
         if len(set(arrays_of_it) & set(names)) < 2:
             return None

@@ -14,10 +14,10 @@ from itertools import product
 import numpy as np
 
 from matey.config import ArrayConfig, Axis, LayoutConfig
-from matey.data.containers import Container
-from matey.data.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
-from matey.data.files import UnknownLayoutError, shown
-from matey.data.packing import number, text
+from matey.data.formats.container import Container
+from matey.data.formats.encoding import number, text
+from matey.data.formats.files import UnknownLayoutError, shown
+from matey.data.layouts.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
 from matey.fields import Variable
 
 CANONICAL = {

@@ -1,4 +1,4 @@
-"""Room in memory for decompressed chunks, so that none is decompressed for every frame.
+"""Memory for decompressed chunks, so that none is decompressed for every frame.
 
 A chunk that holds several frames or trajectories would be read again for each of them: HDF5 keeps
 some megabytes of chunks for each open dataset, and no chunk at all that is larger; zarr keeps none.
@@ -22,7 +22,7 @@ SLOTS = 10007  # places in its table of chunks: a prime number, well above the n
 Owner = MutableMapping[Any, Any]  # what keeps: open datasets by name, or chunks by place
 
 
-class Room:
+class ChunkCache:
     """All that keeps chunks in this process, the one used last at the end, each with its bytes."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Room:
         self._bytes -= self.kept.pop((id(owner), name), (owner, 0))[1]
 
 
-room = Room()
+shared = ChunkCache()
 
 
 def row_size(dataset: h5py.Dataset) -> int:
@@ -64,9 +64,9 @@ def row_size(dataset: h5py.Dataset) -> int:
     return size if size > KEPT else 0
 
 
-def with_room(dataset: h5py.Dataset, size: int) -> h5py.Dataset:
-    """The same dataset with room for so many bytes of chunks. Nobody else may hold it open: HDF5
-    takes the room of who opens it first."""
+def with_cache(dataset: h5py.Dataset, size: int) -> h5py.Dataset:
+    """The same dataset with a cache of so many bytes of chunks. Nobody else may hold it open: HDF5
+    takes the cache of who opens it first."""
     file, name = dataset.file, dataset.name
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(SLOTS, size, 0.75)

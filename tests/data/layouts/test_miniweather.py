@@ -7,9 +7,10 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data.miniweather import hydrostatic
-from matey.data.netcdf3 import expected_size
-from matey.data.reader import open_reader, open_source
+from matey.data.formats.netcdf3 import expected_size
+from matey.data.layouts.miniweather import hydrostatic
+from matey.data.reader import open_reader
+from matey.data.trajectories import open_source
 from matey.data.write import write_field
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary

@@ -6,7 +6,7 @@ import pytest
 
 import matey
 from matey.config import WindowConfig
-from matey.data import chunks, files
+from matey.data.formats import cache, files
 from matey.data.windows import Choice, Windows
 
 SHAPE = (4, 24, 128, 256)  # 3 MiB a trajectory
@@ -45,7 +45,7 @@ def test_all_files_of_a_process_share_the_room_for_chunks(tmp_path, monkeypatch)
     """Room for two datasets of 12 MiB: of eight in two files those used last stay open, and what is
     read stays the same. Closed files keep none."""
     files.close_files()
-    monkeypatch.setattr(chunks, "MOST", 25 * 2**20)
+    monkeypatch.setattr(cache, "MOST", 25 * 2**20)
     for name in ("a", "b"):
         write(tmp_path / f"{name}.hdf5", SHAPE)
     fields = matey.open(tmp_path)
@@ -54,9 +54,9 @@ def test_all_files_of_a_process_share_the_room_for_chunks(tmp_path, monkeypatch)
     for trajectory in (0, 4, 7):
         values = fields.read(trajectory, slice(5, 7)).values
     np.testing.assert_array_equal(values[:, :, 0].numpy(), expected.swapaxes(2, 3))
-    assert [name for _, name in chunks.room.kept] == ["Vx", "Vy"]
+    assert [name for _, name in cache.shared.kept] == ["Vx", "Vy"]
     files.close_files()
-    assert not chunks.room.kept
+    assert not cache.shared.kept
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_all_files_of_a_process_share_the_room_for_chunks(tmp_path, monkeypatch)
     ],
 )
 def test_room_is_made_for_a_row_of_chunks(tmp_path, chunk, size, monkeypatch):
-    monkeypatch.setattr(chunks, "KEPT", 4 * 2**20)
+    monkeypatch.setattr(cache, "KEPT", 4 * 2**20)
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         dataset = file.create_dataset("u", SHAPE, np.float32, chunks=chunk)
-        assert chunks.row_size(dataset) == size
+        assert cache.row_size(dataset) == size
 
 
 def test_no_chunk_of_a_zarr_store_is_read_twice_for_a_batch(tmp_path, monkeypatch):

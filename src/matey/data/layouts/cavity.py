@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from matey.config import SourceConfig
-from matey.data.containers import Container
-from matey.data.files import shown
-from matey.data.layout import Contents, Stored, Trajectory, all_sides, make_grid, make_spec
+from matey.data.formats.container import Container
+from matey.data.formats.files import shown
+from matey.data.layouts.base import Contents, Stored, Trajectory, all_sides, make_grid, make_spec
 from matey.errors import ShapeError
 from matey.fields import Boundary, Variable
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from matey.config import DataConfig, SourceConfig, SplitConfig
-from matey.data.files import shown
+from matey.data.formats.files import shown
 from matey.data.inspect import Inspection, SystemReport, inspect
 from matey.errors import DataError
 

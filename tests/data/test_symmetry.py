@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from matey.config import WindowConfig
-from matey.data.augment import Symmetry, apply, check_flips, draw_symmetry, move, parity
-from matey.data.layout import Trajectory
+from matey.data.layouts.base import Trajectory
+from matey.data.symmetry import Symmetry, apply, check_flips, draw_symmetry, move, parity
 from matey.errors import ConfigError
 from matey.fields import (
     PERIODIC_SIDES,

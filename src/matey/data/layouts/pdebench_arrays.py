@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matey.config import SourceConfig
-from matey.data import files
-from matey.data.containers import Container
-from matey.data.files import shown
-from matey.data.layout import (
+from matey.data.formats import files
+from matey.data.formats.container import Container
+from matey.data.formats.files import shown
+from matey.data.layouts.base import (
     Contents,
     Stored,
     Trajectory,

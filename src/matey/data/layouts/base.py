@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from matey.config import LayoutConfig, SourceConfig
-from matey.data import files
-from matey.data.containers import Container
-from matey.data.files import log, shown
+from matey.data.formats import files
+from matey.data.formats.container import Container
+from matey.data.formats.files import log, shown
 from matey.errors import DataError, ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
 

@@ -1,15 +1,14 @@
 """Opening files of fields without trusting them.
 
 Handles are kept open per process, so that forked and spawned loader workers each have
-their own. Links that lead out of a file, and shapes that memory cannot hold, are refused
-before anything is read.
+their own. Shapes that memory cannot hold are refused before anything is read.
 """
 
+import glob
 import logging
 import os
-import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from math import prod
@@ -20,15 +19,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matey.errors import DataError, MateyError, StoppedError
+from matey.data.formats import files
+from matey.errors import DataError, MateyError, StoppedError, nearest
 
 log = logging.getLogger("matey")
-
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ZARR_METADATA = ("zarr.json", ".zgroup")
-
 # What libraries raise on bytes that make no sense. Our own errors are none of these.
 DAMAGE = (
     OSError,
@@ -41,9 +39,9 @@ DAMAGE = (
     MemoryError,
     SystemError,
 )
-
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
+SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr")
 
 
 class UnknownLayoutError(DataError):
@@ -163,63 +161,6 @@ def guarded(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading. Raises DataError with both sizes where the file is cut short."""
-    try:
-        return h5py.File(os.fsencode(path), "r")
-    except OSError as error:
-        size = path.stat().st_size
-        expected = re.search(r"stored_eof = (\d+)", str(error))
-        if expected:
-            raise DataError(
-                f"{shown(path)} is cut short: {size} bytes, expected {expected[1]}. "
-                "Copy or download it again."
-            ) from error
-        raise DataError(f"{shown(path)} ({size} bytes) is damaged HDF5: {error}.") from error
-
-
-def names(group: h5py.Group) -> list[str]:
-    """Names in a group, without following any of them."""
-    return list(group.keys())
-
-
-def member(group: h5py.Group, name: str) -> Any:
-    """A group or dataset inside the same file.
-
-    Raises DataError where it is missing, or is a link or a virtual or external dataset:
-    those can make a file show what lies in another one.
-    """
-    item: Any = group
-    for part in name.split("/"):
-        where = f"{shown(_filename(group))}: {item.name.rstrip('/')}/{part}"
-        if not isinstance(item, h5py.Group):
-            raise DataError(f"{where} is missing: {item.name} is not a group.")
-        link = item.get(part, getlink=True) if part in item.keys() else None  # noqa: SIM118
-        if link is None:
-            raise DataError(f"{where} is missing. Found there: {', '.join(item) or 'nothing'}.")
-        if not isinstance(link, h5py.HardLink):
-            target = getattr(link, "filename", None) or link.path
-            raise DataError(
-                f"{where} is a link to {target!r}, which is refused: data must lie in the file "
-                "itself. Copy it in with h5repack."
-            )
-        try:
-            item = item[part]
-        except (OSError, KeyError, RuntimeError) as error:
-            raise DataError(f"{where} is damaged: {error}.") from error
-        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
-            raise DataError(
-                f"{where} is a view of other files, which is refused: data must lie in the "
-                "file itself. Copy it in with h5repack."
-            )
-    return item
-
-
-def _filename(group: h5py.Group) -> str:
-    name = group.file.filename
-    return os.fsdecode(name) if isinstance(name, bytes) else name
-
-
 def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
     """Values as a native real array. Raises DataError on complex, text or damaged data."""
     if dataset.dtype.kind not in "fiub":
@@ -265,3 +206,50 @@ def check_size(size: int, path: Path, what: str) -> None:
             f"{memory_limit() / 2**30:.3g} GiB of this machine. Read fewer frames, or check "
             "the file: it may declare a shape that it does not hold."
         )
+
+
+def find_files(paths: Sequence[str | Path]) -> list[Path]:
+    """Files named by files, folders (searched to the bottom) and patterns, sorted.
+
+    Raises DataError where a path names nothing.
+    """
+    chosen: dict[Path, None] = {}
+    for path in paths:
+        for file in sorted(_named(Path(path))):
+            chosen.setdefault(Path(os.path.abspath(file)))
+    return list(chosen)
+
+
+def _named(path: Path) -> list[Path]:
+    """The files that one path names. A file is taken as it is, whatever its suffix."""
+    path = path.expanduser()
+    if path.is_file() or files.zarr_metadata(path):
+        return [path]
+    if path.is_dir():
+        inside = list(_inside(path))
+        if not inside:
+            raise DataError(f"{shown(path)} holds no file that ends in {', '.join(SUFFIXES)}.")
+        return inside
+    if glob.has_magic(str(path)):
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if not matches:
+            raise DataError(f"No file fits the pattern {shown(path)}.")
+        return [file for match in matches for file in _named(match)]
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
+    if not path.parent.is_dir():
+        way_out = "Its folder does not exist either."
+    raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    """Files of fields in a folder, to the bottom. A zarr store counts as a file, and what is
+    hidden is left out: a conversion that was killed leaves a hidden folder."""
+    for top, folders, names in os.walk(folder):
+        seen = [name for name in folders if not name.startswith(".")]
+        stores = [name for name in seen if files.zarr_metadata(Path(top) / name)]
+        folders[:] = [name for name in seen if name not in stores]
+        for name in (*names, *stores):
+            readable = name in stores or Path(name).suffix.lower() in SUFFIXES
+            if readable and not name.startswith("."):
+                yield Path(top) / name

@@ -7,7 +7,8 @@ import torch
 
 from matey import open as open_fields
 from matey.config import SourceConfig
-from matey.data.reader import open_reader, open_source
+from matey.data.reader import open_reader
+from matey.data.trajectories import open_source
 from matey.errors import DataError
 from matey.fields import Boundary, Variable
 

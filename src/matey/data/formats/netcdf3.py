@@ -1,4 +1,4 @@
-"""The size that a classic NetCDF file should have.
+"""Reads classic NetCDF.
 
 The NetCDF library reads zeros beyond the end of a file that was cut short, so the header is
 asked how long the file must be.
@@ -9,9 +9,64 @@ Source: https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specification
 import struct
 from dataclasses import dataclass
 from math import prod
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import netCDF4
+
+from matey.data.formats import files
+from matey.data.formats.files import shown
+from matey.errors import DataError
+
+
+class NetCDF3Container:
+    """Classic NetCDF: CDF-1, CDF-2 and CDF-5."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = open_netcdf3(path)
+        self.file.set_auto_maskandscale(True)
+
+    def names(self) -> list[str]:
+        return list(self.file.variables)
+
+    def array(self, name: str) -> Any:
+        if name not in self.file.variables:
+            raise DataError(
+                f"{shown(self.path)}: {name} is missing. Found: {', '.join(self.names())}."
+            )
+        return self.file.variables[name]
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        return tuple(self.array(name).dimensions)
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        owner = self.array(name) if name else self.file
+        return {key: owner.getncattr(key) for key in owner.ncattrs()}
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def open_netcdf3(path: Path) -> Any:
+    """Open for reading. Raises DataError on a file that is damaged or cut short."""
+    size = files.stamp(path)[0]
+    try:
+        with path.open("rb") as content:
+            expected = expected_size(content)
+        if size < expected:
+            raise DataError(
+                f"{shown(path)} is cut short: {size} bytes, expected {expected}. "
+                "Copy or download it again."
+            )
+        return netCDF4.Dataset(str(path), "r")
+    except (OSError, RuntimeError, struct.error, LookupError, ValueError, OverflowError) as error:
+        raise DataError(f"{shown(path)} ({size} bytes) is damaged NetCDF: {error}.") from error
+
 
 ITEM_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+
+
 STREAMING = 0xFFFFFFFF  # number of records not known when the header was written
 
 

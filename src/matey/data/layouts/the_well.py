@@ -20,10 +20,10 @@ import yaml
 from torch import Tensor
 
 from matey.config import SourceConfig
-from matey.data import files
-from matey.data.containers import Container, root
-from matey.data.files import log, shown
-from matey.data.layout import (
+from matey.data.formats import files, hdf5
+from matey.data.formats.container import Container, root
+from matey.data.formats.files import log, shown
+from matey.data.layouts.base import (
     SPLITS,
     Contents,
     Stored,
@@ -74,7 +74,7 @@ class TheWell:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        names = files.names(content)
+        names = hdf5.names(content)
         groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in names]
         if "dimensions" not in names or not groups:
             return None
@@ -121,13 +121,13 @@ def attribute(owner: Any, name: str, path: Path) -> Any:
 
 def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
     """Grid and times."""
-    group = files.member(file, "dimensions")
+    group = hdf5.member(file, "dimensions")
     names = tuple(texts(attribute(group, "spatial_dims", path)))
     if not 1 <= len(names) <= 3:
         raise ShapeError(f"{shown(path)}: spatial_dims are {names}, expected 1 to 3 of them.")
     points = []
     for name in reversed(names):
-        stored = files.read_coordinate(files.member(group, name), path, f"dimensions/{name}")
+        stored = files.read_coordinate(hdf5.member(group, name), path, f"dimensions/{name}")
         rows = stored.reshape(-1, stored.shape[-1]) if stored.ndim else stored[None, None]
         if (rows != rows[0]).any():
             log.warning(
@@ -150,7 +150,7 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
     count = int(number(attribute(file, "n_trajectories", path)))
     if not 0 < count <= files.MAX_COORDINATE:
         raise DataError(f"{shown(path)}: n_trajectories is {count}, expected 1 or more.")
-    time = files.read_coordinate(files.member(group, "time"), path, "dimensions/time")
+    time = files.read_coordinate(hdf5.member(group, "time"), path, "dimensions/time")
     if time.ndim == 2 and len(time) == count:
         times = tuple(make_times(t, time.shape[1], path, "dimensions/time") for t in time)
     else:
@@ -171,14 +171,14 @@ def read_group(
     file: h5py.File, path: Path, group: str, order: int, dimensions: Dimensions
 ) -> list[Stored]:
     """The arrays of t0_fields (order 0), t1_fields (vectors) or t2_fields (tensors)."""
-    owner = files.member(file, group)
-    listed = texts(owner.attrs.get("field_names", files.names(owner)))
-    extra = sorted(set(files.names(owner)) - set(listed))
+    owner = hdf5.member(file, group)
+    listed = texts(owner.attrs.get("field_names", hdf5.names(owner)))
+    extra = sorted(set(hdf5.names(owner)) - set(listed))
     if extra:
         log.warning(f"{shown(path)}: {group}: {', '.join(extra)} not in field_names; ignored.")
     arrays = []
     for name in listed:
-        dataset = files.member(owner, name)
+        dataset = hdf5.member(owner, name)
         axes = stored_axes(dataset, path, order, dimensions)
         variables = read_variables(dataset, name, axes, order, dimensions)
         arrays.append(Stored(f"{group}/{name}", axes, variables))
@@ -258,10 +258,10 @@ def read_boundaries(
     ndim = len(dimensions.names)
     sides = {axis: [Boundary.OPEN, Boundary.OPEN] for axis in dimensions.names}
     masks: list[Stored] = []
-    here = "boundary_conditions" in files.names(file)
-    group = files.member(file, "boundary_conditions") if here else {}
-    for name in files.names(group):
-        condition = files.member(group, name)
+    here = "boundary_conditions" in hdf5.names(file)
+    group = hdf5.member(file, "boundary_conditions") if here else {}
+    for name in hdf5.names(group):
+        condition = hdf5.member(group, name)
         kind = texts(attribute(condition, "bc_type", path))[0].upper()
         if kind not in Boundary.__members__:
             raise DataError(
@@ -269,7 +269,7 @@ def read_boundaries(
                 f"{', '.join(Boundary.__members__)}."
             )
         along = texts(attribute(condition, "associated_dims", path))
-        dataset = files.member(condition, "mask")
+        dataset = hdf5.member(condition, "mask")
         axes = ["xyz"[dimensions.names.index(a)] for a in along if a in dimensions.names]
         sizes = tuple(dimensions.sizes[axis] for axis in axes)
         if ndim > 1 and len(axes) == ndim and dataset.shape == sizes:
@@ -325,18 +325,18 @@ def stated_statistics(file: Path, arrays: Sequence[Stored]) -> dict[str, tuple[f
 
 def read_parameters(file: h5py.File, path: Path, count: int) -> list[dict[str, float]]:
     """`simulation_parameters` per trajectory, from the scalars, else the root's attributes."""
-    scalars = files.member(file, "scalars") if "scalars" in files.names(file) else None
+    scalars = hdf5.member(file, "scalars") if "scalars" in hdf5.names(file) else None
     columns: dict[str, np.ndarray] = {}
     listed = texts(file.attrs.get("simulation_parameters", []))
-    extra = [] if scalars is None else sorted(set(files.names(scalars)) - set(listed))
+    extra = [] if scalars is None else sorted(set(hdf5.names(scalars)) - set(listed))
     if extra:
         log.info(
             f"{shown(path)}: scalars {', '.join(extra)} are no simulation_parameters; left out."
         )
     for name in listed:
         value: Any = file.attrs.get(name)
-        if scalars is not None and name in files.names(scalars):
-            stored = files.member(scalars, name)
+        if scalars is not None and name in hdf5.names(scalars):
+            stored = hdf5.member(scalars, name)
             if not stored.attrs.get("time_varying", False):
                 value = files.read_coordinate(stored, path, f"scalars/{name}")
         numbers = np.atleast_1d(np.asarray([] if value is None else value))

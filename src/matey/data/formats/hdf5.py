@@ -1,0 +1,165 @@
+"""Reads HDF5, and NetCDF4, which is HDF5.
+
+Links and views that lead out of a file are refused: they can make a file show what lies in another.
+"""
+
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from matey.data.formats import cache
+from matey.data.formats.encoding import decoded
+from matey.data.formats.files import shown
+from matey.errors import DataError
+
+MAX_DEPTH = 8  # of groups in groups: a group may be linked into itself
+MAX_ARRAYS = 2**20
+MAX_OPEN = 64  # datasets kept open per file: each may hold a megabyte of chunks
+
+
+class Hdf5Container:
+    """HDF5, and NetCDF4, which is HDF5. Links that lead elsewhere are refused."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = open_hdf5(path)
+        self._arrays: OrderedDict[str, Any] = OrderedDict()  # the one used last comes last
+        self._is_netcdf = "_NCProperties" in self.attributes()
+
+    def names(self) -> list[str]:
+        arrays = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
+        if len(arrays) > MAX_ARRAYS:
+            raise DataError(f"{shown(self.path)} holds over {MAX_ARRAYS} arrays: it is damaged.")
+        return arrays
+
+    def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
+        for name in names(group):
+            item = member(group, name)
+            if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
+                yield from self._below(item, f"{prefix}{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset) and not is_nameless(item):
+                yield prefix + name
+
+    def array(self, name: str) -> Any:
+        # To find a dataset and check it takes longer than to read a frame of it.
+        if name not in self._arrays:
+            while len(self._arrays) >= MAX_OPEN:
+                cache.shared.forget(self._arrays, self._arrays.popitem(last=False)[0])
+            self._arrays[name] = self._open(name)
+        self._arrays.move_to_end(name)
+        cache.shared.touch(self._arrays, name)
+        return self._arrays[name]
+
+    def _open(self, name: str) -> Any:
+        dataset = member(self.file, name)
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+            raise DataError(f"{shown(self.path)}: {name} is not an array.")
+        attributes = self.attributes(name)
+        # NetCDF fills what was not written, but for bytes, of which any may be meant.
+        filled = dataset.dtype.kind == "f" or dataset.dtype.itemsize > 1
+        fill = dataset.fillvalue if self._is_netcdf and filled else 0
+        if fill:
+            attributes.setdefault("_FillValue", fill)
+        size = cache.row_size(dataset)
+        if size:
+            dataset = cache.with_cache(dataset, size)
+            cache.shared.keep(self._arrays, name, size)
+        return decoded(mapped(dataset, self.path), attributes)
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        dataset = member(self.file, name)
+        labels = []
+        for axis in dataset.dims:
+            scales = list(axis.keys()) if len(axis) else []
+            labels.append(str(axis[0].name).split("/")[-1] if scales else str(axis.label))
+        if not any(labels) and dataset.attrs.get("CLASS") == b"DIMENSION_SCALE":
+            return (name.split("/")[-1],)
+        return tuple(labels) if all(labels) else ()
+
+    def attributes(self, name: str = "") -> dict[str, Any]:
+        owner = member(self.file, name) if name else self.file
+        return dict(owner.attrs)
+
+    def close(self) -> None:
+        for name in self._arrays:
+            cache.shared.forget(self._arrays, name)
+        self.file.close()
+
+
+def mapped(dataset: h5py.Dataset, path: Path) -> Any:
+    """A dataset that lies in the file as it would in memory, mapped; any other as it is."""
+    offset = dataset.id.get_offset()  # None of data in chunks, compressed or never written
+    alike = dataset.id.get_type().equal(h5py.h5t.NATIVE_FLOAT) and dataset.ndim > 1
+    if offset is None or not alike or not dataset.size:
+        return dataset
+    return np.asarray(np.memmap(path, np.float32, "r", offset, dataset.shape))
+
+
+def is_nameless(dataset: h5py.Dataset) -> bool:
+    """Whether NetCDF made this dataset only to say how long a dimension is."""
+    name = dataset.attrs.get("NAME", b"")
+    return isinstance(name, bytes) and name.startswith(b"This is a netCDF dimension but not a")
+
+
+def open_hdf5(path: Path) -> h5py.File:
+    """Open for reading. Raises DataError with both sizes where the file is cut short."""
+    try:
+        return h5py.File(os.fsencode(path), "r")
+    except OSError as error:
+        size = path.stat().st_size
+        expected = re.search(r"stored_eof = (\d+)", str(error))
+        if expected:
+            raise DataError(
+                f"{shown(path)} is cut short: {size} bytes, expected {expected[1]}. "
+                "Copy or download it again."
+            ) from error
+        raise DataError(f"{shown(path)} ({size} bytes) is damaged HDF5: {error}.") from error
+
+
+def names(group: h5py.Group) -> list[str]:
+    """Names in a group, without following any of them."""
+    return list(group.keys())
+
+
+def member(group: h5py.Group, name: str) -> Any:
+    """A group or dataset inside the same file.
+
+    Raises DataError where it is missing, or is a link or a virtual or external dataset:
+    those can make a file show what lies in another one.
+    """
+    item: Any = group
+    for part in name.split("/"):
+        where = f"{shown(_filename(group))}: {item.name.rstrip('/')}/{part}"
+        if not isinstance(item, h5py.Group):
+            raise DataError(f"{where} is missing: {item.name} is not a group.")
+        link = item.get(part, getlink=True) if part in item.keys() else None  # noqa: SIM118
+        if link is None:
+            raise DataError(f"{where} is missing. Found there: {', '.join(item) or 'nothing'}.")
+        if not isinstance(link, h5py.HardLink):
+            target = getattr(link, "filename", None) or link.path
+            raise DataError(
+                f"{where} is a link to {target!r}, which is refused: data must lie in the file "
+                "itself. Copy it in with h5repack."
+            )
+        try:
+            item = item[part]
+        except (OSError, KeyError, RuntimeError) as error:
+            raise DataError(f"{where} is damaged: {error}.") from error
+        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
+            raise DataError(
+                f"{where} is a view of other files, which is refused: data must lie in the "
+                "file itself. Copy it in with h5repack."
+            )
+    return item
+
+
+def _filename(group: h5py.Group) -> str:
+    name = group.file.filename
+    return os.fsdecode(name) if isinstance(name, bytes) else name

@@ -1,0 +1,1 @@
+"""From arrays to fields: what known programs call them, and how they arrange them."""

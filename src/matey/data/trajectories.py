@@ -1,0 +1,197 @@
+"""Any supported files as a sequence of trajectories of one system. `open` is the public way in."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from matey.config import SourceConfig
+from matey.data.formats.files import UnknownLayoutError, find_files, log, shown
+from matey.data.layouts.base import ROUNDING, Trajectory
+from matey.data.reader import Piece, Reader, open_reader
+from matey.errors import DataError
+from matey.fields import Field
+
+
+class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would read one
+    """All trajectories of one system, over one file or several.
+
+    `fields[0]` reads a whole trajectory; `read` only the frames asked for. `name` replaces
+    the system's name. Raises DataError where the files are of more than one system.
+    """
+
+    def __init__(self, readers: Sequence[Reader], name: str | None = None) -> None:
+        check_one_system(readers, named=name is not None)
+        self.readers = tuple(readers)
+        self.spec = replace(readers[0].spec, name=name or readers[0].spec.name)
+        self._places = [(r, i) for r in readers for i in range(len(r.trajectories))]
+        self.trajectories: Sequence[Trajectory] = unique_names(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Trajectory {index} of {len(self)} of system {self.spec.name!r}.")
+        return self.read(index)
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+        """The given frames of one trajectory; no others are read."""
+        reader, index = self._places[trajectory]
+        field = reader.read(index, frames)
+        if field.spec == self.spec:
+            return field
+        parameters = {name: field.parameters[name] for name in self.spec.parameters}
+        return replace(field, spec=self.spec, parameters=parameters)
+
+    def read_into(self, pieces: Sequence[Piece]) -> None:
+        """Read frames of trajectories into the array of each piece; see `Reader.read_into`."""
+        for reader, inside in self._by_reader(pieces).items():
+            reader.read_into(inside)
+
+    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
+        """The pieces of each file, with the trajectories as it counts them."""
+        groups: dict[Reader, list[Piece]] = {}
+        for trajectory, frames, values in pieces:
+            reader, index = self._places[trajectory]
+            groups.setdefault(reader, []).append(Piece(index, frames, values))
+        return groups
+
+    def __reduce__(self) -> Any:
+        return Fields, (self.readers, self.spec.name)
+
+
+def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
+    """The trajectories; where files in several folders share a name, the folders join it."""
+    trajectories = [reader.trajectories[i] for reader, i in places]
+    parts = 0
+    while True:
+        names = [
+            "/".join([*_folders(reader.path, parts), reader.trajectories[i].name])
+            for reader, i in places
+        ]
+        if len(set(names)) == len(names) or parts > 64:
+            return [replace(k, name=n) for k, n in zip(trajectories, names, strict=True)]
+        parts += 1
+
+
+def _folders(path: Path, count: int) -> list[str]:
+    """The innermost folders of a file, outermost first."""
+    return list(path.parent.parts[1:][-count:]) if count else []
+
+
+def check_one_system(readers: Sequence[Reader], named: bool) -> None:
+    """Raise DataError that lists the systems, if there are several or parameters differ."""
+    if not readers:
+        raise DataError("No files to read fields from.")
+    groups = group_by_system(readers, named)
+    if len(groups) > 1:
+        listing = "; ".join(f"{describe(g[0])} in {shown(g[0].path)}" for g in groups)
+        raise DataError(
+            f"The files hold {len(groups)} systems, expected one: {listing}. Open them one by one."
+        )
+    first = readers[0]
+    for reader in readers:
+        if set(reader.spec.parameters) != set(first.spec.parameters):
+            raise DataError(
+                f"{shown(reader.path)} has the parameters {sorted(reader.spec.parameters)}, but "
+                f"{shown(first.path)} has {sorted(first.spec.parameters)}. Files of one system "
+                "have the same ones: add the attributes, or make them two systems."
+            )
+
+
+def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list[Reader]]:
+    """Readers of one system together. With `named`, the user's name stands for the files'."""
+    groups: list[list[Reader]] = []
+    for reader in readers:
+        for group in groups:
+            if same_system(group[0], reader) and (named or group[0].spec.name == reader.spec.name):
+                group.append(reader)
+                break
+        else:
+            groups.append([reader])
+    return groups
+
+
+def same_system(a: Reader, b: Reader) -> bool:
+    """Whether variables, dimension, boundaries and dt (to rounding) agree."""
+    return (
+        a.spec.variables == b.spec.variables
+        and a.spec.ndim == b.spec.ndim
+        and a.trajectories[0].boundaries == b.trajectories[0].boundaries
+        and abs(a.spec.dt - b.spec.dt) <= ROUNDING * a.spec.dt
+    )
+
+
+def describe(reader: Reader) -> str:
+    """One system in a few words, for messages."""
+    variables = ", ".join(variable.name for variable in reader.spec.variables)
+    return f"{reader.spec.name} ({reader.spec.ndim}D, {variables}, dt {reader.spec.dt:.6g})"
+
+
+def open(*paths: str | Path) -> Fields:
+    """The trajectories of one system in files, folders or patterns.
+
+    Raises DataError if nothing readable is there, or more than one system.
+    """
+    return Fields(open_readers(paths))
+
+
+def open_source(source: SourceConfig) -> Fields:
+    """The trajectories that one entry of a data config names, under its name."""
+    return Fields(open_readers(source.paths, source), source.name)
+
+
+def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:
+    """A reader per file. Beside files that are recognised, a folder may hold others, which
+    are left out with a notice; a file that is damaged, or named itself, is an error."""
+    named = [Path(os.path.abspath(path)) for path in paths]
+    readers: list[Reader] = []
+    unknown: list[UnknownLayoutError] = []
+    for file in find_files(paths):
+        try:
+            readers.append(open_reader(file, options))
+        except UnknownLayoutError as error:
+            if file in named:
+                raise
+            unknown.append(error)
+    if not readers:
+        raise unknown[0]
+    for reason in unknown:
+        log.warning(f"Left out: {reason}")
+    recognised = [r for r in readers if r.contents.described is None or r.path in named]
+    for reader in readers:
+        if recognised and reader not in recognised:
+            log.warning(
+                f"Left out: {shown(reader.path)} is in no known layout, and others in its folder "
+                "are. Name it itself to read it."
+            )
+    return recognised or readers
+
+
+class EveryNth(Fields):
+    """The same trajectories with every `stride`-th frame, from the first on, and a dt as long."""
+
+    def __init__(self, fields: Fields, stride: int) -> None:
+        super().__init__(fields.readers, fields.spec.name)
+        self.stride, self._whole = stride, self.trajectories
+        self.spec = replace(self.spec, dt=self.spec.dt * stride)
+        self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
+
+    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
+        """The given frames of those that are left."""
+        chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
+        return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
+
+    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
+        thinned = []
+        for trajectory, frames, values in pieces:
+            chosen = [frame * self.stride for frame in frames]
+            thinned.append(Piece(trajectory, chosen, values))
+        return super()._by_reader(thinned)
+
+    def __reduce__(self) -> Any:
+        return EveryNth, (Fields(self.readers, self.spec.name), self.stride)
