@@ -25,7 +25,7 @@ from matey.nn.model import Matey
 from matey.simulate import simulate
 from matey.train import checkpoint, loop
 from matey.train.distributed import Engine
-from matey.train.log import Journal
+from matey.train.run_folder import Journal
 from matey.train.speed import measure_peak
 
 MODEL = (

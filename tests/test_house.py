@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = (
-    {"errors", "fields", "config", "output"},
+    {"errors", "fields", "config", "output", "records"},
     {"tokens", "metrics", "simulate"},
     {"nn", "data"},
     {"train", "evaluate"},

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from matey.cli.console import health, score_table
-from matey.evaluate.results import Divergence, MetricScore, Spectra, SystemScore, curve
+from matey.records.scores import Curve, Divergence, MetricScore, Spectra, SystemScore
 
 
 def score(name, error, still, diverged=0):
@@ -19,7 +19,7 @@ def score(name, error, still, diverged=0):
         lead=1,
         steps=[1],
         primary="nrmse",
-        metrics={"nrmse": MetricScore(curve([error], [still]), {}, {})},
+        metrics={"nrmse": MetricScore(Curve([error], [still]), {}, {})},
         correlation={},
         divergence=Divergence(diverged, diverged, 1.0 if diverged else float("nan")),
         drift={},

@@ -1,8 +1,6 @@
 """Made-up outcomes and timings: what studies judge."""
 
-from matey.studies.cells import Outcome
-from matey.studies.guides import Guide
-from matey.studies.timing import Timing
+from matey.records.study import Guide, Outcome, Timing
 
 
 def outcome(point: str, budget: str, seed: int, error: float, **more) -> Outcome:

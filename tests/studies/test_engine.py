@@ -19,7 +19,8 @@ from matey.config import DataConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError
 from matey.evaluate.score import Ask
 from matey.output import to_json, write_text
-from matey.studies.cells import Cell, load_outcome, run_cell
+from matey.records.study import Outcome
+from matey.studies.cells import Cell, run_cell
 from matey.studies.design import Design, Material
 from matey.studies.engine import studying, waves
 from matey.studies.run import budget_kept, time_points
@@ -143,7 +144,7 @@ def test_a_cell_that_starts_from_one_that_diverged_is_a_result_too(tmp_path):
     found = run_cell(cell, tmp_path)
     assert found.error() == math.inf
     assert found.failed == "before, where it starts from: The loss is nan"
-    assert load_outcome(tmp_path / "cells/after/cell.json") == found
+    assert Outcome.load(tmp_path / "cells/after/cell.json") == found
     assert budget_kept([cell], [found], tmp_path) == []  # it was never trained
 
 

@@ -28,9 +28,9 @@ from matey.nn.tensors import load_tensors
 from matey.train import plan as planning
 from matey.train.finetune import adapt, finetune
 from matey.train.forecast import forecast_run, largest_batch
-from matey.train.log import spent
 from matey.train.loop import train
 from matey.train.plan import plan_tuning
+from matey.train.run_folder import spent
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 MODEL = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)

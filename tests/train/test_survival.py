@@ -17,10 +17,10 @@ import matey
 from matey.cli import main
 from matey.config import OptimConfig, RunConfig
 from matey.errors import CheckpointError, ConfigError, StoppedError
-from matey.train import checkpoint, keeper, loop, signals
+from matey.train import checkpoint, loop, signals, validate
 from matey.train.finetune import parent_name
-from matey.train.log import to_yaml
 from matey.train.loop import train
+from matey.train.run_folder import to_yaml
 from tests.files import write_pair
 from tests.train.test_checkpoint import flip, small_disk
 from tests.train.tiny import tiny_run
@@ -125,7 +125,7 @@ def test_signal_in_training_finishes_the_step_saves_and_resumes_equal_to_the_bit
 def test_sigterm_during_validation_saves_and_validates_when_the_run_goes_on(
     config, whole, tmp_path, monkeypatch
 ):
-    kill_at_call(monkeypatch, keeper, "nrmse", 3, signal.SIGTERM)
+    kill_at_call(monkeypatch, validate, "nrmse", 3, signal.SIGTERM)
     run = tmp_path / "run"
     assert assert_stops_and_goes_on(monkeypatch, config, run, signal.SIGTERM) == 2
     assert [record["step"] for record in records(run, "valid")] == [2, 4, 6]

@@ -15,7 +15,7 @@ from matey.nn.cost import step_cost
 from matey.nn.model import Matey
 from matey.report import build
 from matey.train.loop import train
-from matey.train.sinks import JsonLines, numbers
+from matey.train.run_folder import JsonLines, numbers
 from matey.train.speed import measure_peak
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system
@@ -99,7 +99,7 @@ def test_a_line_that_a_killed_process_left_half_written_does_not_spoil_the_next(
 
 def test_a_report_is_made_of_a_run_that_goes_on(config, tmp_path):
     """From within the run: no model yet, and a last line that is being written."""
-    run, pages = tmp_path / "run", []
+    run, pages = tmp_path / "run", {}
 
     def watch(record):
         log = run / "metrics.jsonl"
@@ -107,14 +107,14 @@ def test_a_report_is_made_of_a_run_that_goes_on(config, tmp_path):
         log.write_bytes(whole + b'{"kind": "train", "step": 9, "lo')
         assert not (run / "model").exists() or record["kind"] == "end"
         build([run], tmp_path / "page.html")
-        pages.append((tmp_path / "page.html").read_text())
+        pages[record["kind"]] = (tmp_path / "page.html").read_text()
         log.write_bytes(whole)
 
     train(config, run, watch)
-    assert all("had not finished" in page for page in pages[:-1])
-    assert "were left" in pages[1]
-    assert "Windows per second" in pages[1]
-    assert "had not finished" not in pages[-1]
+    assert "had not finished" not in pages.pop("end")
+    assert all("had not finished" in page for page in pages.values())
+    assert "were left" in pages["train"]
+    assert "Windows per second" in pages["train"]
 
 
 def test_the_console_shows_the_rate_and_the_time_left(config, tmp_path, capsys):

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from matey.cli import is_first
-from matey.report.summary import duration
+from matey.report.words import duration
 
 console = Console(quiet=not is_first())
 errors = Console(stderr=True, quiet=not is_first())

@@ -33,8 +33,8 @@ def defaults(options: Any) -> dict[str, Any]:
     from pathlib import Path
 
     from matey.nn.pretrained import outline
-    from matey.train.log import plain
     from matey.train.resume import flat
+    from matey.train.run_folder import plain
 
     model = outline(Path(options.checkpoint))
     return {"windows.history": model.history, **flat(plain(model.config), "model.")}
@@ -63,7 +63,7 @@ def show(plan: "TuningPlan") -> None:
     """Print all of a plan, in 80 columns."""
     from matey.cli.benchmark import memory_table, token_table
     from matey.cli.console import console, plain
-    from matey.report.summary import duration, plural
+    from matey.report.words import duration, plural
 
     config = plan.config
     data = ", ".join(f"{plain(name)} ({n:,} windows)" for name, n in plan.windows.items())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from matey.cli import Command
 
 if TYPE_CHECKING:
+    from matey.records.study import StudyPage
     from matey.studies.engine import Done
-    from matey.studies.page import StudyPage
     from matey.studies.run import Price
 
 
@@ -77,7 +77,7 @@ def run(options: Any, study: str) -> None:
 def show_price(price: "Price", jobs: int) -> None:
     """What a study costs, before it begins."""
     from matey.cli.console import console
-    from matey.report.summary import duration
+    from matey.report.words import duration
     from matey.studies.run import GPU
 
     where = "on one thread" if price.device == "cpu" else f"on {price.device}"
@@ -98,7 +98,7 @@ def show_price(price: "Price", jobs: int) -> None:
 
 def show_done(say: Any, done: "Done") -> None:
     """A line for each cell."""
-    from matey.report.summary import duration
+    from matey.report.words import duration
 
     failed = f" failed: {done.failed}" if done.failed else ""
     left = duration(done.seconds_left).replace("\u00a0", " ")

@@ -22,13 +22,13 @@ from matey.data.systems import System, open_systems
 from matey.data.trajectories import EveryNth
 from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, MateyError
+from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.protocols import PROTOCOLS, Protocol
-from matey.evaluate.results import FORMAT, SystemScore
-from matey.evaluate.tally import Tally
 from matey.fields import Field, Inputs
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Surrogate
-from matey.output import replacing, to_json, write_text
+from matey.output import replacing
+from matey.records.scores import Scores, SystemScore
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan
 
@@ -92,15 +92,9 @@ def evaluate(
         "started": started,
         "versions": {"matey": matey.__version__, "torch": torch.__version__},
     }
-    results = {
-        "format": FORMAT,
-        "model": summary,
-        "protocol": asdict(ask.protocol),
-        "provenance": provenance,
-        "seconds": round(time.monotonic() - began, 2),
-        "systems": [asdict(score) for score in scores],
-    }
-    write_text(out / "scores.json", to_json(results, indent=1))
+    took = round(time.monotonic() - began, 2)
+    results = Scores(summary, asdict(ask.protocol), provenance, took, systems=scores)
+    results.save(out / "scores.json")
     return scores
 
 
@@ -112,7 +106,7 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
     spec = fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
     shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
-    tally, plans = Tally(ask.protocol, names, leads, shown), []
+    tally, plans = ScoreAccumulator(ask.protocol, names, leads, shown), []
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
     for batch in rollouts.batches(ask.batch):
@@ -172,7 +166,7 @@ def roll(
     leads: Sequence[int],
     kept: Set[int],
     seed: int,
-    tally: Tally,
+    tally: ScoreAccumulator,
 ) -> dict[int, Kept]:
     """Add a group of rollouts to the tally; the first one's frames that are kept."""
     varying, history = list(inputs.spec.predicted), inputs.values.shape[1]

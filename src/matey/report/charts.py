@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from matey.records.study import Plot, Spot
+
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 64, 10, 10, 36
 COLOURS = 8
@@ -39,14 +41,6 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     style: str
-
-
-@dataclass(frozen=True)
-class Band:
-    """A stretch of the x axis marked along the bottom of a chart."""
-
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -123,12 +117,13 @@ def line_chart(
     y_label: str,
     log: bool = False,
     zero: bool = True,
-    bands: Sequence[Band] = (),
+    bands: Sequence[tuple[float, float]] = (),
     log_x: bool = False,
     within: Sequence[float] = (),
 ) -> Chart:
     """Lines over a common x axis; `zero` keeps 0 on a linear y axis, `within` are values that it
-    holds too. A logarithmic x axis takes positive x only."""
+    holds too, `bands` stretches of the x axis that are marked along the bottom. A logarithmic
+    x axis takes positive x only."""
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
     if not ys:
@@ -147,8 +142,7 @@ def line_chart(
     parts = [frame(across, up, x_label, y_label, whole)]
     parts += [rug(band, across) for band in bands]
     parts += [drawn(line, across, up) for line in lines]
-    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
-    return Chart(title, drawing, tuple(lines))
+    return Chart(title, drawing(title, x_label, y_label, parts), tuple(lines))
 
 
 def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str) -> Chart:
@@ -167,56 +161,50 @@ def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str
         parts.append(
             NAME.format(x - 7 if left else x + 7, y - 5, ("start", "end")[left], point.name)
         )
-    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
-    return Chart(title, drawing, ())
+    return Chart(title, drawing(title, x_label, y_label, parts), ())
 
 
-@dataclass(frozen=True)
-class Cloud:
-    """Points of one kind with the intervals of their y, and a line through them if `joined`."""
-
-    name: str
-    names: Sequence[str]
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-    joined: bool = False
-
-
-def cloud_chart(title: str, clouds: Sequence[Cloud], x_label: str, y_label: str) -> Chart:
+def cloud_chart(plot: Plot) -> Chart:
     """Points with intervals, both axes logarithmic; each says its name and value when pointed at.
 
     Only points of positive, finite place are drawn; an interval is cut at the edges.
     """
-    known = [(x, y) for cloud in clouds for x, y in zip(cloud.x, cloud.y, strict=True)]
-    known = [(x, y) for x, y in known if 0 < x < math.inf and 0 < y < math.inf]
-    lines = tuple(Line(cloud.name, (), (), series(i)) for i, cloud in enumerate(clouds))
-    if not known:
-        return Chart(title, NOTHING, ())
-    xs, ys = [x for x, _ in known], [y for _, y in known]
-    ends = [end for cloud in clouds for end in (*cloud.low, *cloud.high)]
+    lines = tuple(Line(group.name, (), (), series(i)) for i, group in enumerate(plot.groups))
+    spots = [spot for group in plot.groups for spot in group.spots]
+    placed = [spot for spot in spots if has_place(spot)]
+    if not placed:
+        return Chart(plot.title, NOTHING, ())
+    xs, ys = [spot.x for spot in placed], [spot.y for spot in placed]
+    ends = [end for spot in spots for end in (spot.low, spot.high)]
     ys += [end for end in ends if min(ys) / 2 < end < max(ys) * 2]
     across = Axis(min(xs) / 1.15, max(xs) * 1.15, LEFT, WIDTH - RIGHT, log=True)
     up = Axis(min(ys) / 1.08, max(ys) * 1.08, HEIGHT - BOTTOM, TOP, log=True)
-    parts = [frame(across, up, x_label, y_label, whole=False)]
-    for i, cloud in enumerate(clouds):
-        places = []
-        inner = []
-        rows = zip(cloud.names, cloud.x, cloud.y, cloud.low, cloud.high, strict=True)
-        for name, x, y, low, high in rows:
-            if not (0 < x < math.inf and 0 < y < math.inf):
-                continue
-            at_x, at_y = across.place(x), up.place(y)
-            places.append(f"{at_x:.1f} {at_y:.1f}")
-            inner.append(DOT.format(at_x, at_y, x, f"{name}: {short(y)} at {short(x)}"))
-            if not math.isnan(low + high):
-                bottom, top = (up.place(min(max(end, up.low), up.high)) for end in (low, high))
-                inner.append(GRID.format("whisker", at_x, at_x, bottom, top))
-        path = "M" + "L".join(places) if cloud.joined and places else ""
+    parts = [frame(across, up, plot.x, plot.y, whole=False)]
+    for i, group in enumerate(plot.groups):
+        places, inner = [], []
+        for spot in filter(has_place, group.spots):
+            x, y = across.place(spot.x), up.place(spot.y)
+            places.append(f"{x:.1f} {y:.1f}")
+            text = f"{spot.name}: {short(spot.y)} at {short(spot.x)}"
+            inner.append(DOT.format(x, y, spot.x, text))
+            if not math.isnan(spot.low + spot.high):
+                bottom, top = (
+                    up.place(min(max(end, up.low), up.high)) for end in (spot.low, spot.high)
+                )
+                inner.append(GRID.format("whisker", x, x, bottom, top))
+        path = "M" + "L".join(places) if group.joined and places else ""
         parts.append(SERIES.format(series(i), path, joined(inner)))
-    drawing = SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
-    return Chart(title, drawing, lines)
+    return Chart(plot.title, drawing(plot.title, plot.x, plot.y, parts), lines)
+
+
+def has_place(spot: Spot) -> bool:
+    """Whether a point can be drawn on logarithmic axes."""
+    return 0 < spot.x < math.inf and 0 < spot.y < math.inf
+
+
+def drawing(title: str, x_label: str, y_label: str, parts: Iterable[Markup]) -> Markup:
+    """A whole chart of its parts."""
+    return SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
@@ -268,9 +256,9 @@ def drawn(line: Line, across: Axis, up: Axis) -> Markup:
     return SERIES.format(line.style, "".join(path), joined(dots))
 
 
-def rug(band: Band, across: Axis) -> Markup:
+def rug(band: tuple[float, float], across: Axis) -> Markup:
     """A cell as a mark just above the x axis."""
-    low, high = across.place(band.low), across.place(band.high)
+    low, high = (across.place(end) for end in band)
     return CELL.format(low, HEIGHT - BOTTOM - 7, max(high - low - 1, 0.5))
 
 

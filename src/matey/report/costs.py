@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from matey.report.load import Run
-from matey.report.scores import Results
-from matey.report.summary import amount, duration, token_means
+from matey.report.load import Results, Run
+from matey.report.verdict import token_means
+from matey.report.words import amount, duration
 
 UNKNOWN = "–"
 
@@ -20,17 +20,9 @@ class Cell:
     value: float
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The costs of one model."""
-
-    name: str
-    cells: tuple[Cell, ...]
-
-
 def costs(
     results: Sequence[Results], trained: Mapping[str, Run | None], runs: Sequence[Run]
-) -> list[Cost]:
+) -> list[tuple[str, tuple[Cell, ...]]]:
     """The costs of every model: of scored ones with their training, where that is on the page,
     and of runs that are not scored."""
     scored = {run.name for run in trained.values() if run is not None}
@@ -40,14 +32,16 @@ def costs(
     ]
 
 
-def cost(name: str, run: Run | None, result: Results | None) -> Cost:
+def cost(name: str, run: Run | None, result: Results | None) -> tuple[str, tuple[Cell, ...]]:
     """The costs of one model."""
-    parameters = (result.model if result else run.provenance if run else {}).get("parameters")
+    parameters = (result.scores.model if result else run.provenance if run else {}).get(
+        "parameters"
+    )
     used, fine = token_means(result.systems) if result else (math.nan, math.nan)
     tokens = cell("Tokens per frame", used or math.nan, f"{used:,.0f} of {fine:,.0f}")
     points = run.train if run else ()
-    rate = points[-1].rate if points else math.nan
-    return Cost(
+    rate = points[-1].windows_per_second if points else math.nan
+    return (
         name,
         (
             counted("Parameters", number_or_nan(parameters)),
@@ -59,7 +53,7 @@ def cost(name: str, run: Run | None, result: Results | None) -> Cost:
             counted("Operations", sum(p.operations for p in points) or math.nan),
             counted("Windows per second", rate),
             share("Of peak", points[-1].of_peak if points else math.nan),
-            timed("Scoring", result.seconds if result else math.nan),
+            timed("Scoring", result.scores.seconds if result else math.nan),
         ),
     )
 

@@ -9,7 +9,7 @@ from math import prod
 
 from markupsafe import Markup
 
-from matey.report.charts import Band, Chart, Line, line_chart
+from matey.report.charts import Chart, Line, line_chart
 from matey.report.example import Cells, Example
 from matey.report.figures import (
     LARGEST,
@@ -21,7 +21,7 @@ from matey.report.figures import (
     picture,
     relative_error,
 )
-from matey.report.scores import Results
+from matey.report.load import Results
 
 DENSE = 36  # finest cells along half the page, from which on their outlines are faint
 KEYS = 3  # frames that are printed, and seen without a script
@@ -99,10 +99,10 @@ class Gallery:
 def galleries(results: Sequence[Results]) -> list[Gallery]:
     """The pictures of every example, with as many frames as leave the page light."""
     found = [
-        (f"g{i}-{j}", result, system, system.example)
+        (f"g{i}-{j}", result, system, result.examples[system.name])
         for i, result in enumerate(results)
         for j, system in enumerate(result.systems)
-        if system.example is not None
+        if system.name in result.examples
     ]
     share = PICTURED // max(1, sum(len(example.variables) for *_, example in found))
 
@@ -260,8 +260,8 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
     return replace(frame, chart=chart)
 
 
-def fine_cells(cells: Cells, axis: int, finest: int) -> list[Band]:
+def fine_cells(cells: Cells, axis: int, finest: int) -> list[tuple[float, float]]:
     """Where the finest cells lie along an axis."""
     chosen = cells.level == finest
     each = zip(cells.corner[chosen, axis], cells.size[chosen, axis], strict=True)
-    return [Band(float(low), float(low + size)) for low, size in each]
+    return [(float(low), float(low + size)) for low, size in each]

@@ -1,52 +1,18 @@
-"""Result files into checked types: what a run and an evaluation left behind."""
+"""Runs and scores for a page: what training and evaluation left in their folders."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from matey.errors import DataError
-from matey.report.files import (
-    count_of,
-    need,
-    number_of,
-    numbers_by_name,
-    read_json,
-    read_log,
-    read_yaml,
-)
-from matey.report.scores import Results, load_results
-
-
-@dataclass(frozen=True)
-class TrainPoint:
-    """One logged training step; `losses` by system.
-
-    `windows` and `tokens` are those since the point before. `rate` in windows per second,
-    `of_peak` the fraction of the device's peak, `operations` since the point before, and the
-    seconds left are NaN in records that do not tell.
-    """
-
-    step: int
-    loss: float
-    losses: dict[str, float]
-    lr: float
-    windows: int
-    tokens: int = 0
-    rate: float = math.nan
-    of_peak: float = math.nan
-    operations: float = math.nan
-    seconds_left: float = math.nan
-
-
-@dataclass(frozen=True)
-class ValidPoint:
-    """One validation, by system."""
-
-    step: int
-    nrmse: dict[str, float]
-    persistence: dict[str, float]
+from matey.output import plain_yaml
+from matey.records.files import read_json, read_text
+from matey.records.run import LOG, TrainRecord, ValidRecord, last_of_each, read_log
+from matey.records.scores import Scores, SystemScore
+from matey.report.example import Example, load_example
 
 
 @dataclass(frozen=True)
@@ -56,8 +22,8 @@ class Run:
     name: str
     config: dict[str, Any]
     provenance: dict[str, Any]
-    train: tuple[TrainPoint, ...]
-    valid: tuple[ValidPoint, ...]
+    train: tuple[TrainRecord, ...]
+    valid: tuple[ValidRecord, ...]
     seconds: float
     ended: bool
 
@@ -66,6 +32,25 @@ class Run:
         """The last step that is logged."""
         logged = [point.step for point in self.train] + [point.step for point in self.valid]
         return max(logged, default=0)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A model's scores as they are shown under a name, with the examples of its systems."""
+
+    name: str
+    scores: Scores
+    examples: dict[str, Example]
+
+    @property
+    def systems(self) -> list[SystemScore]:
+        """The scores of each system."""
+        return self.scores.systems
+
+    @property
+    def protocol(self) -> str:
+        """What the protocol is called."""
+        return str(self.scores.protocol.get("name", "unnamed"))
 
 
 def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
@@ -83,7 +68,7 @@ def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
                 "a results folder (scores.json, made by `matey evaluate`), or a folder of these."
             )
         runs += [load_run(folder) for folder in folders if has_run(folder)]
-        results += [load_results(folder, display_name) for folder in folders if has_scores(folder)]
+        results += [load_results(folder) for folder in folders if has_scores(folder)]
     if not runs and not results:
         raise DataError("Nothing to report on: expected a run folder or a results folder.")
     return shorten_names(runs, results)
@@ -91,7 +76,7 @@ def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
 
 def has_run(folder: Path) -> bool:
     """Whether a run left its files here."""
-    return (folder / "metrics.jsonl").is_file() or (folder / "config.yaml").is_file()
+    return (folder / LOG).is_file() or (folder / "config.yaml").is_file()
 
 
 def has_scores(folder: Path) -> bool:
@@ -133,67 +118,45 @@ def display_name(path: object) -> str:
 def load_run(folder: Path) -> Run:
     """A run folder; each of its files may be absent, and the last line of a live log broken."""
     config, provenance = folder / "config.yaml", folder / "provenance.json"
-    train: list[TrainPoint] = []
-    valid: list[ValidPoint] = []
-    seconds = before = 0.0
-    ended = False
-    log = folder / "metrics.jsonl"
-    for number, record in read_log(log):
-        where = f"{log}:{number}"
-        kind = record.get("kind")
-        now = number_of(record.get("seconds", before), where, "seconds")
-        seconds += now - before if now >= before else now
-        before = now
-        ended = kind == "end"
-        if kind == "train":
-            point = train_point(record, where)
-            # A resumed run repeats the steps after its checkpoint.
-            train = [*keep_before(train, point.step), point]
-        elif kind == "valid":
-            check = valid_point(record, where)
-            valid = [*keep_before(valid, check.step), check]
+    log = read_log(folder)
     return Run(
         name=display_name(folder.resolve()),
         config=read_yaml(config) if config.is_file() else {},
         provenance=read_json(provenance) if provenance.is_file() else {},
-        train=tuple(train),
-        valid=tuple(valid),
-        seconds=seconds,
-        ended=ended,
+        train=last_of_each(log.train),
+        valid=last_of_each(log.valid),
+        seconds=log.seconds,
+        ended=log.ended,
     )
 
 
-def keep_before(points: list[Any], step: int) -> list[Any]:
-    """The points of earlier steps; the usual case makes no copy."""
-    if points and points[-1].step >= step:
-        return [point for point in points if point.step < step]
-    return points
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping of plain data. Raises DataError."""
+    try:
+        value = plain_yaml(read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a {type(value).__name__}, expected names and values.")
+    return value
 
 
-def train_point(record: Mapping[str, Any], where: str) -> TrainPoint:
-    """A training record of metrics.jsonl. Raises DataError."""
-    windows = count_of(record.get("windows", 0), where, "windows")
-    rate, speed = (
-        number_of(record.get(key), where, key) for key in ("windows_per_second", "flop_per_second")
-    )
-    return TrainPoint(
-        step=count_of(need(record, "step", where), where, "step"),
-        loss=number_of(need(record, "loss", where), where, "loss"),
-        losses=numbers_by_name(record.get("losses"), where, "losses"),
-        lr=number_of(record.get("lr"), where, "lr"),
-        windows=windows,
-        tokens=count_of(record.get("tokens", 0), where, "tokens"),
-        rate=rate,
-        of_peak=number_of(record.get("of_peak"), where, "of_peak"),
-        operations=windows / rate * speed if rate > 0 else math.nan,
-        seconds_left=number_of(record.get("seconds_left"), where, "seconds_left"),
+def load_results(folder: Path) -> Results:
+    """A results folder; its examples may be absent."""
+    scores = Scores.load(folder / "scores.json")
+    # A name comes from a file: only its last part may choose another file.
+    paths = {s.name: folder / "examples" / f"{Path(s.name).name}.npz" for s in scores.systems}
+    return Results(
+        name=display_name(scores.model.get("name") or folder.resolve()),
+        scores=scores,
+        examples={name: load_example(path) for name, path in paths.items() if path.is_file()},
     )
 
 
-def valid_point(record: Mapping[str, Any], where: str) -> ValidPoint:
-    """A validation record of metrics.jsonl. Raises DataError."""
-    return ValidPoint(
-        step=count_of(need(record, "step", where), where, "step"),
-        nrmse=numbers_by_name(record.get("nrmse"), where, "nrmse"),
-        persistence=numbers_by_name(record.get("persistence"), where, "persistence"),
-    )
+def scored(results: Sequence[Results]) -> dict[str, list[tuple[str, SystemScore]]]:
+    """The models that were scored on each system, with their scores, in order."""
+    models: dict[str, list[tuple[str, SystemScore]]] = {}
+    for result in results:
+        for system in result.systems:
+            models.setdefault(system.name, []).append((result.name, system))
+    return models

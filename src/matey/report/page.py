@@ -9,16 +9,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matey import __version__
 from matey.output import write_text
-from matey.report import summary
+from matey.records.scores import SystemScore
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
+from matey.report.comparison import compare, tradeoffs
 from matey.report.costs import costs
-from matey.report.experiment import Experiment, has_study, load_experiment
 from matey.report.gallery import galleries
-from matey.report.load import Run, load_sources
-from matey.report.origin import provenance, scoring
+from matey.report.load import Results, Run, load_sources
+from matey.report.provenance import provenance, scoring
 from matey.report.rollouts import ScoreTable, rollout_charts, score_table, spectra_charts
-from matey.report.scores import Results, SystemScores
-from matey.report.study import compare, tradeoffs
+from matey.report.study import Study, has_study, load_study
+from matey.report.verdict import judge_results, judge_run, metric_name
+from matey.report.words import against, amount, change, duration, listed, number
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,8 @@ class Row:
     """One line of the score table."""
 
     model: str
-    system: SystemScores
+    system: SystemScore
     table: ScoreTable
-
-
-@dataclass(frozen=True)
-class Training:
-    """One run as curves."""
-
-    run: Run
-    charts: tuple[Chart, ...]
 
 
 def build(sources: Sequence[str | Path], out: str | Path) -> None:
@@ -46,15 +39,13 @@ def build(sources: Sequence[str | Path], out: str | Path) -> None:
     read, or where `out` cannot be written.
     """
     folders = [Path(source) for source in sources]
-    studies = [load_experiment(folder) for folder in folders if has_study(folder)]
+    studies = [load_study(folder) for folder in folders if has_study(folder)]
     others = [folder for folder in folders if not has_study(folder)]
     runs, results = load_sources(others) if others or not studies else ([], [])
     write_text(Path(out), render(runs, results, studies))
 
 
-def render(
-    runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Experiment] = ()
-) -> str:
+def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Study] = ()) -> str:
     """The page's HTML."""
     environment = Environment(
         loader=PackageLoader("matey.report", "."),
@@ -64,7 +55,7 @@ def render(
         lstrip_blocks=True,
     )
     for function in (
-        *(summary.number, summary.against, summary.change, summary.duration, summary.amount),
+        *(number, against, change, duration, amount),
         provenance,
         scoring,
     ):
@@ -78,23 +69,25 @@ def render(
         studies=studies,
         comparison=compare(results),
         verdicts=[
-            *(summary.judge_results(result, trained[result.name]) for result in results),
-            *(summary.judge_run(run) for run in runs if run.name not in scored),
+            *(judge_results(result, trained[result.name]) for result in results),
+            *(judge_run(run) for run in runs if run.name not in scored),
         ],
         rows=[
             Row(result.name, system, score_table(system))
             for result in results
             for system in result.systems
         ],
-        metric=summary.metric_name([s for result in results for s in result.systems]),
-        protocols=list(dict.fromkeys(str(r.protocol.get("name", "unnamed")) for r in results)),
+        metric=metric_name([s for result in results for s in result.systems]),
+        protocols=list(
+            dict.fromkeys(str(r.scores.protocol.get("name", "unnamed")) for r in results)
+        ),
         several=len(results) > 1,
         galleries=galleries(results),
         rollouts=rollout_charts(results),
         spectra=spectra_charts(results),
         costs=costs(results, trained, runs),
         tradeoffs=tradeoffs(results),
-        trainings=[Training(run, training_charts(run)) for run in runs],
+        trainings=[(run, training_charts(run)) for run in runs],
         results=results,
         version=__version__,
     )
@@ -107,12 +100,10 @@ def matching(result: Results, runs: Sequence[Run]) -> Run | None:
     return same[0] if same else None
 
 
-def title(
-    runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Experiment] = ()
-) -> str:
+def title(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Study] = ()) -> str:
     """The page's name: the studies, or the models, that it is about."""
     if studies:
-        return summary.listed([study.title for study in studies])
+        return listed([study.page.title for study in studies])
     known = {run.name: result.name for result in results if (run := matching(result, runs))}
     names = dict.fromkeys(
         [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
@@ -121,7 +112,7 @@ def title(
     shown = (
         list(names) if len(names) <= most else [*list(names)[:most], f"{len(names) - most} more"]
     )
-    return summary.listed(shown)
+    return listed(shown)
 
 
 def training_charts(run: Run) -> tuple[Chart, ...]:

@@ -1,11 +1,13 @@
 """Rollouts in numbers: every metric in a table, and what becomes of a prediction as curves."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from matey.records.scores import Curve, SystemScore
 from matey.report.charts import Chart, Line, line_chart, series, spread
-from matey.report.scores import Curve, Results, SystemScores
+from matey.report.load import Results, scored
+from matey.report.verdict import metric_name
 
 WAVES = "waves across the domain"
 MOST_SPECTRA = 4  # variables of one system whose spectra are drawn
@@ -40,7 +42,7 @@ class ScoreTable:
     charts: tuple[Chart, ...]
 
 
-def score_table(system: SystemScores) -> ScoreTable:
+def score_table(system: SystemScore) -> ScoreTable:
     """The table of one system, with its charts."""
     scores = []
     for name, metric in system.metrics.items():
@@ -51,7 +53,7 @@ def score_table(system: SystemScores) -> ScoreTable:
     return ScoreTable(tuple(scores), tuple(health(system)), tuple(charts))
 
 
-def health(system: SystemScores) -> list[Health]:
+def health(system: SystemScore) -> list[Health]:
     """Correlation times, and drifts at the end of the rollout as prediction and truth."""
     found = []
     for variable, known in system.correlation.items():
@@ -80,26 +82,18 @@ def lasting(time: float, fell: float) -> str:
 
 def rollout_charts(results: Sequence[Results]) -> list[Chart]:
     """Error over the steps of a rollout, one chart per system, one line per model."""
-    names = dict.fromkeys(system.name for result in results for system in result.systems)
     charts = []
-    for name in names:
-        found = [
-            (result, system)
-            for result in results
-            for system in result.systems
-            if system.name == name
-        ]
-        if max(len(system.steps) for _, system in found) < 2:
+    for name, models in scored(results).items():
+        longest = max((system for _, system in models), key=lambda system: len(system.steps))
+        if len(longest.steps) < 2:
             continue
         lines = [
-            Line(result.name if len(found) > 1 else "model", s.steps, s.main.error, series(i))
-            for i, (result, s) in enumerate(found)
+            Line(model if len(models) > 1 else "model", s.steps, s.main.error, series(i))
+            for i, (model, s) in enumerate(models)
         ]
-        longest = max((s for _, s in found), key=lambda s: len(s.steps))
         lines.append(Line("persistence", longest.steps, longest.main.persistence, "still"))
         log = spread(y for line in lines for y in line.y) > 50
-        metrics = {system.metric for _, system in found}
-        label = metrics.pop() if len(metrics) == 1 else "error"
+        label = metric_name([system for _, system in models], "error")
         charts.append(line_chart(name, lines, "steps ahead", label, log=log))
     return charts
 
@@ -110,32 +104,24 @@ def spectra_charts(results: Sequence[Results]) -> list[Chart]:
     Of the variable that changes most, by persistence's error.
     """
     charts = []
-    for name in dict.fromkeys(system.name for result in results for system in result.systems):
-        found = [
-            (result.name, system)
-            for result in results
-            for system in result.systems
-            if system.name == name and system.spectra
-        ]
+    for name, models in scored(results).items():
+        found = [(model, system) for model, system in models if system.spectra.truth]
         if not found:
             continue
         variable = most_changed(found[0][1])
-        ends = [(model, s.spectra[variable][-1]) for model, s in found if variable in s.spectra]
-        waves = list(range(1, len(ends[0][1].truth)))
-        if not waves:
-            continue
-        lines = [Line("truth", waves, ends[0][1].truth[1:], "truth")]
-        for i, (model, end) in enumerate(ends):
-            called = model if len(ends) > 1 else "prediction"
-            lines.append(
-                Line(called, waves[: len(end.prediction) - 1], end.prediction[1:], series(i))
-            )
-        title = f"{name}: {variable}, {ahead(ends[0][1].lead)}"
-        charts.append(line_chart(title, lines, WAVES, "energy", log=True, log_x=True))
+        one = len(found) == 1
+        predictions = {
+            "prediction" if one else model: system.spectra.prediction[variable][-1]
+            for model, system in found
+            if variable in system.spectra.truth
+        }
+        spectra = found[0][1].spectra
+        title = f"{name}: {variable}, {ahead(spectra.leads[-1])}"
+        charts += spectrum_chart(title, spectra.truth[variable][-1], predictions)
     return charts
 
 
-def most_changed(system: SystemScores) -> str:
+def most_changed(system: SystemScore) -> str:
     """The variable with a spectrum of which persistence is most wrong at the end."""
     known = system.metrics[system.primary].by_variable
 
@@ -143,7 +129,7 @@ def most_changed(system: SystemScores) -> str:
         error = known[variable].persistence[-1] if variable in known else math.nan
         return error if math.isfinite(error) else -1.0
 
-    return max(system.spectra, key=change)
+    return max(system.spectra.truth, key=change)
 
 
 def ahead(lead: float) -> str:
@@ -151,7 +137,7 @@ def ahead(lead: float) -> str:
     return f"{lead:g} step{'' if lead == 1 else 's'} ahead"
 
 
-def correlation_chart(system: SystemScores) -> list[Chart]:
+def correlation_chart(system: SystemScore) -> list[Chart]:
     """Correlation of each variable over the rollout, persistence's faint."""
     if len(system.steps) < 2 or not system.correlation:
         return []
@@ -163,18 +149,26 @@ def correlation_chart(system: SystemScores) -> list[Chart]:
     return [line_chart("Correlation over space", lines, "steps ahead", "correlation")]
 
 
-def spectrum_charts(system: SystemScores) -> list[Chart]:
+def spectrum_charts(system: SystemScore) -> list[Chart]:
     """Energy by wavenumber of truth and prediction, a chart per variable and lead."""
-    charts = []
-    for variable, spectra in list(system.spectra.items())[:MOST_SPECTRA]:
-        for found in spectra:
-            waves = list(range(1, len(found.truth)))
-            lines = [
-                Line("truth", waves, found.truth[1:], "truth"),
-                Line("prediction", waves, found.prediction[1:], "s0"),
-            ]
-            if not waves:
-                continue
-            title = f"Energy of {variable}, {ahead(found.lead)}"
-            charts.append(line_chart(title, lines, WAVES, "energy", log=True, log_x=True))
+    spectra, charts = system.spectra, []
+    for variable in list(spectra.truth)[:MOST_SPECTRA]:
+        sides = (spectra.leads, spectra.truth[variable], spectra.prediction[variable])
+        for lead, truth, prediction in zip(*sides, strict=True):
+            title = f"Energy of {variable}, {ahead(lead)}"
+            charts += spectrum_chart(title, truth, {"prediction": prediction})
     return charts
+
+
+def spectrum_chart(
+    title: str, truth: Sequence[float], predictions: Mapping[str, Sequence[float]]
+) -> list[Chart]:
+    """Spectra of the truth and of predictions by name, from one wave across the domain on; none of
+    a domain that is too small for one."""
+    waves = list(range(1, len(truth)))
+    if not waves:
+        return []
+    lines = [Line("truth", waves, truth[1:], "truth")]
+    for i, (name, energy) in enumerate(predictions.items()):
+        lines.append(Line(name, waves[: len(energy) - 1], energy[1:], series(i)))
+    return [line_chart(title, lines, WAVES, "energy", log=True, log_x=True)]

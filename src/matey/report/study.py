@@ -1,98 +1,48 @@
-"""Several models beside each other: the best of them, and what accuracy costs in tokens."""
+"""What a study found, from its `study.json`: verdicts on claims, charts and tables."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from matey.report.charts import Chart, Line, scatter_chart, series
-from matey.report.scores import Results
-from matey.report.summary import (
-    Tile,
-    Verdict,
-    beside,
-    beside_persistence,
-    grade_of,
-    listed,
-    metric_name,
-    token_means,
-    typical,
-)
+from matey.records.study import StudyPage
+from matey.report.charts import Chart, cloud_chart
+from matey.report.verdict import Verdict
+from matey.report.words import plural
 
-SEVERAL = 4  # models from which on one verdict on all of them comes first
+FILE = "study.json"
+# What a claim's answer means for its badge: grade, and words.
+ANSWERS = {
+    "held": ("good", "held"),
+    "not held": ("bad", "not held"),
+    "undecided": ("mixed", "undecided"),
+}
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The verdict on many models, and the name of the best."""
+class Study:
+    """A study as it is shown: its page, with a verdict on each claim and the charts drawn."""
 
-    best: str
-    verdict: Verdict
+    page: StudyPage
+    summary: str
+    claims: tuple[Verdict, ...]
+    charts: tuple[Chart, ...]
 
 
-def compare(results: Sequence[Results]) -> Comparison | None:
-    """The verdict on many models that were scored on the same systems; None for few."""
-    if len(results) < SEVERAL or len({names(result) for result in results}) > 1:
-        return None
-    ranked = sorted(results, key=lambda result: -last(skill(result, -1)))
-    best = ranked[0]
-    first = max(results, key=lambda result: last(skill(result, 0)))
-    grade, badge = grade_of([skill(best, 0), skill(best, -1)])
-    sentences = [f"{len(results)} models were scored on {listed(names(best))}."]
-    sentences.append(
-        f"At the end of the rollout {best.name} is best: {beside(skill(best, -1))}; the worst is "
-        f"{ranked[-1].name}: {beside(skill(ranked[-1], -1))}."
+def has_study(folder: Path) -> bool:
+    """Whether a study left its findings here."""
+    return (folder / FILE).is_file()
+
+
+def load_study(folder: Path) -> Study:
+    """The findings of a study. Raises DataError."""
+    page = StudyPage.load(folder / FILE)
+    claims = tuple(
+        Verdict(one.answer, *ANSWERS[one.answer], one.claim, one.sentences, ())
+        for one in page.claims
     )
-    tiles = [
-        Tile("Best at the end", best.name),
-        beside_persistence("Its error at the end", skill(best, -1)),
-        Tile("Best one step ahead", first.name),
-        beside_persistence("Its error at one step", skill(first, 0)),
-    ]
-    fewest = min(results, key=tokens)
-    if math.isfinite(tokens(fewest)):
-        tiles.append(Tile("Fewest tokens", fewest.name, f"{tokens(fewest):,.0f} per frame"))
-    headline = f"Of {len(results)} models {best.name} is best"
-    verdict = Verdict("all models", grade, badge, headline, tuple(sentences), tuple(tiles))
-    return Comparison(best.name, verdict)
-
-
-def names(result: Results) -> tuple[str, ...]:
-    """The systems that a model was scored on."""
-    return tuple(sorted(system.name for system in result.systems))
-
-
-def skill(result: Results, index: int) -> float:
-    """The typical skill of a model over its systems."""
-    return typical(result.systems, index)
-
-
-def last(skill: float) -> float:
-    """A skill to rank by: a model that diverged, or has none, comes last."""
-    return skill if math.isfinite(skill) else -math.inf
-
-
-def tokens(result: Results) -> float:
-    """Tokens per frame; infinite where they are not known."""
-    return token_means(result.systems)[0] or math.inf
-
-
-def tradeoffs(results: Sequence[Results]) -> list[Chart]:
-    """Error at the end of the rollout over tokens per frame, a chart per system, where the models
-    differ in tokens."""
-    charts = []
-    for name in dict.fromkeys(s.name for result in results for s in result.systems):
-        found = [
-            (result.name, system)
-            for result in results
-            for system in result.systems
-            if system.name == name and "mean" in system.tokens
-        ]
-        if len({system.tokens["mean"] for _, system in found}) < 2:
-            continue
-        points = [
-            Line(model, [s.tokens["mean"]], [s.main.error[-1]], series(i))
-            for i, (model, s) in enumerate(found)
-        ]
-        label = f"{metric_name([s for _, s in found])} at the end"
-        charts.append(scatter_chart(f"Error and tokens: {name}", points, "tokens per frame", label))
-    return charts
+    counts = [f"{sum(c.badge == word for c in claims)} {word}" for _, word in ANSWERS.values()]
+    return Study(
+        page=page,
+        summary=f"Of {plural(len(claims), 'claim')}: {', '.join(counts)}.",
+        claims=claims,
+        charts=tuple(cloud_chart(plot) for plot in page.plots),
+    )

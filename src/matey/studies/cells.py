@@ -7,21 +7,22 @@ study gives the same files again.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from matey.config import DataConfig, RunConfig
-from matey.errors import ConfigError, DataError, DivergenceError
-from matey.evaluate.results import SystemScore
+from matey.errors import ConfigError, DivergenceError
 from matey.evaluate.score import Ask, evaluate
 from matey.nn.surrogate import Surrogate
-from matey.output import remove, to_json, write_text
+from matey.output import remove
+from matey.records.run import ValidRecord, read_log
+from matey.records.scores import SystemScore
+from matey.records.study import Guide, Outcome
 from matey.simulate.trajectories import one_thread
-from matey.studies.guides import Guide, guide_correlations
+from matey.studies.guides import guide_correlations
 from matey.train.finetune import finetune
 from matey.train.loop import train
 
@@ -72,43 +73,6 @@ def anywhere(data: DataConfig) -> DataConfig:
     return replace(data, systems=systems)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a cell: errors by lead in units of dt, tokens per frame, and what it took.
-
-    `errors` and `persistence` are by metric, then by lead. `curve` is the validation NRMSE after
-    so many steps. `guides` say how well each criterion tells where the model errs. A training
-    that diverged has infinite errors, and `failed` says how.
-    """
-
-    cell: str
-    point: str
-    system: str
-    budget: str
-    seed: int
-    steps: int
-    operations: float
-    parameters: int
-    tokens: float
-    leads: tuple[int, ...]
-    errors: dict[str, tuple[float, ...]]
-    persistence: dict[str, tuple[float, ...]]
-    curve: tuple[tuple[int, float], ...]
-    diverged: int
-    guides: tuple[Guide, ...] = ()
-    failed: str = ""
-    fingerprint: str = field(default="", compare=False)
-
-    def error(self, lead: int = 0, metric: str = "nrmse") -> float:
-        """The error at the lead of that place: 0 is the first, -1 the last."""
-        return self.errors[metric][lead] if self.leads else math.inf
-
-    @property
-    def valid(self) -> float:
-        """NRMSE on the validation windows at the end of the training: what choices go by."""
-        return self.curve[-1][1] if self.curve else math.inf
-
-
 def folder_of(out: Path, name: str) -> Path:
     """Where a cell is kept."""
     return out / "cells" / name
@@ -119,7 +83,7 @@ def is_done(cell: Cell, out: Path) -> bool:
     record = folder_of(out, cell.name) / RECORD
     if not record.is_file():
         return False
-    if load_outcome(record).fingerprint != cell.fingerprint:
+    if Outcome.load(record).fingerprint != cell.fingerprint:
         raise ConfigError(
             f"{record} was made with other settings than this study's. Choose another --out, or "
             "remove that cell's folder to have it made again."
@@ -137,13 +101,12 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
             outcome = failure(cell, str(error))
         else:
             score = evaluate(model, cell.name, cell.test, cell.ask, folder / "results")[0]
-            curve = validations(folder / "run" / "metrics.jsonl")
+            curve = validations(folder / "run")
             guides = (
                 guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else ()
             )
             outcome = success(cell, model, score, curve, guides)
-    record = {**vars(outcome), "guides": [vars(guide) for guide in outcome.guides]}
-    write_text(folder / RECORD, to_json(record, indent=1))
+    outcome.save(folder / RECORD)
     for left in ("run/checkpoints", "run/best", "results/examples"):
         remove(folder / left)
     return outcome
@@ -155,7 +118,7 @@ def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
     Raises DivergenceError where its training diverges, or that of the cell it starts from did.
     """
     if cell.parent:
-        before = load_outcome(folder_of(out, cell.parent) / RECORD)
+        before = Outcome.load(folder_of(out, cell.parent) / RECORD)
         if before.failed:
             raise DivergenceError(f"{cell.parent}, where it starts from: {before.failed}")
         return finetune(folder_of(out, cell.parent) / "run", cell.config, run, resume=True)
@@ -214,56 +177,23 @@ def identity(cell: Cell) -> dict[str, Any]:
     }
 
 
-def validations(log: Path) -> list[tuple[int, float]]:
+def validations(run: Path) -> list[tuple[int, float]]:
     """Step and mean NRMSE of each validation in a run's log, the last of each step."""
-    found: dict[int, float] = {}
-    for line in log.read_text(encoding="utf-8").splitlines():
-        if line.endswith("}"):
-            record = json.loads(line)
-            if record["kind"] == "valid" and record["nrmse"]:
-                values = [math.inf if v is None else v for v in record["nrmse"].values()]
-                found[record["step"]] = sum(values) / len(values)
-    return sorted(found.items())
+    means = {one.step: mean_error(one) for one in read_log(run).valid if one.nrmse}
+    return sorted(means.items())
 
 
-def step_operations(log: Path) -> float:
+def mean_error(valid: ValidRecord) -> float:
+    """The mean NRMSE over systems, infinite where one is not finite."""
+    values = [math.inf if math.isnan(error) else error for error in valid.nrmse.values()]
+    return sum(values) / len(values)
+
+
+def step_operations(run: Path) -> float:
     """Operations of a training step by a run's log, on average: what was planned goes by a few
     windows. NaN where the log has none."""
     operations, steps, last = 0.0, 0, 0
-    for line in log.read_text(encoding="utf-8").splitlines():
-        record: dict[str, Any] = json.loads(line) if line.endswith("}") else {}
-        if record.get("kind") == "train":
-            seconds = record["windows"] / record["windows_per_second"]
-            operations += record["flop_per_second"] * seconds
-            steps, last = steps + record["step"] - last, record["step"]
+    for record in read_log(run).train:
+        operations += record.operations
+        steps, last = steps + record.step - last, record.step
     return operations / steps if steps else math.nan
-
-
-def load_outcome(path: Path) -> Outcome:
-    """A cell's record. Raises DataError for one that is damaged."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("errors", "persistence"):
-            record[key] = {name: tuple(map(endless, row)) for name, row in record[key].items()}
-        record["curve"] = tuple((int(step), endless(error)) for step, error in record["curve"])
-        record["leads"] = tuple(record["leads"])
-        record["guides"] = tuple(
-            Guide(**{**guide, "correlation": undefined(guide["correlation"])})
-            for guide in record["guides"]
-        )
-        record["tokens"] = undefined(record["tokens"])
-        return Outcome(**record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: {type(error).__name__} {error}. Remove it: the cell is made again."
-        ) from error
-
-
-def endless(value: float | None) -> float:
-    """An error of a record, where null is one that is not finite."""
-    return math.inf if value is None else float(value)
-
-
-def undefined(value: float | None) -> float:
-    """A number of a record, where null is one that is not there."""
-    return math.nan if value is None else float(value)

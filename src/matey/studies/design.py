@@ -8,22 +8,22 @@ cell of each operating point takes as many steps as the reference does.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Generic, TypeVar
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
 from matey.evaluate.score import Ask
-from matey.studies.cells import Cell, Outcome
-from matey.studies.page import StudyPage
+from matey.records.study import Outcome, Timings
+from matey.studies.cells import Cell
+from matey.studies.page import Findings
 from matey.studies.systems import Probe, Recipe, Source, medium_patch
-from matey.studies.timing import Timings
 from matey.train.forecast import mean_operations
 
 OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells have in common
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large a study is.
+    """How large a study is; each study's own scale adds what it varies.
 
     `operations` are those that each cell may spend on training, and `model` is the transformer
     but for what the study varies. `tokens` are about how many the medium patch cuts a frame into;
@@ -44,7 +44,6 @@ class Scale:
     windows: int = 16
     validations: int = 1
     turns: int = 7
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def window_config(self) -> WindowConfig:
@@ -69,11 +68,14 @@ class Design:
         return math.fsum(cell.operations for cell in self.cells)
 
 
+S = TypeVar("S", bound=Scale)
+
+
 @dataclass(frozen=True)
-class Material:
+class Material(Generic[S]):
     """What a design is drawn from: the scale, the systems, and the first seed."""
 
-    scale: Scale
+    scale: S
     sources: Mapping[str, Source]
     probes: Mapping[str, Probe]
     seed: int
@@ -135,13 +137,12 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Generic[S]):
     """An experiment: how large it is at each scale, its cells, and what their outcomes say."""
 
-    name: str
-    scales: Mapping[str, Scale]
-    design: Callable[[Material], Design]
-    judge: Callable[[Material, Sequence[Outcome], Timings], StudyPage]
+    scales: Mapping[str, S]
+    design: Callable[[Material[S]], Design]
+    judge: Callable[[Material[S], Sequence[Outcome], Timings], Findings]
 
 
 def run_config(

@@ -23,9 +23,10 @@ import yaml
 
 from matey.errors import ConfigError, MateyError, StoppedError
 from matey.output import write_text
-from matey.studies.cells import RECORD, Cell, Outcome, folder_of, is_done, load_outcome, run_cell
+from matey.records.study import Outcome
+from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell
 from matey.train.lock import locked
-from matey.train.log import plain
+from matey.train.run_folder import plain
 
 SETTINGS = "study.yaml"
 
@@ -87,8 +88,8 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
                 raise StoppedError(failure.message, failure.signal)
             if failure is not None:
                 raise ConfigError(f"Cell {cell.name} cannot be made: {failure.message}")
-            watch(clock.tick(cell, load_outcome(folder_of(out, cell.name) / RECORD).failed))
-    return [load_outcome(folder_of(out, cell.name) / RECORD) for cell in cells]
+            watch(clock.tick(cell, Outcome.load(folder_of(out, cell.name) / RECORD).failed))
+    return [Outcome.load(folder_of(out, cell.name) / RECORD) for cell in cells]
 
 
 def waves(cells: Sequence[Cell]) -> list[list[Cell]]:

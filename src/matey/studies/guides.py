@@ -5,7 +5,6 @@ Axes: B samples, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -19,21 +18,12 @@ from matey.fields import Inputs
 from matey.nn.normalise import measure
 from matey.nn.rollout import continue_inputs
 from matey.nn.surrogate import Surrogate
+from matey.records.study import Guide
 from matey.studies.statistics import rank_correlation
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, cells, patch_shape
 
 CRITERIA = ("variance", "gradient")
-
-
-@dataclass(frozen=True)
-class Guide:
-    """Spearman's correlation over cells of a criterion of the history with the squared error at a
-    lead, the mean over rollouts."""
-
-    criterion: str
-    lead: int
-    correlation: float
 
 
 def guide_correlations(

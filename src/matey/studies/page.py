@@ -7,82 +7,26 @@ each cell, system, lead and metric; `timing.csv` one for each operating point an
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from matey.output import to_json, write_text
-from matey.studies.cells import Outcome
-from matey.studies.statistics import Estimate
-from matey.studies.timing import Timing, Timings
+from matey.output import write_text
+from matey.records.study import Answer, Claim, Outcome, Plot, TextTable, Timing, Timings
+from matey.studies.statistics import Estimate, over_systems
 
-FORMAT = 1
 FILE = "study.json"
-Answer = Literal["held", "not held", "undecided"]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A claim, what the study says of it, and why."""
+class Findings:
+    """What a study asks, and what it says: a verdict on each claim, charts and tables."""
 
-    claim: str
-    answer: Answer
-    sentences: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A point of a chart, with the interval of its y."""
-
-    name: str
-    x: float
-    y: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Group:
-    """Points of one kind; a line through them where they are `joined`."""
-
-    name: str
-    spots: tuple[Spot, ...]
-    joined: bool = False
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A chart: an error over a cost, both on logarithmic axes."""
-
-    title: str
-    x: str
-    y: str
-    groups: tuple[Group, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column is text; `note` says what the numbers are."""
-
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class StudyPage:
-    """All that the page of a study shows."""
-
-    study: str
     title: str
     question: str
-    scale: str
-    facts: tuple[tuple[str, str], ...]
     claims: tuple[Claim, ...]
     plots: tuple[Plot, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[TextTable, ...]
 
 
 # What a step takes, in tables.
@@ -104,21 +48,32 @@ def blank(cells: Sequence[str], columns: int) -> tuple[str, ...]:
     return (*cells, *[""] * (columns - len(cells)))
 
 
+def decide(held: bool, refuted: bool) -> Answer:
+    """The answer to a claim; undecided where neither is known, as by comparisons with NaN."""
+    return "held" if held else "not held" if refuted else "undecided"
+
+
 def answer_below(ratio: Estimate) -> Answer:
     """Held where a ratio lies below 1 with its interval, not held where it does not."""
-    if math.isnan(ratio.mean):
-        return "undecided"
-    return "held" if ratio.high < 1 else "not held" if ratio.low >= 1 else "undecided"
+    return decide(ratio.high < 1, ratio.low >= 1)
+
+
+def answer_above(ratios: Sequence[Estimate], aim: float, bounds: Set[str]) -> Answer:
+    """Held where the mean over systems is at least `aim` with its interval, not held where it is
+    below with its interval; of one system its own interval counts.
+
+    Ratios that are bounds, `at least` or `at most`, leave the other side open.
+    """
+    overall = over_systems(ratios)
+    return decide(
+        overall.low >= aim and bounds <= {"", "at least "},
+        overall.high < aim and bounds <= {"", "at most "},
+    )
 
 
 def answer_for(held: int, of: int) -> Answer:
     """The answer where a claim holds for so many of some systems."""
-    return "held" if held == of else "undecided" if held else "not held"
-
-
-def write_page(out: Path, page: StudyPage) -> None:
-    """Write `study.json`."""
-    write_text(out / FILE, to_json({"format": FORMAT, **asdict(page)}, indent=1))
+    return decide(held == of, not held)
 
 
 def write_tables(out: Path, outcomes: Sequence[Outcome], timings: Timings) -> None:

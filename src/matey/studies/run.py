@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,20 +12,15 @@ import matey
 from matey.config import DataConfig, require
 from matey.data.systems import open_systems
 from matey.nn.pretrained import choose_device
+from matey.records.study import Outcome, StudyPage, Timings
 from matey.simulate.trajectories import one_thread
-from matey.studies import (
-    attention,
-    attention_page,
-    scales,
-    tokens,
-    tokens_page,
-    transfer,
-    transfer_page,
-)
-from matey.studies.cells import Cell, Outcome, folder_of, step_operations
+from matey.studies import scales
+from matey.studies.attention import design as attention
+from matey.studies.attention.findings import judge as judge_attention
+from matey.studies.cells import Cell, folder_of, step_operations
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
-from matey.studies.page import StudyPage, joined, write_page, write_tables
+from matey.studies.page import FILE, joined, write_tables
 from matey.studies.systems import (
     check_patch,
     check_tiled,
@@ -36,26 +32,18 @@ from matey.studies.systems import (
     probe_recipe,
     tell_unused,
 )
-from matey.studies.timing import Timings, load_timings, measure_points, save_timings
+from matey.studies.timing import load_timings, measure_points, save_timings
+from matey.studies.tokens import design as tokens
+from matey.studies.tokens.findings import judge as judge_tokens
+from matey.studies.transfer import design as transfer
+from matey.studies.transfer.findings import judge as judge_transfer
 from matey.train.forecast import mean_operations
 from matey.train.speed import measure_peak
 
-STUDIES = {
-    "tokens": Study(
-        name="tokens", scales=scales.TOKENS, design=tokens.design, judge=tokens_page.judge
-    ),
-    "attention": Study(
-        name="attention",
-        scales=scales.ATTENTION,
-        design=attention.design,
-        judge=attention_page.judge,
-    ),
-    "transfer": Study(
-        name="transfer",
-        scales=scales.TRANSFER,
-        design=transfer.design,
-        judge=transfer_page.judge,
-    ),
+STUDIES: dict[str, Study[Any]] = {
+    "tokens": Study(scales.TOKENS, tokens.design, judge_tokens),
+    "attention": Study(scales.ATTENTION, attention.design, judge_attention),
+    "transfer": Study(scales.TRANSFER, transfer.design, judge_transfer),
 }
 # What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow
 # models reach on one thread: measured on a CPU at the scale `cpu`.
@@ -115,7 +103,7 @@ def plan(request: Request, told: Callable[[str], None]) -> Price:
     return price(study.design(material), material, request)
 
 
-def prepare(request: Request, told: Callable[[str], None]) -> Material:
+def prepare(request: Request, told: Callable[[str], None]) -> Material[Any]:
     """What a design is drawn from: histories of the files that are there, or of a few frames that
     are simulated for it.
 
@@ -139,7 +127,7 @@ def prepare(request: Request, told: Callable[[str], None]) -> Material:
     return Material(scale, sources, probes, request.seed, request.device)
 
 
-def price(design: Design, material: Material, request: Request) -> Price:
+def price(design: Design, material: Material[Any], request: Request) -> Price:
     """The price of a design."""
     each = [cell.operations for cell in design.cells]
     # A rollout's step is a third of a training step for each of its samples.
@@ -190,17 +178,24 @@ def run(
             design = study.design(material)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
-        page = study.judge(material, outcomes, timings)
-        asked = page.question + (SMOKE_NOTE if request.scale == "smoke" else "")
-        told_of = (*facts(material, design), *budget_kept(design.cells, outcomes, request.out))
-        page = replace(page, question=asked, scale=request.scale, facts=told_of)
+        found = study.judge(material, outcomes, timings)
+        page = StudyPage(
+            study=request.study,
+            title=found.title,
+            question=found.question + (SMOKE_NOTE if request.scale == "smoke" else ""),
+            scale=request.scale,
+            facts=(*facts(material, design), *budget_kept(design.cells, outcomes, request.out)),
+            claims=found.claims,
+            plots=found.plots,
+            tables=found.tables,
+        )
         write_tables(request.out, outcomes, timings)
-        write_page(request.out, page)
+        page.save(request.out / FILE)
     return page
 
 
 def time_points(
-    design: Design, material: Material, out: Path, told: Callable[[str], None]
+    design: Design, material: Material[Any], out: Path, told: Callable[[str], None]
 ) -> Timings:
     """The timing of every operating point: what is there already of the same points, which shows
     in their operations, and the rest."""
@@ -231,7 +226,7 @@ def budget_kept(
     for cell, outcome in zip(cells, outcomes, strict=True):
         if outcome.failed:
             continue
-        took = step_operations(folder_of(out, cell.name) / "run" / "metrics.jsonl")
+        took = step_operations(folder_of(out, cell.name) / "run")
         name = f"{cell.system}: {cell.point} ({cell.budget})"
         shares.setdefault(name, []).append(took * cell.config.steps / cell.operations)
     if not shares:
@@ -247,7 +242,7 @@ def budget_kept(
     return [("Operations taken", text)]
 
 
-def facts(material: Material, design: Design) -> tuple[tuple[str, str], ...]:
+def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...]:
     """How the study was made, for its page."""
     scale = material.scale
     batches = [str(size) for size in sorted({cell.config.batch for cell in design.cells})]

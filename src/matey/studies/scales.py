@@ -1,18 +1,22 @@
 """How large each study is at each scale: the systems, the model, and what a cell may spend."""
 
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 from matey.config import ModelConfig
-from matey.studies.design import Scale
+from matey.studies.attention.design import AttentionScale
 from matey.studies.systems import Recipe
-from matey.studies.tokens import Variant, variants
+from matey.studies.tokens.design import TokensScale, Variant, variants
+from matey.studies.transfer.design import TransferScale
 
 NANO = ModelConfig(embed_dim=96, heads=3, depth=2, scheme="svit")
 SMALLEST = replace(NANO, embed_dim=16, heads=1, depth=1)
 TI = ModelConfig(embed_dim=192, heads=3, depth=12, scheme="svit")
 
 PDEBENCH = ("shallow_water", "diffusion_reaction", "incompressible", "compressible")
+AXIAL = ("thermals", "shallow_water", "compressible")  # where kinds of attention are compared
+NEW = ("thermals", "mhd_cavity")  # systems that a pretrained model goes on with
+UNLIKE = ("gray_scott", "kuramoto_sivashinsky", "gray_scott_3d")
 
 
 def recipes(resolution: int, trajectories: int, *names: str) -> tuple[Recipe, ...]:
@@ -25,94 +29,12 @@ def box(resolution: int, trajectories: int) -> Recipe:
     return Recipe("gray_scott_3d", resolution, trajectories, simulator="gray_scott", ndim=3)
 
 
-def resolutions(sizes: tuple[int, ...], trajectories: int) -> tuple[Recipe, ...]:
+def resolutions(trajectories: int) -> tuple[Recipe, ...]:
     """Shallow water at several resolutions, the same initial states at each."""
     return tuple(
         Recipe(f"shallow_water_{size}", size, trajectories, simulator="shallow_water")
-        for size in sizes
+        for size in (64, 128, 256)
     )
-
-
-def names(found: tuple[Recipe, ...]) -> tuple[str, ...]:
-    """What they are called."""
-    return tuple(recipe.name for recipe in found)
-
-
-# What the studies have in common at a scale.
-smoke = partial(Scale, tokens=16, batch=2, rollout=2, windows=4, turns=2)
-paper = partial(Scale, tokens=256, batch=16, history=16, lr=1e-3, rollout=10, windows=128)
-
-LADDER = {"cpu": resolutions((64, 128, 256), 8), "paper": resolutions((64, 128, 256), 32)}
-
-TOKENS = {
-    "smoke": smoke(
-        recipes=(Recipe("shallow_water", 16, 6, frames=8),),
-        operations=8e6,
-        model=SMALLEST,
-        extra={
-            "variants": (
-                Variant("adap_mix", 0.3),
-                Variant("adap_mul", 0.3, criterion="gradient", rings=1),
-            )
-        },
-    ),
-    "cpu": Scale(
-        recipes=(
-            *recipes(64, 16, *PDEBENCH, "thermals", "gray_scott"),
-            box(24, 10),
-            *LADDER["cpu"],
-        ),
-        operations=4e11,
-        model=NANO,
-        tokens=256,
-        extra={"variants": variants((0.2, 0.5, 0.8)), "resolutions": names(LADDER["cpu"])},
-    ),
-    "paper": paper(
-        recipes=(
-            *recipes(128, 128, *PDEBENCH, "thermals", "gray_scott"),
-            box(64, 32),
-            *LADDER["paper"],
-        ),
-        operations=2e17,
-        model=TI,
-        validations=8,
-        extra={"variants": variants((0.2, 0.4, 0.6)), "resolutions": names(LADDER["paper"])},
-    ),
-}
-
-ATTENTION = {
-    "smoke": smoke(
-        recipes=(
-            Recipe("shallow_water", 16, 6, frames=8),
-            Recipe("shallow_water_32", 32, 3, frames=8, simulator="shallow_water"),
-        ),
-        operations=8e6,
-        model=replace(SMALLEST, depth=2),
-        validations=3,
-        extra={"widths": (16,), "kinds": ("ViT", "AViT", "SViT, joint every 2nd")},
-    ),
-    "cpu": Scale(
-        recipes=(
-            *recipes(64, 16, "thermals", "shallow_water", "compressible"),
-            *LADDER["cpu"],
-        ),
-        operations=5e11,
-        model=ModelConfig(embed_dim=64, heads=2, depth=4),
-        tokens=256,
-        validations=8,
-        extra={"widths": (32, 64, 96)},
-    ),
-    "paper": paper(
-        recipes=(
-            *recipes(128, 128, "thermals", "shallow_water", "compressible"),
-            *LADDER["paper"],
-        ),
-        operations=5e17,
-        model=TI,
-        validations=16,
-        extra={"widths": (192, 384, 768)},
-    ),
-}
 
 
 def transfer_recipes(
@@ -127,10 +49,86 @@ def transfer_recipes(
     )
 
 
-UNLIKE = ("gray_scott", "kuramoto_sivashinsky", "gray_scott_3d")
+# What the studies have in common at a scale.
+SMOKE: dict[str, Any] = {"tokens": 16, "batch": 2, "rollout": 2, "windows": 4, "turns": 2}
+PAPER: dict[str, Any] = {"tokens": 256, "batch": 16, "history": 16, "rollout": 10, "windows": 128}
+PAPER_LR = 1e-3
+
+LADDER = {"cpu": resolutions(8), "paper": resolutions(32)}
+RUNGS = tuple(recipe.name for recipe in LADDER["cpu"])
+
+TOKENS = {
+    "smoke": TokensScale(
+        **SMOKE,
+        recipes=(Recipe("shallow_water", 16, 6, frames=8),),
+        operations=8e6,
+        model=SMALLEST,
+        variants=(
+            Variant("adap_mix", 0.3),
+            Variant("adap_mul", 0.3, criterion="gradient", rings=1),
+        ),
+    ),
+    "cpu": TokensScale(
+        recipes=(
+            *recipes(64, 16, *PDEBENCH, "thermals", "gray_scott"),
+            *(box(24, 10), *LADDER["cpu"]),
+        ),
+        operations=4e11,
+        model=NANO,
+        tokens=256,
+        variants=variants((0.2, 0.5, 0.8)),
+        resolutions=RUNGS,
+    ),
+    "paper": TokensScale(
+        **PAPER,
+        lr=PAPER_LR,
+        validations=8,
+        recipes=(
+            *recipes(128, 128, *PDEBENCH, "thermals", "gray_scott"),
+            *(box(64, 32), *LADDER["paper"]),
+        ),
+        operations=2e17,
+        model=TI,
+        variants=variants((0.2, 0.4, 0.6)),
+        resolutions=RUNGS,
+    ),
+}
+
+ATTENTION = {
+    "smoke": AttentionScale(
+        **SMOKE,
+        validations=3,
+        recipes=(
+            Recipe("shallow_water", 16, 6, frames=8),
+            Recipe("shallow_water_32", 32, 3, frames=8, simulator="shallow_water"),
+        ),
+        operations=8e6,
+        model=replace(SMALLEST, depth=2),
+        widths=(16,),
+        kinds=("ViT", "AViT", "SViT, joint every 2nd"),
+    ),
+    "cpu": AttentionScale(
+        recipes=(*recipes(64, 16, *AXIAL), *LADDER["cpu"]),
+        operations=5e11,
+        model=ModelConfig(embed_dim=64, heads=2, depth=4),
+        tokens=256,
+        validations=8,
+        widths=(32, 64, 96),
+    ),
+    "paper": AttentionScale(
+        **PAPER,
+        lr=PAPER_LR,
+        validations=16,
+        recipes=(*recipes(128, 128, *AXIAL), *LADDER["paper"]),
+        operations=5e17,
+        model=TI,
+        widths=(192, 384, 768),
+    ),
+}
 
 TRANSFER = {
-    "smoke": smoke(
+    "smoke": TransferScale(
+        **SMOKE,
         recipes=(
             Recipe("shallow_water", 16, 3, frames=8),
             Recipe("diffusion_reaction", 16, 3, frames=8),
@@ -140,54 +138,33 @@ TRANSFER = {
         ),
         operations=4e6,
         model=replace(SMALLEST, mode="uniform", patches=(4,)),
-        extra={
-            "pretraining": ("shallow_water", "diffusion_reaction"),
-            "share": 2,
-            "targets": ("mhd_cavity",),
-            "unlike": ("gray_scott",),
-            "trajectories": (1, 2),
-            "unlike_trajectories": (1,),
-        },
+        pretraining=("shallow_water", "diffusion_reaction"),
+        share=2,
+        targets=("mhd_cavity",),
+        unlike=("gray_scott",),
+        trajectories=(1, 2),
+        unlike_trajectories=(1,),
     ),
-    "cpu": Scale(
-        recipes=transfer_recipes(
-            64,
-            16,
-            PDEBENCH,
-            *recipes(64, 16, "gray_scott", "kuramoto_sivashinsky"),
-            box(24, 12),
-        ),
+    "cpu": TransferScale(
+        recipes=transfer_recipes(64, 16, PDEBENCH, *recipes(64, 16, *UNLIKE[:2]), box(24, 12)),
         operations=1e12,
         model=replace(NANO, depth=4, mode="uniform", patches=(8,)),
         tokens=256,
-        extra={
-            "pretraining": PDEBENCH,
-            "share": 12,
-            "targets": ("thermals", "mhd_cavity"),
-            "unlike": UNLIKE,
-            "trajectories": (1, 2, 4, 8),
-            "unlike_trajectories": (1, 8),
-        },
+        pretraining=PDEBENCH,
+        share=12,
+        targets=NEW,
+        unlike=UNLIKE,
     ),
-    "paper": paper(
-        recipes=transfer_recipes(
-            128,
-            128,
-            PDEBENCH,
-            *recipes(128, 32, "gray_scott", "kuramoto_sivashinsky"),
-            box(64, 32),
-        ),
+    "paper": TransferScale(
+        **{**PAPER, "history": 10},
+        lr=PAPER_LR,
+        validations=8,
+        recipes=transfer_recipes(128, 128, PDEBENCH, *recipes(128, 32, *UNLIKE[:2]), box(64, 32)),
         operations=1e17,
         model=replace(TI, mode="uniform", patches=(16,)),
-        history=10,
-        validations=8,
-        extra={
-            "pretraining": PDEBENCH,
-            "share": 30,
-            "targets": ("thermals", "mhd_cavity"),
-            "unlike": UNLIKE,
-            "trajectories": (1, 2, 4, 8),
-            "unlike_trajectories": (1, 8),
-        },
+        pretraining=PDEBENCH,
+        share=30,
+        targets=NEW,
+        unlike=UNLIKE,
     ),
 }

@@ -5,12 +5,10 @@ The points of one system are measured in turns, so that whatever disturbs the ma
 of them; the median of the turns counts. One thread, as in the cells.
 """
 
-import json
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -19,12 +17,11 @@ import torch
 from matey.config import RunConfig
 from matey.data.systems import System
 from matey.data.windows import Windows
-from matey.errors import DataError
 from matey.fields import Batch
 from matey.nn.make import make_model
 from matey.nn.memory import Ledger
 from matey.nn.pretrained import choose_device
-from matey.output import to_json, write_text
+from matey.records.study import Timing, Timings, TimingTable
 from matey.simulate.trajectories import one_thread
 from matey.train.forecast import plan_of
 from matey.train.loss import squared_nrmse
@@ -32,23 +29,6 @@ from matey.train.optim import make_optimizer
 
 FILE = "timing.json"
 TRIED = 16  # batches of which a typical one is chosen
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds and bytes of one operating point, for a batch of training and for the same number of
-    samples in inference; `tokens` per frame and sample."""
-
-    step_seconds: float
-    inference_seconds: float
-    step_bytes: int
-    inference_bytes: int
-    tokens: float
-    operations: float
-    parameters: int
-
-
-Timings = dict[str, dict[str, Timing]]  # by system, then by point
 
 
 class Bench:
@@ -170,34 +150,18 @@ def typical_batch(windows: Windows, config: RunConfig) -> Batch:
 def load_timings(out: Path) -> Timings:
     """What was measured already; nothing where there is no file. Raises DataError."""
     path = out / FILE
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            system: {point: Timing(**values) for point, values in points.items()}
-            for system, points in record["systems"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is damaged: {type(error).__name__} {error}. Remove it: it is made again."
-        ) from error
+    return TimingTable.load(path).systems if path.is_file() else {}
 
 
 def save_timings(out: Path, timings: Timings, device: torch.device) -> None:
     """Write what was measured, and on what."""
-    systems = {
-        system: {point: asdict(timing) for point, timing in points.items()}
-        for system, points in timings.items()
-    }
     machine = {
         "processor": processor(device),
         "threads": 1,
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),
     }
-    record = {"format": 1, "machine": machine, "systems": systems}
-    write_text(out / FILE, to_json(record, indent=1))
+    TimingTable(machine, timings).save(out / FILE)
 
 
 def processor(device: torch.device) -> str:

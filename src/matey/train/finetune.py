@@ -10,10 +10,9 @@ from matey.errors import ConfigError
 from matey.nn.make import make_model
 from matey.nn.pretrained import find_model, from_pretrained
 from matey.nn.surrogate import Surrogate
-from matey.train.log import plain
 from matey.train.loop import train
 from matey.train.resume import flat
-from matey.train.sinks import Sink
+from matey.train.run_folder import Sink, plain
 
 FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight has their shape
 

@@ -27,18 +27,17 @@ from matey.train import checkpoint
 from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
 from matey.train.forecast import check_grids, check_memory
-from matey.train.keeper import Keeper
 from matey.train.lock import locked
-from matey.train.log import Journal, describe, prepare_run, spent
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
 from matey.train.room import return_large_blocks
+from matey.train.run_folder import Journal, Sink, describe, prepare_run, spent
 from matey.train.signals import Stop, heeding_signals
-from matey.train.sinks import Sink
 from matey.train.speed import Speedometer
-from matey.train.tally import Loss, Tally, check_finite
+from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
+from matey.train.validate import Keeper
 
 
 def train(
@@ -125,7 +124,7 @@ def take_steps(
     if progress.pending:
         progress = keeper.score(progress)
     stop.defer()
-    tally = Tally()
+    log = StepLog()
     for step in range(progress.step, config.steps):
         began = time.perf_counter()
         for group in optimizer.param_groups:
@@ -136,20 +135,20 @@ def take_steps(
             batch = next(batches).to(device)
             prediction, loss = learn(engine, batch, config, last=turn == config.accumulate - 1)
             losses.append(Loss(loss, batch.spec.name, batch.sources))
-            tally.add(batch, prediction, loss, operations(model, batch, prediction))
+            log.add(batch, prediction, loss, operations(model, batch, prediction))
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tally.seconds += time.perf_counter() - began
+        log.seconds += time.perf_counter() - began
 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
             rate = learning_rate(step, config.steps, config.optim)
-            tally = tally.total(team)
-            record = {"lr": rate, "gradient_norm": float(norm), **tally.record()}
-            journal.write("train", step=done, **record, **speed.record(done, *tally.work))
-            tally = Tally()
+            log = log.total(team)
+            record = {"lr": rate, "gradient_norm": float(norm), **log.record()}
+            journal.write("train", step=done, **record, **speed.record(done, *log.work))
+            log = StepLog()
         progress = keeper.after_step(replace(progress, step=done))
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)

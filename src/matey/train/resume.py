@@ -8,7 +8,6 @@ refused: the model, the windows, the loss, the data and their split, batch, accu
 and seed.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from torch import Tensor
 
 from matey.config import RunConfig
 from matey.data.systems import System
-from matey.errors import ConfigError
+from matey.errors import ConfigError, DataError
 from matey.nn.pretrained import misfits
 from matey.nn.surrogate import Surrogate
 from matey.output import plain_yaml, tidy
+from matey.records.files import read_json
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
-from matey.train.log import fingerprint, plain, to_yaml
-from matey.train.sinks import Record
+from matey.train.run_folder import Record, fingerprint, plain, to_yaml
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
@@ -112,9 +111,9 @@ def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The config of a run, and the fingerprints of its data."""
     try:
         config = plain_yaml((run / "config.yaml").read_text())
-        origin = json.loads((run / "provenance.json").read_text())
+        origin = read_json(run / "provenance.json")
         return dict(config), dict(origin["data_fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DataError) as error:
         raise ConfigError(
             f"{run} does not tell how it began: config.yaml or provenance.json: {error}. It cannot "
             "be resumed; start another --run."

@@ -13,8 +13,8 @@ from matey.studies.run import STUDIES
 from matey.studies.scales import TOKENS
 from matey.studies.systems import Source, find_sources, medium_patch
 from matey.studies.timing import typical_batch
-from matey.studies.tokens import beside, bound_of, cost_at, error_at
-from matey.studies.tokens_page import judge
+from matey.studies.tokens.comparison import beside, bound_of, cost_at, error_at
+from matey.studies.tokens.findings import judge
 from matey.train.forecast import plan_of
 from tests.studies.helpers import outcome, timing
 

@@ -9,10 +9,10 @@ from matey.errors import DivergenceError
 from matey.fields import Batch
 from matey.nn.surrogate import Prediction
 from matey.train.distributed import Team
-from matey.train.sinks import Record
+from matey.train.run_folder import Record
 
 
-class Tally:
+class StepLog:
     """What happened since the last line of the log."""
 
     def __init__(self) -> None:
@@ -30,12 +30,12 @@ class Tally:
         self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
-    def total(self, team: Team) -> "Tally":
+    def total(self, team: Team) -> "StepLog":
         """The same of all processes. They had the same systems, each as often."""
         means = [torch.stack(group).mean() for group in self.losses.values()]
         counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
         mean = team.total(torch.stack(means)) / team.data_ranks
-        whole = Tally()
+        whole = StepLog()
         whole.seconds = self.seconds
         whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
         whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}

@@ -1,117 +1,18 @@
-"""Does decoupled attention pay? ViT, SViT, AViT and partly decoupled models, uniform patches.
-
-Claim of arXiv:2412.20601: fully decoupled, axial attention needs 2 to 3 times the training time and
-the weights of ViT for the same accuracy.
-
-At matched width all schemes have one width; for the comparison at matched error each has several.
-Time to an error is read off the validations during a training, as steps, and taken times the step
-time, which is measured apart.
-"""
+"""What a kind of model needs beside ViT: time, weights and error, matched either way."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from matey.config import ModelConfig, Scheme
-from matey.studies.cells import Outcome
-from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale, by_seed
+from matey.records.study import Outcome, Timing
+from matey.studies.attention.design import REFERENCE, AttentionScale, point
+from matey.studies.design import OPERATIONS, STEPS, by_seed
 from matey.studies.statistics import Estimate, paired_ratio
-from matey.studies.systems import medium_patch
-from matey.studies.timing import Timing
 
-REFERENCE = "ViT"
 Side = Literal["", "at least ", "at most "]
 OPPOSITE: dict[Side, Side] = {"": "", "at least ": "at most ", "at most ": "at least "}
-# What the blocks of each kind of model attend with, repeated over its depth.
-PATTERNS: dict[str, tuple[Scheme, ...]] = {
-    "ViT": ("vit",),
-    "SViT": ("svit",),
-    "AViT": ("avit",),
-    "SViT, joint every 2nd": ("svit", "vit"),
-    "AViT, joint every 2nd": ("avit", "vit"),
-    "AViT, joint every 4th": ("avit", "avit", "avit", "vit"),
-}
-
-
-def patterns(scale: Scale) -> dict[str, tuple[Scheme, ...]]:
-    """The kinds of models of this scale: all that its depth allows, unless it names them."""
-    wanted = scale.extra.get("kinds", tuple(PATTERNS))
-    return {
-        name: kind
-        for name, kind in PATTERNS.items()
-        if name in wanted and scale.model.depth % len(kind) == 0
-    }
-
-
-def point(kind: str, width: int) -> str:
-    """An operating point's name."""
-    return f"{kind} {width}"
-
-
-def trained(scale: Scale) -> tuple[str, ...]:
-    """The systems that models are trained on; the others are for timing alone."""
-    return tuple(recipe.name for recipe in scale.recipes if not recipe.simulator)
-
-
-def timed_only(scale: Scale) -> tuple[str, ...]:
-    """One system at several resolutions, coarse to fine, to see how cost grows with tokens."""
-    return tuple(recipe.name for recipe in scale.recipes if recipe.simulator)
-
-
-def patch_of(material: Material, system: str) -> int:
-    """The patch of a system: the medium one; at several resolutions one for all of them, since
-    patches that grow with the grid would leave as many tokens at each."""
-    ladder = timed_only(material.scale)
-    if system not in ladder:
-        return material.medium(system)
-    return medium_patch(material.probes[ladder[0]].grid, material.scale.tokens // 4)
-
-
-def design(material: Material) -> Design:
-    """Every kind at every width for equal operations, and at the middle width for equal steps."""
-    scale, cells, benches = material.scale, [], {}
-    widths: tuple[int, ...] = scale.extra["widths"]
-    middle = middle_width(scale)
-    for system in material.sources:
-        patch = patch_of(material, system)
-        own = {
-            point(kind, width): model_of(scale, kind, width, patch)
-            for kind in patterns(scale)
-            for width in (widths if system in trained(scale) else (middle,))
-        }
-        benches[system] = {name: material.config(system, model) for name, model in own.items()}
-        if system not in trained(scale):
-            continue
-        reference = material.steps(system, own[point(REFERENCE, middle)], scale.operations)
-        for name, model in own.items():
-            affordable = material.steps(system, model, scale.operations)
-            for seed in material.seeds:
-                args = (system, name, model)
-                cells.append(material.cell(*args, affordable, OPERATIONS, seed))
-                if name.endswith(f" {middle}") and name != point(REFERENCE, middle):
-                    cells.append(material.cell(*args, reference, STEPS, seed))
-    return Design(tuple(cells), benches)
-
-
-def middle_width(scale: Scale) -> int:
-    """The width at which schemes are compared."""
-    widths: tuple[int, ...] = scale.extra["widths"]
-    return widths[len(widths) // 2]
-
-
-def model_of(scale: Scale, kind: str, width: int, patch: int) -> ModelConfig:
-    """A model of one kind and width, with uniform patches."""
-    head = scale.model.embed_dim // scale.model.heads
-    return replace(
-        scale.model,
-        embed_dim=width,
-        heads=max(1, width // head),
-        scheme=PATTERNS[kind],
-        mode="uniform",
-        patches=(patch,),
-    )
 
 
 @dataclass(frozen=True)
@@ -137,10 +38,14 @@ class Needs:
 
 
 def needs(
-    outcomes: Sequence[Outcome], timings: Mapping[str, Timing], scale: Scale, system: str, kind: str
+    outcomes: Sequence[Outcome],
+    timings: Mapping[str, Timing],
+    scale: AttentionScale,
+    system: str,
+    kind: str,
 ) -> Needs:
     """One kind beside ViT on one system."""
-    middle = middle_width(scale)
+    middle = scale.middle_width
     ours, base = point(kind, middle), point(REFERENCE, middle)
     # Seed by seed, so that the reference reaches it in each.
     targets = by_seed(outcomes, system, base, OPERATIONS, valid_error)

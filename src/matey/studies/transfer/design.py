@@ -10,7 +10,7 @@ background fields, and tested on the files given. Systems unlike PDEBench's show
 helping.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -29,45 +29,46 @@ NO_FNO = ("Left out", "the FNO: it needs neuraloperator (pip install 'matey-pde[
 CAVITY, CAVITY_TRAINING = "mhd_cavity", "cavity_training"
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransferScale(Scale):
+    """How large the study of transfer is.
+
+    A pretraining on the systems of `pretraining` takes `share` times the operations of a cell.
+    `targets` are tried with every method, `unlike` are systems unlike the pretraining's, without
+    baselines; on each number of trajectories.
+    """
+
+    pretraining: tuple[str, ...]
+    share: float
+    targets: tuple[str, ...]
+    unlike: tuple[str, ...]
+    trajectories: tuple[int, ...] = (1, 2, 4, 8)
+    unlike_trajectories: tuple[int, ...] = (1, 8)
+
+    def counts(self, system: str) -> tuple[int, ...]:
+        """The numbers of trajectories that a system is trained on."""
+        return self.trajectories if system in self.targets else self.unlike_trajectories
+
+    def methods(self, system: str) -> tuple[str, ...]:
+        """What is tried on a system: an FNO only where the package that it needs is installed."""
+        if system not in self.targets:
+            return METHODS[:3]
+        return METHODS if find_spec("neuralop") else METHODS[:4]
+
+
 def point(method: str, trajectories: int) -> str:
     """An operating point's name."""
     return f"{method}, {trajectories}"
 
 
-def targets(scale: Scale) -> tuple[str, ...]:
-    """The systems with every method and number of trajectories."""
-    found: tuple[str, ...] = scale.extra["targets"]
-    return found
-
-
-def unlike(scale: Scale) -> tuple[str, ...]:
-    """The systems unlike those of the pretraining, without baselines."""
-    found: tuple[str, ...] = scale.extra["unlike"]
-    return found
-
-
-def counts(scale: Scale, system: str) -> tuple[int, ...]:
-    """The numbers of trajectories that a system is trained on."""
-    key = "trajectories" if system in targets(scale) else "unlike_trajectories"
-    found: tuple[int, ...] = scale.extra[key]
-    return found
-
-
-def methods(scale: Scale, system: str) -> tuple[str, ...]:
-    """What is tried on a system: an FNO only where the package that it needs is installed."""
-    if system not in targets(scale):
-        return METHODS[:3]
-    return METHODS if find_spec("neuralop") else METHODS[:4]
-
-
-def design(material: Material) -> Design:
+def design(material: Material[TransferScale]) -> Design:
     """A pretraining for each seed, and every method on every target."""
     scale = material.scale
     cells = [pretraining(material, seed) for seed in material.seeds]
     benches: dict[str, dict[str, RunConfig]] = {}
-    for system in (*targets(scale), *unlike(scale)):
+    for system in (*scale.targets, *scale.unlike):
         check_enough(material, system)
-        own = {method: model_of(scale.model, method) for method in methods(scale, system)}
+        own = {method: model_of(scale.model, method) for method in scale.methods(system)}
         benches[system] = {
             method: tuning(material, system, method, model, 1, 0)
             for method, model in own.items()
@@ -76,7 +77,7 @@ def design(material: Material) -> Design:
         for method, model in own.items():
             step = step_operations(material, system, method, model)
             steps = max(1, round(scale.operations / step))
-            for number in counts(scale, system):
+            for number in scale.counts(system):
                 for seed in material.seeds:
                     config = tuning(material, system, method, model, steps, seed)
                     config = replace(config, data=replace(config.data, trajectories=number))
@@ -90,10 +91,10 @@ def design(material: Material) -> Design:
     return Design(tuple(cells), benches, (before, *missing))
 
 
-def check_enough(material: Material, system: str) -> None:
+def check_enough(material: Material[TransferScale], system: str) -> None:
     """Raise ConfigError for files of the user's with fewer trajectories to train on than the study
     asks for: a point of eight would be one of fewer. What is simulated has enough."""
-    source, most = material.sources[system], max(counts(material.scale, system))
+    source, most = material.sources[system], max(material.scale.counts(system))
     if not source.real or system == CAVITY:  # which is trained on simulations
         return
     there = len(open_systems(source.data)[system].split["train"])
@@ -112,7 +113,12 @@ def model_of(model: ModelConfig, method: str) -> ModelConfig:
 
 
 def tuning(
-    material: Material, system: str, method: str, model: ModelConfig, steps: int, seed: int
+    material: Material[TransferScale],
+    system: str,
+    method: str,
+    model: ModelConfig,
+    steps: int,
+    seed: int,
 ) -> RunConfig:
     """The run of one method on one system."""
     source = material.sources[CAVITY_TRAINING if system == CAVITY else system]
@@ -120,14 +126,21 @@ def tuning(
     return replace(config, mode="frozen-attention") if method == FROZEN else config
 
 
-def step_operations(material: Material, system: str, method: str, model: ModelConfig) -> float:
+def step_operations(
+    material: Material[TransferScale], system: str, method: str, model: ModelConfig
+) -> float:
     """Operations of a training step of one method on one system."""
     probe = material.probes[CAVITY_TRAINING if system == CAVITY else system]
     return mean_operations(tuning(material, system, method, model, 1, 0), probe.spec, probe.inputs)
 
 
 def cell_of(
-    material: Material, system: str, method: str, number: int, config: RunConfig, operations: float
+    material: Material[TransferScale],
+    system: str,
+    method: str,
+    number: int,
+    config: RunConfig,
+    operations: float,
 ) -> Cell:
     """One method on so many trajectories of a system."""
     parent = f"{PRETRAINING}/{config.seed}" if method in (TUNED, FROZEN) else ""
@@ -144,24 +157,23 @@ def cell_of(
     )
 
 
-def tested_on(material: Material, system: str) -> DataConfig:
+def tested_on(material: Material[TransferScale], system: str) -> DataConfig:
     """The test data of a system: of the cavity, which is trained on simulations, all of it."""
     data = material.sources[system].data
     return replace(data, split=SplitConfig(valid=0, test=1)) if system == CAVITY else data
 
 
-def pretraining(material: Material, seed: int) -> Cell:
+def pretraining(material: Material[TransferScale], seed: int) -> Cell:
     """The training on the systems of the pretraining set together; scored on the first of them."""
     scale = material.scale
-    names: tuple[str, ...] = scale.extra["pretraining"]
-    sources = [material.sources[name] for name in names]
+    sources = [material.sources[name] for name in scale.pretraining]
     together = DataConfig(
         tuple(system for source in sources for system in source.data.systems),
         sources[0].data.split,
     )
-    each = [step_operations(material, name, SCRATCH, scale.model) for name in names]
+    each = [step_operations(material, name, SCRATCH, scale.model) for name in scale.pretraining]
     step = sum(each) / len(each)  # systems are drawn alike
-    steps = max(1, round(scale.extra["share"] * scale.operations / step))
+    steps = max(1, round(scale.share * scale.operations / step))
     source = Source(PRETRAINING, together, real=False)
     return Cell(
         name=f"{PRETRAINING}/{seed}",

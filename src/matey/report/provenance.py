@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from matey.report.load import Run
-from matey.report.scores import Results
-from matey.report.summary import duration, plural, refinement
+from matey.report.load import Results, Run
+from matey.report.model import refinement
+from matey.report.words import duration, plural
 
 
 def provenance(run: Run) -> Iterator[tuple[str, str]]:
@@ -18,11 +18,11 @@ def provenance(run: Run) -> Iterator[tuple[str, str]]:
 
 def scoring(result: Results) -> Iterator[tuple[str, str]]:
     """Of scores: the protocol, and on what they rest."""
-    yield "Protocol", str(result.protocol.get("name", "unnamed"))
-    yield from told(result.provenance)
-    if result.model.get("seed") is not None:
-        yield "Seed", str(result.model["seed"])
-    if cells := refinement(result.model.get("refine")):
+    yield "Protocol", result.protocol
+    yield from told(result.scores.provenance)
+    if result.scores.model.get("seed") is not None:
+        yield "Seed", str(result.scores.model["seed"])
+    if cells := refinement(result.scores.model.get("refine")):
         yield "Finer cells", cells
     for system in result.systems:
         rollouts, trajectories = plural(system.windows, "rollout"), system.trajectories
@@ -30,8 +30,8 @@ def scoring(result: Results) -> Iterator[tuple[str, str]]:
             system.name,
             f"{rollouts} of {system.steps[-1]} dt, from {plural(trajectories, 'test trajectory')}",
         )
-    if result.seconds == result.seconds:
-        yield "Took", duration(result.seconds)
+    if result.scores.seconds == result.scores.seconds:
+        yield "Took", duration(result.scores.seconds)
 
 
 def told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """What the study of tokens says of each claim."""
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 
-from matey.studies.cells import Outcome
+from matey.records.study import Claim, Outcome
 from matey.studies.design import OPERATIONS, STEPS, by_seed, persistence, steps_of
-from matey.studies.page import Answer, Claim, answer_below, answer_for, ranged, shown
-from matey.studies.statistics import Estimate, estimate, over_systems, paired_ratio
-from matey.studies.tokens import COARSE, FINE, MEDIUM, UNIFORM, Coarse, Comparison
+from matey.studies.page import answer_above, answer_below, answer_for, ranged, shown
+from matey.studies.statistics import estimate, over_systems, paired_ratio
+from matey.studies.tokens.comparison import Coarse, Comparison
+from matey.studies.tokens.design import COARSE, FINE, MEDIUM, UNIFORM
 
 AIM = (2.0, 5.0)  # times cheaper, as claimed
 GOOD_GUIDE = 0.5  # rank correlation from which on a criterion counts as a good guide
@@ -27,7 +28,7 @@ def cheaper_claim(found: dict[str, list[Comparison]]) -> Claim:
     """2 to 5 times cheaper at equal error?"""
     chosen = {system: best(own) for system, own in found.items()}
     gains = [one.steps.cheaper["step time"] for one in chosen.values()]
-    answer = answer_of(gains, AIM[0], {one.steps.bound for one in chosen.values()})
+    answer = answer_above(gains, AIM[0], {one.steps.bound for one in chosen.values()})
     sentences = []
     for system, one in chosen.items():
         steps, equal = one.steps, one.operations
@@ -44,18 +45,6 @@ def cheaper_claim(found: dict[str, list[Comparison]]) -> Claim:
         answer,
         ("Judged by step time, after equally many optimizer steps.", *sentences),
     )
-
-
-def answer_of(gains: Sequence[Estimate], aim: float, bounds: Set[str] = frozenset()) -> Answer:
-    """Held where the mean over systems is at least `aim` with its interval, not held where it is
-    below with its interval; of one system its own interval counts.
-
-    Gains that are bounds, `at least` or `at most`, leave the other side open.
-    """
-    overall = over_systems(gains)
-    if overall.low >= aim and bounds <= {"", "at least "}:
-        return "held"
-    return "not held" if overall.high < aim and bounds <= {"", "at most "} else "undecided"
 
 
 def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) -> Claim:

@@ -8,16 +8,14 @@ from matey.errors import ConfigError
 from matey.studies.design import Material
 from matey.studies.scales import TRANSFER
 from matey.studies.systems import Source
-from matey.studies.transfer import (
+from matey.studies.transfer.design import (
     FROZEN,
     SCRATCH,
     TUNED,
     check_enough,
-    counts,
-    methods,
     point,
 )
-from matey.studies.transfer_page import judge
+from matey.studies.transfer.findings import judge
 from tests.files import write_shallow_water
 from tests.studies.helpers import outcome, timing
 
@@ -30,12 +28,12 @@ def page(few: float, many: float, frozen: float = 1.0, unlike: float = 1.0, scat
     and on the other system `unlike` times that from scratch. Seeds differ by `scatter`."""
     cells, timings = [], {}
     for system in ("mhd_cavity", "gray_scott"):
-        timings[system] = {name: timing(1.0) for name in methods(SCALE, system) if name != TUNED}
-        for number in counts(SCALE, system):
+        timings[system] = {name: timing(1.0) for name in SCALE.methods(system) if name != TUNED}
+        for number in SCALE.counts(system):
             gain = unlike if system == "gray_scott" else few if number == 1 else many
             for seed in range(3):
                 spread = scatter ** (seed - 1)
-                for method in methods(SCALE, system):
+                for method in SCALE.methods(system):
                     error = {SCRATCH: 1.0, TUNED: gain * spread, FROZEN: gain * frozen}
                     cells.append(
                         outcome(
@@ -76,7 +74,7 @@ def test_frozen_attention_baselines_and_other_systems_have_verdicts_of_their_own
 
 
 def test_the_claim_on_baselines_names_no_fno_where_there_was_none(monkeypatch):
-    monkeypatch.setattr("matey.studies.transfer.find_spec", lambda name: None)
+    monkeypatch.setattr("matey.studies.transfer.design.find_spec", lambda name: None)
     claim = page(0.5, 0.5).claims[3]
     assert claim.answer == "held"
     assert "U-Net" in claim.claim
@@ -94,7 +92,7 @@ def test_files_with_fewer_trajectories_than_a_point_is_named_after_are_refused(t
 
 def material_of(data: DataConfig, real: bool, most: int) -> Material:
     """A study that trains on so many trajectories of shallow water."""
-    scale = replace(SCALE, extra={**SCALE.extra, "unlike_trajectories": (1, most)})
+    scale = replace(SCALE, unlike_trajectories=(1, most))
     return Material(scale, {"shallow_water": Source("shallow_water", data, real)}, {}, 0, "cpu")
 
 

@@ -91,7 +91,7 @@ def test_a_study_stands_on_one_page_with_a_run(tmp_path, run_folder):
         ({"claims": [{"claim": "x", "answer": "maybe", "sentences": []}]}, "answer is 'maybe'"),
         ({"tables": [{**STUDY["tables"][0], "rows": [["a"]]}]}, "rows of other lengths"),
         ({"plots": [{**STUDY["plots"][0], "groups": [{"name": "x"}]}]}, "has no 'spots'"),
-        ({"facts": [["alone"]]}, "expected a name and a text"),
+        ({"facts": [["alone"]]}, "expected 2 items"),
     ],
 )
 def test_a_damaged_study_is_named_with_what_is_wrong(tmp_path, changes, complaint):

@@ -4,17 +4,16 @@ from dataclasses import replace
 import pytest
 
 from matey.config import DataConfig
-from matey.studies.attention import (
+from matey.studies.attention.design import patch_of
+from matey.studies.attention.findings import judge
+from matey.studies.attention.needs import (
     Reached,
     bound,
     first_reached,
     of_kind,
-    patch_of,
     reached,
-    timed_only,
     weights_for,
 )
-from matey.studies.attention_page import judge
 from matey.studies.design import Material
 from matey.studies.scales import ATTENTION
 from matey.studies.systems import Probe, Source
@@ -23,7 +22,7 @@ from tests.studies.helpers import outcome, timing
 
 KINDS = ("ViT", "AViT", "SViT, joint every 2nd")
 SMOKE = ATTENTION["smoke"]
-SCALE = replace(SMOKE, extra={**SMOKE.extra, "widths": (8, 16)})
+SCALE = replace(SMOKE, widths=(8, 16))
 
 
 def page(slower: float, heavier: float, worse: float = 1.0):
@@ -116,5 +115,5 @@ def test_finer_grids_have_more_tokens_where_cost_is_measured_against_them(name):
     water = system(2)
     probes = {name: Probe([rough_inputs(water, n, samples=1)]) for name, n in ladder.items()}
     material = Material(scale, {}, probes, 0, "cpu")
-    tokens = [(ladder[s] // patch_of(material, s)) ** 2 for s in timed_only(scale)]
+    tokens = [(ladder[s] // patch_of(material, s)) ** 2 for s in scale.timed_only]
     assert tokens == [64, 256, 1024]

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from matey.studies.cells import Outcome
+from matey.records.study import (
+    Answer,
+    Claim,
+    Outcome,
+    Plot,
+    Spot,
+    SpotGroup,
+    TextTable,
+    Timings,
+)
 from matey.studies.design import OPERATIONS, Material, by_seed, persistence, steps_of
 from matey.studies.page import (
     COST_COLUMNS,
-    Answer,
-    Claim,
-    Group,
-    Plot,
-    Spot,
-    StudyPage,
-    Table,
+    Findings,
     answer_below,
     blank,
     cost_columns,
@@ -20,18 +23,14 @@ from matey.studies.page import (
     shown,
 )
 from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
-from matey.studies.timing import Timings
-from matey.studies.transfer import (
+from matey.studies.transfer.design import (
     FNO,
     FROZEN,
     SCRATCH,
     TUNED,
     UNET,
-    counts,
-    methods,
+    TransferScale,
     point,
-    targets,
-    unlike,
 )
 
 HELP: dict[Answer, str] = {
@@ -42,16 +41,15 @@ HELP: dict[Answer, str] = {
 Errors = Mapping[int, float]  # by seed
 
 
-def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+def judge(
+    material: Material[TransferScale], outcomes: Sequence[Outcome], timings: Timings
+) -> Findings:
     """The whole page."""
-    systems = (*targets(material.scale), *unlike(material.scale))
-    return StudyPage(
-        study="transfer",
+    systems = (*material.scale.targets, *material.scale.unlike)
+    return Findings(
         title="Does pretraining help?",
         question="Does a model that has learned from other systems need less data of a new one? "
         "With attention frozen, too? Where does it stop helping?",
-        scale="",
-        facts=(),
         claims=(
             helps_claim(material, outcomes),
             most_claim(material, outcomes),
@@ -96,10 +94,10 @@ def gain(outcomes: Sequence[Outcome], system: str, number: int, method: str = TU
     )
 
 
-def helps_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+def helps_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Lower error than from scratch with the least data?"""
     scale = material.scale
-    first = {system: counts(scale, system)[0] for system in targets(scale)}
+    first = {system: scale.counts(system)[0] for system in scale.targets}
     rows = {system: gain(outcomes, system, number) for system, number in first.items()}
     sentences = [
         f"{system}: with {first[system]} trajectory the pretrained model has "
@@ -114,12 +112,12 @@ def helps_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
     )
 
 
-def most_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+def most_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Does it help more with few trajectories than with many?"""
     scale = material.scale
     rows, sentences = [], []
-    for system in targets(scale):
-        numbers = counts(scale, system)
+    for system in scale.targets:
+        numbers = scale.counts(system)
         few, many = (gain(outcomes, system, number) for number in (numbers[0], numbers[-1]))
         rows.append(ratios(few, many))
         each = ", ".join(
@@ -127,7 +125,7 @@ def most_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
             for number in numbers
         )
         sentences.append(f"{system}: error over that from scratch by trajectories, {each}.")
-    overall = pooled(rows) if len(counts(scale, targets(scale)[0])) > 1 else estimate(())
+    overall = pooled(rows) if len(scale.counts(scale.targets[0])) > 1 else estimate(())
     return Claim(
         "It helps most where there is least",
         answer_below(overall),
@@ -139,12 +137,12 @@ def most_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
     )
 
 
-def frozen_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+def frozen_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Is frozen attention as good?"""
     scale = material.scale
     rows = {
         system: pooled_numbers(outcomes, material, system, FROZEN, TUNED)
-        for system in targets(scale)
+        for system in scale.targets
     }
     overall = pooled([*rows.values()])
     return Claim(
@@ -159,25 +157,29 @@ def frozen_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
 
 
 def pooled_numbers(
-    outcomes: Sequence[Outcome], material: Material, system: str, ours: str, theirs: str
+    outcomes: Sequence[Outcome],
+    material: Material[TransferScale],
+    system: str,
+    ours: str,
+    theirs: str,
 ) -> dict[int, float]:
     """The ratio of two methods over all numbers of trajectories, by seed."""
     rows = [
         ratios(errors(outcomes, system, ours, number), errors(outcomes, system, theirs, number))
-        for number in counts(material.scale, system)
+        for number in material.scale.counts(system)
     ]
     return {seed: geometric(row[seed] for row in rows).mean for seed in rows[0]}
 
 
-def baseline_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Better than a U-Net and an FNO?"""
     scale = material.scale
     rows: list[Errors] = []
     sentences = []
-    known = [name for name in (UNET, FNO) if name in methods(scale, targets(scale)[0])]
-    for system in targets(scale):
+    known = [name for name in (UNET, FNO) if name in scale.methods(scale.targets[0])]
+    for system in scale.targets:
         each = []
-        for number in counts(scale, system):
+        for number in scale.counts(system):
             theirs = [errors(outcomes, system, name, number) for name in known]
             ours = errors(outcomes, system, TUNED, number)
             better = min(known, key=lambda name: valid(outcomes, system, name, number))
@@ -201,13 +203,13 @@ def baseline_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
     )
 
 
-def unlike_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
+def unlike_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Does it help on systems unlike the pretraining set?"""
     scale = material.scale
     rows: list[Errors] = []
     sentences = []
-    for system in unlike(scale):
-        number = counts(scale, system)[0]
+    for system in scale.unlike:
+        number = scale.counts(system)[0]
         row = gain(outcomes, system, number)
         found = geometric(row.values())
         rows.append(row)
@@ -223,26 +225,28 @@ def unlike_claim(material: Material, outcomes: Sequence[Outcome]) -> Claim:
     )
 
 
-def plot(material: Material, outcomes: Sequence[Outcome], system: str) -> Plot:
+def plot(material: Material[TransferScale], outcomes: Sequence[Outcome], system: str) -> Plot:
     """Error over the number of trajectories, a line for each method."""
     groups = []
-    for method in methods(material.scale, system):
+    for method in material.scale.methods(system):
         spots = []
-        for number in counts(material.scale, system):
+        for number in material.scale.counts(system):
             found = estimate(errors(outcomes, system, method, number).values())
             name = point(method, number)
             spots.append(Spot(name, float(number), found.mean, found.low, found.high))
-        groups.append(Group(method, tuple(spots), joined=True))
+        groups.append(SpotGroup(method, tuple(spots), joined=True))
     return Plot(
         f"{system}: error over data", "training trajectories", "NRMSE one step ahead", tuple(groups)
     )
 
 
-def system_table(material: Material, outcomes: Sequence[Outcome], system: str) -> Table:
+def system_table(
+    material: Material[TransferScale], outcomes: Sequence[Outcome], system: str
+) -> TextTable:
     """Every method and number of trajectories."""
-    numbers = counts(material.scale, system)
+    numbers = material.scale.counts(system)
     rows = []
-    for method in methods(material.scale, system):
+    for method in material.scale.methods(system):
         found = [
             ranged(estimate(errors(outcomes, system, method, number).values()))
             for number in numbers
@@ -263,7 +267,7 @@ def system_table(material: Material, outcomes: Sequence[Outcome], system: str) -
     still, end = (shown(persistence(outcomes, system, lead)) for lead in (0, -1))
     row = blank(("persistence", *[still] * len(numbers)), len(rows[0]) - 1)
     rows.append((*row, end))
-    return Table(
+    return TextTable(
         f"{system}: every method",
         "NRMSE one step ahead on test trajectories, mean over seeds with its 95 % interval, then "
         "the same over that from scratch, by the number of training trajectories; last the error "
@@ -278,12 +282,14 @@ def system_table(material: Material, outcomes: Sequence[Outcome], system: str) -
     )
 
 
-def cost_table(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> Table:
+def cost_table(
+    material: Material[TransferScale], outcomes: Sequence[Outcome], timings: Timings
+) -> TextTable:
     """What a step of each method takes."""
     rows = []
     for system, points in timings.items():
         for method, timing in points.items():
-            number = counts(material.scale, system)[0]
+            number = material.scale.counts(system)[0]
             steps = by_seed(outcomes, system, point(method, number), OPERATIONS, steps_of)
             rows.append(
                 (
@@ -293,7 +299,7 @@ def cost_table(material: Material, outcomes: Sequence[Outcome], timings: Timings
                     *cost_columns(timing),
                 )
             )
-    return Table(
+    return TextTable(
         "What a step takes",
         "Every method spends the same operations, those of the pretraining not counted; the steps "
         "of a pretrained model are those from scratch.",

@@ -4,25 +4,11 @@ import math
 
 import pytest
 
-from matey.report.load import display_name, load_run
-from matey.report.scores import load_results as load_named
-from matey.report.summary import (
-    amount,
-    change,
-    duration,
-    grade_of,
-    judge_results,
-    judge_run,
-    listed,
-    number,
-    plural,
-)
+from matey.report.load import load_results, load_run
+from matey.report.verdict import grade_of, judge_results, judge_run
+from matey.report.words import amount, change, duration, listed, number, plural
 
 from .conftest import write_results
-
-
-def load_results(folder):
-    return load_named(folder, display_name)
 
 
 @pytest.mark.parametrize(

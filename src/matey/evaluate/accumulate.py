@@ -18,18 +18,18 @@ from matey.evaluate.protocols import (
     Protocol,
     score_frame,
 )
-from matey.evaluate.results import (
+from matey.metrics import conserved
+from matey.metrics.error import correlation, mean_score, rmse, variance
+from matey.metrics.time import correlation_time, divergence_time
+from matey.records.scores import (
     Correlation,
+    Curve,
     Divergence,
     Drift,
     MetricScore,
     Spectra,
-    curve,
     skill,
 )
-from matey.metrics import conserved
-from matey.metrics.error import correlation, mean_score, rmse, variance
-from matey.metrics.time import correlation_time, divergence_time
 
 log = logging.getLogger("matey")
 
@@ -37,7 +37,7 @@ MODEL, STILL, LINEAR = "model", "persistence", "linear"
 QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_square}
 
 
-class Tally:
+class ScoreAccumulator:
     """The scores of one system's rollouts, of predicted variables only.
 
     `leads` are those of the steps; at those in `shown` spectra are kept.
@@ -129,8 +129,8 @@ class Tally:
         )
         mean_linear = None if linear is None else mean_score(linear).tolist()
         return MetricScore(
-            curve(mean.tolist(), mean_still.tolist(), mean_linear),
-            {variable: curve(*errors) for variable, *errors in each},
+            Curve(mean.tolist(), mean_still.tolist(), mean_linear),
+            {variable: Curve(*errors) for variable, *errors in each},
             windows,
         )
 

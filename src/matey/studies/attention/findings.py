@@ -3,54 +3,44 @@
 import math
 from collections.abc import Sequence
 
-from matey.studies.attention import (
+from matey.records.study import Claim, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
+from matey.studies.attention.design import (
     REFERENCE,
-    Needs,
-    middle_width,
-    needs,
-    patterns,
+    AttentionScale,
     point,
-    timed_only,
-    trained,
 )
-from matey.studies.cells import Outcome
+from matey.studies.attention.needs import Needs, needs
 from matey.studies.design import OPERATIONS, Material, by_seed, persistence, steps_of
 from matey.studies.page import (
     COST_COLUMNS,
-    Answer,
-    Claim,
-    Group,
-    Plot,
-    Spot,
-    StudyPage,
-    Table,
+    Findings,
+    answer_above,
     blank,
     cost_columns,
+    decide,
     ranged,
     shown,
 )
 from matey.studies.statistics import estimate, over_systems
-from matey.studies.timing import Timings
 
 AIM = 2.0  # times as much time and weights, as claimed
 
 
-def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+def judge(
+    material: Material[AttentionScale], outcomes: Sequence[Outcome], timings: Timings
+) -> Findings:
     """The whole page."""
     scale = material.scale
-    systems = trained(scale)
-    others = [kind for kind in patterns(scale) if kind != REFERENCE]
+    systems = scale.trained
+    others = [kind for kind in scale.patterns if kind != REFERENCE]
     found = {
         kind: [needs(outcomes, timings[system], scale, system, kind) for system in systems]
         for kind in others
     }
-    return StudyPage(
-        study="attention",
+    return Findings(
         title="Does decoupled attention pay?",
         question="What do SViT, AViT and partly decoupled models need beside ViT, at matched "
         "width and at matched error?",
-        scale="",
-        facts=(),
         claims=(
             needs_claim(found["AViT"]),
             *(accuracy_claim(kind, rows) for kind, rows in found.items()),
@@ -66,15 +56,11 @@ def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> 
 
 def needs_claim(rows: Sequence[Needs]) -> Claim:
     """2 to 3 times the time and the weights?"""
-    answers = {
-        answer_of(rows, "time", AIM),
-        answer_of(rows, "weights", AIM),
-    }
-    answer: Answer = "undecided"
-    if answers == {"held"}:
-        answer = "held"
-    elif "not held" in answers:
-        answer = "not held"
+    times, weights = (
+        answer_above([getattr(one, what) for one in rows], AIM, {one.bounds[what] for one in rows})
+        for what in ("time", "weights")
+    )
+    answer = decide(times == weights == "held", "not held" in (times, weights))
     return Claim(
         "AViT needs 2 to 3 times the training time and the weights of ViT for the same error",
         answer,
@@ -90,21 +76,10 @@ def needs_claim(rows: Sequence[Needs]) -> Claim:
     )
 
 
-def answer_of(rows: Sequence[Needs], what: str, aim: float) -> Answer:
-    """Whether the mean over systems of a need is at least `aim`; bounds leave a side open."""
-    overall = over_systems([getattr(one, what) for one in rows])
-    bounds = {one.bounds[what] for one in rows} - {""}
-    if overall.low >= aim and bounds <= {"at least "}:
-        return "held"
-    return "not held" if overall.high < aim and bounds <= {"at most "} else "undecided"
-
-
 def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
     """Less accurate than ViT at matched width for equal operations?"""
     overall = over_systems([one.error for one in rows])
-    answer: Answer = "undecided"
-    if not math.isnan(overall.mean):
-        answer = "held" if overall.low > 1 else "not held" if overall.high <= 1 else "undecided"
+    answer = decide(overall.low > 1, overall.high <= 1)
     return Claim(
         f"{kind} is less accurate than ViT of equal width after trainings of equal operations",
         answer,
@@ -117,17 +92,19 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
     )
 
 
-def plot(system: str, material: Material, outcomes: Sequence[Outcome], timings: Timings) -> Plot:
+def plot(
+    system: str, material: Material[AttentionScale], outcomes: Sequence[Outcome], timings: Timings
+) -> Plot:
     """Error over step time: a line for each kind, through its widths."""
     groups = []
-    for kind in patterns(material.scale):
+    for kind in material.scale.patterns:
         spots = []
-        for width in material.scale.extra["widths"]:
+        for width in material.scale.widths:
             name = point(kind, width)
             error = estimate(by_seed(outcomes, system, name, OPERATIONS).values())
             seconds = timings[system][name].step_seconds
             spots.append(Spot(name, seconds, error.mean, error.low, error.high))
-        groups.append(Group(kind, tuple(spots), joined=True))
+        groups.append(SpotGroup(kind, tuple(spots), joined=True))
     return Plot(
         f"{system}: error over step time",
         "seconds per step",
@@ -136,7 +113,7 @@ def plot(system: str, material: Material, outcomes: Sequence[Outcome], timings: 
     )
 
 
-def kind_table(system: str, found: dict[str, list[Needs]]) -> Table:
+def kind_table(system: str, found: dict[str, list[Needs]]) -> TextTable:
     """Every kind beside ViT."""
     rows = []
     for kind, own in found.items():
@@ -153,7 +130,7 @@ def kind_table(system: str, found: dict[str, list[Needs]]) -> Table:
                 one.bounds["weights"] + ranged(one.weights),
             )
         )
-    return Table(
+    return TextTable(
         f"{system}: over ViT's",
         "The first columns at matched width, the last two at matched error, with 95 % intervals.",
         (
@@ -170,7 +147,7 @@ def kind_table(system: str, found: dict[str, list[Needs]]) -> Table:
     )
 
 
-def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> Table:
+def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> TextTable:
     """Every kind and width."""
     rows = []
     for name, timing in timings[system].items():
@@ -189,7 +166,7 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
         )
     still = [shown(persistence(outcomes, system, lead)) for lead in (0, -1)]
     rows.append(blank(("persistence", *still), len(rows[0])))
-    return Table(
+    return TextTable(
         f"{system}: every model",
         "NRMSE on test trajectories after equal operations, mean over seeds with its 95 % "
         "interval. Costs are of a step.",
@@ -205,12 +182,12 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
     )
 
 
-def resolution_table(material: Material, timings: Timings) -> Table:
+def resolution_table(material: Material[AttentionScale], timings: Timings) -> TextTable:
     """What a step takes at several resolutions, at the middle width."""
-    systems = timed_only(material.scale)
+    systems = material.scale.timed_only
     rows = []
-    for kind in patterns(material.scale):
-        name = point(kind, middle_width(material.scale))
+    for kind in material.scale.patterns:
+        name = point(kind, material.scale.middle_width)
         seconds = [timings[system][name].step_seconds for system in systems]
         sizes = [timings[system][name].step_bytes for system in systems]
         tokens = [timings[system][name].tokens for system in systems]
@@ -227,7 +204,7 @@ def resolution_table(material: Material, timings: Timings) -> Table:
                 shown(power),
             )
         )
-    return Table(
+    return TextTable(
         "Cost with resolution",
         "Of a training step; the last column is the power of the number of tokens by which the "
         "time grows from the last resolution but one to the last.",

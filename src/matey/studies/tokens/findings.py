@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from matey.studies.cells import Outcome
+from matey.records.study import Outcome, Plot, Spot, SpotGroup, TextTable, Timings
 from matey.studies.design import (
     OPERATIONS,
     STEPS,
@@ -12,32 +12,9 @@ from matey.studies.design import (
     points_of,
     steps_of,
 )
-from matey.studies.page import (
-    COST_COLUMNS,
-    Group,
-    Plot,
-    Spot,
-    StudyPage,
-    Table,
-    blank,
-    cost_columns,
-    ranged,
-    shown,
-)
+from matey.studies.page import COST_COLUMNS, Findings, blank, cost_columns, ranged, shown
 from matey.studies.statistics import estimate, paired_ratio
-from matey.studies.timing import Timings
-from matey.studies.tokens import (
-    COSTS,
-    MEDIUM,
-    SAME_STEPS,
-    UNIFORM,
-    Comparison,
-    coarse_of,
-    compare,
-    repeated,
-    repeated_point,
-)
-from matey.studies.tokens_claims import (
+from matey.studies.tokens.claims import (
     better_claim,
     cheaper_claim,
     guide_claim,
@@ -45,13 +22,17 @@ from matey.studies.tokens_claims import (
     half_claim,
     patch_claim,
 )
+from matey.studies.tokens.comparison import COSTS, Comparison, coarse_of, compare
+from matey.studies.tokens.design import MEDIUM, SAME_STEPS, UNIFORM, TokensScale, repeated_point
 
 CHARTED = ("operations", "step time", "tokens")
 
 
-def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> StudyPage:
+def judge(
+    material: Material[TokensScale], outcomes: Sequence[Outcome], timings: Timings
+) -> Findings:
     """The whole page."""
-    systems = [name for name in material.sources if name not in repeated(material.scale)]
+    systems = [name for name in material.sources if name not in material.scale.resolutions]
     found = {
         system: [
             compare(outcomes, timings[system], system, point)
@@ -72,15 +53,12 @@ def judge(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> 
         *(point_table(system, outcomes, timings, found[system]) for system in systems),
         guide_table(outcomes, systems),
     ]
-    if repeated(material.scale):
+    if material.scale.resolutions:
         tables.append(resolution_table(material, outcomes, timings))
-    return StudyPage(
-        study="tokens",
+    return Findings(
         title="Do adaptive tokens pay?",
         question="At equal error, how much cheaper are adaptive tokens than uniform ones? At "
         "equal cost, how much better? And where not?",
-        scale="",
-        facts=(),
         claims=tuple(claims),
         plots=tuple(
             pareto(system, cost, outcomes, timings) for system in systems for cost in CHARTED
@@ -104,7 +82,7 @@ def pareto(system: str, cost: str, outcomes: Sequence[Outcome], timings: Timings
         ),
         "NRMSE one step ahead",
         tuple(
-            Group(kind, tuple(sorted(spots, key=lambda s: s.x)), joined=kind == "uniform")
+            SpotGroup(kind, tuple(sorted(spots, key=lambda s: s.x)), joined=kind == "uniform")
             for kind, spots in groups.items()
         ),
     )
@@ -112,7 +90,7 @@ def pareto(system: str, cost: str, outcomes: Sequence[Outcome], timings: Timings
 
 def point_table(
     system: str, outcomes: Sequence[Outcome], timings: Timings, found: Sequence[Comparison]
-) -> Table:
+) -> TextTable:
     """Every operating point of a system."""
     compared = {one.point: one for one in found}
     rows = []
@@ -140,7 +118,7 @@ def point_table(
         )
     still = (shown(persistence(outcomes, system, lead)) for lead in (0, -1))
     rows.append(blank(("persistence", next(still), "", next(still)), len(rows[0])))
-    return Table(
+    return TextTable(
         f"{system}: every operating point",
         "NRMSE on test trajectories, mean over seeds with its 95 % interval. Costs are of a "
         "step on training windows; tokens per frame there, and in the test. Over medium: after "
@@ -162,7 +140,7 @@ def point_table(
     )
 
 
-def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Table:
+def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> TextTable:
     """Correlation of each criterion with the local error of each uniform model."""
     rows = []
     for system in systems:
@@ -175,7 +153,7 @@ def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Table:
                 for last in (False, True)
             ]
             rows.append((system, point, *values))
-    return Table(
+    return TextTable(
         "Criteria and the true local error",
         "Spearman's correlation over the coarse cells of a history's criterion with the model's "
         "squared error there, mean over rollouts and seeds.",
@@ -191,11 +169,13 @@ def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Table:
     )
 
 
-def resolution_table(material: Material, outcomes: Sequence[Outcome], timings: Timings) -> Table:
+def resolution_table(
+    material: Material[TokensScale], outcomes: Sequence[Outcome], timings: Timings
+) -> TextTable:
     """One operating point at several resolutions."""
     rows = []
     point = repeated_point(material.scale)
-    for system in repeated(material.scale):
+    for system in material.scale.resolutions:
         own = by_seed(outcomes, system, point, SAME_STEPS)
         uniform = by_seed(outcomes, system, MEDIUM, SAME_STEPS)
         ours, medium = timings[system][point], timings[system][MEDIUM]
@@ -213,7 +193,7 @@ def resolution_table(material: Material, outcomes: Sequence[Outcome], timings: T
                 shown(ours.step_bytes / medium.step_bytes),
             )
         )
-    return Table(
+    return TextTable(
         f"{point} at several resolutions",
         "Beside the uniform medium patch, after equally many steps. The last columns are over "
         "the uniform patch's.",

@@ -3,17 +3,17 @@
 config.yaml       every setting: reproduces the run
 provenance.json   command, versions, git commit, seed, split, fingerprint of the data
 metrics.jsonl     one object per logged step
-tensorboard/      the same for TensorBoard, if asked for
+tensorboard/      the same with `tensorboard: true`, which needs the extra matey-pde[tensorboard]
 """
 
 import hashlib
-import json
+import math
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,60 @@ import matey
 from matey.config import DataConfig, RunConfig
 from matey.data.formats.files import zarr_metadata
 from matey.data.systems import System
-from matey.errors import ConfigError
+from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
-from matey.output import to_json, write_text
-from matey.train.sinks import JsonLines, Record, Sink, TensorBoard, summary_writer
+from matey.output import append_line, finite, to_json, write_text
+from matey.records.run import LOG, read_log
+
+Record = dict[str, Any]
+Sink = Callable[[Record], None]
+
+
+class JsonLines:
+    """Appends each record as a line, at once: a reader follows a run while it goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __call__(self, record: Record) -> None:
+        append_line(self.path, to_json(record), CheckpointError)
+
+
+class TensorBoard:
+    """Writes every number of a record as a scalar, named by its kind and key."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Steps after `step` that an earlier process wrote are hidden. Raises ConfigError."""
+        self.writer = summary_writer()(str(folder), purge_step=step + 1)
+
+    def __call__(self, record: Record) -> None:
+        kind, step = record["kind"], record["step"]
+        for name, value in numbers(record):
+            if name != "step":
+                self.writer.add_scalar(f"{kind}/{name}", value, step)
+        self.writer.flush()  # who looks sees all, and a process that is killed loses nothing
+
+
+def numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in nested names, as `losses/shallow_water`."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + key, value
+
+
+def summary_writer() -> Any:
+    """TensorBoard's writer. Raises ConfigError, with the way out, where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            f"tensorboard is true, but TensorBoard cannot be imported ({error}). Install it: "
+            "pip install 'matey-pde[tensorboard]', or leave tensorboard out: metrics.jsonl has "
+            "the same numbers."
+        ) from error
+    return SummaryWriter
 
 
 class Journal:
@@ -38,7 +88,7 @@ class Journal:
         self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
     ) -> None:
         """`step` is the last one done before. Unless it `writes`, another process does for all."""
-        self.sinks: list[Sink] = [JsonLines(run / "metrics.jsonl"), watch] if writes else []
+        self.sinks: list[Sink] = [JsonLines(run / LOG), watch] if writes else []
         if writes and tensorboard:
             self.sinks.insert(1, TensorBoard(run / "tensorboard", step))
         self.began = time.monotonic()
@@ -175,8 +225,8 @@ def describe(
 
 def last_scores(run: Path) -> Record:
     """The last validation in a run's log: the step, and NRMSE and persistence by system."""
-    valid = records(run, "valid")
-    return {key: valid[-1][key] for key in ("step", "nrmse", "persistence")} if valid else {}
+    valid = read_log(run).valid
+    return finite(asdict(valid[-1])) if valid else {}
 
 
 def spent(run: Path) -> Record:
@@ -185,23 +235,9 @@ def spent(run: Path) -> Record:
     Steps that were done again after a kill count again: they were paid for.
     """
     # An older version did not log rates.
-    trained = [record for record in records(run, "train") if "flop_per_second" in record]
-    seconds = [record["windows"] / record["windows_per_second"] for record in trained]
-    rates = [record["flop_per_second"] for record in trained]
-    return {
-        "windows": sum(record["windows"] for record in trained),
-        "tokens": sum(record["tokens"] for record in trained),
-        "operations": sum(rate * span for rate, span in zip(rates, seconds, strict=True)),
-        "seconds": sum(seconds),
-    }
-
-
-def records(run: Path, kind: str) -> list[Record]:
-    """The records of a kind in a run's log, in order; none where there is no log."""
-    log = run / "metrics.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    found = [json.loads(line) for line in lines if line.endswith("}")]
-    return [record for record in found if record["kind"] == kind]
+    trained = [record for record in read_log(run).train if math.isfinite(record.operations)]
+    counted = ("windows", "tokens", "operations", "seconds")
+    return {name: sum(getattr(record, name) for record in trained) for name in counted}
 
 
 def boundaries(system: System) -> dict[str, list[str]]:

@@ -16,10 +16,9 @@ from matey.nn.surrogate import Surrogate
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.distributed import Engine, Team
-from matey.train.log import Journal, describe, spent
 from matey.train.loss import loss_of
+from matey.train.run_folder import Journal, Record, describe, spent
 from matey.train.signals import Stop, stopped
-from matey.train.sinks import Record
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What runs, scores and studies leave: dataclasses that write and read themselves."""

@@ -1,0 +1,248 @@
+"""The verdict on a model: how its errors compare with persistence, and what it cost."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matey.records.scores import SystemScore
+from matey.report.load import Results, Run
+from matey.report.model import model_sentence, model_settings, trained_systems, training_sentence
+from matey.report.words import (
+    amount,
+    beside,
+    change,
+    duration,
+    geometric_mean,
+    listed,
+    mean,
+    number,
+    plural,
+    yardstick,
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that matters, with its name and what it is to be compared with."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of one model. `grade` is `good`, `mixed`, `bad` or `open`."""
+
+    name: str
+    grade: str
+    badge: str
+    headline: str
+    sentences: tuple[str, ...]
+    tiles: tuple[Tile, ...]
+
+
+def judge_results(results: Results, run: Run | None) -> Verdict:
+    """The verdict on scored rollouts; `run` is the training of that model, if known."""
+    systems = results.systems
+    skills = [
+        s.main.skill[at]
+        for at in (0, -1)
+        for s in systems
+        if not math.isnan(s.main.persistence[at])
+    ]
+    grade, badge = grade_of(skills)
+    sentences = [model_sentence(results.scores.model)]
+    if run is not None:
+        sentences.append(training_sentence(run))
+    sentences.append(scoring_sentence(systems, trained_systems(run) if run is not None else []))
+    sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
+    tiles = [
+        Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
+        beside_persistence("One step ahead", typical(systems, 0)),
+    ]
+    steps = common_steps(systems)
+    if steps > 1:
+        tiles.append(beside_persistence(f"At step {steps}", typical(systems, -1)))
+    used, fine = token_means(systems)
+    if fine:
+        tiles.append(Tile("Tokens per frame", f"{used:,.0f}", f"of {fine:,.0f} if all fine"))
+    if "parameters" in results.scores.model:
+        tiles.append(Tile("Parameters", amount(results.scores.model["parameters"])))
+    if run is not None and run.seconds:
+        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    return Verdict(
+        results.name,
+        grade,
+        badge,
+        headline(systems),
+        tuple(s for s in sentences if s),
+        tuple(tiles),
+    )
+
+
+def judge_run(run: Run) -> Verdict:
+    """The verdict on a run that was not scored: what its last validation says."""
+    sentences = [model_sentence({**model_settings(run), **run.provenance}), training_sentence(run)]
+    tiles = []
+    if run.train:
+        tiles.append(
+            Tile("Training loss", number(run.train[-1].loss), f"first {number(run.train[0].loss)}")
+        )
+    ratios = last_ratios(run)
+    text, grade, badge = "Trained, not yet scored", "open", "not scored"
+    if ratios:
+        grade, badge = grade_of([1 - ratio for ratio in ratios])
+        lower = 1 - geometric_mean(ratios)
+        text = f"In its last validation: {beside(lower)}"
+        sentences.append(
+            "For a verdict on trajectories that never guided training, run `matey evaluate`."
+        )
+        tiles.append(beside_persistence("In validation", lower))
+    if "parameters" in run.provenance:
+        tiles.append(Tile("Parameters", amount(run.provenance["parameters"])))
+    if run.seconds:
+        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    if run.train and math.isfinite(run.train[-1].windows_per_second):
+        last = run.train[-1]
+        tiles.append(
+            Tile(
+                "Windows per second", number(last.windows_per_second), f"{last.of_peak:.0%} of peak"
+            )
+        )
+    return Verdict(run.name, grade, badge, text, tuple(s for s in sentences if s), tuple(tiles))
+
+
+def grade_of(skills: Sequence[float]) -> tuple[str, str]:
+    """Grade and badge: does the error stay below persistence everywhere?"""
+    better = [skill > 0 for skill in skills]  # NaN, a rollout that diverged, is not better
+    if not better:
+        return "open", "nothing to compare"
+    if all(better):
+        return "good", "better than persistence"
+    if any(better):
+        return "mixed", "partly better than persistence"
+    return "bad", "not better than persistence"
+
+
+def headline(systems: Sequence[SystemScore]) -> str:
+    """The result in one line."""
+    skill = typical(systems, 0)
+    better = sum(system.main.skill[0] > 0 for system in systems)
+    late = common_steps(systems)
+    if not systems:
+        return "No system was scored"
+    if skill == -math.inf:
+        return "Persistence is exact or undefined: nothing to compare with"
+    if len(systems) > 1 and not better:
+        return f"Persistence is better one step ahead on each of {len(systems)} systems"
+    if len(systems) > 1 and better < len(systems):
+        return f"Better than persistence one step ahead on {better} of {len(systems)} systems"
+    text = f"{beside(skill)} one step ahead"
+    if late > 1:
+        text += f", {change(typical(systems, -1))} at step {late}"
+    return text[0].upper() + text[1:]
+
+
+def scoring_sentence(systems: Sequence[SystemScore], trained: Sequence[str]) -> str:
+    """What the scores rest on; systems are named where they are not those of the training."""
+    windows, trajectories = sum(s.windows for s in systems), sum(s.trajectories for s in systems)
+    if not windows:
+        return ""
+    names = [s.name for s in systems]
+    which = "" if set(names) == set(trained) else f" ({listed(names)})"
+    return (
+        f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')} held "
+        f"out for the test{which}."
+    )
+
+
+def weak_sentence(systems: Sequence[SystemScore]) -> str:
+    """Where the model loses against persistence: said, not left to be found."""
+    weak = []
+    for system in systems:
+        lost = [
+            step
+            for i, step in enumerate(system.steps)
+            if not (system.main.skill[i] > 0 or math.isnan(system.main.persistence[i]))
+        ]
+        if lost:
+            weak.append(f"{system.name} (from step {lost[0]})")
+    return f"Persistence is better on {listed(weak)}." if weak else ""
+
+
+def diverged_sentence(systems: Sequence[SystemScore]) -> str:
+    """Which rollouts did not last, and when."""
+    found = [
+        f"{s.divergence.rollouts:,} of {plural(s.windows, 'rollout')} on {s.name} (first at step "
+        f"{s.divergence.first:g})"
+        for s in systems
+        if s.divergence.rollouts
+    ]
+    return f"Diverged: {listed(found)}." if found else ""
+
+
+def metric_name(systems: Sequence[SystemScore], several: str = "Error") -> str:
+    """What the errors are called that systems are judged by, `several` where they differ."""
+    names = {system.metric for system in systems}
+    return names.pop() if len(names) == 1 else several
+
+
+def token_sentence(systems: Sequence[SystemScore]) -> str:
+    """What adaptivity saved."""
+    used, fine = token_means(systems)
+    if not fine or used >= 0.995 * fine:
+        return ""
+    return (
+        f"It spends {used:,.0f} tokens per frame on average, where uniform fine patches would "
+        f"need {fine:,.0f}: {1 - used / fine:.0%} fewer."
+    )
+
+
+def token_means(systems: Sequence[SystemScore]) -> tuple[float, float]:
+    """Tokens used and tokens of uniform fine patches, both means over systems; 0 if unknown."""
+    known = [s.tokens for s in systems if {"mean", "fine"} <= set(s.tokens)]
+    return (mean(t["mean"] for t in known), mean(t["fine"] for t in known)) if known else (0.0, 0.0)
+
+
+def common_steps(systems: Sequence[SystemScore]) -> int:
+    """The last step, where all systems have the same one; else 0."""
+    last = {system.steps[-1] for system in systems}
+    return last.pop() if len(last) == 1 else 0
+
+
+def typical(systems: Sequence[SystemScore], index: int) -> float:
+    """1 - the geometric mean of error / persistence, over systems where that has a meaning.
+
+    -inf where it has none in any of them.
+    """
+    ratios = [1 - system.main.skill[index] for system in systems if system.main.comparable(index)]
+    return 1 - geometric_mean(ratios) if ratios else -math.inf
+
+
+def versus(systems: Sequence[SystemScore], index: int) -> str:
+    """What an error is to be compared with."""
+    known = [
+        s.main.persistence[index] for s in systems if not math.isnan(s.main.persistence[index])
+    ]
+    return f"persistence {number(mean(known))}" if known else ""
+
+
+def mean_error(systems: Sequence[SystemScore]) -> str:
+    """The mean error one step ahead, over the systems where it is defined."""
+    known = [s.main.error[0] for s in systems if not math.isnan(s.main.persistence[0])]
+    return number(mean(known)) if known else "undefined"
+
+
+def last_ratios(run: Run) -> list[float]:
+    """Error over persistence in the last validation, by system."""
+    if not run.valid:
+        return []
+    point = run.valid[-1]
+    still = point.persistence
+    return [error / still[name] for name, error in point.nrmse.items() if still.get(name, 0) > 0]
+
+
+def beside_persistence(name: str, skill: float) -> Tile:
+    """How much lower an error is than persistence's, as a tile."""
+    return Tile(name, change(skill), yardstick(skill) if math.isfinite(skill) else "")

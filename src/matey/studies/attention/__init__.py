@@ -1,0 +1,1 @@
+"""Does decoupled attention pay?"""

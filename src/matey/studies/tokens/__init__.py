@@ -1,0 +1,1 @@
+"""Do adaptive tokens pay?"""

@@ -1,0 +1,146 @@
+"""Do adaptive tokens pay? Error against cost, for uniform patches and for those cut where needed.
+
+Claim of arXiv:2412.20601: adaptive tokens are 2 to 5 times cheaper at equal error.
+
+On each system uniform patches of three sizes stand beside Adap_Mix and Adap_Mul at several
+thresholds, by variance and by gradient, with and without a ring of neighbours. The coarse patch of
+the adaptive points is the uniform coarse one, their fine patch the uniform medium one; `finer`
+ones go down to the uniform fine one. What an operating point costs is that of a step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from matey.config import ModelConfig, RefineConfig, RunConfig
+from matey.studies.cells import Cell
+from matey.studies.design import (
+    OPERATIONS,
+    STEPS,
+    Design,
+    Material,
+    Scale,
+)
+from matey.studies.systems import medium_patch
+
+COARSE, MEDIUM, FINE = "uniform coarse", "uniform medium", "uniform fine"
+UNIFORM = (COARSE, MEDIUM, FINE)
+SAME_STEPS = "resolution"  # the budget of the cells that repeat one point at other resolutions
+SHARE = 6  # cells that such a cell is worth at the finest resolution, in operations
+MOST = 12  # cells that one at equal steps may be worth; a dearer one is not made
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An adaptive operating point; one that is `finer` goes down to the uniform fine patch."""
+
+    mode: Literal["adap_mix", "adap_mul"]
+    threshold: float
+    criterion: str = "variance"
+    rings: int = 0
+    finer: bool = False
+
+    @property
+    def name(self) -> str:
+        """How it is called on the page."""
+        words = [self.mode, f"{self.threshold:g}"]
+        words += ["gradient"] if self.criterion == "gradient" else []
+        words += ["ring"] if self.rings else []
+        words += ["finer"] if self.finer else []
+        return " ".join(words)
+
+    def model(self, model: ModelConfig, medium: int) -> ModelConfig:
+        """The model of this point, where the medium patch is so large."""
+        return replace(
+            model,
+            mode=self.mode,
+            patches=(2 * medium, medium // 2 if self.finer else medium),
+            refine=RefineConfig(self.criterion, self.threshold, buffer=self.rings),
+        )
+
+
+def variants(thresholds: Sequence[float]) -> tuple[Variant, ...]:
+    """Both modes at each threshold, and at the middle one by the gradient and with a ring;
+    Adap_Mix with finer patches at the highest."""
+    middle = thresholds[len(thresholds) // 2]
+    found: list[Variant] = []
+    modes: tuple[Literal["adap_mix", "adap_mul"], ...] = ("adap_mix", "adap_mul")
+    for mode in modes:
+        found += [Variant(mode, threshold) for threshold in thresholds]
+        found.append(Variant(mode, middle, criterion="gradient"))
+        found.append(Variant(mode, middle, rings=1))
+    found.append(Variant("adap_mix", thresholds[-1], finer=True))
+    return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensScale(Scale):
+    """How large the study of tokens is.
+
+    `resolutions` are the systems, coarse to fine, that repeat one operating point.
+    """
+
+    variants: tuple[Variant, ...]
+    resolutions: tuple[str, ...] = ()
+
+
+def points(scale: TokensScale, medium: int) -> dict[str, ModelConfig]:
+    """The operating points of a system, by name."""
+    sizes = (2 * medium, medium, medium // 2)
+    uniform = {
+        name: replace(scale.model, mode="uniform", patches=(patch,))
+        for name, patch in zip(UNIFORM, sizes, strict=True)
+    }
+    adaptive = {v.name: v.model(scale.model, medium) for v in scale.variants}
+    return {**uniform, **adaptive}
+
+
+def design(material: Material[TokensScale]) -> Design:
+    """Every operating point on every system, at equal operations and at equal steps."""
+    scale, cells = material.scale, []
+    benches = {}
+    for system in material.sources:
+        if system in scale.resolutions:
+            continue
+        medium = material.medium(system)
+        own = points(scale, medium)
+        benches[system] = {name: material.config(system, model) for name, model in own.items()}
+        reference = material.steps(system, own[MEDIUM], scale.operations)
+        for name, model in own.items():
+            affordable = material.steps(system, model, scale.operations)
+            for budget, steps in ((OPERATIONS, affordable), (STEPS, reference)):
+                dear = steps * material.step_operations(system, model) > MOST * scale.operations
+                if budget == STEPS and (name == MEDIUM or dear):
+                    continue  # the medium patch's two cells are the same one
+                for seed in material.seeds:
+                    cell = material.cell(system, name, model, steps, budget, seed)
+                    cells.append(replace(cell, guide=2 * medium if name in UNIFORM else 0))
+    more, others = repeats(material)
+    return Design((*cells, *more), {**benches, **others})
+
+
+def repeats(material: Material[TokensScale]) -> tuple[list[Cell], dict[str, dict[str, RunConfig]]]:
+    """The uniform medium patch and Adap_Mix at several resolutions, for the same steps at each."""
+    scale, systems = material.scale, material.scale.resolutions
+    if not systems:
+        return [], {}
+    medium = medium_patch(material.probes[systems[0]].grid, scale.tokens // 4)
+    wanted = (MEDIUM, repeated_point(scale))
+    own = points(scale, medium)
+    steps = material.steps(systems[-1], own[MEDIUM], SHARE * scale.operations)
+    cells = [
+        material.cell(system, name, own[name], steps, SAME_STEPS, seed)
+        for system in systems
+        for name in wanted
+        for seed in material.seeds
+    ]
+    return cells, {
+        system: {name: material.config(system, own[name]) for name in wanted} for system in systems
+    }
+
+
+def repeated_point(scale: TokensScale) -> str:
+    """The adaptive point that is repeated at several resolutions: plain Adap_Mix, in the middle of
+    the thresholds."""
+    plain = [v.name for v in scale.variants if v == Variant("adap_mix", v.threshold)]
+    return plain[len(plain) // 2]

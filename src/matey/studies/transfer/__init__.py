@@ -1,0 +1,1 @@
+"""Does pretraining help?"""
