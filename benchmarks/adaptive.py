@@ -12,10 +12,10 @@ import statistics
 import torch
 from common import options, report, rough_inputs, sized, spec_of, timed
 
-from matey.nn.cost import step_cost
+from matey.cost.count import step_cost
 from matey.nn.model import Matey
 from matey.nn.normalise import measure
-from matey.tokens.pack import PACKINGS, pack
+from matey.tokens.pack import PACKINGS, locate, pack
 from matey.train.loss import squared_nrmse
 
 POINTS, TIMES, VARIABLES = 128, 4, 4
@@ -35,7 +35,7 @@ class Case:
         self.target = torch.randn_like(self.inputs.values[:, 0])
         packing = PACKINGS[mode](self.model.plan_inputs(self.inputs))
         self.tokens = len(packing.cell) * TIMES
-        self.operations = step_cost(config, spec, packing, TIMES).operations
+        self.operations = step_cost(self.model, spec, packing.plan).operations
 
     def step(self) -> None:
         self.model.zero_grad(set_to_none=True)
@@ -46,7 +46,8 @@ class Case:
         """All that is there for adaptivity: criterion, plan, and the order of the tokens."""
         plan = self.model.plan_normalised(self.fields, self.inputs)
         packing = PACKINGS[self.model.config.mode](plan)
-        pack([torch.empty(len(used), TIMES, 192) for used in packing.levels], packing)
+        tokens = [torch.empty(len(used), TIMES, 192) for used in packing.levels]
+        pack(tokens, packing), locate(packing, TIMES)
 
     @property
     def fields(self) -> torch.Tensor:

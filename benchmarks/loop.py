@@ -20,13 +20,13 @@ import torch
 from common import options, report, sized
 
 from matey.config import DataConfig, RunConfig, SourceConfig, WindowConfig
+from matey.cost.machine import measure_peak
 from matey.data.write import write_well
 from matey.nn.model import Matey
 from matey.simulate import simulate
 from matey.train import checkpoint, loop
 from matey.train.distributed import Engine
 from matey.train.run_folder import Journal
-from matey.train.speed import measure_peak
 
 MODEL = (
     (Matey, "forward"),

@@ -17,12 +17,13 @@ import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of, timed
 
 from matey.config import RefineConfig
-from matey.nn.cost import step_cost
-from matey.nn.memory import step_memory
+from matey.cost.count import step_cost
+from matey.cost.machine import free_memory
+from matey.cost.memory import step_memory
+from matey.nn.make import outline_model
 from matey.nn.model import Matey
 from matey.tokens.pack import PACKINGS
 from matey.train.loss import squared_nrmse
-from matey.train.room import free_memory
 
 TIMES, VARIABLES = 4, 4
 # Points along a side, for 256 to 65,536 tokens of 8² and for about as many, a quarter of 32²
@@ -78,14 +79,12 @@ def measure(
     config = replace(config, refine=RefineConfig(fraction=0.25))
     cells = (points // patches[0]) ** 2
     inputs = rough_inputs(spec, TIMES, points, patches[0], [cells // 4])
-    # The cells are found by a model of one narrow block: the full one need not fit.
-    small = Matey(replace(config, embed_dim=8, heads=1, depth=1), [spec], TIMES)
-    packing = PACKINGS[mode](small.plan_inputs(inputs))
-    tokens = len(packing.cell) * TIMES
+    outline = outline_model(config, [spec], TIMES)  # the full one need not fit
+    plan = outline.plan_inputs(inputs)
+    tokens = len(PACKINGS[mode](plan).cell) * TIMES
     if tokens > args.tokens:
         return None
-    cost = step_cost(config, spec, packing, TIMES)
-    memory = step_memory(config, [spec], packing, spec, TIMES)
+    cost, memory = step_cost(outline, spec, plan), step_memory(outline, spec, plan)
     row = {
         "scheme": scheme,
         "mode": mode,

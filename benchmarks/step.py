@@ -17,7 +17,7 @@ import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of
 from torch.profiler import profile
 
-from matey.nn.cost import step_cost
+from matey.cost.count import step_cost
 from matey.nn.model import Matey
 from matey.tokens.pack import PACKINGS
 from matey.train.loss import squared_nrmse
@@ -62,7 +62,7 @@ class Case:
         self.target = torch.randn_like(self.inputs.values[:, 0])
         packing = PACKINGS[kind](self.model.plan_inputs(self.inputs))
         self.tokens = len(packing.cell) * args.times
-        self.cost = step_cost(config, spec, packing, args.times)
+        self.cost = step_cost(self.model, spec, packing.plan)
 
     def forward(self) -> torch.Tensor:
         device = self.target.device.type

@@ -325,7 +325,7 @@ def test_the_cost_for_a_program_agrees_with_the_model_that_is_trained(folder, ca
 
 
 def test_a_run_that_does_not_fit_into_memory_is_refused_with_numbers(folder, capsys, monkeypatch):
-    monkeypatch.setattr("matey.train.forecast.free_memory", lambda device: 400_000)
+    monkeypatch.setattr("matey.train.loop.free_memory", lambda *arguments: 400_000)
     line = refusal(capsys, *TRAIN)
     assert "0.0004 GB are free on cpu" in line
     assert "2 samples of" in line

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from matey.fields import PERIODIC_SIDES, Field, Grid
+from tests.cost.resident import resident
 from tests.nn.helpers import system, tiny_model
-from tests.nn.resident import resident
 
 
 def field_of(points: int) -> Field:

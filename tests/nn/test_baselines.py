@@ -8,14 +8,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import matey
-from matey.config import ModelConfig
+from matey.config import BaselineConfig, ModelConfig
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary, Inputs, Variable
-from matey.nn.baselines import Baseline
-from matey.nn.cost import count
-from matey.nn.make import count_model, make_model
+from matey.nn.baselines.base import Baseline
+from matey.nn.baselines.unet import LEVELS, padded
+from matey.nn.make import make_model, outline_model
+from matey.nn.operations import count
 from matey.nn.pretrained import outline, save_pretrained, set_token_budget
-from matey.nn.unet import LEVELS, padded
 from tests.nn.helpers import rough_inputs, system
 
 CONFIG = ModelConfig(embed_dim=32, heads=2, depth=2, patches=(8, 4))
@@ -38,7 +38,7 @@ KINDS = ["unet", pytest.param("fno", marks=NEEDS_FNO)]
 
 def make(kind: str, *specs, **settings) -> Baseline:
     torch.manual_seed(0)
-    model = make_model(replace(CONFIG, kind=kind, **settings), specs, history=2)
+    model = make_model(replace(CONFIG, baseline=BaselineConfig(kind), **settings), specs, history=2)
     assert isinstance(model, Baseline)
     return model.eval()
 
@@ -48,11 +48,11 @@ def make(kind: str, *specs, **settings) -> Baseline:
 def test_a_baseline_has_the_transformers_number_of_weights_within_a_tenth(kind, ndim):
     spec = system(ndim)
     for config in (CONFIG, replace(CONFIG, embed_dim=96, depth=6)):
-        wanted = count_model(config, [spec], history=2)
-        chosen = replace(config, kind=kind)
-        assert count_model(chosen, [spec], history=2) == pytest.approx(wanted, rel=0.1)
+        wanted = count(outline_model(config, [spec], 2))
+        chosen = replace(config, baseline=BaselineConfig(kind))
+        assert count(outline_model(chosen, [spec], 2)) == pytest.approx(wanted, rel=0.1)
     model = make(kind, spec)
-    assert count(model) == count_model(model.config, [spec], history=2)
+    assert count(model) == count(outline_model(model.config, [spec], 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,7 +196,7 @@ def test_a_model_folder_gives_the_baseline_back_to_the_bit(kind, tmp_path):
     save_pretrained(model, tmp_path / "model", {})
     loaded = matey.from_pretrained(tmp_path / "model")
     assert loaded.config == model.config
-    assert loaded.config.width
+    assert loaded.config.baseline.width
     with torch.no_grad():
         assert torch.equal(loaded(inputs).fields, model(inputs).fields)
     assert [*outline(tmp_path / "model").state_dict()] == [*model.state_dict()]
@@ -213,8 +213,8 @@ def test_what_a_baseline_cannot_do_is_refused_with_the_way_out():
         set_token_budget(model, 100)
     with pytest.raises(ConfigError, match="No width gives a U-Net the"):
         make("unet", system(3), embed_dim=2, heads=1, depth=1, latent_channels=1, patches=(1,))
-    with pytest.raises(ConfigError, match=r"model\.modes is 3, expected an even number"):
-        replace(CONFIG, kind="fno", modes=3)
+    with pytest.raises(ConfigError, match=r"model\.baseline\.modes is 3, expected an even number"):
+        BaselineConfig("fno", modes=3)
 
 
 def test_an_fno_without_neuraloperator_says_what_to_install(monkeypatch):

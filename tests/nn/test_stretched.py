@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from matey.config import LossConfig, ModelConfig
+from matey.config import BaselineConfig, LossConfig, ModelConfig
 from matey.errors import ShapeError
 from matey.fields.grid import Grid, place, stack_points
-from matey.nn.baselines import check_spacing
+from matey.nn.baselines.base import check_spacing
 from matey.nn.normalise import measure
 from matey.nn.rollout import chosen, continue_inputs
 from matey.train.loss import batch_loss, squared_nrmse
@@ -107,6 +107,6 @@ def test_a_rollout_keeps_each_samples_points(inputs):
 
 def test_an_fno_needs_even_points_and_says_so():
     with pytest.raises(ShapeError, match=r"stretched, and an FNO .* `interp`.*--baseline unet"):
-        check_spacing(ModelConfig(kind="fno"), even=False)
-    check_spacing(ModelConfig(kind="fno"), even=True)
-    check_spacing(ModelConfig(kind="unet"), even=False)
+        check_spacing(ModelConfig(baseline=BaselineConfig("fno")), even=False)
+    check_spacing(ModelConfig(baseline=BaselineConfig("fno")), even=True)
+    check_spacing(ModelConfig(baseline=BaselineConfig("unet")), even=False)

@@ -8,7 +8,7 @@ import torch
 
 import matey
 from matey.cli import main
-from matey.config import DataConfig, ModelConfig, WindowConfig
+from matey.config import BaselineConfig, DataConfig, ModelConfig, WindowConfig
 from matey.errors import ConfigError
 from matey.train.finetune import finetune
 from matey.train.loop import train
@@ -17,7 +17,9 @@ from tests.train.test_loop import break_and_resume, config_for, records
 
 
 def config_of(kind: str, data: DataConfig, **changes):
-    model = ModelConfig(embed_dim=32, heads=2, depth=1, patches=(8, 4), kind=kind)
+    model = ModelConfig(
+        embed_dim=32, heads=2, depth=1, patches=(8, 4), baseline=BaselineConfig(kind)
+    )
     one = replace(data, systems=data.systems[:1])
     settings = {"model": model, "steps": 4, "accumulate": 1, "checkpoint_every": 2}
     return config_for(one, windows=WindowConfig(history=2), **{**settings, **changes})

@@ -18,19 +18,19 @@ from matey.config import (
     RunConfig,
     WindowConfig,
 )
-from matey.data.systems import open_systems
+from matey.cost.forecast import largest_batch
 from matey.errors import ConfigError
 from matey.fields import Variable
 from matey.nn import pretrained
 from matey.nn.contract import doubts
-from matey.nn.cost import count
+from matey.nn.operations import count
 from matey.nn.tensors import load_tensors
 from matey.train import plan as planning
 from matey.train.finetune import adapt, finetune
-from matey.train.forecast import forecast_run, largest_batch
 from matey.train.loop import train
 from matey.train.plan import plan_tuning
 from matey.train.run_folder import spent
+from tests.cost.test_forecast import foretold, outlined
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 MODEL = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)
@@ -301,13 +301,12 @@ def test_the_plan_tells_what_a_new_patch_level_makes_and_leaves_out(old, gas):
 
 def test_the_suggested_batch_is_the_largest_power_of_two_that_fits(data):
     config = config_for(DataConfig(data.systems[:1], trajectories=1))
-    systems = open_systems(config.data)
-    (forecast,) = forecast_run(replace(config, batch=4), systems, thresholds=())
-    needed = forecast.step.total
-    assert largest_batch(config, systems, free=None) == 4  # of 6 windows
-    assert largest_batch(config, systems, free=needed) == 4
-    assert largest_batch(config, systems, free=needed - 1) == 2
-    assert largest_batch(config, systems, free=1) == 0
+    needed = foretold(replace(config, batch=4)).step.total
+    run = outlined(config)
+    assert largest_batch(*run, free=None) == 4  # of 6 windows
+    assert largest_batch(*run, free=needed) == 4
+    assert largest_batch(*run, free=needed - 1) == 2
+    assert largest_batch(*run, free=1) == 0
 
 
 def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):

@@ -10,13 +10,13 @@ import torch
 from matey.cli import main
 from matey.cli.console import watch_training
 from matey.config import ModelConfig, RunConfig, WindowConfig
+from matey.cost.count import step_cost
+from matey.cost.machine import measure_peak
 from matey.errors import ConfigError
-from matey.nn.cost import step_cost
 from matey.nn.model import Matey
 from matey.report import build
 from matey.train.loop import train
 from matey.train.run_folder import JsonLines, numbers
-from matey.train.speed import measure_peak
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system
 from tests.train.tiny import tiny_run
@@ -77,16 +77,16 @@ def test_operations_are_the_same_from_the_segments_of_a_prediction(mode):
     schemes = ("vit", "svit", "avit")
     config = ModelConfig(24, 2, depth=3, scheme=schemes, mode=mode, patches=patches)
     spec = system(2)
-    prediction = Matey(config, [spec], 2)(rough_inputs(spec, points=32, samples=2, times=2))
-    expected = step_cost(config, spec, prediction.packing, 2)
-    assert step_cost(config, spec, prediction.packing, 2, prediction.stages) == expected
+    model, inputs = Matey(config, [spec], 2), rough_inputs(spec, points=32, samples=2, times=2)
+    prediction = model(inputs)
+    assert model.cost(inputs, prediction) == step_cost(model, spec, prediction.plan)
 
 
 def test_the_peak_is_measured_once(monkeypatch):
     device = torch.device("cpu")
-    peak = measure_peak(device, torch.float32)
+    peak = measure_peak(device)
     monkeypatch.setattr(torch, "mm", None)
-    assert measure_peak(device, torch.float32) == peak > 1e8
+    assert measure_peak(device) == peak > 1e8
 
 
 @pytest.mark.parametrize("rest", ["", '{"kind": "tra', '{"kind": "train", "step": 3}'])

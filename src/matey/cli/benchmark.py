@@ -8,7 +8,7 @@ from matey.cli import Command
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from matey.train.forecast import Forecast
+    from matey.cost.forecast import Forecast
 
 # Parts of the operations, as columns: what is small stands together.
 OPERATIONS = {
@@ -34,18 +34,22 @@ def run_cost(options: Any) -> None:
     import json
 
     from matey.cli.options import run_config
+    from matey.cost.forecast import check_grids, forecast
+    from matey.cost.machine import free_memory
     from matey.data.systems import open_systems
+    from matey.nn.make import outline_model
     from matey.nn.pretrained import choose_device
-    from matey.train.forecast import check_grids, forecast_run
-    from matey.train.room import free_memory
 
     config = run_config(options)
     systems = open_systems(config.data)
     check_grids(config.model, systems)
-    found = forecast_run(config, systems)
+    windows = {name: system.windows("train", config.windows) for name, system in systems.items()}
+    specs = [group.spec for group in windows.values()]
+    model = outline_model(config.model, specs, config.windows.history, config.trains_blocks)
+    found = forecast(model, config, windows)
     free = free_memory(choose_device(config.device).type)
     if options.json:
-        record = {"free_memory": free, "systems": [forecast.record() for forecast in found]}
+        record = {"free_memory": free, "systems": [one.record() for one in found]}
         print(json.dumps(record, indent=2))
     else:
         show(found, config, free)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matey.cli import Command
-from matey.train.room import free_memory, read
+from matey.cost.machine import free_memory, read
 
 OK, NOTE, FAIL = "ok", "note", "fail"
 MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
@@ -172,7 +172,7 @@ def multiply() -> str:
     """Whether a product of float32 matrices is right, and the rate of large ones."""
     import torch
 
-    from matey.train.speed import measure_peak
+    from matey.cost.machine import measure_peak
 
     a, b = torch.rand(2, MATRIX, MATRIX, generator=torch.Generator().manual_seed(0))
     product = a @ b

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 
-from matey.config import DataConfig, RunConfig, SourceConfig
+from matey.config import DataConfig, RunConfig, SourceConfig, current
 from matey.errors import ConfigError, MateyError
 from matey.output import plain_yaml
 
@@ -46,11 +46,14 @@ StrictLoader.add_implicit_resolver(
 def load_yaml(text: str) -> Any:
     """The plain data in YAML text. Raises ConfigError on tags, aliases and duplicate keys."""
     try:
-        return plain_yaml(text, StrictLoader)
+        data = plain_yaml(text, StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"Not valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError("Not a config: YAML that is nested hundreds of levels deep.") from error
+    if isinstance(data, dict) and isinstance(data.get("model"), dict):
+        data["model"] = current(data["model"])
+    return data
 
 
 set_loader("matey", load_yaml, (ConfigError,))
@@ -110,6 +113,7 @@ def parse(parser: Parser, words: list[str]) -> Namespace:
 
 def read(parser: Parser, words: list[str]) -> Namespace:
     """The options as plain data, not yet checked against each other."""
+    words = [re.sub(r"^--model\.(kind|width|modes)\b", r"--model.baseline.\1", w) for w in words]
     for option in ("--config", "--data"):
         if option in parser._option_string_actions:
             check_text(option, given(option, words))

@@ -16,7 +16,7 @@ def add_arguments(parser: Any) -> None:
         "--baseline",
         type=Literal["none", "unet", "fno"],
         default="none",
-        help="train a U-Net or an FNO of as many weights instead: short for model.kind",
+        help="train a U-Net or an FNO of as many weights instead: short for model.baseline.kind",
     )
     add_shared(parser)
     parser.add_class_arguments(RunConfig)
@@ -49,7 +49,8 @@ def run(options: Any) -> None:
 
     config = run_config(options)
     if options.baseline != "none":
-        config = replace(config, model=replace(config.model, kind=options.baseline))
+        baseline = replace(config.model.baseline, kind=options.baseline)
+        config = replace(config, model=replace(config.model, baseline=baseline))
     with watch_training("train") as watch:
         train(config, Path(options.run), watch, resume=options.resume == "auto")
     console.print(

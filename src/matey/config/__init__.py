@@ -14,7 +14,7 @@ from matey.config.data import (
     SourceConfig,
     SplitConfig,
 )
-from matey.config.model import ModelConfig, RefineConfig, Scheme
+from matey.config.model import BaselineConfig, ModelConfig, RefineConfig, Scheme, current
 from matey.config.training import (
     LossConfig,
     MixtureConfig,
@@ -28,6 +28,7 @@ __all__ = [
     "NAME",
     "ArrayConfig",
     "Axis",
+    "BaselineConfig",
     "DataConfig",
     "LayoutConfig",
     "LossConfig",
@@ -41,6 +42,7 @@ __all__ = [
     "SourceConfig",
     "SplitConfig",
     "WindowConfig",
+    "current",
     "require",
     "require_fraction",
     "require_positive",

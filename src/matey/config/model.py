@@ -1,7 +1,8 @@
 """Settings of the model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from matey.config.checks import require, require_fraction, require_positive
 
@@ -62,9 +63,39 @@ class RefineConfig:
 
 
 @dataclass(frozen=True)
+class BaselineConfig:
+    """A network to compare the transformer with, of as many weights.
+
+    Args:
+        kind: `none`, or a `unet` or an `fno` in place of the transformer, with as many weights as
+            that would have. Of the transformer's settings it takes `predict`, and an FNO
+            `absolute_position`.
+        width: channels of the coarsest level of a U-Net, of each layer of an FNO; by default those
+            that give it as many weights, within 10 %.
+        modes: Fourier modes of an FNO along each axis; by default near 16 in one dimension, 12
+            in two, 8 in three.
+    """
+
+    kind: Literal["none", "unet", "fno"] = "none"
+    width: int | None = None
+    modes: int | None = None
+
+    def __post_init__(self) -> None:
+        name = "model.baseline."
+        require(self.kind in ("none", "unet", "fno"), f"{name}kind", self.kind, "unet or fno")
+        if self.width is not None:
+            require_positive(self, name, "width")
+            require(self.kind != "none", f"{name}width", self.width, f"none without {name}kind")
+        if self.modes is not None:
+            require(self.kind == "fno", f"{name}modes", self.modes, f"none but for {name}kind fno")
+            fits = self.modes >= 2 and self.modes % 2 == 0
+            require(fits, f"{name}modes", self.modes, "an even number above 0")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
-    """The transformer, or a baseline of as many weights. Sizes of the paper
-    (embed_dim/heads/depth): Ti 192/3/12, S 384/6/12, B 768/12/12, L 1024/16/24.
+    """The transformer. Sizes of the paper (embed_dim/heads/depth): Ti 192/3/12, S 384/6/12,
+    B 768/12/12, L 1024/16/24.
 
     Args:
         embed_dim: width of a token.
@@ -89,13 +120,7 @@ class ModelConfig:
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
-        kind: `matey`, the transformer; or a baseline, `unet` or `fno`, which has as many weights
-            as that transformer would have. Of the settings above a baseline takes `predict`, and
-            an FNO `absolute_position`.
-        width: channels of a baseline: of the coarsest level of a U-Net, of each layer of an FNO;
-            by default those that give it as many weights, within 10 %.
-        modes: Fourier modes of an FNO along each axis; by default near 16 in one dimension, 12
-            in two, 8 in three.
+        baseline: a U-Net or an FNO in its place.
     """
 
     embed_dim: int = 192
@@ -114,9 +139,7 @@ class ModelConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     layer_scale: float = 0.1
-    kind: Literal["matey", "unet", "fno"] = "matey"
-    width: int | None = None
-    modes: int | None = None
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
     def __post_init__(self) -> None:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
@@ -157,15 +180,6 @@ class ModelConfig:
                 self.band,
                 f"a multiple of the coarsest patch, {self.patches[0]}",
             )
-        kinds = "matey, unet or fno"
-        require(self.kind in ("matey", "unet", "fno"), "model.kind", self.kind, kinds)
-        if self.width is not None:
-            require_positive(self, "model.", "width")
-            require(self.is_baseline, "model.width", self.width, "none with model.kind = matey")
-        if self.modes is not None:
-            require(self.kind == "fno", "model.modes", self.modes, "none but for model.kind = fno")
-            fits = self.modes >= 2 and self.modes % 2 == 0
-            require(fits, "model.modes", self.modes, "an even number above 0")
         pattern = (self.scheme,) if isinstance(self.scheme, str) else self.scheme
         require(
             len(pattern) > 0 and self.depth % len(pattern) == 0,
@@ -177,7 +191,7 @@ class ModelConfig:
     @property
     def is_baseline(self) -> bool:
         """Whether it is a network to compare the transformer with."""
-        return self.kind != "matey"
+        return self.baseline.kind != "none"
 
     @property
     def is_adaptive(self) -> bool:
@@ -189,3 +203,15 @@ class ModelConfig:
         """The scheme of each block."""
         pattern = (self.scheme,) if isinstance(self.scheme, str) else tuple(self.scheme)
         return pattern * (self.depth // len(pattern))
+
+
+def current(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a model by their names of today: `kind`, `width` and `modes` of a baseline once
+    stood beside those of the transformer."""
+    old = {key: value for key, value in settings.items() if key in ("kind", "width", "modes")}
+    if not old:
+        return dict(settings)
+    if old.get("kind") == "matey":
+        old["kind"] = "none"
+    rest = {key: value for key, value in settings.items() if key not in old}
+    return rest | {"baseline": {**rest.get("baseline", {}), **old}}

@@ -236,7 +236,7 @@ class RunConfig:
             self.trains_blocks or not self.model.is_baseline,
             "mode",
             self.mode,
-            f"full with model.kind = {self.model.kind}, which has no attention",
+            f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
         )
 
     @property

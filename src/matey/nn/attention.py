@@ -11,7 +11,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from matey.nn.kernels import Heads, Kernel, Queries, attend
+from matey.nn.kernels import Heads, Kernel, Queries, attend, count_attention
+from matey.nn.operations import Cost
 from matey.tokens.pack import Segments
 
 
@@ -50,6 +51,18 @@ class Attention(nn.Module):
         share = scale / len(groupings)
         # Scales go into the weights: one matrix, not all tokens, is multiplied.
         return linear(mixed.flatten(2), share[:, None] * self.out.weight, scale * self.out.bias)
+
+    def count(
+        self, cost: Cost, groupings: Sequence[Segments], cells: int, times: int, frames: int
+    ) -> None:
+        """So many cells, of which the last `frames` of `times` are asked for."""
+        part, width = "attention projections", self.qkv.in_features
+        trains = self.qkv.weight.requires_grad
+        cost.product(part, cells * frames, width, width, trains=trains)
+        cost.product(part, cells * times, width, 2 * width, trains=trains)
+        for segments in groupings:
+            count_attention(cost, segments, times, frames, self.heads, width)
+        cost.map(part, cells * frames, self.out)
 
     def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:
         """Queries of the last `frames`, keys and values of all."""
@@ -95,6 +108,22 @@ class Projections(torch.autograd.Function):
             else:
                 torch.addmm(to_tokens, gradient, part, out=to_tokens)
         return to_tokens.view(shape), to_weight
+
+
+class Share:
+    """Which process computes which cells: here this one computes them all.
+
+    With `parallel.sequence` the cells of one sample are spread over several: then
+    `matey.train.exchange` puts its own share in place of this one.
+    """
+
+    def own(self, rows: Tensor) -> Tensor:
+        """Of rows that stand for all cells, those of this process' cells."""
+        return rows
+
+    def all(self, rows: Tensor, cells: int) -> Tensor:
+        """The rows of all `cells`, from those that each process has of its own."""
+        return rows
 
 
 def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:

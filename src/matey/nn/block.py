@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from matey.config import ModelConfig
 from matey.nn.attention import Attention
+from matey.nn.operations import Cost
 from matey.tokens.pack import Segments
 
 
@@ -60,6 +61,17 @@ class Block(nn.Module):
         # The scale goes into the weights, as in the attention.
         branch = linear(hidden, scale[:, None] * self.mlp_out.weight, scale * self.mlp_out.bias)
         return tokens + self.skip(branch, around)
+
+    def count(
+        self, cost: Cost, stages: Sequence[Sequence[Segments]], cells: int, times: int, frames: int
+    ) -> None:
+        """So many cells, of which the last `frames` of `times` are asked for."""
+        for attention, groupings in zip(self.attentions, stages, strict=True):
+            assert isinstance(attention, Attention)
+            attention.count(cost, groupings, cells, times, frames)
+            times = frames
+        cost.map("mlp", cells * frames, self.mlp_in)
+        cost.map("mlp", cells * frames, self.mlp_out)
 
     def skip(self, branch: Float[Tensor, "N T D"], around: Surroundings) -> Float[Tensor, "N T D"]:
         """Drop path: in training, leave a branch out for whole samples at random."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matey.fields import Boundary
+from matey.nn.operations import Cost
 from matey.tokens.pack import TokenSequence
 
 
@@ -97,6 +98,12 @@ class Position(nn.Module):
         place = place + self.sides(sides.flatten(1))
         return place[:, None] + self.time(octaves(tokens.time / 4, self.TIME))
 
+    def count(self, cost: Cost, cells: int, times: int) -> None:
+        """So many cells at so many times."""
+        cost.map("position", times, self.time, first=True)
+        for linear in (self.size, self.sides, *([self.centre] if self.absolute else [])):
+            cost.map("position", cells, linear, first=True)
+
 
 def touched_sides(
     tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
@@ -139,3 +146,11 @@ class Conditioning(nn.Module):
         features = torch.cat([size, parameters.sign()[..., None]], dim=-1)
         hidden = nn.functional.silu(self.parameter_in(features) + self.names(names))
         return vector + self.parameter_out(hidden).sum(dim=1) / math.sqrt(len(names))
+
+    def count(self, cost: Cost, samples: int, names: Sequence[str]) -> None:
+        """The vectors of so many samples."""
+        cost.map("conditioning", samples, self.lead[0], first=True)
+        cost.map("conditioning", samples, self.lead[2])
+        if names:
+            cost.map("conditioning", samples * len(names), self.parameter_in, first=True)
+            cost.map("conditioning", samples * len(names), self.parameter_out)

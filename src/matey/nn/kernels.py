@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from matey.nn.short import short
+from matey.nn.operations import Cost
+from matey.nn.short import merges_heads, short
 from matey.tokens.pack import Run, Segments
 
 Queries = Float[Tensor, "N Q H d"]
@@ -66,6 +67,26 @@ def mean_length(segments: Segments, times: int) -> float:
     cells = sum(run.cells for run in segments.runs)
     mates = sum(run.cells * run.length for run in segments.runs) / cells
     return mates if segments.time == "batch" else mates * times
+
+
+def count_attention(
+    cost: Cost, segments: Segments, times: int, frames: int, heads: int, width: int
+) -> None:
+    """The products of queries with keys, and of weights with values, of all heads together.
+
+    Fused attention costs two and a half times as much backward, since it computes the weights
+    again; where all heads of a segment take part in one product, those of others are masked.
+    """
+    alone = segments.time == "batch"
+    is_short = mean_length(segments, times) <= SHORT
+    masked = heads if is_short and merges_heads(segments, times, heads) else 1
+    for run in segments.runs:
+        count = run.outer * run.inner * (frames if alone else 1)
+        asked, length = (run.length * (1 if alone else n) for n in (frames, times))
+        weights = count * asked * length * masked
+        operations = 4 * weights * width
+        kept = heads * weights if is_short else 0
+        cost.add("attention", operations, int(operations * (2 if is_short else 2.5)), kept)
 
 
 def attend_run(query: Queries, key: Heads, value: Heads, run: Run, time: str) -> Queries:

@@ -7,8 +7,7 @@ import torch
 from matey.config import ModelConfig
 from matey.errors import ConfigError
 from matey.fields import SystemSpec
-from matey.nn.baselines import Baseline
-from matey.nn.cost import count, count_parameters
+from matey.nn.baselines.base import Baseline
 from matey.nn.model import Matey
 from matey.nn.surrogate import Surrogate
 
@@ -18,13 +17,15 @@ def make_model(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -
     if not config.is_baseline:
         return Matey(config, specs, history)
     if not specs:
-        raise ConfigError(f"A {config.kind} is made for a system, and none was given.")
+        raise ConfigError(f"A {config.baseline.kind} is made for a system, and none was given.")
     return Baseline(config, specs, history)
 
 
-def count_model(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> int:
-    """Numbers that such a model learns; none is allocated."""
-    if not config.is_baseline:
-        return sum(count_parameters(config, specs).values())
+def outline_model(
+    config: ModelConfig, specs: Sequence[SystemSpec], history: int, trains_blocks: bool = True
+) -> Surrogate:
+    """The same as names and shapes: no weight is allocated."""
     with torch.device("meta"):
-        return count(make_model(config, specs, history))
+        model = make_model(config, specs, history)
+    model.blocks.requires_grad_(trains_blocks)
+    return model

@@ -5,7 +5,7 @@ N cells in use, D width.
 Source: arXiv:2412.20601.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,28 +17,41 @@ from torch.utils.checkpoint import checkpoint
 from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
-from matey.nn.attention import Attention, rotations
+from matey.fields.grid import Points
+from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Surroundings
-from matey.nn.cost import Cost, step_cost
 from matey.nn.embed import Conditioning, Position
-from matey.nn.normalise import measure
+from matey.nn.normalise import Statistics
+from matey.nn.operations import Cost
 from matey.nn.schemes import SCHEMES, segment
-from matey.nn.share import Share
-from matey.nn.surrogate import Prediction, Surrogate, moved
+from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple
-from matey.tokens.pack import PACKINGS, Packing, Segments, pack, unpack
+from matey.tokens.pack import PACKINGS, Packing, TokenSequence, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cells of a batch are tokens, where they are, and what a block of each scheme is told
+    of them."""
+
+    packing: Packing
+    sequence: TokenSequence
+    around: Mapping[Scheme, Surroundings]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPrediction(Prediction):
-    """What the transformer predicts, and how: `packing` says which cells the tokens were, and
-    `stages` which of them attended together in each scheme."""
+    """What the transformer predicts, and from which tokens."""
 
-    packing: Packing
-    stages: Mapping[Scheme, list[list[Segments]]]
+    layout: Layout
+
+    @property
+    def packing(self) -> Packing:
+        """Which cells the tokens were."""
+        return self.layout.packing
 
     @property
     def tokens(self) -> int:
@@ -110,64 +123,100 @@ class Matey(Surrogate):
         `shift` moves the lattice of patches by so many grid points along Z, Y and X: along
         periodic axes only. Raises ShapeError if the patches do not tile the grid.
         """
-        spec = inputs.spec
-        statistics = measure(inputs.values, inputs.points)
-        fields = moved(statistics.normalise(inputs.values), shift)
+        statistics, fields = normalised(inputs, shift)
         plan = self.plan_normalised(fields, inputs)
+        layout = self.lay_out(plan, inputs.values.shape[1], inputs.points)
+        tokens = self.attend(self.encode(fields, inputs, layout, shift), layout)
+        return self.decode(tokens, fields, statistics, inputs.spec, layout, shift)
 
-        names = [variable.name for variable in spec.variables]
+    def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
+        """The cells of a plan as tokens of so many times: no weight takes part.
+
+        `points` are those of stretched grids.
+        """
         packing = PACKINGS[self.config.mode](plan)
-        levels = self.tokenizer.encode(fields, packing, names)
-        sequence = pack(levels, packing, self.config.band, inputs.points)
+        sequence = locate(packing, times, self.config.band, points)
+        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
+        # Segments are those of all cells, and what is done to each token that of this process' own.
+        turn, sample = self.share.own(turn), self.share.own(sequence.sample)
+        around = {
+            scheme: Surroundings(segment(scheme, sequence), turn, sample, plan.samples)
+            for scheme in set(self.config.schemes)
+        }
+        return Layout(packing, sequence, around)
+
+    def encode(
+        self,
+        fields: Float[Tensor, "B T C Z Y X"],
+        inputs: Inputs,
+        layout: Layout,
+        shift: Triple = (0, 0, 0),
+    ) -> Float[Tensor, "N T D"]:
+        """Normalised fields, where they are and of which case, as this process' tokens."""
+        spec, packing, sequence = inputs.spec, layout.packing, layout.sequence
+        levels = self.tokenizer.encode(fields, packing, [v.name for v in spec.variables])
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
-            plan.grid, device=fields.device
+            packing.plan.grid, device=fields.device
         )
         case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
-        tokens = sequence.tokens + self.position(sequence, inputs.boundaries, offset)
+        tokens = pack(levels, packing) + self.position(sequence, inputs.boundaries, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
         tokens = tokens + case.index_select(0, sequence.sample)[:, None]
+        return self.share.own(tokens)
 
-        # Segments are those of all cells, and what is done to each token that of this process' own.
-        tokens, sample = self.share.own(tokens), self.share.own(sequence.sample)
-        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
-        turn = self.share.own(turn)
-        stages = {scheme: segment(scheme, sequence) for scheme in set(self.config.schemes)}
-        around = {
-            scheme: Surroundings(segments, turn, sample, plan.samples)
-            for scheme, segments in stages.items()
-        }
-        for block, scheme in zip(self.blocks, self.config.schemes, strict=True):
-            # The last block is asked for the last frame only: no other is decoded.
-            frames = 1 if block is self.blocks[-1] else tokens.shape[1]
+    def attend(self, tokens: Float[Tensor, "N T D"], layout: Layout) -> Float[Tensor, "N 1 D"]:
+        """The tokens of the last frame after all blocks."""
+        for block, scheme, frames in self.turns(tokens.shape[1]):
+            around = layout.around[scheme]
             if self.activation_checkpointing and self.training:
-                tokens = checkpoint(block, tokens, around[scheme], frames, use_reentrant=False)
+                tokens = checkpoint(block, tokens, around, frames, use_reentrant=False)
             else:
-                tokens = block(tokens, around[scheme], frames)
+                tokens = block(tokens, around, frames)
+        return tokens
 
-        last = self.share.all(self.norm(tokens[:, -1]), len(packing.cell))
-        back: Triple = (-shift[0], -shift[1], -shift[2])
-        predicted = [names[i] for i in spec.predicted]
-        levels = self.tokenizer.decode(unpack(last, packing), packing, predicted)
+    def turns(self, times: int) -> Iterator[tuple[Block, Scheme, int]]:
+        """Block by block, its scheme and the frames that it is asked for: all, and the last block
+        for the last frame only, since no other is decoded."""
+        for block, scheme in zip(self.blocks, self.config.schemes, strict=True):
+            assert isinstance(block, Block)
+            yield block, scheme, 1 if block is self.blocks[-1] else times
+
+    def decode(
+        self,
+        tokens: Float[Tensor, "N 1 D"],
+        fields: Float[Tensor, "B T C Z Y X"],
+        statistics: Statistics,
+        spec: SystemSpec,
+        layout: Layout,
+        shift: Triple = (0, 0, 0),
+    ) -> TokenPrediction:
+        """The sum of what the tokens of each level say of the next frame."""
+        last = self.share.all(self.norm(tokens[:, -1]), len(layout.packing.cell))
+        predicted = [spec.variables[i].name for i in spec.predicted]
+        levels = unpack(last, layout.packing)
+        frames = self.tokenizer.decode(levels, layout.packing, predicted)
         if self.config.predict == "delta":
-            levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
-        output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)
-        base = moved(levels[0], back) if self.config.mode == "adap_mul" else None
-        return TokenPrediction(
-            normalised=output,
-            statistics=statistics.take(spec.predicted),
-            base=base,
-            packing=packing,
-            stages=stages,
-        )
+            frames[0] = frames[0] + fields[:, -1, list(spec.predicted)]
+        back: Triple = (-shift[0], -shift[1], -shift[2])
+        output = moved(torch.stack(frames).sum(dim=0) if len(frames) > 1 else frames[0], back)
+        base = moved(frames[0], back) if self.config.mode == "adap_mul" else None
+        return TokenPrediction(output, statistics.take(spec.predicted), base, layout=layout)
 
     def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
         """Operations of the step that made a prediction, counted on the cells that it took."""
         assert isinstance(prediction, TokenPrediction)
-        trains = any(parameter.requires_grad for parameter in self.blocks.parameters())
-        times, stages = inputs.values.shape[1], prediction.stages
-        return step_cost(
-            self.config, inputs.spec, prediction.packing, times, stages, trains_blocks=trains
-        )
+        return self.count(inputs.spec, prediction.layout)
+
+    def count(self, spec: SystemSpec, layout: Layout) -> Cost:
+        """Operations of a step on a batch of one system that is laid out so."""
+        cost, packing, times = Cost(), layout.packing, len(layout.sequence.time)
+        cells, variables = len(packing.cell), len(spec.variables)
+        self.tokenizer.count(cost, packing, times, variables, len(spec.predicted))
+        self.position.count(cost, cells, times)
+        self.conditioning.count(cost, packing.plan.samples, spec.parameters)
+        for block, scheme, frames in self.turns(times):
+            block.count(cost, layout.around[scheme].stages, cells, times, frames)
+        return cost
 
     def plan_normalised(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
@@ -225,16 +274,18 @@ class Matey(Surrogate):
 
     @torch.no_grad()
     def plan_inputs(self, inputs: Inputs) -> RefinementPlan:
-        """The cells that each of several histories is cut into."""
-        inputs = inputs.to(self.device)
-        statistics = measure(inputs.values, inputs.points)
-        return self.plan_normalised(statistics.normalise(inputs.values), inputs)
+        """The cells that each of several histories is cut into.
+
+        No weight takes part: of a model that is an outline (`matey.nn.make`), too.
+        """
+        inputs = inputs if self.device.type == "meta" else inputs.to(self.device)
+        return self.plan_normalised(normalised(inputs)[1], inputs)
 
     def summary(self) -> dict[str, Any]:
         """What kind of model it is, as it stands in `scores.json`."""
         config = self.config
         return {
-            "kind": config.kind,
+            "kind": "matey",
             "scheme": config.scheme,
             "mode": config.mode,
             "patches": list(config.patches),

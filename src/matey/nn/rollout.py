@@ -5,9 +5,9 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,40 +17,66 @@ from matey.config import require
 from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, stack_fields
 from matey.fields.inputs import Stacked
-
-if TYPE_CHECKING:
-    from matey.nn.surrogate import Surrogate
+from matey.nn.embed import Conditioning
+from matey.tokens.lattice import Triple
 
 log = logging.getLogger("matey")
 
 Leads = float | Sequence[float]
+Watch = Callable[[Any], None]  # of predictions
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What a rollout asks of a model: every `Surrogate` has it."""
+
+    training: bool
+    history: int
+    trained_leads: tuple[float, float] | None
+    conditioning: Conditioning
+
+    @property
+    def device(self) -> torch.device: ...
+    def draw_shift(self, inputs: Inputs, generator: torch.Generator | None) -> Triple: ...
+    def __call__(self, inputs: Inputs, shift: Triple) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+
+
+def ignore(prediction: Any) -> None:
+    """What watches where nobody does."""
 
 
 def rollout_steps(
-    model: "Surrogate", field: Field, steps: int, lead_time: Leads = 1.0, seed: int = 0
+    model: Model,
+    field: Field,
+    steps: int,
+    lead_time: Leads = 1.0,
+    seed: int = 0,
+    watch: Watch = ignore,
 ) -> Iterator[Field]:
     """The frames after a field's last, one at a time, on the field's own device.
 
     `lead_time` is the time to the next frame in units of the system's dt: a number, or one for
     each step. Beyond a lead of 1 the history of the second step on is spaced unlike in training.
     Memory does not grow with `steps`. `seed` is of the shifts of the patches, where the model
-    was made with `jitter`; else nothing is random. Raises DivergenceError, with step and time,
-    where a prediction stops being finite; ConfigError for no step or a lead that is not above 0.
+    was made with `jitter`; else nothing is random. `watch` is shown every prediction. Raises
+    DivergenceError, with step and time, where a prediction stops being finite; ConfigError for no
+    step or a lead that is not above 0.
     """
     leads = schedule(steps, lead_time)
     warn_of_leads(model, leads)
-    return _rollout_steps(model, field, leads, seed)
+    return _rollout_steps(model, field, leads, seed, watch)
 
 
 def _rollout_steps(
-    model: "Surrogate", field: Field, leads: Sequence[float], seed: int
+    model: Model, field: Field, leads: Sequence[float], seed: int, watch: Watch
 ) -> Iterator[Field]:
     """The same, step by step: what is asked was checked when it was asked."""
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
     inputs = stack_fields([history], [leads[0]], [field.spec.name])
     time = field.times[-1:]
-    for step, frame in enumerate(continue_inputs(model, inputs, leads, seed)):
+    for step, frame in enumerate(continue_inputs(model, inputs, leads, seed, watch)):
         time = time + leads[step] * field.spec.dt
         if not bool(frame.isfinite().all()):
             raise DivergenceError(
@@ -72,7 +98,7 @@ def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:
     return tuple(float(lead) for lead in leads)
 
 
-def warn_of_leads(model: "Surrogate", leads: Sequence[float]) -> None:
+def warn_of_leads(model: Model, leads: Sequence[float]) -> None:
     """Warn of lead times that the model was not trained on, if it says what it was trained on."""
     if model.trained_leads is None:
         return
@@ -86,7 +112,11 @@ def warn_of_leads(model: "Surrogate", leads: Sequence[float]) -> None:
 
 
 def continue_inputs(
-    model: "Surrogate", inputs: Inputs, leads: Sequence[float], seed: int = 0
+    model: Model,
+    inputs: Inputs,
+    leads: Sequence[float],
+    seed: int = 0,
+    watch: Watch = ignore,
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
     """The same for many histories at once, on the model's device; static variables stay.
 
@@ -99,7 +129,7 @@ def continue_inputs(
     shape = inputs.values[:, -1].shape
     for lead in leads:
         inputs = replace(inputs, lead_time=torch.full_like(inputs.lead_time, lead))
-        inputs = advance(model, inputs, generator)
+        inputs = advance(model, inputs, generator, watch)
         frame = inputs.values[:, -1]
         finite = frame.flatten(1).isfinite().all(dim=1)
         if len(going) == shape[0]:
@@ -129,22 +159,26 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
 
 @torch.no_grad()
 def advance(
-    model: "Surrogate", inputs: Stacked, generator: torch.Generator | None = None
+    model: Model,
+    inputs: Stacked,
+    generator: torch.Generator | None = None,
+    watch: Watch = ignore,
 ) -> Stacked:
     """The inputs one lead time later: the model's own frame is the last of the history.
 
     `generator` draws the shift of the patches, where the model was made with `jitter`.
     """
     was_training = model.training
-    model.eval()
-    prediction = model(inputs, model.draw_shift(inputs, generator)).fields
+    model.train(False)
+    prediction = model(inputs, model.draw_shift(inputs, generator))
     model.train(was_training)
+    watch(prediction)
     frame = inputs.values[:, -1].clone()
-    frame[:, list(inputs.spec.predicted)] = prediction
+    frame[:, list(inputs.spec.predicted)] = prediction.fields
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
 
 
-def known_parameters(model: "Surrogate", inputs: Inputs) -> Inputs:
+def known_parameters(model: Model, inputs: Inputs) -> Inputs:
     """The inputs with only those parameters that the model has seen in training."""
     names = inputs.spec.parameters
     known = [i for i, name in enumerate(names) if name in model.conditioning.names]

@@ -12,6 +12,7 @@ heads of all tokens, one by one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -48,6 +49,10 @@ class Layout:
     mask: Float[Tensor, "1 Q L"] | None = None
 
 
+# Of segments, by frames asked for, times and heads: worked out once for all blocks.
+LAYOUTS: WeakKeyDictionary[Segments, dict[tuple[int, int, int], Layout]] = WeakKeyDictionary()
+
+
 def short(
     query: Float[Tensor, "N Q H d"],
     key: Float[Tensor, "N T H d"],
@@ -57,13 +62,13 @@ def short(
     """Attention of each token over the tokens of its own segment."""
     cells, asked, heads, width = query.shape
     times = key.shape[1]
-    known = segments.layouts  # worked out once for all blocks
-    if (asked, times, heads) not in known:
+    layouts = LAYOUTS.setdefault(segments, {})
+    if (asked, times, heads) not in layouts:
         make = all_heads_at_once if merges_heads(segments, times, heads) else head_by_head
-        known[asked, times, heads] = make(segments, cells, asked, times, heads, query.device)
+        layouts[asked, times, heads] = make(segments, cells, asked, times, heads, query.device)
     rows = (each.reshape(-1, width) for each in (query, key, value))
     with torch.autocast(query.device.type, enabled=False):  # the caller chose the precision
-        mixed: Tensor = Products.apply(*rows, known[asked, times, heads], width**-0.5)
+        mixed: Tensor = Products.apply(*rows, layouts[asked, times, heads], width**-0.5)
     return mixed.view(query.shape)
 
 

@@ -18,9 +18,9 @@ from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
 from matey.nn.contract import differences
-from matey.nn.cost import Cost
 from matey.nn.embed import Conditioning
-from matey.nn.normalise import Statistics
+from matey.nn.normalise import Statistics, measure
+from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.refine import RefinementPlan
 
@@ -119,13 +119,18 @@ class Surrogate(nn.Module, ABC):
             block.compile(dynamic=True, backend=backend)
 
     def rollout_steps(
-        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
+        self,
+        field: Field,
+        steps: int,
+        lead_time: rollout.Leads = 1.0,
+        seed: int = 0,
+        watch: rollout.Watch = rollout.ignore,
     ) -> Iterator[Field]:
         """The frames after a field's last, one at a time, each from those before it.
 
         `lead_time` is the time between them in units of the system's dt, a number or one for each
-        step; `seed` matters only for a model made with `jitter`. Raises DivergenceError, with the
-        step, where a frame is not finite.
+        step; `seed` matters only for a model made with `jitter`; `watch` is shown every
+        `Prediction`. Raises DivergenceError, with the step, where a frame is not finite.
         """
         self.check(field)
         provenance = {
@@ -136,15 +141,18 @@ class Surrogate(nn.Module, ABC):
             "seed": str(seed),
         }
         field = replace(field, provenance={name: text for name, text in provenance.items() if text})
-        return rollout.rollout_steps(self, field, steps, lead_time, seed)
+        return rollout.rollout_steps(self, field, steps, lead_time, seed, watch)
 
     def rollout(
         self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
     ) -> Field:
         """The `steps` frames after the last of a field, as one field with its provenance."""
         tokens: list[int] = []
-        with self.register_forward_hook(lambda _, given, made: tokens.append(made.tokens)):
-            made = rollout.join(list(self.rollout_steps(field, steps, lead_time, seed)))
+
+        def watch(made: Prediction) -> None:
+            tokens.append(made.tokens)
+
+        made = rollout.join(list(self.rollout_steps(field, steps, lead_time, seed, watch)))
         used = f"{sum(tokens) / len(tokens):.0f}"
         if min(tokens) < max(tokens):
             used += f" ({min(tokens)} to {max(tokens)})"
@@ -178,3 +186,11 @@ class Surrogate(nn.Module, ABC):
 def moved(fields: Float[Tensor, "*axes Z Y X"], shift: Triple) -> Float[Tensor, "*axes Z Y X"]:
     """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
     return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields
+
+
+def normalised(
+    inputs: Inputs, shift: Triple = (0, 0, 0)
+) -> tuple[Statistics, Float[Tensor, "B T C Z Y X"]]:
+    """The statistics of histories, and the fields without units, shifted by so many points."""
+    statistics = measure(inputs.values, inputs.points)
+    return statistics, moved(statistics.normalise(inputs.values), shift)

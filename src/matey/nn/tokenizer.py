@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from matey.nn.embed import Named
+from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, all_patches, join_patches
 from matey.tokens.pack import Packing
 
@@ -75,6 +76,16 @@ class Tokenizer(nn.Module):
             fields.append(join_patches(patches.unflatten(2, patch), plan.grid))
         return fields
 
+    def count(self, cost: Cost, packing: Packing, times: int, inputs: int, outputs: int) -> None:
+        """Patches of so many variables to tokens, and the last frame's tokens to patches."""
+        for patch, used in zip(packing.plan.sizes, packing.levels, strict=True):
+            key: str = shape_key(patch)
+            encoder, decoder = self.encoders[key], self.decoders[key]
+            assert isinstance(encoder, Encoder)
+            assert isinstance(decoder, Decoder)
+            encoder.count(cost, len(used) * times, patch, inputs)
+            decoder.count(cost, len(used), outputs)
+
 
 class Encoder(nn.Module):
     """Patches of one shape to tokens, behind the mixing of variables.
@@ -109,6 +120,16 @@ class Encoder(nn.Module):
             tokens = project(merge(gelu(norm(tokens)).movedim(-1, 2), stage))
         return tokens.flatten(1, 4)
 
+    def count(self, cost: Cost, rows: int, patch: Triple, variables: int) -> None:
+        """So many patches, of fields that need no gradient."""
+        first, latent, points = self.weight.shape
+        cost.product("encode", first * points, latent, variables)  # variables folded in
+        pieces = rows * math.prod(patch) // points
+        cost.product("encode", pieces, variables * points, first, first=True)
+        for stage, project in zip(self.stages[1:], self.linears, strict=True):
+            pieces //= math.prod(stage)
+            cost.map("encode", pieces, project)
+
 
 class Decoder(nn.Module):
     """Tokens to the points of their patches, in front of the variables: an encoder reversed."""
@@ -139,6 +160,15 @@ class Decoder(nn.Module):
             pieces = gelu(norm(divide(project(pieces), stage)))
         values = linear(pieces, folded.flatten(0, 1), bias.flatten())
         return rearrange(divide(values, self.stages[0]), "M z y x C -> M C (z y x)")
+
+    def count(self, cost: Cost, rows: int, variables: int) -> None:
+        """So many tokens."""
+        latent, points, last = self.weight.shape
+        cost.product("decode", last * points, latent, variables)  # variables folded in
+        for stage, project in zip(self.stages[:0:-1], self.linears, strict=True):
+            cost.map("decode", rows, project)
+            rows *= math.prod(stage)
+        cost.product("decode", rows, last, variables * points)
 
 
 def merge(patches: Float[Tensor, "M T C z y x"], piece: Triple) -> Float[Tensor, "M T ..."]:

@@ -19,7 +19,11 @@ PACKING = {
 def model_settings(run: Run) -> dict[str, Any]:
     """What a run's config says of its model."""
     model = run.config.get("model")
-    return dict(model) if isinstance(model, dict) else {}
+    settings = dict(model) if isinstance(model, dict) else {}
+    baseline = settings.get("baseline")  # earlier versions had its settings beside the others
+    if isinstance(baseline, dict) and baseline.get("kind", "none") != "none":
+        settings |= baseline
+    return settings
 
 
 def model_sentence(model: dict[str, Any]) -> str:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
+from matey.cost.forecast import mean_operations
 from matey.evaluate.score import Ask
 from matey.records.study import Outcome, Timings
 from matey.studies.cells import Cell
 from matey.studies.page import Findings
 from matey.studies.systems import Probe, Recipe, Source, medium_patch
-from matey.train.forecast import mean_operations
 
 OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells have in common
 

@@ -10,6 +10,8 @@ import torch
 
 import matey
 from matey.config import DataConfig, require
+from matey.cost.forecast import mean_operations
+from matey.cost.machine import measure_peak
 from matey.data.systems import open_systems
 from matey.nn.pretrained import choose_device
 from matey.records.study import Outcome, StudyPage, Timings
@@ -37,8 +39,6 @@ from matey.studies.tokens import design as tokens
 from matey.studies.tokens.findings import judge as judge_tokens
 from matey.studies.transfer import design as transfer
 from matey.studies.transfer.findings import judge as judge_transfer
-from matey.train.forecast import mean_operations
-from matey.train.speed import measure_peak
 
 STUDIES: dict[str, Study[Any]] = {
     "tokens": Study(scales.TOKENS, tokens.design, judge_tokens),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
+from matey.cost.forecast import look
 from matey.data.systems import open_systems
 from matey.data.write import write_well
 from matey.errors import ConfigError, closest
@@ -14,7 +15,6 @@ from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.output import replacing
 from matey.simulate import SYSTEMS, simulate
 from matey.tokens.lattice import Triple
-from matey.train.forecast import look
 
 log = logging.getLogger("matey")
 

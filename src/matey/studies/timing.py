@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from matey.config import RunConfig
+from matey.cost.memory import Ledger
 from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.fields import Batch
-from matey.nn.make import make_model
-from matey.nn.memory import Ledger
+from matey.nn.make import make_model, outline_model
+from matey.nn.model import Matey
 from matey.nn.pretrained import choose_device
 from matey.records.study import Timing, Timings, TimingTable
 from matey.simulate.trajectories import one_thread
-from matey.train.forecast import plan_of
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
 
@@ -140,9 +140,10 @@ def typical_batch(windows: Windows, config: RunConfig) -> Batch:
     batches = [
         windows.batch(choices[at : at + config.batch]) for at in range(0, many, config.batch)
     ]
-    if config.model.is_baseline or config.model.mode == "uniform":
+    model = outline_model(config.model, [windows.spec], config.windows.history)
+    if not isinstance(model, Matey) or config.model.mode == "uniform":
         return batches[0]
-    cells = [len(plan_of(config.model, one, config.model.refine).leaves) for one in batches]
+    cells = [len(model.plan_inputs(one).leaves) for one in batches]
     mean = sum(cells) / len(cells)
     return min(zip(cells, batches, strict=True), key=lambda pair: abs(pair[0] - mean))[1]
 

@@ -5,8 +5,8 @@ Axes: N cells in use, T times, D width, B samples; _ the cells in use of one lev
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -79,23 +79,20 @@ PACKINGS: dict[str, Callable[[RefinementPlan], Packing]] = {
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """Tokens of all cells in use, sorted by sequence, and where each of them is.
+    """Where the tokens of all cells in use are, sorted by sequence.
 
     A sequence is what may attend together; `lengths` and `lattices` describe them as in
     `Packing`. `centre` and `size` are fractions of the domain, `time` counts steps before the
-    last frame (0, -1, ...), `cell` points into the plan. `band` is the index, along each axis,
-    of the band of the domain that the cell lies in; `at_side` says whether it lies at the low
-    and the high end of each axis; `active` are the axes of more than one grid point.
+    last frame (0, -1, ...). `band` is the index, along each axis, of the band of the domain
+    that the cell lies in; `at_side` says whether it lies at the low and the high end of each
+    axis; `active` are the axes of more than one grid point.
     """
 
-    tokens: Float[Tensor, "N T D"]
     time: Float[Tensor, " T"]
     sequence: Int[Tensor, " N"]
     lengths: tuple[int, ...]
     lattices: tuple[tuple[int, Triple], ...]
     sample: Int[Tensor, " N"]
-    level: Int[Tensor, " N"]
-    cell: Int[Tensor, " N"]
     centre: Float[Tensor, "N 3"]
     size: Float[Tensor, "N 3"]
     band: Int[Tensor, "N 3"]
@@ -119,7 +116,7 @@ class Run:
         return self.outer * self.length * self.inner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segments:
     """Which cells attend together: runs of segments, after sorting the cells by `order`.
 
@@ -131,7 +128,6 @@ class Segments:
     runs: tuple[Run, ...]
     time: Literal["inside", "segment", "batch"]
     order: Int[Tensor, " N"] | None = None
-    layouts: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # a kernel's
 
     def tables(self, cells: int, times: int, device: torch.device) -> list[Tensor]:
         """The tokens of each segment as rows of [N T], in a table `[S L]` for each run."""
@@ -146,22 +142,16 @@ class Segments:
         ]
 
 
-def pack(
-    levels: Sequence[Float[Tensor, "_ T D"]],
-    packing: Packing,
-    band: int | None = None,
-    points: Points | None = None,
+def locate(
+    packing: Packing, times: int, band: int | None = None, points: Points | None = None
 ) -> TokenSequence:
-    """The tokens of each level's cells in use (`packing.levels`), packed.
+    """Where the tokens of packed cells are, at so many times.
 
     `band` is the width in grid points of the bands that samples are divided in; by default,
     and inside a refined cell always, one cell: the sequence's coarsest. `points` are those of
     stretched grids, on which a cell is where its grid points' own cells are.
     """
     plan, cell = packing.plan, packing.cell
-    tokens = torch.cat(list(levels)) if len(levels) > 1 else levels[0]
-    if packing.order is not None:
-        tokens = tokens.index_select(0, packing.order)
     grid = torch.tensor(plan.grid, device=cell.device)
     size, corner = plan.size[cell], plan.corner[cell]
     widths = torch.tensor(
@@ -175,20 +165,23 @@ def pack(
     # Sequences of one sample each come first, those inside a refined cell after them.
     whole = packing.sequence < plan.samples
     return TokenSequence(
-        tokens=tokens,
-        time=torch.arange(1 - tokens.shape[1], 1, device=cell.device, dtype=torch.float32),
+        time=torch.arange(1 - times, 1, device=cell.device, dtype=torch.float32),
         sequence=packing.sequence,
         lengths=packing.lengths,
         lattices=() if band not in (None, plan.sizes[0][2]) else packing.lattices,
         sample=plan.sample[cell],
-        level=plan.level[cell],
-        cell=cell,
         centre=centre,
         size=extent,
         band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
         at_side=torch.stack([corner == 0, corner + size == grid], dim=-1),
         active=tuple(axis for axis, points in enumerate(plan.grid) if points > 1),
     )
+
+
+def pack(levels: Sequence[Float[Tensor, "_ *width"]], packing: Packing) -> Float[Tensor, "N ..."]:
+    """The tokens of each level's cells in use (`packing.levels`) in one sequence."""
+    tokens = torch.cat(list(levels)) if len(levels) > 1 else levels[0]
+    return tokens if packing.order is None else tokens.index_select(0, packing.order)
 
 
 def unpack(tokens: Float[Tensor, "N *width"], packing: Packing) -> list[Float[Tensor, "_ *width"]]:

@@ -20,10 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.errors import ConfigError
-from matey.nn.attention import Attention
+from matey.nn.attention import Attention, Share
 from matey.nn.kernels import Kernel
 from matey.nn.model import Matey
-from matey.nn.share import Share
 from matey.nn.surrogate import Surrogate
 from matey.tokens.pack import Run, Segments
 
@@ -35,7 +34,8 @@ def spread_cells(model: Surrogate, group: dist.ProcessGroup) -> None:
     """
     if not isinstance(model, Matey):
         raise ConfigError(
-            f"parallel.sequence shares out tokens, and a {model.config.kind} has none. Leave it 1."
+            f"parallel.sequence shares out tokens, and a {model.config.baseline.kind} has none. "
+            "Leave it 1."
         )
     model.share = SharedCells(group)
     for module in model.modules():

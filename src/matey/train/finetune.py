@@ -47,12 +47,12 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     left out. Raises ConfigError for a `config.model` of another shape.
     """
     check_shape(old.config, config.model)
-    history = config.windows.history
+    history, kind = config.windows.history, old.config.baseline.kind
     if old.config.is_baseline and history != old.history:
         raise ConfigError(
-            f"windows.history is {history}, but the {old.config.kind} has the {old.history} frames "
-            f"that it was trained on as channels. Leave it out, or train one anew: matey train "
-            f"--baseline {old.config.kind}."
+            f"windows.history is {history}, but the {kind} has the {old.history} frames that it "
+            "was trained on as channels. Leave it out, or train one anew: matey train --baseline "
+            f"{kind}."
         )
     model = make_model(config.model, list(old.specs.values()), config.windows.history)
     known = old.state_dict()

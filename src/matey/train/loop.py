@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from matey.config import RunConfig, require
+from matey.cost.forecast import check_grids, check_memory
+from matey.cost.machine import Speedometer, free_memory, return_large_blocks
 from matey.data.mixture import Mixture
 from matey.data.systems import System, open_systems
+from matey.data.windows import Windows
 from matey.errors import ConfigError
-from matey.fields import Batch, SystemSpec
+from matey.fields import Batch
 from matey.nn.contract import warn_of_doubts
-from matey.nn.make import make_model
+from matey.nn.make import make_model, outline_model
 from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
@@ -26,15 +29,12 @@ from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.distributed import Engine, Team, processes
 from matey.train.exchange import spread_cells
-from matey.train.forecast import check_grids, check_memory
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
-from matey.train.room import return_large_blocks
 from matey.train.run_folder import Journal, Sink, describe, prepare_run, spent
 from matey.train.signals import Stop, heeding_signals
-from matey.train.speed import Speedometer
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
 from matey.train.validate import Keeper
@@ -88,7 +88,7 @@ def take_steps(
     if checkpoint.folders(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
-    model = prepare_model(model, config, systems, [w.spec for w in windows.values()], team)
+    model = prepare_model(model, config, systems, windows, team)
     engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)
@@ -163,7 +163,7 @@ def prepare_model(
     model: Surrogate | None,
     config: RunConfig,
     systems: Mapping[str, System],
-    specs: Sequence[SystemSpec],
+    windows: Mapping[str, Windows],
     team: Team,
 ) -> Surrogate:
     """The model to train, or a new one, with weights for the systems, on the device.
@@ -173,8 +173,12 @@ def prepare_model(
     shape = config.model if model is None else model.config
     check_grids(shape, systems)
     known = [] if model is None else list(model.specs.values())
+    specs = [group.spec for group in windows.values()]
     warn_of_doubts(specs, known)
-    check_memory(replace(config, model=shape), systems, team, known)
+    if not shape.is_baseline:
+        history, free = config.windows.history, free_memory(str(team.device), team.neighbours)
+        outline = outline_model(shape, [*known, *specs], history, config.trains_blocks)
+        check_memory(outline, replace(config, model=shape), windows, free, team.size)
     if model is None:
         require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
         model = make_model(config.model, specs, config.windows.history)

@@ -15,16 +15,16 @@ from typing import Literal
 import torch
 
 from matey.config import RunConfig
+from matey.cost.forecast import Forecast, check_grids, forecast, largest_batch
+from matey.cost.machine import TYPICAL, free_memory, measure_peak
 from matey.data.mixture import system_weights
 from matey.data.systems import open_systems
 from matey.fields import SystemSpec
 from matey.nn.contract import differences, doubts
+from matey.nn.model import Matey
 from matey.nn.pretrained import choose_device, outline
 from matey.nn.surrogate import Surrogate
 from matey.train.finetune import adapt, parent_name
-from matey.train.forecast import Forecast, check_grids, forecast_run, largest_batch
-from matey.train.room import free_memory
-from matey.train.speed import TYPICAL, measure_peak
 
 Origin = Literal["checkpoint", "new", "left out"]
 
@@ -105,7 +105,6 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
         model = adapt(old, config)
     systems = open_systems(config.data)
     check_grids(config.model, systems)
-    known = list(old.specs.values())
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     specs = [group.spec for group in windows.values()]
     with torch.device("meta"):
@@ -113,7 +112,8 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     model.blocks.requires_grad_(config.trains_blocks)
     device = choose_device(config.device)
     free = free_memory(device.type)
-    found = forecast_run(config, systems, known, thresholds=())
+    found = forecast(model, config, windows, thresholds=())
+    assert isinstance(model, Matey)
     counts = {name: len(group) for name, group in windows.items() if len(group)}
     by_tokens = config.mixture.tokens_per_batch is not None
     return TuningPlan(
@@ -124,9 +124,9 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
         windows=counts,
         forecasts=found,
         free=free,
-        batch=None if by_tokens else largest_batch(config, systems, free, known),
+        batch=None if by_tokens else largest_batch(model, config, windows, free),
         operations=operations(config, found, counts),
-        peak=measure_peak(device, getattr(torch, config.precision)),
+        peak=measure_peak(device, config.precision),
     )
 
 

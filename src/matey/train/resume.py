@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from matey.config import RunConfig
+from matey.config import RunConfig, current
 from matey.data.systems import System
 from matey.errors import ConfigError, DataError
 from matey.nn.pretrained import misfits
@@ -112,7 +112,7 @@ def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         config = plain_yaml((run / "config.yaml").read_text())
         origin = read_json(run / "provenance.json")
-        return dict(config), dict(origin["data_fingerprint"])
+        return {**config, "model": current(config["model"])}, dict(origin["data_fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DataError) as error:
         raise ConfigError(
             f"{run} does not tell how it began: config.yaml or provenance.json: {error}. It cannot "

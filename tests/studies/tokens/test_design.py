@@ -7,6 +7,7 @@ import matey
 from matey.config import DataConfig, ModelConfig, RefineConfig, RunConfig, WindowConfig
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_well
+from matey.nn.make import outline_model
 from matey.simulate import simulate
 from matey.studies.design import Material
 from matey.studies.run import STUDIES
@@ -15,7 +16,6 @@ from matey.studies.systems import Source, find_sources, medium_patch
 from matey.studies.timing import typical_batch
 from matey.studies.tokens.comparison import beside, bound_of, cost_at, error_at
 from matey.studies.tokens.findings import judge
-from matey.train.forecast import plan_of
 from tests.studies.helpers import outcome, timing
 
 ADAPTIVE, OTHER = "adap_mix 0.3", "adap_mul 0.3"
@@ -136,8 +136,10 @@ def test_a_step_is_timed_on_windows_as_fine_as_the_mean_of_all(tmp_path):
     batch = typical_batch(windows, RunConfig(model=model, batch=8))
     assert len({source.split(" frames ")[1] for source in batch.sources}) > 1
 
+    outline = outline_model(model, [windows.spec], history=2)
+
     def cells(one) -> float:
-        return len(plan_of(model, one, refine).leaves) / len(one.values)
+        return len(outline.plan_inputs(one).leaves) / len(one.values)
 
     every = cells(windows.batch([Choice(i) for i in range(len(windows))]))
     assert cells(batch) == pytest.approx(every, rel=0.06)

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
-from matey.config import DataConfig, ModelConfig, RunConfig, SplitConfig
+from matey.config import BaselineConfig, DataConfig, ModelConfig, RunConfig, SplitConfig
+from matey.cost.forecast import mean_operations
 from matey.data.systems import open_systems
 from matey.errors import ConfigError
 from matey.studies.cells import Cell
 from matey.studies.design import OPERATIONS, Design, Material, Scale, run_config, slug
 from matey.studies.systems import Source
-from matey.train.forecast import mean_operations
 
 PRETRAINING = "pretraining"
 SCRATCH, TUNED, FROZEN, UNET, FNO = "scratch", "pretrained", "frozen attention", "U-Net", "FNO"
@@ -109,7 +109,7 @@ def check_enough(material: Material[TransferScale], system: str) -> None:
 def model_of(model: ModelConfig, method: str) -> ModelConfig:
     """The network of a method: the baselines have as many weights as the transformer."""
     kinds: dict[str, Literal["unet", "fno"]] = {UNET: "unet", FNO: "fno"}
-    return replace(model, kind=kinds[method]) if method in kinds else model
+    return replace(model, baseline=BaselineConfig(kinds[method])) if method in kinds else model
 
 
 def tuning(

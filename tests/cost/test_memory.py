@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from matey.config import RefineConfig
-from matey.nn.memory import Ledger, Memory, step_memory
+from matey.cost.machine import heap_share
+from matey.cost.memory import Ledger, Memory, step_memory
+from matey.nn.make import outline_model
 from matey.nn.model import Matey
-from matey.tokens.pack import PACKINGS, Packing
+from matey.tokens.refine import RefinementPlan as Plan
 from matey.train.loss import squared_nrmse
-from matey.train.room import heap_share
+from tests.cost.resident import config_of, plan_of
 from tests.nn.helpers import rough_inputs, system, tiny_model
-from tests.nn.resident import config_of, packing_of
 
 PATCHES = {"uniform": (4,), "adap_mix": (8, 4), "adap_mul": (8, 4)}
 CASES = [
@@ -29,17 +30,18 @@ CASES = [
 ]
 
 
-def make(scheme: str, mode: str, points: int = 32, **config) -> tuple[Matey, object, Packing]:
-    """A model in training, inputs, and their cells: a quarter refined."""
+def make(scheme: str, mode: str, points: int = 32, **config) -> tuple[Matey, object, Plan]:
+    """A model in training, inputs, and the plan of their cells: a quarter refined."""
     settings = {"embed_dim": 48, "depth": 3, "patches": PATCHES[mode]} | config
     model = tiny_model(system(), scheme=scheme, mode=mode, **settings).train()
     model.refine = RefineConfig(fraction=0.25)
     inputs = rough_inputs(system(), points=points, samples=2)
-    return model, inputs, PACKINGS[mode](model.plan_inputs(inputs))
+    return model, inputs, model.plan_inputs(inputs)
 
 
-def predicted(model: Matey, packing: Packing, **options) -> Memory:
-    return step_memory(model.config, [system()], packing, system(), history=2, **options)
+def predicted(model: Matey, plan: Plan, trains_blocks: bool = True, **options) -> Memory:
+    outline = outline_model(model.config, [system()], 2, trains_blocks)
+    return step_memory(outline, system(), plan, **options)
 
 
 @pytest.mark.parametrize(("scheme", "mode"), CASES)
@@ -48,7 +50,7 @@ def predicted(model: Matey, packing: Packing, **options) -> Memory:
 def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
     scheme, mode, precision, checkpointing
 ):
-    model, inputs, packing = make(scheme, mode)
+    model, inputs, plan = make(scheme, mode)
     model.activation_checkpointing = checkpointing
     target = torch.randn_like(inputs.values[:, 0])
     with Ledger([*model.parameters(), inputs.values, target]) as ledger:
@@ -57,7 +59,7 @@ def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
         loss = squared_nrmse(prediction.normalised, target)
         kept = ledger.now
         loss.backward()
-    memory = predicted(model, packing, precision=precision, activation_checkpointing=checkpointing)
+    memory = predicted(model, plan, precision=precision, activation_checkpointing=checkpointing)
     # A tenth of it all: the prediction itself, indices and the vectors of names are left out.
     assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
     assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
@@ -65,15 +67,15 @@ def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
 
 @pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
 def test_frozen_blocks_keep_less_and_the_rehearsal_knows_how_much(scheme):
-    model, inputs, packing = make(scheme, "adap_mix")
-    whole = predicted(model, packing)
+    model, inputs, plan = make(scheme, "adap_mix")
+    whole = predicted(model, plan)
     model.blocks.requires_grad_(False)
     target = torch.randn_like(inputs.values[:, 0])
     with Ledger([*model.parameters(), inputs.values, target]) as ledger:
         loss = squared_nrmse(model(inputs).normalised, target)
         kept = ledger.now
         loss.backward()
-    memory = predicted(model, packing, trains_blocks=False)
+    memory = predicted(model, plan, trains_blocks=False)
     # Tolerances as above.
     assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
     assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
@@ -86,11 +88,11 @@ def test_frozen_blocks_keep_less_and_the_rehearsal_knows_how_much(scheme):
 
 @pytest.mark.parametrize(("scheme", "mode"), CASES)
 def test_the_rehearsal_finds_what_inference_takes(scheme, mode):
-    model, inputs, packing = make(scheme, mode)
+    model, inputs, plan = make(scheme, mode)
     model.eval()
     with Ledger([*model.parameters(), inputs.values]) as ledger, torch.no_grad():
         model(inputs)
-    assert predicted(model, packing, training=False).peak == pytest.approx(ledger.highest, rel=0.1)
+    assert predicted(model, plan, training=False).peak == pytest.approx(ledger.highest, rel=0.1)
 
 
 def kept_by_a_block(model: Matey, inputs) -> int:
@@ -124,8 +126,8 @@ def test_a_block_keeps_few_values_of_a_token(scheme, bound, mode):
     """
     measured = []
     for points in (32, 64):
-        model, inputs, packing = make(scheme, mode, points, embed_dim=192, heads=3, depth=2)
-        measured.append((len(packing.cell) * 2, kept_by_a_block(model, inputs)))
+        model, inputs, plan = make(scheme, mode, points, embed_dim=192, heads=3, depth=2)
+        measured.append((len(plan.leaves) * 2, kept_by_a_block(model, inputs)))
     (few, less), (many, more) = measured
     assert (more - less) / (many - few) / 4 <= bound * 192
 
@@ -135,13 +137,13 @@ def test_a_checkpointed_block_keeps_its_input_only(scheme):
     """At most twice embed_dim for each token and block: from the difference of two depths."""
     kept = []
     for depth in (2, 6):
-        model, inputs, packing = make(scheme, "uniform", 64, depth=depth)
+        model, inputs, plan = make(scheme, "uniform", 64, depth=depth)
         model.activation_checkpointing = True
         with Ledger([*model.parameters(), inputs.values]) as ledger:
             prediction = model(inputs)
             kept.append(ledger.now)
         del prediction
-    assert (kept[1] - kept[0]) / 4 / 4 <= 2 * 48 * len(packing.cell) * 2
+    assert (kept[1] - kept[0]) / 4 / 4 <= 2 * 48 * len(plan.leaves) * 2
 
 
 @pytest.mark.parametrize("scheme", ["svit", "avit"])
@@ -149,8 +151,8 @@ def test_a_checkpointed_block_keeps_its_input_only(scheme):
 def test_memory_grows_in_proportion_to_tokens(scheme, mode):
     peaks = []
     for points in (384, 512, 768):
-        model, _, packing = make(scheme, mode, points)
-        peaks.append((len(packing.cell), predicted(model, packing).peak))
+        model, _, plan = make(scheme, mode, points)
+        peaks.append((len(plan.leaves), predicted(model, plan).peak))
     (n0, p0), (n1, p1), (n2, p2) = peaks
     # 3 %: a few lines of up to 64 tokens keep their attention weights, longer ones do not.
     assert (p2 - p1) / (n2 - n1) == pytest.approx((p1 - p0) / (n1 - n0), rel=0.03)
@@ -175,7 +177,7 @@ def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpoi
         "times": 4,
     }
     result = subprocess.run(
-        [sys.executable, "-m", "tests.nn.resident", json.dumps(settings)],
+        [sys.executable, "-m", "tests.cost.resident", json.dumps(settings)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
@@ -183,11 +185,9 @@ def test_a_step_takes_the_predicted_memory_of_the_machine(scheme, mode, checkpoi
         check=True,
     )
     memory = step_memory(
-        config_of(settings),
-        [system()],
-        packing_of(settings),
+        outline_model(config_of(settings), [system()], settings["times"]),
         system(),
-        settings["times"],
+        plan_of(settings),
         activation_checkpointing=checkpointing,
         heap=heap_share("cpu", returned=checkpointing),
     )

@@ -7,34 +7,35 @@ a bound in practice, where all cells refined would be several times too high a o
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from matey.config import ModelConfig, RefineConfig, RunConfig
+from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig
+from matey.cost.count import count_parameters, step_cost
+from matey.cost.machine import HEAP, heap_share
+from matey.cost.memory import Memory, step_memory
 from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.fields.grid import join_points
-from matey.nn.baselines import check_spacing
-from matey.nn.cost import Cost, count_parameters, step_cost
-from matey.nn.make import make_model
-from matey.nn.memory import Memory, step_memory
-from matey.nn.normalise import measure
+from matey.nn.baselines.base import Baseline, check_spacing
+from matey.nn.make import outline_model
+from matey.nn.model import Matey
+from matey.nn.operations import Cost, count
 from matey.nn.pretrained import choose_device
+from matey.nn.surrogate import Surrogate
 from matey.tokens.lattice import Triple, patch_shape
-from matey.tokens.pack import PACKINGS, Packing
+from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
-from matey.train.distributed import Team
-from matey.train.room import HEAP, free_memory, heap_share
 
 # Windows of each system that are looked at: as many as this, or as fit into so many bytes.
 WINDOWS, FEWEST, ROOM = 64, 8, 1 << 26
-# Of a bound on memory: values per token and block over embed_dim (at most 32 were measured), the
-# stem and the decoder as so many blocks, and copies of each field.
-KEPT, ENDS, COPIES = 64, 4, 16
+# Values between the products, and gradients, for each value that a product reads or makes.
+BETWEEN = 3
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -61,32 +62,36 @@ class Forecast:
     def record(self) -> dict:
         """Plain data, totals included."""
         record = asdict(self)
-        record["cost"]["operations"] = self.cost.operations
+        cost = self.cost
+        record["cost"] = {
+            "forward": cost.forward,
+            "backward": cost.backward,
+            "operations": cost.operations,
+        }
         record["step"]["total"] = self.step.total
         record["inference"]["total"] = self.inference.total
         return record
 
 
-def forecast_run(
+def forecast(
+    model: Surrogate,
     config: RunConfig,
-    systems: Mapping[str, System],
-    known: Sequence[SystemSpec] = (),
+    windows: Mapping[str, Windows],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs. `known` are systems that the model has weights for already.
+    """What each system costs that a model, given as its outline, is trained on.
 
     Raises ConfigError for a baseline, whose costs are not forecast.
     """
-    if config.model.is_baseline:
+    if not isinstance(model, Matey):
         raise ConfigError(
-            f"model.kind is {config.model.kind!r}, whose costs are not forecast: only the "
+            f"The model is a {config.model.baseline.kind}, whose costs are not forecast: only the "
             "transformer's are. A run logs those that it has."
         )
-    specs = [*known, *(system.spec for system in systems.values())]
     return [
-        forecast_system(name, config, system.spec, inputs, specs, thresholds)
-        for name, system in systems.items()
-        if (inputs := look(system.windows("train", config.windows)))
+        forecast_system(name, model, config, inputs, thresholds)
+        for name, group in windows.items()
+        if (inputs := look(group))
     ]
 
 
@@ -108,19 +113,11 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
 
     Those of a baseline do not depend on what is in a window, and are counted on one.
     """
-    if config.model.is_baseline:
-        model = make_model(config.model, [spec], config.windows.history)
-        with torch.no_grad():
-            cost = model.cost(inputs[0], model(inputs[0]))
-        return float(cost.operations * config.batch)
-    plan = plan_of(config.model, together(inputs), config.model.refine)
-    cost = step_cost(
-        config.model,
-        spec,
-        PACKINGS[config.model.mode](plan),
-        config.windows.history,
-        trains_blocks=config.trains_blocks,
-    )
+    model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
+    if isinstance(model, Baseline):
+        return float(model.count(inputs[0]).operations * config.batch)
+    assert isinstance(model, Matey)
+    cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
     return cost.operations * config.batch / len(inputs)
 
 
@@ -139,72 +136,69 @@ def together(inputs: Sequence[Inputs]) -> Inputs:
 
 def forecast_system(
     name: str,
+    model: Matey,
     config: RunConfig,
-    spec: SystemSpec,
     inputs: Sequence[Inputs],
-    specs: Sequence[SystemSpec],
     thresholds: Sequence[float],
 ) -> Forecast:
     """What one system costs, from some of its windows."""
-    model, history = config.model, config.windows.history
-    every = together(inputs)
-    tokens = tokens_of(model, every, model.refine)
-    largest = plan_of(model, inputs[tokens.index(max(tokens))], model.refine)
-    plans = [plan_of(model, one, model.refine) for one in inputs[: config.batch]]
-    batch = [plans[i % len(plans)] for i in range(config.batch)]
-    fine = 1
-    for points, size in zip(largest.grid, largest.sizes[-1], strict=True):
-        fine *= points // size
+    spec, every = inputs[0].spec, together(inputs)
+    tokens = tokens_of(model, every)
+    largest = model.plan_inputs(inputs[tokens.index(max(tokens))])
+    plans = [model.plan_inputs(one) for one in inputs[: config.batch]]
+    batch = join([plans[i % len(plans)] for i in range(config.batch)])
+    fine = math.prod(
+        points // size for points, size in zip(largest.grid, largest.sizes[-1], strict=True)
+    )
+    heap = heap_share(choose_device(config.device).type, returned=False)
     return Forecast(
         system=name,
         grid=largest.grid,
         windows=len(inputs),
         tokens={"mean": sum(tokens) / len(tokens), "largest": max(tokens), "fine": fine},
         at_threshold={
-            threshold: sum(tokens_of(model, every, RefineConfig(model.refine.criterion, threshold)))
-            / len(inputs)
-            for threshold in (thresholds if len(model.patches) > 1 else ())
+            threshold: sum(tokens_of(refined(model, threshold), every)) / len(inputs)
+            for threshold in (thresholds if model.config.is_adaptive else ())
         },
-        cost=step_cost(
-            model, spec, packed(model, batch), history, trains_blocks=config.trains_blocks
-        ),
-        parameters=count_parameters(model, specs),
-        step=training_memory(config, spec, largest, specs),
-        inference=step_memory(
-            model,
-            specs,
-            packed(model, [largest]),
-            spec,
-            history,
-            training=False,
-            heap=heap_share(choose_device(config.device).type, returned=False),
-        ),
+        cost=step_cost(model, spec, batch),
+        parameters=count_parameters(model),
+        step=training_memory(model, config, spec, largest),
+        inference=step_memory(model, spec, largest, training=False, heap=heap),
     )
 
 
+def tokens_of(model: Matey, inputs: Inputs) -> list[int]:
+    """Tokens of each history, per frame."""
+    packing = PACKINGS[model.config.mode](model.plan_inputs(inputs))
+    counted: list[int] = packing.tokens.tolist()
+    return counted
+
+
+def refined(model: Matey, threshold: float) -> Matey:
+    """The same weights with another threshold of refinement."""
+    other = copy(model)
+    other.refine = RefineConfig(model.refine.criterion, threshold)
+    return other
+
+
 def largest_batch(
-    config: RunConfig,
-    systems: Mapping[str, System],
-    free: int | None,
-    known: Sequence[SystemSpec] = (),
+    model: Matey, config: RunConfig, windows: Mapping[str, Windows], free: int | None
 ) -> int:
     """The largest power of two of windows per batch that fits into free memory, on every system.
 
     No more than the windows of the system that has fewest; 0 where not even one window fits.
     """
-    specs = [*known, *(system.spec for system in systems.values())]
     best = 2**30
-    for system in systems.values():
-        windows = system.windows("train", config.windows)
-        inputs = look(windows)
+    for group in windows.values():
+        inputs = look(group)
         if not inputs:
             continue
-        tokens = tokens_of(config.model, together(inputs), config.model.refine)
-        largest = plan_of(config.model, inputs[tokens.index(max(tokens))], config.model.refine)
+        tokens = tokens_of(model, together(inputs))
+        largest = model.plan_inputs(inputs[tokens.index(max(tokens))])
         fits, tried = 0, 1
-        while tried <= min(best, len(windows)):
-            one = replace(config, batch=tried)
-            if free is not None and training_memory(one, system.spec, largest, specs).total > free:
+        while tried <= min(best, len(group)):
+            memory = training_memory(model, replace(config, batch=tried), group.spec, largest)
+            if free is not None and memory.total > free:
                 break
             fits, tried = tried, 2 * tried
         best = fits
@@ -212,39 +206,18 @@ def largest_batch(
 
 
 def training_memory(
-    config: RunConfig, spec: SystemSpec, plan: RefinementPlan, specs: Sequence[SystemSpec]
+    model: Matey, config: RunConfig, spec: SystemSpec, plan: RefinementPlan
 ) -> Memory:
     """The memory of a training step in which every sample has the cells of one plan."""
     return step_memory(
-        config.model,
-        specs,
-        packed(config.model, [plan] * config.batch),
+        model,
         spec,
-        config.windows.history,
+        join([plan] * config.batch),
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
-        trains_blocks=config.trains_blocks,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
     )
-
-
-def plan_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> RefinementPlan:
-    """The cells that histories are cut into."""
-    fields = measure(inputs.values, inputs.points).normalise(inputs.values)
-    sizes = [patch_shape(inputs.spec.ndim, patch) for patch in model.patches]
-    return plan_refinement(fields, inputs.boundaries, sizes, refine, inputs.points)
-
-
-def tokens_of(model: ModelConfig, inputs: Inputs, refine: RefineConfig) -> list[int]:
-    """Tokens of each history, per frame."""
-    found: list[int] = PACKINGS[model.mode](plan_of(model, inputs, refine)).tokens.tolist()
-    return found
-
-
-def packed(model: ModelConfig, plans: Sequence[RefinementPlan]) -> Packing:
-    """The packed cells of a batch of samples that were planned one by one."""
-    return PACKINGS[model.mode](join(plans))
 
 
 def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
@@ -270,24 +243,29 @@ def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
 
 
 def check_memory(
+    model: Surrogate,
     config: RunConfig,
-    systems: Mapping[str, System],
-    team: Team,
-    known: Sequence[SystemSpec] = (),
+    windows: Mapping[str, Windows],
+    free: int | None,
+    processes: int = 1,
 ) -> None:
-    """Raise ConfigError, with the numbers and the way out, for a run that will not fit."""
-    device = team.device
-    free = free_memory(str(device))
-    if free is None or config.model.is_baseline:  # whose memory is not forecast
+    """Raise ConfigError, with the numbers and the way out, for a run that will not fit.
+
+    `model` is an outline. The memory of a baseline is not forecast.
+    """
+    if free is None or not isinstance(model, Matey) or at_most(model, config, windows) <= free:
+        return  # most runs: seconds are saved
+    refuse_if_too_large(forecast(model, config, windows, ()), config, free, processes)
+
+
+def refuse_if_too_large(
+    forecasts: Sequence[Forecast], config: RunConfig, free: int, processes: int = 1
+) -> None:
+    """Raise ConfigError, with the numbers and the way out, where a step takes more than is free
+    for each of so many processes."""
+    worst = max(forecasts, key=lambda one: one.step.total, default=None)
+    if worst is None or share_of(worst.step, config.parallel, processes) <= free:
         return
-    if device.type == "cpu":  # the processes of a machine share what it has
-        free //= team.neighbours
-    if at_most(config, systems, known) <= free:  # most runs: seconds are saved
-        return
-    found = forecast_run(config, systems, known, thresholds=())
-    if not found or max(share_of(one.step, team) for one in found) <= free:
-        return
-    worst = max(found, key=lambda one: one.step.total)
     ways = [f"Lower batch (now {config.batch})"]
     if config.model.mode == "uniform":
         ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
@@ -297,44 +275,38 @@ def check_memory(
         ways.append("set activation_checkpointing")
     raise ConfigError(
         f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
-        f"{giga(free)} are free on {device.type}: {config.batch} samples of "
+        f"{giga(free)} are free on {choose_device(config.device).type}: {config.batch} samples of "
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
     )
 
 
-def at_most(
-    config: RunConfig, systems: Mapping[str, System], known: Sequence[SystemSpec] = ()
-) -> int:
-    """Bytes that no step of a run exceeds: a bound found at once, several times too high.
+def at_most(model: Matey, config: RunConfig, windows: Mapping[str, Windows]) -> int:
+    """Bytes that no step of a run exceeds: a bound counted at once, several times too high.
 
-    As if every cell of every level were in use, and each value of a token were kept many times.
+    As if every cell were as fine as can be, and all values that products read or make were kept,
+    with those between them.
     """
-    model, frames = config.model, config.windows.history
-    specs = [*known, *(system.spec for system in systems.values())]
     most = 0
-    for system in systems.values():
-        for shape in {trajectory.grid.shape for trajectory in system.fields.trajectories}:
-            cells = sum(
-                math.prod(shape) // math.prod(patch_shape(system.spec.ndim, patch))
-                for patch in model.patches
-            )
-            values = math.prod(shape) * (frames + 1) * len(system.spec.variables)
-            tokens = cells * frames * model.embed_dim * (model.depth + ENDS)
-            most = max(most, config.batch * (KEPT * tokens + COPIES * values))
-    numbers = 4 * sum(count_parameters(model, specs).values())  # with gradients and two moments
-    return int(4 * HEAP * (numbers + most))
+    for group in windows.values():
+        for grid in group.groups:
+            still, sides = torch.zeros(1, 1, 1, *grid), torch.zeros(1, 3, 2, dtype=torch.int64)
+            sizes = model.patches(group.spec.ndim)
+            plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
+            most = max(most, config.batch * step_cost(model, group.spec, plan).values)
+    numbers = 4 * count(model)  # with gradients and two moments
+    return int(4 * HEAP * (numbers + (1 + BETWEEN) * most))
 
 
-def share_of(memory: Memory, team: Team) -> int:
-    """Bytes that one process of a team takes of a step's memory, at most."""
+def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
+    """Bytes that one of so many processes takes of a step's memory, at most."""
     weights = memory.parameters + memory.moments
     blocks = memory.kept.get("blocks", 0)
-    if team.size > 1 and team.config.strategy == "fsdp":
-        weights //= team.size
+    if processes > 1 and parallel.strategy == "fsdp":
+        weights //= processes
     least = weights + memory.batch + memory.transient + sum(memory.kept.values()) - blocks
     total = memory.total - memory.parameters - memory.moments + weights
-    return max(least, total - blocks + blocks // team.config.sequence)
+    return max(least, total - blocks + blocks // parallel.sequence)
 
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:

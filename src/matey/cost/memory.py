@@ -1,9 +1,9 @@
 """What a training step takes in memory, found by rehearsing it before anything is allocated.
 
-Each part of the model runs once, forward and backward, on tensors that have shapes but no
-values (torch's fake tensors). What is then still there, and how much there was at most, is
-what the real one keeps and takes: no formula has to follow the code. Blocks of one kind are
-rehearsed once, as on a CPU: the kernels of CUDA keep as much or a little less.
+The model itself runs on tensors that have shapes but no values (torch's fake tensors): what it
+encodes, a block of each kind, and what it decodes, each forward and backward. What is then still
+there, and how much there was at most, is what a real step keeps and takes: no formula has to
+follow the code. It runs as on a CPU: the kernels of CUDA keep as much or a little less.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, N cells in use, D width.
 """
@@ -11,24 +11,22 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points, N cells in use, D 
 import math
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from matey.config import ModelConfig, Scheme
-from matey.fields import SystemSpec
-from matey.nn.attention import rotations
-from matey.nn.block import Surroundings
-from matey.nn.cost import count_parameters, make_block, make_ends
-from matey.nn.normalise import measure
-from matey.nn.schemes import segment
-from matey.tokens.pack import Packing, pack, unpack
+from matey.fields import Inputs, SystemSpec
+from matey.nn.model import Matey
+from matey.nn.operations import count
+from matey.nn.surrogate import normalised
+from matey.tokens.lattice import Triple
+from matey.tokens.refine import RefinementPlan
 
 
 @dataclass(frozen=True)
@@ -58,37 +56,32 @@ class Memory:
 
 
 def step_memory(
-    config: ModelConfig,
-    systems: Sequence[SystemSpec],
-    packing: Packing,
+    outline: Matey,
     spec: SystemSpec,
-    history: int,
+    plan: RefinementPlan,
     *,
     training: bool = True,
     precision: str = "float32",
     activation_checkpointing: bool = False,
     accumulate: int = 1,
-    trains_blocks: bool = True,
     heap: float = 1.0,
 ) -> Memory:
-    """The memory of one step on a batch of packed cells of the system `spec`.
+    """The memory of one step of a model, given as its outline, on a batch of `spec` cut by a plan.
 
-    The model has the weights for all of `systems`. AdamW's two moments are counted as there:
-    they come with the first step. Weights that do not train have no gradients and no moments.
-    `heap` as in `Memory`, other options as in `RunConfig`.
+    AdamW's two moments are counted as there: they come with the first step. Weights that do not
+    train have no gradients and no moments. `heap` as in `Memory`, other options as in `RunConfig`.
     """
-    parts = rehearse_parts(config, packing, spec, history, training, precision, trains_blocks)
-    numbers = count_parameters(config, systems)
-    parameters = 4 * sum(numbers.values())
-    trained = parameters if trains_blocks else parameters - 4 * numbers["blocks"]
-    frame = packing.plan.samples * math.prod(packing.plan.grid) * len(spec.variables) * 4
-    # The normalised fields and the encoded tokens stay until the forward pass is over.
-    held = [0] + [frame * history + parts[1].before] * (len(parts) - 1)
+    parts = rehearse_parts(outline, spec, plan, training, precision == "bfloat16")
+    parameters = 4 * count(outline)
+    trained = 4 * sum(p.numel() for p in outline.parameters() if p.requires_grad)
+    frame = plan.samples * math.prod(plan.grid) * len(spec.variables) * 4
+    # The normalised fields, and what holds the encoded tokens, stay until the blocks are done.
+    held = [0] + [frame * outline.history + parts[1].before] * (len(parts) - 1)
     if not training:
         peak = max(
             part.before + part.forward + more for part, more in zip(parts, held, strict=True)
         )
-        return Memory(parameters, 0, 0, frame * history, {}, peak, peak, heap)
+        return Memory(parameters, 0, 0, frame * outline.history, {}, peak, peak, heap)
     if activation_checkpointing:
         parts = [part.checkpointed() if part.name == "blocks" else part for part in parts]
     kept: dict[str, int] = {}
@@ -106,7 +99,7 @@ def step_memory(
         parameters=parameters,
         gradients=trained,
         moments=2 * trained,
-        batch=frame * (history + 1),
+        batch=frame * (outline.history + 1),
         kept=kept,
         transient=max(max(part.forward - part.kept, part.backward) for part in parts),
         peak=max(peak, trained),
@@ -137,80 +130,73 @@ class Part:
 
 
 def rehearse_parts(
-    config: ModelConfig,
-    packing: Packing,
-    spec: SystemSpec,
-    history: int,
-    training: bool,
-    precision: str,
-    trains_blocks: bool,
+    outline: Matey, spec: SystemSpec, plan: RefinementPlan, training: bool, half: bool
 ) -> list[Part]:
-    """The parts of `Matey.forward` and the loss, one after the other."""
-    half = precision == "bfloat16"
-    cells, samples, width = len(packing.cell), packing.plan.samples, config.embed_dim
-    empty = [torch.empty(len(used), history, 0) for used in packing.levels]
-    sequence = pack(empty, packing, config.band)
-    stages = {name: segment(name, sequence) for name in set(config.schemes)}
-    names = [variable.name for variable in spec.variables]
-    predicted = list(spec.predicted)
-
+    """The parts of the forward pass and the loss, one after the other."""
+    config, times, samples = outline.config, outline.history, plan.samples
+    layout = outline.lay_out(plan, times)
+    # With jitter, fields are moved.
+    shift: Triple = (0, 0, 1) if config.jitter else (0, 0, 0)
+    kinds = (*dict.fromkeys(config.schemes[:-1]), config.schemes[-1])
+    with torch.device("meta"):
+        model = Matey(replace(config, scheme=kinds, depth=len(kinds)), [spec], times)
+    model.train(training).blocks.requires_grad_(next(outline.blocks.parameters()).requires_grad)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        tokenizer, position, conditioning, norm = make_ends(config, [spec])
-        values = torch.empty(samples, history, len(names), *packing.plan.grid)
-        turn = rotations(sequence.centre, width // config.heads)
-        boundaries = torch.zeros(samples, 3, 2, dtype=torch.int64)
+        model.to_empty(device="cpu")
+        inputs = Inputs(
+            values=torch.empty(samples, times, len(spec.variables), *plan.grid),
+            lead_time=torch.empty(samples),
+            boundaries=torch.empty(samples, 3, 2, dtype=torch.int64),
+            parameters=torch.empty(samples, len(spec.parameters)),
+            spec=spec,
+            sources=("",) * samples,
+        )
+        statistics, fields = normalised(inputs)
 
-        def start(values: Tensor) -> Tensor:
-            fields = measure(values).normalise(values).roll((0, 0, 0), (-3, -2, -1))
-            packed = pack(tokenizer.encode(fields, packing, names), packing, config.band)
-            case = conditioning(
-                torch.ones(samples), torch.ones(samples, len(spec.parameters)), spec.parameters
-            )
-            place = position(packed, boundaries, torch.zeros(3))
-            return packed.tokens + place + case[packed.sample, None]
+        def encode(values: Tensor) -> Tensor:
+            given = replace(inputs, values=values)
+            return model.encode(normalised(given, shift)[1], given, layout, shift)
 
-        def end(tokens: Tensor) -> Tensor:
-            levels = tokenizer.decode(
-                unpack(norm(tokens[:, -1]), packing), packing, [names[i] for i in predicted]
-            )
-            last, target = torch.empty(2, samples, len(predicted), *packing.plan.grid)
-            return (last + sum(levels) - target).square()
+        def decode(tokens: Tensor) -> Tensor:
+            found = model.decode(tokens, fields, statistics, spec, layout, shift).normalised
+            return (found - torch.empty_like(found)).square()
 
-        def rehearse_block(scheme: Scheme, frames: int) -> Part:
-            block = make_block(config, scheme).requires_grad_(trains_blocks)
-            around = Surroundings(stages[scheme], turn, sequence.sample, samples)
-            tokens = torch.empty(cells, history, width, dtype=torch.bfloat16 if half else None)
-            work = lambda tokens: block(tokens, around, frames)  # noqa: E731
-            return rehearse("blocks", work, tokens, [block], training, half)
+        def tokens(times: int) -> Tensor:
+            shape = (len(layout.packing.cell), times, config.embed_dim)
+            return torch.empty(shape, dtype=torch.bfloat16 if half else None)
 
-        inward = [tokenizer.inputs, tokenizer.encoders, position, conditioning]
-        outward = [tokenizer.outputs, tokenizer.decoders, norm]
-        first = rehearse("encode", start, values, inward, training, half)
-        kinds = {(scheme, history) for scheme in config.schemes[:-1]} | {(config.schemes[-1], 1)}
-        blocks = {kind: rehearse_block(*kind) for kind in kinds}
-        order = [blocks[scheme, history] for scheme in config.schemes[:-1]]
-        order.append(blocks[config.schemes[-1], 1])
-        tokens = torch.empty(cells, 1, width, dtype=torch.bfloat16 if half else None)
-        last = rehearse("decode", end, tokens, outward, training, half)
-    return [first, *order, last]
+        rehearse = partial(rehearsed, model, fields, training, half)
+        first, last = (
+            rehearse("encode", encode, inputs.values),
+            rehearse("decode", decode, tokens(1)),
+        )
+        blocks = {}
+        for block, scheme, frames in model.turns(times):
+            block.drop_path = config.drop_path
+            work = partial(block, around=layout.around[scheme], frames=frames)
+            blocks[scheme, frames] = rehearse("blocks", work, tokens(times))
+    return [first, *(blocks[scheme, frames] for _, scheme, frames in outline.turns(times)), last]
 
 
-def rehearse(
+def rehearsed(
+    model: Matey,
+    fields: Tensor,
+    training: bool,
+    half: bool,
     name: str,
     work: Callable[[Tensor], Tensor],
     given: Tensor,
-    modules: Sequence[nn.Module],
-    training: bool,
-    half: bool,
 ) -> Part:
-    """What some work on a fake tensor takes, forward and, in training, backward."""
+    """What some work on a fake tensor takes, forward and, in training, backward.
+
+    The normalised fields are there already.
+    """
     is_data = name == "encode"
     given.requires_grad_(training and not is_data)
-    parameters = [p for module in modules for p in module.train(training).parameters()]
+    parameters = list(model.parameters())
     before = 0 if is_data else given.untyped_storage().nbytes()
     precision = torch.autocast("cpu", torch.bfloat16, half)
-    gradient: AbstractContextManager[Any] = nullcontext() if training else torch.no_grad()
-    with Ledger([given, *parameters]) as ledger, gradient:
+    with Ledger([given, fields, *parameters]) as ledger, torch.set_grad_enabled(training):
         with precision:
             result = work(given)
         forward = ledger.highest
@@ -220,6 +206,7 @@ def rehearse(
         ledger.highest = start = ledger.now
         torch.autograd.backward(result, torch.empty_like(result))
     gradients = sum(p.grad.nbytes for p in parameters if p.grad is not None)
+    model.zero_grad(set_to_none=True)
     return Part(name, before, kept, forward, ledger.highest - start, gradients)
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from matey.errors import ConfigError, ShapeError
-from matey.nn.cost import Cost
+from matey.nn.operations import Cost
 
 LAYERS = 4
 
@@ -102,8 +102,7 @@ class FNO(nn.Module):
             cost.product("spectral", 4 * samples * kept, self.width, self.width)
         transforms = 2 * LAYERS * self.width
         work = int(transforms * 2.5 * rows * math.log2(math.prod(points)))
-        cost.forward["fourier"] = work
-        cost.backward["fourier"] = work
+        cost.add("fourier", work, work)
 
 
 def make_network(**settings: Any) -> nn.Module:

@@ -14,24 +14,25 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
-from matey.data.systems import open_systems
-from matey.data.windows import Choice, Windows
-from matey.data.write import write_well
-from matey.errors import ConfigError
-from matey.fields import stack_fields
-from matey.simulate import simulate
-from matey.tokens.pack import PACKINGS
-from matey.train import forecast, loop, room
-from matey.train.distributed import Team
-from matey.train.forecast import (
+from matey.cost import forecast, machine
+from matey.cost.forecast import (
+    Forecast,
     at_most,
     check_memory,
-    forecast_run,
     join,
     look,
     mean_operations,
     share_of,
 )
+from matey.data.systems import open_systems
+from matey.data.windows import Choice, Windows
+from matey.data.write import write_well
+from matey.errors import ConfigError
+from matey.fields import stack_fields
+from matey.nn.make import outline_model
+from matey.simulate import simulate
+from matey.tokens.pack import PACKINGS
+from matey.train import loop
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
@@ -46,6 +47,20 @@ def config(tmp_path_factory) -> RunConfig:
         batch=16,
         device="cpu",
     )
+
+
+def outlined(config: RunConfig) -> tuple:
+    """The outline of a run's model, its config, and the windows of its systems."""
+    systems = open_systems(config.data)
+    windows = {name: system.windows("train", config.windows) for name, system in systems.items()}
+    specs = [group.spec for group in windows.values()]
+    history = config.windows.history
+    return outline_model(config.model, specs, history, config.trains_blocks), config, windows
+
+
+def foretold(config: RunConfig) -> Forecast:
+    """What the first system of a run costs."""
+    return forecast.forecast(*outlined(config), thresholds=())[0]
 
 
 @pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
@@ -70,8 +85,8 @@ def test_plans_made_one_by_one_join_to_the_plan_of_the_batch(mode):
 
 
 def test_tokens_at_the_configs_own_threshold_are_those_of_its_refinement(config):
-    systems = open_systems(config.data)
-    found = forecast_run(config, systems, thresholds=(0.0, config.model.refine.threshold, 1.0))[0]
+    thresholds = (0.0, config.model.refine.threshold, 1.0)
+    found = forecast.forecast(*outlined(config), thresholds)[0]
     assert found.at_threshold[0.0] == found.tokens["fine"] == 16
     assert found.at_threshold[config.model.refine.threshold] == found.tokens["mean"]
     assert found.at_threshold[1.0] == 4
@@ -101,45 +116,38 @@ def test_windows_too_large_for_many_are_looked_at_in_part(config, monkeypatch):
 
 
 def test_processes_share_weights_or_what_blocks_keep(config):
-    step = forecast_run(config, open_systems(config.data), thresholds=())[0].step
-    one = Team(ParallelConfig(), torch.device("cpu"))
-    assert share_of(step, one) == step.total
-    one.size, one.config = 2, ParallelConfig("fsdp")
-    assert share_of(step, one) == step.total - (step.parameters + step.moments) // 2
-    one.config = ParallelConfig(sequence=2)
-    assert share_of(step, one) == step.total - step.kept["blocks"] // 2
+    step = foretold(config).step
+    assert share_of(step, ParallelConfig(), 1) == step.total
+    weights = step.parameters + step.moments
+    assert share_of(step, ParallelConfig("fsdp"), 2) == step.total - weights // 2
+    assert share_of(step, ParallelConfig(sequence=2), 2) == step.total - step.kept["blocks"] // 2
 
 
-def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config, monkeypatch):
-    systems, alone = open_systems(config.data), Team(config.parallel, torch.device("cpu"))
-    needed = forecast_run(config, systems, thresholds=())[0].step.total
-    monkeypatch.setattr(forecast, "free_memory", lambda device: needed)
-    check_memory(config, systems, alone)
+def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config):
+    needed = foretold(config).step.total
+    check_memory(*outlined(config), needed)
     with pytest.raises(ConfigError, match=r"system 'water' takes about .* Lower batch \(now 32\)"):
-        check_memory(replace(config, batch=32), systems, alone)
+        check_memory(*outlined(replace(config, batch=32)), needed)
     # What the message proposes helps.
-    check_memory(replace(config, batch=32, activation_checkpointing=True), systems, alone)
-    monkeypatch.setattr(forecast, "free_memory", lambda device: None)
-    check_memory(replace(config, batch=1000), systems, alone)
+    check_memory(*outlined(replace(config, batch=32, activation_checkpointing=True)), needed)
+    check_memory(*outlined(replace(config, batch=1000)), None)
 
 
 @pytest.mark.parametrize("mode", ["uniform", "adap_mix", "adap_mul"])
 @pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
 @pytest.mark.parametrize("stem", ["linear", "hierarchical"])
 def test_no_step_takes_more_than_the_bound_that_is_found_at_once(config, mode, scheme, stem):
-    systems = open_systems(config.data)
     patches = (4,) if mode == "uniform" else (8, 4)
     model = replace(config.model, mode=mode, patches=patches, scheme=scheme, stem=stem)
     refine = replace(model.refine, threshold=0.0)
     config = replace(config, model=replace(model, refine=refine, depth=2))
-    needed = forecast_run(config, systems, thresholds=())[0].step.total
-    assert needed < at_most(config, systems) < 16 * needed
+    needed = foretold(config).step.total
+    assert needed < at_most(*outlined(config)) < 16 * needed
 
 
 def test_a_run_far_below_what_is_free_is_not_rehearsed(config, monkeypatch):
-    systems, alone = open_systems(config.data), Team(config.parallel, torch.device("cpu"))
-    monkeypatch.setattr(forecast, "forecast_run", lambda *arguments, **options: 1 / 0)
-    check_memory(replace(config, batch=1), systems, alone)
+    monkeypatch.setattr(forecast, "forecast", lambda *arguments, **options: 1 / 0)
+    check_memory(*outlined(replace(config, batch=1)), free=1 << 30)
 
 
 def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkeypatch):
@@ -147,7 +155,7 @@ def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkey
         raise AssertionError("the model was made")
 
     monkeypatch.setattr(loop, "make_model", refuse_to_be_made)
-    monkeypatch.setattr(forecast, "free_memory", lambda device: 1)
+    monkeypatch.setattr(loop, "free_memory", lambda device, processes: 1)
     with pytest.raises(ConfigError, match="are free on cpu"):
         loop.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -160,9 +168,9 @@ def test_free_memory_is_no_more_than_the_control_group_leaves(monkeypatch):
         "/sys/fs/cgroup/memory.current": "2000000\n",
         "/sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 500000\n",
     }
-    monkeypatch.setattr(room, "read", lambda path: files.get(str(path), ""))
-    assert room.free_memory() == 1_500_000
+    monkeypatch.setattr(machine, "read", lambda path: files.get(str(path), ""))
+    assert machine.free_memory() == 1_500_000
     files["/sys/fs/cgroup/memory.max"] = "max\n"
-    assert room.free_memory() == 4000 * 1024
+    assert machine.free_memory() == 4000 * 1024
     files.clear()
-    assert room.free_memory() is None
+    assert machine.free_memory() is None

@@ -8,22 +8,22 @@ Sources: as in `unet` and `fno`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from matey.config import ModelConfig
+from matey.config import BaselineConfig, ModelConfig
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary, Grid, Inputs, SystemSpec
-from matey.nn.cost import Cost, count, count_conditioning, count_parameters
+from matey.nn.baselines.fno import FNO, check_even
+from matey.nn.baselines.unet import UNet
 from matey.nn.embed import Conditioning
-from matey.nn.fno import FNO, check_even
-from matey.nn.normalise import measure
-from matey.nn.surrogate import Prediction, Surrogate, moved
-from matey.nn.unet import UNet
+from matey.nn.model import Matey
+from matey.nn.operations import Cost, count
+from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
 from matey.tokens.lattice import Triple
 
 CASE = 16  # channels that tell lead time and parameters
@@ -35,13 +35,15 @@ NAMES = {"unet": "U-Net", "fno": "FNO"}
 class Baseline(Surrogate):
     """A network that takes frames whole, for systems of one set of variables.
 
-    `config.kind` says which. Without `config.width` it is given as many weights as the
-    transformer that `config` describes, within 10 %. Raises ConfigError for systems that differ
+    `config.baseline` says which. Without a width it is given as many weights as the transformer
+    that `config` describes, within 10 %. Raises ConfigError for systems that differ
     in variables, parameters or dimensions, and where no width fits.
     """
 
     def __init__(self, config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> None:
-        super().__init__(config if config.width else matched(config, specs, history), history)
+        if not config.baseline.width:
+            config = replace(config, baseline=matched(config, specs, history))
+        super().__init__(config, history)
         self.conditioning = Conditioning(CASE)
         self.conditioning.names.add(specs[0].parameters)
         self.blocks = nn.ModuleList([make_network(self.config, specs[0], history)])
@@ -54,9 +56,9 @@ class Baseline(Surrogate):
             if layout(spec) != layout(known):
                 raise ConfigError(
                     f"System {spec.name!r} ({said(spec)}) is unlike {known.name!r} ({said(known)}):"
-                    f" a {NAMES[self.config.kind]} has one set of variables, parameters and "
+                    f" a {self.name} has one set of variables, parameters and "
                     "dimensions. Train one for each system: matey train --baseline "
-                    f"{self.config.kind}."
+                    f"{self.config.baseline.kind}."
                 )
             self.specs[spec.name] = spec
 
@@ -64,8 +66,7 @@ class Baseline(Surrogate):
         """The frame at the given lead time."""
         spec = inputs.spec
         check_spacing(self.config, inputs.points is None)
-        statistics = measure(inputs.values, inputs.points)
-        fields = moved(statistics.normalise(inputs.values), shift)
+        statistics, fields = normalised(inputs, shift)
         samples, _, variables, *grid = fields.shape
         chosen, last = list(spec.predicted), fields[:, -1]
         static = [i for i in range(variables) if i not in chosen]
@@ -92,9 +93,12 @@ class Baseline(Surrogate):
 
     def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
         """Operations of the step that made a prediction."""
-        cost = Cost()
-        samples, spec = len(inputs.values), inputs.spec
-        count_conditioning(cost, spec, samples, CASE)
+        return self.count(inputs)
+
+    def count(self, inputs: Inputs) -> Cost:
+        """Operations of a step on such inputs: what is in them does not matter."""
+        cost, samples, spec = Cost(), len(inputs.values), inputs.spec
+        self.conditioning.count(cost, samples, spec.parameters)
         network: Any = self.blocks[0]
         network.count(cost, samples, inputs.values.shape[6 - spec.ndim :])
         return cost
@@ -105,30 +109,34 @@ class Baseline(Surrogate):
         if layout(spec)[:2] != layout(known)[:2]:
             raise DataError(
                 f"System {spec.name!r} ({said(spec)}) is unlike {known.name!r} ({said(known)}), "
-                f"which this {NAMES[self.config.kind]} was trained on. Train one for it: matey "
-                f"train --baseline {self.config.kind}."
+                f"which this {self.name} was trained on. Train one for it: matey "
+                f"train --baseline {self.config.baseline.kind}."
             )
 
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
         """Raise ShapeError for a stretched or odd axis, which an FNO cannot take; a U-Net takes
         any, and is not told where points are."""
         check_spacing(self.config, not grid.stretched)
-        if self.config.kind == "fno":
+        if self.config.baseline.kind == "fno":
             check_even(grid.shape[3 - spec.ndim :], f"system {spec.name!r}")
 
     def summary(self) -> dict[str, Any]:
         """What kind of model it is, as it stands in `scores.json`."""
-        config = self.config
-        return {"kind": config.kind, "width": config.width, "modes": config.modes}
+        return asdict(self.config.baseline)
+
+    @property
+    def name(self) -> str:
+        """What such a network is called."""
+        return NAMES[self.config.baseline.kind]
 
     def cells(self) -> str:
         """What fields are cut into, in words."""
-        return f"whole frames, {NAMES[self.config.kind]} of width {self.config.width}"
+        return f"whole frames, {self.name} of width {self.config.baseline.width}"
 
 
 def check_spacing(config: ModelConfig, even: bool) -> None:
     """Raise ShapeError for an FNO on grids whose points are not evenly apart."""
-    if config.kind == "fno" and not even:
+    if config.baseline.kind == "fno" and not even:
         raise ShapeError(
             "The grid is stretched, and an FNO takes points that are evenly apart. Interpolate the "
             "files to such a grid (xarray's `interp`), or take --baseline unet."
@@ -149,33 +157,33 @@ def said(spec: SystemSpec) -> str:
 
 def make_network(config: ModelConfig, spec: SystemSpec, history: int) -> nn.Module:
     """The network of a config whose size is chosen, for the variables of a system."""
-    outputs = len(spec.predicted)
+    baseline, outputs = config.baseline, len(spec.predicted)
     inputs = history * outputs + len(spec.variables) - outputs + CASE
-    width = config.width or 1
-    if config.kind == "unet":
+    width = baseline.width or 1
+    if baseline.kind == "unet":
         return UNet(spec.ndim, inputs, outputs, width)
-    modes = config.modes or MODES[spec.ndim]
+    modes = baseline.modes or MODES[spec.ndim]
     return FNO(spec.ndim, inputs, outputs, width, modes, config.absolute_position)
 
 
-def matched(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> ModelConfig:
-    """The config with the width, and modes, that give it as many weights as the transformer has.
+def matched(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> BaselineConfig:
+    """The baseline of the width, and modes, that give it as many weights as the transformer has.
 
     Only shapes are made: no weight is allocated. Raises ConfigError where nothing fits.
     """
-    wanted = sum(count_parameters(config, specs).values())
+    with torch.device("meta"):
+        wanted = count(Matey(replace(config, baseline=BaselineConfig()), specs, history))
 
-    def size(one: ModelConfig, width: int | None) -> int:
+    def size(baseline: BaselineConfig, width: int | None) -> int:
+        sized = replace(config, baseline=replace(baseline, width=width))
         with torch.device("meta"):
             conditioning = Conditioning(CASE)
             conditioning.names.add(specs[0].parameters)
-            return count(conditioning) + count(
-                make_network(replace(one, width=width), specs[0], history)
-            )
+            return count(conditioning) + count(make_network(sized, specs[0], history))
 
-    best, off = config, float("inf")
-    for sized in candidates(config, specs[0].ndim):
-        one = replace(sized, width=nearest_width(partial(size, sized), wanted))
+    best, off = config.baseline, float("inf")
+    for tried in candidates(config.baseline, specs[0].ndim):
+        one = replace(tried, width=nearest_width(partial(size, tried), wanted))
         error = abs(size(one, one.width) / wanted - 1)
         if error < off:
             best, off = one, error
@@ -183,20 +191,20 @@ def matched(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> M
             break
     if off > TOLERANCE:
         raise ConfigError(
-            f"No width gives a {NAMES[config.kind]} the {wanted} weights of the transformer within "
+            f"No width gives a {NAMES[best.kind]} the {wanted} weights of the transformer within "
             f"{TOLERANCE:.0%}: the nearest is {best.width}, {off:.0%} off. Compare larger models, "
-            f"or set model.width."
+            f"or set model.baseline.width."
         )
     return best
 
 
-def candidates(config: ModelConfig, ndim: int) -> Iterable[ModelConfig]:
-    """The config, and of an FNO without modes those with each number of them that is tried."""
-    if config.kind != "fno" or config.modes:
-        return [config]
+def candidates(baseline: BaselineConfig, ndim: int) -> Iterable[BaselineConfig]:
+    """A baseline, and of an FNO without modes those with each number of them that is tried."""
+    if baseline.kind != "fno" or baseline.modes:
+        return [baseline]
     usual = MODES[ndim]
     tried = sorted(range(4, 2 * usual + 1, 2), key=lambda modes: abs(modes - usual))
-    return (replace(config, modes=modes) for modes in tried)
+    return (replace(baseline, modes=modes) for modes in tried)
 
 
 def nearest_width(size: Callable[[int], int], wanted: int) -> int:

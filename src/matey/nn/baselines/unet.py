@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from matey.nn.cost import Cost
+from matey.nn.operations import Cost
 
 LEVELS = 4  # that are coarser than the grid
 FEWEST = 4  # points of an axis that is halved
@@ -67,10 +67,10 @@ class UNet(nn.Module):
             for pair, count in zip(pairs, rows, strict=False):
                 for module in pair.children():
                     if not isinstance(module, nn.ModuleList):  # the norms, which have no products
-                        count_map(cost, part, module, count)
+                        cost.map(part, count, module)
         for module, count in zip(self.merge, rows[1:], strict=True):
-            count_map(cost, "up", module, count)
-        count_map(cost, "up", self.last, rows[0])
+            cost.map("up", count, module)
+        cost.map("up", rows[0], self.last)
 
 
 class Pair(nn.Module):
@@ -89,12 +89,6 @@ class Pair(nn.Module):
         for convolution, norm in zip((self.first, self.second), self.norms, strict=True):
             values = nn.functional.gelu(norm(convolution(padded(values, wraps))))
         return values
-
-
-def count_map(cost: Cost, part: str, module: nn.Module, rows: int) -> None:
-    """Count a convolution at so many points."""
-    outputs, inputs, *kernel = module.get_parameter("weight").shape
-    cost.product(part, rows, inputs * math.prod(kernel), outputs)
 
 
 def padded(

@@ -1,6 +1,6 @@
 """The resident memory of training steps, measured in a process of its own.
 
-python -m tests.nn.resident SETTINGS        # JSON; prints bytes
+python -m tests.cost.resident SETTINGS        # JSON; prints bytes
 """
 
 import gc
@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from matey.config import ModelConfig, OptimConfig, RefineConfig
+from matey.cost.machine import return_large_blocks
+from matey.nn.make import outline_model
 from matey.nn.model import Matey
-from matey.tokens.pack import PACKINGS, Packing
+from matey.tokens.refine import RefinementPlan
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
-from matey.train.room import return_large_blocks
 from tests.nn.helpers import rough_inputs, system
 
 
@@ -39,11 +40,10 @@ def inputs_of(settings: dict):
     )
 
 
-def packing_of(settings: dict) -> Packing:
-    """The cells of the inputs: what a model of any width would choose."""
-    small = config_of(settings | {"depth": 1, "width": 64})
-    plan = Matey(small, [system()], settings["times"]).plan_inputs(inputs_of(settings))
-    return PACKINGS[settings["mode"]](plan)
+def plan_of(settings: dict) -> RefinementPlan:
+    """The cells of the inputs."""
+    outline = outline_model(config_of(settings), [system()], settings["times"])
+    return outline.plan_inputs(inputs_of(settings))
 
 
 def take_steps(settings: dict) -> None:

@@ -5,9 +5,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from matey.config import ModelConfig
-from matey.nn.cost import count, count_parameters, step_cost
+from matey.cost.count import count_parameters, step_cost
+from matey.nn.make import outline_model
 from matey.nn.model import Matey
-from matey.tokens.pack import PACKINGS
+from matey.nn.operations import count
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 MODES = {"uniform": (4,), "adap_mix": (8, 4), "adap_mul": (8, 4)}
@@ -49,8 +50,7 @@ def test_operations_equal_those_that_torch_counts(scheme, mode, stem, ndim):
     points = {1: 512, 2: 32, 3: 16}[ndim]
     inputs = rough_inputs(spec, points=points)
     model = tiny_model(spec, scheme=scheme, mode=mode, patches=MODES[mode], stem=stem).train()
-    packing = PACKINGS[mode](model.plan_inputs(inputs))
-    cost = step_cost(model.config, spec, packing, history=2)
+    cost = step_cost(model, spec, model.plan_inputs(inputs))
     forward, backward = counted(model, inputs)
     # 1 %: a handful of products of a few numbers is not worth counting.
     assert sum(cost.forward.values()) == pytest.approx(forward, rel=0.01)
@@ -63,11 +63,11 @@ def test_gradients_of_frozen_weights_are_neither_counted_nor_computed(scheme):
     spec = system()
     inputs = rough_inputs(spec, points=32)
     model = tiny_model(spec, scheme=scheme).train()
-    packing = PACKINGS["adap_mix"](model.plan_inputs(inputs))
-    whole, _ = step_cost(model.config, spec, packing, history=2), counted(model, inputs)
+    plan = model.plan_inputs(inputs)
+    whole, _ = step_cost(model, spec, plan), counted(model, inputs)
     model.zero_grad()
     model.blocks.requires_grad_(False)
-    cost = step_cost(model.config, spec, packing, history=2, trains_blocks=False)
+    cost = step_cost(model, spec, plan)
     _, backward = counted(model, inputs)
     assert sum(cost.backward.values()) == pytest.approx(backward, rel=0.01)  # as above
     assert cost.backward["mlp"] == whole.backward["mlp"] / 2
@@ -84,7 +84,7 @@ def test_parameters_are_those_of_the_real_model(scheme, stem):
         system(3, "box", variables=("b", "d", "e"), parameters=()),
     ]
     model = tiny_model(*specs, scheme=scheme, stem=stem, depth=4)
-    assert sum(count_parameters(model.config, specs).values()) == count(model)
+    assert sum(count_parameters(model).values()) == count(model)
 
 
 def test_the_published_sizes_have_about_the_published_parameters():
@@ -99,6 +99,6 @@ def test_the_published_sizes_have_about_the_published_parameters():
             mode="uniform",
             patches=(16,),
         )
-        found = sum(count_parameters(config, [system()]).values()) / 1e6
+        found = count(outline_model(config, [system()], 2)) / 1e6
         # The stem is another: what differs is a matter of per cents of the blocks.
         assert found == pytest.approx(millions, rel=0.1)

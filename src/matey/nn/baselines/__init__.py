@@ -1,0 +1,1 @@
+"""Baselines: networks to compare the transformer with."""

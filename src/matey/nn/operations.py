@@ -1,0 +1,59 @@
+"""What a training step costs in operations: the account that modules enter their products in.
+
+Operations are those of matrix products, two for each multiply-add, as torch's own counter
+counts them: the backward pass of a product costs twice its forward pass.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from torch import nn
+
+
+@dataclass
+class Cost:
+    """Floating-point operations of a step, by part of the model.
+
+    `values` are the numbers that products read and make, weights aside: the forward pass keeps
+    some of them for the backward pass, and what else it keeps grows with them.
+    """
+
+    forward: dict[str, int] = field(default_factory=dict)
+    backward: dict[str, int] = field(default_factory=dict)
+    values: int = 0
+
+    def product(
+        self,
+        part: str,
+        rows: int,
+        inner: int,
+        columns: int,
+        first: bool = False,
+        trains: bool = True,
+    ) -> None:
+        """Count `[rows inner] @ [inner columns]`; a `first` one needs no gradient of its input,
+        one that does not train none of its weights."""
+        operations = 2 * rows * inner * columns
+        self.add(part, operations, operations * ((not first) + trains), rows * (inner + columns))
+
+    def map(self, part: str, rows: int, module: nn.Module, first: bool = False) -> None:
+        """Count a linear map or a convolution of so many rows or points."""
+        weight = module.get_parameter("weight")
+        columns, *inner = weight.shape
+        self.product(part, rows, math.prod(inner), columns, first, weight.requires_grad)
+
+    def add(self, part: str, forward: int, backward: int, values: int = 0) -> None:
+        """Count operations that are no product of a matrix with rows."""
+        self.forward[part] = self.forward.get(part, 0) + forward
+        self.backward[part] = self.backward.get(part, 0) + backward
+        self.values += values
+
+    @property
+    def operations(self) -> int:
+        """Of a whole step, forward and backward."""
+        return sum(self.forward.values()) + sum(self.backward.values())
+
+
+def count(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())
