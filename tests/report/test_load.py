@@ -96,33 +96,25 @@ def test_scores_that_do_not_fit_are_errors_that_name_the_key(results_folder, cha
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "complaint"),
+    ("example", "name", "value", "complaint"),
     [
-        ("truth", np.zeros((1, 1, 8, 8)), "truth has shape (1, 1, 8, 8), not 5 axes"),
-        ("last", np.zeros((1, 8, 8, 4)), "last has shape (1, 8, 8, 4), expected (1, 8, 8, 8)"),
-        ("corner", np.zeros((8, 2)), "corner has shape (8, 2), expected (8, 3)"),
-        ("level", None, "has no array 'level'"),
+        (cube, "truth", np.zeros((1, 1, 8, 8)), "truth has shape (1, 1, 8, 8), not 5 axes"),
+        (
+            cube,
+            "last",
+            np.zeros((1, 8, 8, 4)),
+            "last has shape (1, 8, 8, 4), expected (1, 8, 8, 8)",
+        ),
+        (cube, "corner", np.zeros((8, 2)), "corner has shape (8, 2), expected (8, 3)"),
+        (cube, "level", None, "has no array 'level'"),
+        (shallow_water, "step_corner", None, "has no array 'step_corner'"),
+        (shallow_water, "step_cells", np.ones(1), "step_cells has shape (1,), expected (3,)"),
+        (shallow_water, "step_cells", np.ones(3), "step_cells adds up to 3, but step_level has"),
+        (shallow_water, "step_size", np.zeros((2, 3)), "step_size has shape (2, 3), expected"),
     ],
 )
-def test_an_example_that_does_not_fit_is_an_error(tmp_path, name, value, complaint):
-    arrays = {**cube(), name: value}
-    np.savez(tmp_path / "x.npz", **{k: v for k, v in arrays.items() if v is not None})
-    with pytest.raises(DataError, match=r"x\.npz") as error:
-        load_example(tmp_path / "x.npz")
-    assert complaint in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "complaint"),
-    [
-        ("step_corner", None, "has no array 'step_corner'"),
-        ("step_cells", np.array([1]), "step_cells has shape (1,), expected (3,)"),
-        ("step_cells", np.array([1, 1, 1]), "step_cells adds up to 3, but step_level has"),
-        ("step_size", np.zeros((2, 3)), "step_size has shape (2, 3), expected"),
-    ],
-)
-def test_cells_of_steps_that_do_not_fit_are_an_error(tmp_path, name, value, complaint):
-    arrays = {**shallow_water(), name: value}
+def test_an_example_whose_arrays_do_not_fit_is_an_error(tmp_path, example, name, value, complaint):
+    arrays = {**example(), name: value}
     np.savez(tmp_path / "x.npz", **{k: v for k, v in arrays.items() if v is not None})
     with pytest.raises(DataError, match=r"x\.npz") as error:
         load_example(tmp_path / "x.npz")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from matey.records.files import Endless, RecordFile
 
+STUDY_FILE = "study.json"
 Answer = Literal["held", "not held", "undecided"]
 
 
@@ -55,11 +56,6 @@ class Outcome(RecordFile):
         return self.errors[metric][lead] if self.leads else math.inf
 
     @property
-    def end(self) -> float:
-        """The error at the end of the rollout."""
-        return self.error(-1)
-
-    @property
     def valid(self) -> float:
         """NRMSE on the validation windows at the end of the training: what choices go by."""
         return self.curve[-1][1] if self.curve else math.inf
@@ -91,15 +87,6 @@ class TimingTable(RecordFile):
 
     machine: dict[str, Any] = field(default_factory=dict)
     systems: dict[str, dict[str, Timing]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim, what the study says of it, and why."""
-
-    claim: str
-    answer: Answer
-    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -144,6 +131,15 @@ class TextTable:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"table {self.title!r} has rows of other lengths than its columns")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, what the study says of it, and why."""
+
+    claim: str
+    answer: Answer
+    sentences: tuple[str, ...]
 
 
 @dataclass(frozen=True)

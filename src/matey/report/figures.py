@@ -120,15 +120,15 @@ def cell_outlines(cells: Cells, depth: int, rows: int, key: str) -> Markup:
     for x, y, width, height, _ in cells_in_slice(cells, depth, rows):
         upright[x].append((y, y + height))
         level[y].append((x, x + width))
-    lines = [f"M{x} {a}V{b}" for x in sorted(upright) for a, b in joined(upright[x])]
-    lines += [f"M{a} {y}H{b}" for y in sorted(level) for a, b in joined(level[y])]
+    lines = [f"M{x} {a}V{b}" for x in sorted(upright) for a, b in merged(upright[x])]
+    lines += [f"M{a} {y}H{b}" for y in sorted(level) for a, b in merged(level[y])]
     return OUTLINES.format(key, "".join(lines))
 
 
-def joined(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def merged(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Pieces of one line, from and to, with those that touch as one.
 
-    >>> joined([(4, 8), (0, 4), (12, 16)])
+    >>> merged([(4, 8), (0, 4), (12, 16)])
     [(0, 8), (12, 16)]
     """
     found: list[tuple[int, int]] = []

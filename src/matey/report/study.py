@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from matey.records.study import StudyPage
+from matey.records.study import STUDY_FILE, StudyPage
 from matey.report.charts import Chart, cloud_chart
 from matey.report.verdict import Verdict
 from matey.report.words import plural
 
-FILE = "study.json"
 # What a claim's answer means for its badge: grade, and words.
 ANSWERS = {
     "held": ("good", "held"),
@@ -29,12 +28,12 @@ class Study:
 
 def has_study(folder: Path) -> bool:
     """Whether a study left its findings here."""
-    return (folder / FILE).is_file()
+    return (folder / STUDY_FILE).is_file()
 
 
 def load_study(folder: Path) -> Study:
     """The findings of a study. Raises DataError."""
-    page = StudyPage.load(folder / FILE)
+    page = StudyPage.load(folder / STUDY_FILE)
     claims = tuple(
         Verdict(one.answer, *ANSWERS[one.answer], one.claim, one.sentences, ())
         for one in page.claims

@@ -16,6 +16,7 @@ from matey.evaluate.score import Ask
 from matey.records.study import Outcome, Timings
 from matey.studies.cells import Cell
 from matey.studies.page import Findings
+from matey.studies.statistics import Estimate, estimate
 from matey.studies.systems import Probe, Recipe, Source, medium_patch
 
 OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells have in common
@@ -186,9 +187,25 @@ def by_seed(
     }
 
 
+def mean_of(
+    outcomes: Sequence[Outcome],
+    system: str,
+    point: str,
+    value: Callable[[Outcome], float] = Outcome.error,
+    budget: str = OPERATIONS,
+) -> Estimate:
+    """The mean of a number over the seeds of an operating point, with its interval."""
+    return estimate(by_seed(outcomes, system, point, budget, value).values())
+
+
 def points_of(outcomes: Sequence[Outcome], system: str) -> list[str]:
     """The operating points that were tried on a system, in order."""
     return list(dict.fromkeys(one.point for one in outcomes if one.system == system))
+
+
+def end_of(one: Outcome) -> float:
+    """The error at the end of the rollout."""
+    return one.error(-1)
 
 
 def steps_of(one: Outcome) -> float:

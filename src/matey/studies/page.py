@@ -15,8 +15,6 @@ from matey.output import write_text
 from matey.records.study import Answer, Claim, Outcome, Plot, TextTable, Timing, Timings
 from matey.studies.statistics import Estimate, over_systems
 
-FILE = "study.json"
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -36,10 +34,10 @@ COST_COLUMNS = ("GFLOP", "step ms", "inference ms", "step MB")
 def cost_columns(timing: Timing) -> tuple[str, ...]:
     """The values of `COST_COLUMNS`."""
     return (
-        shown(timing.operations / 1e9),
-        shown(1e3 * timing.step_seconds),
-        shown(1e3 * timing.inference_seconds),
-        shown(timing.step_bytes / 1e6),
+        brief(timing.operations / 1e9),
+        brief(1e3 * timing.step_seconds),
+        brief(1e3 * timing.inference_seconds),
+        brief(timing.step_bytes / 1e6),
     )
 
 
@@ -106,7 +104,7 @@ def as_csv(rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def shown(value: float, digits: int = 3) -> str:
+def brief(value: float, digits: int = 3) -> str:
     """A number in a few digits."""
     if math.isnan(value):
         return "–"
@@ -120,7 +118,7 @@ def ranged(found: Estimate, digits: int = 3) -> str:
     if math.isnan(found.mean):
         return "–"
     return (
-        f"{shown(found.mean, digits)} ({shown(found.low, digits)} to {shown(found.high, digits)})"
+        f"{brief(found.mean, digits)} ({brief(found.low, digits)} to {brief(found.high, digits)})"
     )
 
 

@@ -14,7 +14,7 @@ from matey.cost.forecast import mean_operations
 from matey.cost.machine import measure_peak
 from matey.data.systems import open_systems
 from matey.nn.pretrained import choose_device
-from matey.records.study import Outcome, StudyPage, Timings
+from matey.records.study import STUDY_FILE, Outcome, StudyPage, Timings
 from matey.simulate.trajectories import one_thread
 from matey.studies import scales
 from matey.studies.attention import design as attention
@@ -22,7 +22,7 @@ from matey.studies.attention.findings import judge as judge_attention
 from matey.studies.cells import Cell, folder_of, step_operations
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
-from matey.studies.page import FILE, joined, write_tables
+from matey.studies.page import joined, write_tables
 from matey.studies.systems import (
     check_patch,
     check_tiled,
@@ -190,7 +190,7 @@ def run(
             tables=found.tables,
         )
         write_tables(request.out, outcomes, timings)
-        page.save(request.out / FILE)
+        page.save(request.out / STUDY_FILE)
     return page
 
 

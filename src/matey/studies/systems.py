@@ -165,7 +165,7 @@ def medium_patch(grid: Triple, tokens: int) -> int:
     ]
     if not fits:
         raise ConfigError(
-            f"a grid of {shown(grid)} points cannot be cut into medium patches and twice as large "
+            f"a grid of {sides(grid)} points cannot be cut into medium patches and twice as large "
             "ones. Crop or resample it so that 4 divides every axis"
         )
     return min(fits, key=lambda patch: (distance(axes, patch, tokens), -patch))
@@ -186,7 +186,7 @@ def check_patch(source: Source, grid: Triple, tokens: int) -> None:
             "System %r: medium patches of %d cut its grid of %s points into %s tokens, where the "
             "study asks for about %s: powers of two whose double divides every axis come no "
             "closer. A crop that a higher power of two divides does.",
-            *(source.name, patch, shown(grid), f"{made:,}", f"{tokens:,}"),
+            *(source.name, patch, sides(grid), f"{made:,}", f"{tokens:,}"),
         )
 
 
@@ -194,7 +194,7 @@ def check_tiled(source: Source, grid: Triple, patch: int) -> None:
     """Raise ConfigError for a system whose grid is not cut by the one patch of all systems."""
     if any(points % patch for points in axes_of(grid)):
         raise ConfigError(
-            f"System {source.name!r}: a grid of {shown(grid)} points cannot be cut into patches of "
+            f"System {source.name!r}: a grid of {sides(grid)} points cannot be cut into patches of "
             f"{patch}, which this study has for all systems. Crop or resample it so that {patch} "
             f"divides every axis{or_simulated(source)}."
         )
@@ -210,7 +210,7 @@ def axes_of(grid: Triple) -> list[int]:
     return [points for points in grid if points > 1]
 
 
-def shown(grid: Triple) -> str:
+def sides(grid: Triple) -> str:
     """A grid as `64 × 128`."""
     return " × ".join(str(points) for points in axes_of(grid))
 

@@ -33,7 +33,7 @@ from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
-from matey.train.run_folder import Journal, Sink, describe, prepare_run, spent
+from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
@@ -153,7 +153,7 @@ def take_steps(
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:
-        training = describe(config, systems, config.steps, run, engine.model.learned_from)
+        training = training_facts(config, systems, config.steps, run, engine.model.learned_from)
         save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=config.steps)
     return model.eval()

@@ -193,7 +193,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def describe(
+def training_facts(
     config: RunConfig,
     systems: Mapping[str, System],
     steps: int,

@@ -65,7 +65,7 @@ class Loss:
     system: str
     sources: tuple[str, ...]
 
-    def describe(self) -> str:
+    def where_from(self) -> str:
         """Which system and files."""
         return f"system {self.system!r}, from {'; '.join(self.sources)}"
 
@@ -79,10 +79,10 @@ def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tens
     found = ""
     for loss in losses:
         if not bool(loss.value.isfinite()):
-            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.describe()}"
+            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.where_from()}"
             break
     found = team.agree(found) or team.agree(
         f"The gradient is {float(norm)} at step {step + 1}, "
-        f"{', and '.join(loss.describe() for loss in losses)}"
+        f"{', and '.join(loss.where_from() for loss in losses)}"
     )
     raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")

@@ -17,7 +17,7 @@ from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.distributed import Engine, Team
 from matey.train.loss import loss_of
-from matey.train.run_folder import Journal, Record, describe, spent
+from matey.train.run_folder import Journal, Record, spent, training_facts
 from matey.train.signals import Stop, stopped
 
 
@@ -72,7 +72,7 @@ class Keeper:
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
             known = engine.model.learned_from
-            training = describe(self.config, self.systems, progress.step, self.run, known)
+            training = training_facts(self.config, self.systems, progress.step, self.run, known)
             model = engine.alone()
             if engine.team.first:
                 training["nrmse"] = scores["nrmse"]

@@ -10,18 +10,18 @@ from matey.studies.attention.design import (
     point,
 )
 from matey.studies.attention.needs import Needs, needs
-from matey.studies.design import OPERATIONS, Material, by_seed, persistence, steps_of
+from matey.studies.design import Material, end_of, mean_of, persistence, steps_of
 from matey.studies.page import (
     COST_COLUMNS,
     Findings,
     answer_above,
     blank,
+    brief,
     cost_columns,
     decide,
     ranged,
-    shown,
 )
-from matey.studies.statistics import estimate, over_systems
+from matey.studies.statistics import over_systems
 
 AIM = 2.0  # times as much time and weights, as claimed
 
@@ -85,8 +85,8 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
         answer,
         tuple(
             f"{one.system}: {ranged(one.error)} times the error, {ranged(one.few)} after equally "
-            f"many steps; {shown(one.parameters)} times the parameters, {shown(one.step_time)} "
-            f"times the step time, {shown(one.memory)} times the memory."
+            f"many steps; {brief(one.parameters)} times the parameters, {brief(one.step_time)} "
+            f"times the step time, {brief(one.memory)} times the memory."
             for one in rows
         ),
     )
@@ -101,7 +101,7 @@ def plot(
         spots = []
         for width in material.scale.widths:
             name = point(kind, width)
-            error = estimate(by_seed(outcomes, system, name, OPERATIONS).values())
+            error = mean_of(outcomes, system, name)
             seconds = timings[system][name].step_seconds
             spots.append(Spot(name, seconds, error.mean, error.low, error.high))
         groups.append(SpotGroup(kind, tuple(spots), joined=True))
@@ -123,9 +123,9 @@ def kind_table(system: str, found: dict[str, list[Needs]]) -> TextTable:
                 kind,
                 ranged(one.error),
                 ranged(one.few),
-                shown(one.parameters),
-                shown(one.step_time),
-                shown(one.memory),
+                brief(one.parameters),
+                brief(one.step_time),
+                brief(one.memory),
                 one.bounds["time"] + ranged(one.time),
                 one.bounds["weights"] + ranged(one.weights),
             )
@@ -151,20 +151,17 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
     """Every kind and width."""
     rows = []
     for name, timing in timings[system].items():
-        equal = by_seed(outcomes, system, name, OPERATIONS)
-        end = by_seed(outcomes, system, name, OPERATIONS, lambda one: one.error(-1))
-        steps = by_seed(outcomes, system, name, OPERATIONS, steps_of)
         rows.append(
             (
                 name,
-                ranged(estimate(equal.values())),
-                shown(estimate(end.values()).mean),
-                shown(estimate(steps.values()).mean, 4),
-                shown(timing.parameters / 1e3, 4),
+                ranged(mean_of(outcomes, system, name)),
+                brief(mean_of(outcomes, system, name, end_of).mean),
+                brief(mean_of(outcomes, system, name, steps_of).mean, 4),
+                brief(timing.parameters / 1e3, 4),
                 *cost_columns(timing),
             )
         )
-    still = [shown(persistence(outcomes, system, lead)) for lead in (0, -1)]
+    still = [brief(persistence(outcomes, system, lead)) for lead in (0, -1)]
     rows.append(blank(("persistence", *still), len(rows[0])))
     return TextTable(
         f"{system}: every model",
@@ -199,9 +196,9 @@ def resolution_table(material: Material[AttentionScale], timings: Timings) -> Te
         rows.append(
             (
                 name,
-                *(shown(1e3 * value) for value in seconds),
-                *(shown(value / 1e6) for value in sizes),
-                shown(power),
+                *(brief(1e3 * value) for value in seconds),
+                *(brief(value / 1e6) for value in sizes),
+                brief(power),
             )
         )
     return TextTable(

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from matey.records.study import Claim, Outcome
-from matey.studies.design import OPERATIONS, STEPS, by_seed, persistence, steps_of
-from matey.studies.page import answer_above, answer_below, answer_for, ranged, shown
+from matey.studies.design import OPERATIONS, STEPS, by_seed, mean_of, persistence, steps_of
+from matey.studies.page import answer_above, answer_below, answer_for, brief, ranged
 from matey.studies.statistics import estimate, over_systems, paired_ratio
 from matey.studies.tokens.comparison import Coarse, Comparison
 from matey.studies.tokens.design import COARSE, FINE, MEDIUM, UNIFORM
@@ -63,7 +63,7 @@ def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) ->
             sure = "" if error.high <= 1 else ", within the scatter of the seeds"
             sentences.append(
                 f"{system}: {one.point} has {ranged(error)} times the error for "
-                f"{shown(one.share['step time'])} of the step time{sure}; after equally many steps "
+                f"{brief(one.share['step time'])} of the step time{sure}; after equally many steps "
                 f"{ranged(one.steps.medium)} times. {beside_coarse(coarse[system])}"
             )
         else:
@@ -84,7 +84,7 @@ def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) ->
 def beside_coarse(coarse: Coarse) -> str:
     """The uniform coarse patch, in numbers."""
     return (
-        f"The coarse patch has {ranged(coarse.error)} times the error for {shown(coarse.share)} of "
+        f"The coarse patch has {ranged(coarse.error)} times the error for {brief(coarse.share)} of "
         "the step time."
     )
 
@@ -96,8 +96,8 @@ def why_none(own: Sequence[Comparison]) -> str:
     if not quick:
         one = min(own, key=lambda one: one.share["step time"])
         return (
-            f"The quickest, {one.point}, takes {shown(one.share['step time'])} of the step time "
-            f"with {shown(one.share['tokens'])} of the tokens and {shown(one.share['operations'])} "
+            f"The quickest, {one.point}, takes {brief(one.share['step time'])} of the step time "
+            f"with {brief(one.share['tokens'])} of the tokens and {brief(one.share['operations'])} "
             "of the operations: too much is refined, or what a step does besides its tokens "
             "weighs in."
         )
@@ -105,12 +105,12 @@ def why_none(own: Sequence[Comparison]) -> str:
     text = (
         f"Of those within half the step time {nearest.point} is the best in validation, with "
         f"{ranged(nearest.operations.medium)} times the error at "
-        f"{shown(nearest.share['tokens'])} of the tokens: what it leaves coarse is not calm enough."
+        f"{brief(nearest.share['tokens'])} of the tokens: what it leaves coarse is not calm enough."
     )
     if good:
         one = min(good, key=lambda one: one.share["step time"])
         text += (
-            f" {one.point} is as good as the medium patch, for {shown(one.share['step time'])} of "
+            f" {one.point} is as good as the medium patch, for {brief(one.share['step time'])} of "
             "its step time."
         )
     return text
@@ -158,8 +158,8 @@ def guide_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
         good += first.mean >= GOOD_GUIDE
         better = f"the gradient is {'better' if slope.mean > first.mean else 'no better'}"
         sentences.append(
-            f"{system}: {shown(first.mean, 2)} one step ahead, {shown(last.mean, 2)} at the end of "
-            f"the rollout; {better}, {shown(slope.mean, 2)} one step ahead."
+            f"{system}: {brief(first.mean, 2)} one step ahead, {brief(last.mean, 2)} at the end of "
+            f"the rollout; {better}, {brief(slope.mean, 2)} one step ahead."
         )
     return Claim(
         f"Variance is a good guide: its rank correlation with the local error is {GOOD_GUIDE:g} or "
@@ -190,14 +190,14 @@ def patch_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
         longer = paired_ratio(errors[FINE, STEPS], medium)
         coarse = paired_ratio(errors[COARSE, OPERATIONS], medium)
         still = persistence(outcomes, system)
-        steps = estimate(by_seed(outcomes, system, FINE, OPERATIONS, steps_of).values()).mean
+        steps = mean_of(outcomes, system, FINE, steps_of).mean
         learned = estimate(errors[FINE, OPERATIONS].values()).mean < still
         told += learned
         pays += learned and equal.mean < 1
         untold = "" if learned else ", no better than persistence, which says nothing of the patch"
         sentences.append(
             f"{system}: beside the medium patch the fine one has {ranged(equal)} times the error "
-            f"after equal operations ({shown(steps)} steps{untold}) and {ranged(longer)} after "
+            f"after equal operations ({brief(steps)} steps{untold}) and {ranged(longer)} after "
             f"equally many steps, the coarse one {ranged(coarse)} after equal operations."
         )
     return Claim(

@@ -8,11 +8,14 @@ from matey.studies.design import (
     STEPS,
     Material,
     by_seed,
+    end_of,
+    mean_of,
     persistence,
     points_of,
     steps_of,
 )
-from matey.studies.page import COST_COLUMNS, Findings, blank, cost_columns, ranged, shown
+from matey.studies.guides import CRITERIA
+from matey.studies.page import COST_COLUMNS, Findings, blank, brief, cost_columns, ranged
 from matey.studies.statistics import estimate, paired_ratio
 from matey.studies.tokens.claims import (
     better_claim,
@@ -71,7 +74,7 @@ def pareto(system: str, cost: str, outcomes: Sequence[Outcome], timings: Timings
     """Error over the cost of a step, uniform points joined."""
     groups: dict[str, list[Spot]] = {}
     for point in points_of(outcomes, system):
-        found = estimate(by_seed(outcomes, system, point, OPERATIONS).values())
+        found = mean_of(outcomes, system, point)
         kind = point.split()[0]
         spot = Spot(point, COSTS[cost](timings[system][point]), found.mean, found.low, found.high)
         groups.setdefault(kind, []).append(spot)
@@ -96,27 +99,23 @@ def point_table(
     rows = []
     for point in points_of(outcomes, system):
         timing = timings[system][point]
-        equal = by_seed(outcomes, system, point, OPERATIONS)
-        few = equal if point == MEDIUM else by_seed(outcomes, system, point, STEPS)
-        end = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.error(-1))
-        steps = by_seed(outcomes, system, point, OPERATIONS, steps_of)
-        tested = by_seed(outcomes, system, point, OPERATIONS, lambda one: one.tokens)
+        few = OPERATIONS if point == MEDIUM else STEPS
         one = compared.get(point)
         rows.append(
             (
                 point,
-                ranged(estimate(equal.values())),
-                ranged(estimate(few.values())),
-                shown(estimate(end.values()).mean),
+                ranged(mean_of(outcomes, system, point)),
+                ranged(mean_of(outcomes, system, point, budget=few)),
+                brief(mean_of(outcomes, system, point, end_of).mean),
                 ranged(one.operations.medium) if one else "",
                 ranged(one.steps.cheaper["step time"]) if one else "",
-                shown(estimate(steps.values()).mean, 4),
-                shown(timing.tokens),
-                shown(estimate(tested.values()).mean),
+                brief(mean_of(outcomes, system, point, steps_of).mean, 4),
+                brief(timing.tokens),
+                brief(mean_of(outcomes, system, point, lambda one: one.tokens).mean),
                 *cost_columns(timing),
             )
         )
-    still = (shown(persistence(outcomes, system, lead)) for lead in (0, -1))
+    still = (brief(persistence(outcomes, system, lead)) for lead in (0, -1))
     rows.append(blank(("persistence", next(still), "", next(still)), len(rows[0])))
     return TextTable(
         f"{system}: every operating point",
@@ -149,7 +148,7 @@ def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> TextTabl
                 ranged(
                     estimate(guides_of(outcomes, system, point, criterion, last).values()), digits=2
                 )
-                for criterion in ("variance", "gradient")
+                for criterion in CRITERIA
                 for last in (False, True)
             ]
             rows.append((system, point, *values))
@@ -160,10 +159,7 @@ def guide_table(outcomes: Sequence[Outcome], systems: Sequence[str]) -> TextTabl
         (
             "system",
             "model",
-            "variance, one step",
-            "variance, at the end",
-            "gradient, one step",
-            "gradient, at the end",
+            *(f"{name}, {at}" for name in CRITERIA for at in ("one step", "at the end")),
         ),
         tuple(rows),
     )
@@ -185,12 +181,12 @@ def resolution_table(
                 ranged(estimate(own.values())),
                 ranged(estimate(uniform.values())),
                 ranged(paired_ratio(own, uniform)),
-                shown(ours.tokens),
-                shown(ours.tokens / medium.tokens),
-                shown(ours.operations / medium.operations),
-                shown(1e3 * ours.step_seconds),
-                shown(ours.step_seconds / medium.step_seconds),
-                shown(ours.step_bytes / medium.step_bytes),
+                brief(ours.tokens),
+                brief(ours.tokens / medium.tokens),
+                brief(ours.operations / medium.operations),
+                brief(1e3 * ours.step_seconds),
+                brief(ours.step_seconds / medium.step_seconds),
+                brief(ours.step_bytes / medium.step_bytes),
             )
         )
     return TextTable(

@@ -12,15 +12,23 @@ from matey.records.study import (
     TextTable,
     Timings,
 )
-from matey.studies.design import OPERATIONS, Material, by_seed, persistence, steps_of
+from matey.studies.design import (
+    OPERATIONS,
+    Material,
+    by_seed,
+    end_of,
+    mean_of,
+    persistence,
+    steps_of,
+)
 from matey.studies.page import (
     COST_COLUMNS,
     Findings,
     answer_below,
     blank,
+    brief,
     cost_columns,
     ranged,
-    shown,
 )
 from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
 from matey.studies.transfer.design import (
@@ -72,8 +80,7 @@ def errors(outcomes: Sequence[Outcome], system: str, method: str, number: int) -
 
 def valid(outcomes: Sequence[Outcome], system: str, method: str, number: int) -> float:
     """The mean error of a method on validation windows: what choices go by."""
-    found = by_seed(outcomes, system, point(method, number), OPERATIONS, lambda one: one.valid)
-    return estimate(found.values()).mean
+    return mean_of(outcomes, system, point(method, number), lambda one: one.valid).mean
 
 
 def ratios(ours: Errors, theirs: Errors) -> dict[int, float]:
@@ -121,7 +128,7 @@ def most_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -
         few, many = (gain(outcomes, system, number) for number in (numbers[0], numbers[-1]))
         rows.append(ratios(few, many))
         each = ", ".join(
-            f"{number}: {shown(geometric(gain(outcomes, system, number).values()).mean)}"
+            f"{number}: {brief(geometric(gain(outcomes, system, number).values()).mean)}"
             for number in numbers
         )
         sentences.append(f"{system}: error over that from scratch by trajectories, {each}.")
@@ -185,7 +192,7 @@ def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome
             better = min(known, key=lambda name: valid(outcomes, system, name, number))
             rows.append(ratios(ours, theirs[known.index(better)]))
             beside = [
-                f"{shown(paired_ratio(ours, row).mean)} times the {name}'s"
+                f"{brief(paired_ratio(ours, row).mean)} times the {name}'s"
                 for name, row in zip(known, theirs, strict=True)
             ]
             each.append(f"{number}: {' and '.join(beside)}")
@@ -260,11 +267,9 @@ def system_table(
             )
             for number in numbers
         ]
-        ends = by_seed(
-            outcomes, system, point(method, numbers[0]), OPERATIONS, lambda one: one.error(-1)
-        )
-        rows.append((method, *found, *over, shown(estimate(ends.values()).mean)))
-    still, end = (shown(persistence(outcomes, system, lead)) for lead in (0, -1))
+        late = mean_of(outcomes, system, point(method, numbers[0]), end_of).mean
+        rows.append((method, *found, *over, brief(late)))
+    still, end = (brief(persistence(outcomes, system, lead)) for lead in (0, -1))
     row = blank(("persistence", *[still] * len(numbers)), len(rows[0]) - 1)
     rows.append((*row, end))
     return TextTable(
@@ -290,12 +295,12 @@ def cost_table(
     for system, points in timings.items():
         for method, timing in points.items():
             number = material.scale.counts(system)[0]
-            steps = by_seed(outcomes, system, point(method, number), OPERATIONS, steps_of)
+            steps = mean_of(outcomes, system, point(method, number), steps_of).mean
             rows.append(
                 (
                     f"{system}: {method}",
-                    shown(estimate(steps.values()).mean, 4),
-                    shown(timing.parameters / 1e3, 4),
+                    brief(steps, 4),
+                    brief(timing.parameters / 1e3, 4),
                     *cost_columns(timing),
                 )
             )
@@ -303,11 +308,6 @@ def cost_table(
         "What a step takes",
         "Every method spends the same operations, those of the pretraining not counted; the steps "
         "of a pretrained model are those from scratch.",
-        (
-            "method",
-            "steps",
-            "thousand parameters",
-            *COST_COLUMNS,
-        ),
+        ("method", "steps", "thousand parameters", *COST_COLUMNS),
         tuple(rows),
     )
