@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Hdf5Container:
         if size:
             dataset = cache.with_cache(dataset, size)
             cache.shared.keep(self._arrays, name, size)
-        return decoded(mapped(dataset, self.path), attributes)
+        return decoded(mapped(dataset), attributes)
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = member(self.file, name)
@@ -93,13 +94,15 @@ class Hdf5Container:
         self.file.close()
 
 
-def mapped(dataset: h5py.Dataset, path: Path) -> Any:
+def mapped(dataset: h5py.Dataset) -> Any:
     """A dataset that lies in the file as it would in memory, mapped; any other as it is."""
     offset = dataset.id.get_offset()  # None of data in chunks, compressed or never written
     alike = dataset.id.get_type().equal(h5py.h5t.NATIVE_FLOAT) and dataset.ndim > 1
-    if offset is None or not alike or not dataset.size:
+    if offset is None or not alike or not dataset.size or dataset.file.driver != "sec2":
         return dataset
-    return np.asarray(np.memmap(path, np.float32, "r", offset, dataset.shape))
+    # By the descriptor that is open: the file may have another name by now, or none.
+    content = mmap(dataset.file.id.get_vfd_handle(), 0, access=ACCESS_READ)
+    return np.frombuffer(content, np.float32, dataset.size, offset).reshape(dataset.shape)
 
 
 def is_nameless(dataset: h5py.Dataset) -> bool:
