@@ -13,8 +13,8 @@ import torch
 from common import options, report, rough_inputs, sized, spec_of, timed
 
 from matey.cost.count import step_cost
-from matey.nn.model import Matey
-from matey.nn.normalise import measure
+from matey.nn.transformer import Matey
+from matey.tokens.normalise import measure
 from matey.tokens.pack import PACKINGS, locate, pack
 from matey.train.loss import squared_nrmse
 

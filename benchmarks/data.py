@@ -37,7 +37,7 @@ from matey.data.trajectories import Fields
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_well
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.train.loss import squared_nrmse
 
 HISTORY, BATCH = 4, 8

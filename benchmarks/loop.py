@@ -22,7 +22,7 @@ from common import options, report, sized
 from matey.config import DataConfig, RunConfig, SourceConfig, WindowConfig
 from matey.cost.machine import measure_peak
 from matey.data.write import write_well
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.simulate import simulate
 from matey.train import checkpoint, loop
 from matey.train.distributed import Engine

@@ -16,8 +16,8 @@ import torch
 from common import options, report, rough_inputs, sized, spec_of, timed
 
 from matey.fields import PERIODIC_SIDES, Field, Grid, Inputs
-from matey.nn.model import Matey
 from matey.nn.rollout import advance
+from matey.nn.transformer import Matey
 from matey.tokens.pack import PACKINGS
 
 PATCHES, POINTS, TIMES, VARIABLES = (32, 8), 256, 4, 4

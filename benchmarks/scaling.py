@@ -21,7 +21,7 @@ from matey.cost.count import step_cost
 from matey.cost.machine import free_memory
 from matey.cost.memory import step_memory
 from matey.nn.make import outline_model
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.tokens.pack import PACKINGS
 from matey.train.loss import squared_nrmse
 

@@ -18,7 +18,7 @@ from common import Peak, interleaved, options, report, rough_inputs, sized, spec
 from torch.profiler import profile
 
 from matey.cost.count import step_cost
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.tokens.pack import PACKINGS
 from matey.train.loss import squared_nrmse
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from matey.config import RefineConfig
 from matey.fields import Field
-from matey.nn.normalise import measure
 from matey.nn.schemes import segment
 from matey.report.figures import field_scale
 from matey.simulate import simulate
 from matey.tokens.lattice import patch_shape
+from matey.tokens.normalise import measure
 from matey.tokens.pack import TokenSequence, pack, pack_local, pack_mixed
 from matey.tokens.refine import RefinementPlan, plan_refinement
 

@@ -15,8 +15,8 @@ from matey.cli.train import add_arguments
 from matey.config import ModelConfig
 from matey.data.formats import files
 from matey.data.reader import open_reader
-from matey.nn.model import Matey
-from matey.nn.pretrained import from_pretrained, save_pretrained
+from matey.nn.folder import from_pretrained, save_pretrained
+from matey.nn.transformer import Matey
 from matey.report import build
 from matey.train import checkpoint
 from matey.train.optim import make_optimizer

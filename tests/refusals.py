@@ -28,7 +28,7 @@ from matey.data.formats import files
 from matey.data.reader import open_reader
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, MateyError, ShapeError
-from matey.nn.pretrained import from_pretrained
+from matey.nn.folder import from_pretrained
 from matey.nn.tensors import load_tensors
 from matey.output import write_text
 from matey.report import build

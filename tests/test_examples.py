@@ -16,7 +16,7 @@ import torch
 import matey
 from matey.cli.options import make_parser, parse, run_config
 from matey.cli.train import add_arguments
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from tests.nn.helpers import rough_inputs, system
 
 FOLDER = Path(__file__).parents[1] / "examples"

@@ -44,7 +44,8 @@ def test_asserts_of_the_package_are_few_and_known():
     assert found == {
         "data/formats/container.py": ["isinstance(file, Hdf5Container)"],
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
-        "nn/model.py": ["isinstance(prediction, TokenPrediction)"],
+        "nn/transformer.py": ["isinstance(prediction, TokenPrediction)"],
+        "records/files.py": ["is_dataclass(self)"],
         "train/distributed.py": ["dist.group.WORLD is not None"],
     }
 

@@ -25,7 +25,7 @@ _PUBLIC = {
     "criterion": "matey.tokens.criteria",
     "data_config": "matey.data.draft_config",
     "finetune": "matey.train.finetune",
-    "from_pretrained": "matey.nn.pretrained",
+    "from_pretrained": "matey.nn.folder",
     "open": "matey.data.trajectories",
     "pretrain": "matey.train.loop:train",
     "score": "matey.evaluate.score:evaluate",

@@ -13,7 +13,7 @@ import torch
 from matey.config import ModelConfig, OptimConfig, RefineConfig
 from matey.cost.machine import return_large_blocks
 from matey.nn.make import outline_model
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.tokens.refine import RefinementPlan
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer

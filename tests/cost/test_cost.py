@@ -7,8 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from matey.config import ModelConfig
 from matey.cost.count import count_parameters, step_cost
 from matey.nn.make import outline_model
-from matey.nn.model import Matey
 from matey.nn.operations import count
+from matey.nn.transformer import Matey
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 MODES = {"uniform": (4,), "adap_mix": (8, 4), "adap_mul": (8, 4)}

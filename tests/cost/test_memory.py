@@ -13,7 +13,7 @@ from matey.config import RefineConfig
 from matey.cost.machine import heap_share
 from matey.cost.memory import Ledger, Memory, step_memory
 from matey.nn.make import outline_model
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.tokens.refine import RefinementPlan as Plan
 from matey.train.loss import squared_nrmse
 from tests.cost.resident import config_of, plan_of

@@ -4,7 +4,7 @@ import torch
 
 from matey.config import ModelConfig, RefineConfig
 from matey.fields import Boundary, Inputs, SystemSpec, Variable
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 
 
 def system(

@@ -13,9 +13,9 @@ from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary, Inputs, Variable
 from matey.nn.baselines.base import Baseline
 from matey.nn.baselines.unet import LEVELS, padded
+from matey.nn.folder import outline, save_pretrained, set_token_budget
 from matey.nn.make import make_model, outline_model
 from matey.nn.operations import count
-from matey.nn.pretrained import outline, save_pretrained, set_token_budget
 from tests.nn.helpers import rough_inputs, system
 
 CONFIG = ModelConfig(embed_dim=32, heads=2, depth=2, patches=(8, 4))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from matey.config import ModelConfig, RefineConfig
 from matey.fields import Boundary
-from matey.nn import model as model_module
-from matey.nn.model import Matey
+from matey.nn import transformer as model_module
+from matey.nn.transformer import Matey
 from matey.tokens.pack import Packing, pack_mixed
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 

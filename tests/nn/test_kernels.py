@@ -85,7 +85,7 @@ def test_the_packed_kernel_and_its_gradients_equal_the_reference(
     runs, time, shuffled, asked, short, monkeypatch
 ):
     monkeypatch.setattr(kernels, "SHORT", short)  # 0: the fused kernel, 16: batched products
-    monkeypatch.setattr("matey.nn.short.MERGED", 32 if shuffled else 0)
+    monkeypatch.setattr("matey.nn.kernels_cpu.MERGED", 32 if shuffled else 0)
     if time == "segment":
         runs = (Run(12, 1),)
     inputs = heads(12, 3, asked)

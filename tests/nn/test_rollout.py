@@ -15,7 +15,7 @@ import torch
 from matey.config import WindowConfig
 from matey.errors import ConfigError, DataError, DivergenceError, ShapeError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
-from matey.nn.pretrained import from_pretrained, save_pretrained
+from matey.nn.folder import from_pretrained, save_pretrained
 from tests.nn.helpers import system, tiny_model
 
 

@@ -10,8 +10,8 @@ from matey.config import BaselineConfig, LossConfig, ModelConfig
 from matey.errors import ShapeError
 from matey.fields.grid import Grid, place, stack_points
 from matey.nn.baselines.base import check_spacing
-from matey.nn.normalise import measure
 from matey.nn.rollout import chosen, continue_inputs
+from matey.tokens.normalise import measure
 from matey.train.loss import batch_loss, squared_nrmse
 from tests.nn.helpers import rough_inputs, system, tiny_model
 

@@ -1,7 +1,7 @@
 import torch
 
 from matey.config import ModelConfig
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.studies.guides import local_errors
 from tests.nn.helpers import rough_inputs, system
 

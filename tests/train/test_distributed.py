@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from matey.config import ParallelConfig
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.train.distributed import Team
 from tests.train.pair import Pair
 from tests.train.works import CASES, LOCAL, MODEL, SPECS, UNIFORM, batch_of, equal_steps, step_of

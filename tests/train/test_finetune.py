@@ -21,14 +21,14 @@ from matey.config import (
 from matey.cost.forecast import largest_batch
 from matey.errors import ConfigError
 from matey.fields import Variable
-from matey.nn import pretrained
-from matey.nn.contract import doubts
+from matey.nn import folder
+from matey.nn.compatibility import doubts
 from matey.nn.operations import count
 from matey.nn.tensors import load_tensors
-from matey.train import plan as planning
+from matey.train import finetune_plan as planning
 from matey.train.finetune import adapt, finetune
+from matey.train.finetune_plan import plan_tuning
 from matey.train.loop import train
-from matey.train.plan import plan_tuning
 from matey.train.run_folder import spent
 from tests.cost.test_forecast import foretold, outlined
 from tests.nn.helpers import rough_inputs, system, tiny_model
@@ -247,12 +247,12 @@ def plan(old, gas):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "measure_peak", lambda *_: 1e9)
-        patch.setattr(pretrained, "load_tensors", refuse)
+        patch.setattr(folder, "load_tensors", refuse)
         return plan_tuning(old, config_for(gas, mode="frozen-attention"))
 
 
 def test_an_outline_holds_no_numbers(old):
-    weights = list(pretrained.outline(old).parameters())
+    weights = list(folder.outline(old).parameters())
     assert {weight.device.type for weight in weights} == {"meta"}
     assert sum(weight.numel() for weight in weights) == count(matey.from_pretrained(old))
 
@@ -284,7 +284,7 @@ def test_the_plan_foretells_the_operations_that_the_run_then_logs(frozen, plan):
 
 def test_the_plan_tells_what_a_new_patch_level_makes_and_leaves_out(old, gas):
     config = config_for(gas, model=replace(MODEL, patches=(16, 8)), windows=WindowConfig(history=4))
-    model = pretrained.outline(old)
+    model = folder.outline(old)
     with torch.device("meta"):
         new = adapt(model, config)
     found = planning.parts(model, new)

@@ -19,7 +19,7 @@ from matey.config import (
 )
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
-from matey.nn.pretrained import save_pretrained
+from matey.nn.folder import save_pretrained
 from matey.nn.tensors import load_tensors
 from matey.train.loop import push_forward, train
 from tests.files import write_shallow_water

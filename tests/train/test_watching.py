@@ -13,7 +13,7 @@ from matey.config import ModelConfig, RunConfig, WindowConfig
 from matey.cost.count import step_cost
 from matey.cost.machine import measure_peak
 from matey.errors import ConfigError
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.report import build
 from matey.train.loop import train
 from matey.train.run_folder import JsonLines, numbers

@@ -19,9 +19,9 @@ from matey.config import (
     RunConfig,
 )
 from matey.fields import Batch, SystemSpec
-from matey.nn.model import Matey
+from matey.nn.transformer import Matey
 from matey.train.distributed import Engine, Team, processes, whole
-from matey.train.exchange import spread_cells
+from matey.train.sequence_parallel import spread_cells
 from tests.nn.helpers import rough_inputs, system
 
 # The second has no parameter and other patches; no batch holds the third.

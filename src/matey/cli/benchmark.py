@@ -37,8 +37,8 @@ def run_cost(options: Any) -> None:
     from matey.cost.forecast import check_grids, forecast
     from matey.cost.machine import free_memory
     from matey.data.systems import open_systems
+    from matey.device import choose_device
     from matey.nn.make import outline_model
-    from matey.nn.pretrained import choose_device
 
     config = run_config(options)
     systems = open_systems(config.data)

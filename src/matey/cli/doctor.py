@@ -217,7 +217,7 @@ def round_trip_netcdf() -> str:
 
 def chosen_device(name: str) -> str:
     """The device that was asked for, if it is there."""
-    from matey.nn.pretrained import choose_device
+    from matey.device import choose_device
 
     return f"{choose_device(name)} is there"
 

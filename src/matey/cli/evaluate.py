@@ -43,9 +43,10 @@ def run(options: Any) -> None:
     from pathlib import Path
 
     from matey.cli.console import console, health, score_table
+    from matey.device import choose_device
     from matey.evaluate.protocols import find_protocol
     from matey.evaluate.score import Ask, evaluate
-    from matey.nn.pretrained import choose_device, from_pretrained, set_token_budget
+    from matey.nn.folder import from_pretrained, set_token_budget
     from matey.train.threads import stay_within_cores
 
     stay_within_cores()

@@ -8,7 +8,7 @@ from matey.cli.train import add_shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from matey.train.plan import TuningPlan
+    from matey.train.finetune_plan import TuningPlan
 
 
 def add_arguments(parser: Any) -> None:
@@ -32,7 +32,7 @@ def defaults(options: Any) -> dict[str, Any]:
     """What the checkpoint is and was trained with, unless told otherwise."""
     from pathlib import Path
 
-    from matey.nn.pretrained import outline
+    from matey.nn.folder import outline
     from matey.train.resume import flat
     from matey.train.run_folder import plain
 
@@ -46,7 +46,7 @@ def run(options: Any) -> None:
     from matey.cli.console import console, watch_training
     from matey.cli.options import run_config
     from matey.train.finetune import finetune, parent_name
-    from matey.train.plan import plan_tuning
+    from matey.train.finetune_plan import plan_tuning
 
     checkpoint = Path(options.checkpoint)
     config = run_config(options)

@@ -41,8 +41,9 @@ def run(options: Any) -> None:
     from matey.cli.console import console
     from matey.config import require
     from matey.data.formats.files import find_files
+    from matey.device import choose_device
     from matey.errors import ConfigError, MateyError
-    from matey.nn.pretrained import choose_device, set_token_budget
+    from matey.nn.folder import set_token_budget
     from matey.nn.rollout import schedule
     from matey.train.threads import stay_within_cores
 

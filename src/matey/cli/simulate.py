@@ -34,7 +34,7 @@ def run(options: Any) -> None:
     """Simulate, and write what came out. Raises ConfigError before any long work."""
     check_new(options.out)
     from matey.data.write import write_well
-    from matey.nn.pretrained import choose_device
+    from matey.device import choose_device
     from matey.simulate import find_system, simulate
 
     find_system(options.system, options.ndim)

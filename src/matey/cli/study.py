@@ -44,7 +44,7 @@ def run(options: Any, study: str) -> None:
     import torch
 
     from matey.cli.console import console
-    from matey.nn.pretrained import choose_device
+    from matey.device import choose_device
     from matey.report import build
     from matey.studies.run import Request, plan
     from matey.studies.run import run as run_study

@@ -1,8 +1,8 @@
 """What a model's modules say that they take: operations of a step, and numbers that they learn."""
 
 from matey.fields import SystemSpec
-from matey.nn.model import Matey
 from matey.nn.operations import Cost, count
+from matey.nn.transformer import Matey
 from matey.tokens.refine import RefinementPlan
 
 

@@ -19,15 +19,15 @@ from matey.cost.machine import HEAP, heap_share
 from matey.cost.memory import Memory, step_memory
 from matey.data.systems import System
 from matey.data.windows import Windows
+from matey.device import choose_device
 from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.fields.grid import join_points
 from matey.nn.baselines.base import Baseline, check_spacing
 from matey.nn.make import outline_model
-from matey.nn.model import Matey
 from matey.nn.operations import Cost, count
-from matey.nn.pretrained import choose_device
 from matey.nn.surrogate import Surrogate
+from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement

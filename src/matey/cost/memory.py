@@ -22,9 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from matey.fields import Inputs, SystemSpec
-from matey.nn.model import Matey
 from matey.nn.operations import count
 from matey.nn.surrogate import normalised
+from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
 from matey.tokens.refine import RefinementPlan
 

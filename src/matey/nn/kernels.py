@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from matey.nn.kernels_cpu import merges_heads, short
 from matey.nn.operations import Cost
-from matey.nn.short import merges_heads, short
 from matey.tokens.pack import Run, Segments
 
 Queries = Float[Tensor, "N Q H d"]

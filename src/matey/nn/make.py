@@ -8,8 +8,8 @@ from matey.config import ModelConfig
 from matey.errors import ConfigError
 from matey.fields import SystemSpec
 from matey.nn.baselines.base import Baseline
-from matey.nn.model import Matey
 from matey.nn.surrogate import Surrogate
+from matey.nn.transformer import Matey
 
 
 def make_model(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> Surrogate:

@@ -17,11 +17,11 @@ from matey.config import ModelConfig
 from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
-from matey.nn.contract import differences
+from matey.nn.compatibility import differences
 from matey.nn.embed import Conditioning
-from matey.nn.normalise import Statistics, measure
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, patch_shape
+from matey.tokens.normalise import Statistics, measure
 from matey.tokens.refine import RefinementPlan
 
 log = logging.getLogger("matey")

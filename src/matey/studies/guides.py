@@ -15,13 +15,13 @@ from matey.config import DataConfig
 from matey.data.systems import open_systems
 from matey.evaluate.score import Ask, rollouts_of
 from matey.fields import Inputs
-from matey.nn.normalise import measure
 from matey.nn.rollout import continue_inputs
 from matey.nn.surrogate import Surrogate
 from matey.records.study import Guide
 from matey.studies.statistics import rank_correlation
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, cells, patch_shape
+from matey.tokens.normalise import measure
 
 CRITERIA = ("variance", "gradient")
 

@@ -13,7 +13,7 @@ from matey.config import DataConfig, require
 from matey.cost.forecast import mean_operations
 from matey.cost.machine import measure_peak
 from matey.data.systems import open_systems
-from matey.nn.pretrained import choose_device
+from matey.device import choose_device
 from matey.records.study import STUDY_FILE, Outcome, StudyPage, Timings
 from matey.simulate.trajectories import one_thread
 from matey.studies import scales

@@ -18,10 +18,10 @@ from matey.config import RunConfig
 from matey.cost.memory import Ledger
 from matey.data.systems import System
 from matey.data.windows import Windows
+from matey.device import choose_device
 from matey.fields import Batch
 from matey.nn.make import make_model, outline_model
-from matey.nn.model import Matey
-from matey.nn.pretrained import choose_device
+from matey.nn.transformer import Matey
 from matey.records.study import Timing, Timings, TimingTable
 from matey.simulate.trajectories import one_thread
 from matey.train.loss import squared_nrmse

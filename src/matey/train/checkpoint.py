@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from matey.errors import CheckpointError
-from matey.nn.pretrained import put_weights
+from matey.nn.folder import put_weights
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import remove, replacing, to_json, write_text
 from matey.train.distributed import share, whole

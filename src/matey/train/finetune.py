@@ -7,8 +7,8 @@ import torch
 
 from matey.config import ModelConfig, RunConfig
 from matey.errors import ConfigError
+from matey.nn.folder import find_model, from_pretrained
 from matey.nn.make import make_model
-from matey.nn.pretrained import find_model, from_pretrained
 from matey.nn.surrogate import Surrogate
 from matey.train.loop import train
 from matey.train.resume import flat

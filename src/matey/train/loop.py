@@ -20,20 +20,20 @@ from matey.data.systems import System, open_systems
 from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
-from matey.nn.contract import warn_of_doubts
+from matey.nn.compatibility import warn_of_doubts
+from matey.nn.folder import save_pretrained
 from matey.nn.make import make_model, outline_model
-from matey.nn.pretrained import save_pretrained
 from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
 from matey.train.distributed import Engine, Team, processes
-from matey.train.exchange import spread_cells
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
 from matey.train.resume import go_on
 from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
+from matey.train.sequence_parallel import spread_cells
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back

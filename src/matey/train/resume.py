@@ -19,7 +19,7 @@ from torch import Tensor
 from matey.config import RunConfig, current
 from matey.data.systems import System
 from matey.errors import ConfigError, DataError
-from matey.nn.pretrained import misfits
+from matey.nn.folder import misfits
 from matey.nn.surrogate import Surrogate
 from matey.output import plain_yaml, tidy
 from matey.records.files import read_json

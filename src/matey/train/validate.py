@@ -11,7 +11,7 @@ from matey.config import RunConfig
 from matey.data.mixture import in_order
 from matey.data.systems import System
 from matey.metrics.error import nrmse
-from matey.nn.pretrained import save_pretrained
+from matey.nn.folder import save_pretrained
 from matey.nn.surrogate import Surrogate
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress

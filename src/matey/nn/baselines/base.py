@@ -21,9 +21,9 @@ from matey.fields import Boundary, Grid, Inputs, SystemSpec
 from matey.nn.baselines.fno import FNO, check_even
 from matey.nn.baselines.unet import UNet
 from matey.nn.embed import Conditioning
-from matey.nn.model import Matey
 from matey.nn.operations import Cost, count
 from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
+from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
 
 CASE = 16  # channels that tell lead time and parameters

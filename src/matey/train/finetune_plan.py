@@ -19,11 +19,12 @@ from matey.cost.forecast import Forecast, check_grids, forecast, largest_batch
 from matey.cost.machine import TYPICAL, free_memory, measure_peak
 from matey.data.mixture import system_weights
 from matey.data.systems import open_systems
+from matey.device import choose_device
 from matey.fields import SystemSpec
-from matey.nn.contract import differences, doubts
-from matey.nn.model import Matey
-from matey.nn.pretrained import choose_device, outline
+from matey.nn.compatibility import differences, doubts
+from matey.nn.folder import outline
 from matey.nn.surrogate import Surrogate
+from matey.nn.transformer import Matey
 from matey.train.finetune import adapt, parent_name
 
 Origin = Literal["checkpoint", "new", "left out"]

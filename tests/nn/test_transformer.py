@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from matey.config import RefineConfig
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, Variable
-from matey.nn.pretrained import set_token_budget
+from matey.nn.folder import set_token_budget
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 
 MODES = [("vit", "delta"), ("svit", "state")]

@@ -19,10 +19,10 @@ from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.fields.description import read_spec
 from matey.nn.make import make_model, outline_model
-from matey.nn.model import Matey
 from matey.nn.operations import count
 from matey.nn.surrogate import Surrogate
 from matey.nn.tensors import load_tensors, save_tensors
+from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
 
 FORMAT = 1
@@ -196,13 +196,6 @@ def set_token_budget(model: Surrogate, budget: int) -> None:
             "refine. Leave it out."
         )
     model.refine = replace(model.refine, token_budget=budget, bulk=None, fraction=None)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` means here."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch finds no CUDA device. Use --device cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[str, Any]) -> str:

@@ -21,13 +21,13 @@ from matey.fields.grid import Points
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Surroundings
 from matey.nn.embed import Conditioning, Position
-from matey.nn.normalise import Statistics
 from matey.nn.operations import Cost
 from matey.nn.schemes import SCHEMES, segment
 from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple
+from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, Packing, TokenSequence, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from matey.errors import ConfigError
 from matey.nn.attention import Attention, Share
 from matey.nn.kernels import Kernel
-from matey.nn.model import Matey
 from matey.nn.surrogate import Surrogate
+from matey.nn.transformer import Matey
 from matey.tokens.pack import Run, Segments
 
 
