@@ -1,5 +1,6 @@
 """Baselines: a U-Net and an FNO of the transformer's size, in the same hands."""
 
+import json
 import sys
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import matey
-from matey.config import BaselineConfig, ModelConfig
+from matey.config import BaselineConfig, ModelConfig, current
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Boundary, Inputs, Variable
 from matey.nn.baselines.base import Baseline
@@ -201,6 +202,19 @@ def test_a_model_folder_gives_the_baseline_back_to_the_bit(kind, tmp_path):
         assert torch.equal(loaded(inputs).fields, model(inputs).fields)
     assert [*outline(tmp_path / "model").state_dict()] == [*model.state_dict()]
     assert kind in (tmp_path / "model/README.md").read_text()
+
+
+def test_a_model_folder_with_the_settings_of_a_baseline_beside_the_others_still_loads(tmp_path):
+    model, folder = make("unet", system()), tmp_path / "model"
+    save_pretrained(model, folder, {})
+    description = json.loads((folder / "config.json").read_text())
+    description["model"] |= description["model"].pop("baseline")
+    (folder / "config.json").write_text(json.dumps(description))
+    assert matey.from_pretrained(folder).config == model.config
+    assert current({"kind": "matey", "width": None, "depth": 2}) == {
+        "depth": 2,
+        "baseline": {"kind": "none", "width": None},
+    }
 
 
 def test_what_a_baseline_cannot_do_is_refused_with_the_way_out():

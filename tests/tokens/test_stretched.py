@@ -7,7 +7,7 @@ import torch
 from matey.config import RefineConfig
 from matey.fields.grid import Grid, place, stack_points
 from matey.tokens.criteria import CRITERIA, cell_variance, criterion, measure_cells, slopes_along
-from matey.tokens.pack import pack, pack_mixed
+from matey.tokens.pack import locate, pack_mixed
 from matey.tokens.refine import plan_refinement
 from tests.tokens.helpers import random_fields, sides
 
@@ -80,10 +80,9 @@ def test_tokens_are_where_their_points_cells_are():
     config = RefineConfig(threshold=0.3)
     plan = plan_refinement(fields, sides(fields), [(1, 8, 8), (1, 4, 4)], config, points)
     packing = pack_mixed(plan)
-    levels = [torch.zeros(len(cells), 2, 1) for cells in packing.levels]
-    packed, usual = pack(levels, packing, points=points), pack(levels, packing)
-    for token in range(len(packed.cell)):
-        sample, cell = int(packed.sample[token]), int(packed.cell[token])
+    packed, usual = locate(packing, 1, points=points), locate(packing, 1)
+    for token in range(len(packing.cell)):
+        sample, cell = int(packed.sample[token]), int(packing.cell[token])
         first, last = int(plan.corner[cell, 1]), int(plan.corner[cell, 1] + plan.size[cell, 1])
         edges = points.edges[1][sample]
         assert float(packed.size[token, 1]) == pytest.approx(float(edges[last] - edges[first]))
