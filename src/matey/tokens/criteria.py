@@ -1,4 +1,4 @@
-"""What is measured in each cell to tell whether it deserves finer tokens.
+"""Criteria: what is measured in each cell to decide whether it is refined.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells.
 Source: arXiv:2412.20601, section 3, for the variance.
@@ -24,9 +24,9 @@ def criterion(name: str) -> Callable[[Criterion], Criterion]:
     """Register a criterion under the name that `model.refine.criterion` gives.
 
     It receives normalised fields [B T C Z Y X] and a cell (z, y, x) in grid points, and
-    returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining. One
-    that has a third argument, `points: Points | None = None`, is told where the points of
-    stretched grids are; any other takes them as they are numbered.
+    returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining. A
+    criterion with a third argument, `points: Points | None = None`, is also given the positions
+    of stretched grid points; any other treats them as evenly spaced.
     """
 
     def register(function: Criterion) -> Criterion:
@@ -37,7 +37,7 @@ def criterion(name: str) -> Callable[[Criterion], Criterion]:
 
 
 def find_criterion(name: str) -> Criterion:
-    """The criterion of a name. Raises ConfigError, with the nearest name, if there is none."""
+    """Look up a criterion. Raises ConfigError, with the nearest name, if there is none."""
     if name not in CRITERIA:
         raise ConfigError(
             f"model.refine.criterion is {name!r}, which is not registered. "
@@ -49,7 +49,7 @@ def find_criterion(name: str) -> Criterion:
 def measure_cells(
     name: str, fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
-    """What the criterion of a name measures in each cell, on even or stretched grids."""
+    """Apply a criterion to every cell, on even or stretched grids."""
     measure = find_criterion(name)
     if points is None or "points" not in signature(measure).parameters:
         return measure(fields, cell)
@@ -63,8 +63,8 @@ def cell_variance(
     """Variance inside each cell over time and space, averaged over variables.
 
     `cell` is (z, y, x) in grid points. Pass normalised, dimensionless `fields`: otherwise
-    the variable of largest magnitude decides alone. On stretched grids it is that over the
-    cell's volume, as errors are.
+    the variable of largest magnitude decides alone. On stretched grids points are weighted by
+    their volume.
     Raises ShapeError if the cells do not tile the grid.
     """
     if points is not None:
@@ -80,11 +80,11 @@ def cell_variance(
 def cell_change(
     fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
-    """Mean square of the change from the last frame but one to the last, over cell and variables.
+    """Mean square of the change between the last two frames, over the cell and all variables.
 
-    What moves now mostly moves next, and the next change is what a model has to predict. On
-    stretched grids the mean is over the cell's volume.
-    Raises ShapeError if the cells do not tile the grid, or there is one frame only.
+    What changes now mostly changes next, and that change is what a model has to predict. On
+    stretched grids points are weighted by their volume.
+    Raises ShapeError if the cells do not tile the grid, or there is only one frame.
     """
     if fields.shape[1] < 2:
         raise ShapeError(
@@ -103,8 +103,8 @@ def cell_gradient(
 ) -> Float[Tensor, "B Kz Ky Kx"]:
     """Magnitude of the gradient per grid point, averaged over cell, time and variables.
 
-    Central differences, one-sided at the edges of the array. On stretched grids the gradient is
-    that in space, in units of an axis' mean step, and its average over the cell's volume.
+    Central differences, one-sided at the edges of the array. On stretched grids derivatives are
+    per mean step of each axis, and points are weighted by their volume.
     Raises ShapeError if the cells do not tile the grid.
     """
     axes = [axis for axis in (3, 4, 5) if fields.shape[axis] > 1]
@@ -121,14 +121,14 @@ def slopes_along(
 ) -> Sequence[Float[Tensor, "B T C Z Y X"]]:
     """Derivatives along the tensor's `axes`, per mean step between grid points.
 
-    Between unequal steps they are exact for parabolas; at the ends, for lines.
+    With unequal steps they are exact for parabolas; at the ends, for straight lines.
     """
     if points is None:
         return torch.gradient(fields, dim=list(axes))
     slopes = []
     for axis in axes:
-        places = points.centres[axis - 3].to(fields) * fields.shape[axis]
-        each = zip(fields, places, strict=True)
+        positions = points.centres[axis - 3].to(fields) * fields.shape[axis]
+        each = zip(fields, positions, strict=True)
         rows = [torch.gradient(one, spacing=(x,), dim=axis - 1)[0] for one, x in each]
         slopes.append(torch.stack(rows))
     return slopes
@@ -137,7 +137,7 @@ def slopes_along(
 def shares(
     points: Points, fields: Float[Tensor, "B T C Z Y X"], cell: Triple
 ) -> Float[Tensor, "B Kz Ky Kx 1 1 z y x"]:
-    """The share that each point has of the volume of the cell that it lies in."""
+    """Each grid point's share of the volume of its cell."""
     volumes = cells(points.volumes[:, None], cell)
     return (volumes / volumes.sum(dim=(-3, -2, -1), keepdim=True)).to(fields)
 
@@ -145,11 +145,11 @@ def shares(
 def cell_mean(
     patches: Float[Tensor, "B Kz Ky Kx T C z y x"], share: Float[Tensor, "B Kz Ky Kx 1 1 z y x"]
 ) -> Float[Tensor, "B Kz Ky Kx T C 1 1 1"]:
-    """The mean over the volume of each cell, at each time and of each variable."""
+    """Mean over the volume of each cell, at each time and for each variable."""
     return (patches * share).sum(dim=(-3, -2, -1), keepdim=True)
 
 
 def cell_volumes(points: Points, cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
-    """The volume of each cell, over that of a mean one."""
+    """The volume of each cell over the mean volume."""
     volumes = cells(points.volumes[:, None], cell).sum(dim=(4, 5, 6, 7, 8))
     return (volumes * volumes[0].numel()).float()

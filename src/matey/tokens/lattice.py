@@ -38,7 +38,7 @@ def lattice_shape(points: Triple, cell: Triple) -> Triple:
 
 
 def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx ..."]:
-    """The fields seen cell by cell, `[B Kz Ky Kx T C z y x]`. A view: nothing is copied."""
+    """The fields cell by cell, `[B Kz Ky Kx T C z y x]`. A view: nothing is copied."""
     kz, ky, kx = lattice_shape(_points(fields), cell)
     split = (
         fields.unflatten(5, (kx, cell[2])).unflatten(4, (ky, cell[1])).unflatten(3, (kz, cell[0]))
@@ -47,12 +47,12 @@ def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "
 
 
 def all_patches(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "M T C z y x"]:
-    """The patches of every cell, samples first, then cells in order Z, Y, X."""
+    """The patches of all cells, in order of sample, Z, Y, X."""
     return cells(fields, cell).flatten(0, 3)
 
 
 def join_patches(patches: Float[Tensor, "M C z y x"], points: Triple) -> Float[Tensor, "B C Z Y X"]:
-    """The fields that the patches of every cell make up: the inverse of `all_patches`."""
+    """Join the patches of all cells into fields: the inverse of `all_patches`."""
     cell = patches.shape[2:]
     kz, ky, kx = (count // size for count, size in zip(points, cell, strict=True))
     return rearrange(
@@ -65,7 +65,7 @@ def join_patches(patches: Float[Tensor, "M C z y x"], points: Triple) -> Float[T
 
 
 def corners(lattice: Triple, cell: Triple, device: torch.device) -> Int[Tensor, "K 3"]:
-    """Lowest grid points of all cells of a lattice, in order Z, Y, X."""
+    """The lowest grid point of each cell of a lattice, in order Z, Y, X."""
     axes = [torch.arange(n, device=device) * size for n, size in zip(lattice, cell, strict=True)]
     return torch.cartesian_prod(*axes).reshape(-1, 3)
 

@@ -22,11 +22,11 @@ from matey.tokens.refine import RefinementPlan
 class Packing:
     """Which cells of a plan become tokens, and which of them may attend together.
 
-    `levels` are the cells in use of each level, as indices into the plan, and `cell` all of
-    them as packed: `order` says where each stands in `levels` one after the other (None: the
-    same). Packed cells are sorted by `sequence`; `lengths` counts the cells of each sequence.
-    `lattices` says, where the cells of every sequence are a whole lattice, how many sequences
-    one after the other have lattices of which shape; it is empty where they are not.
+    `levels` holds the cells in use of each level, as indices into the plan. `cell` holds all of
+    them as packed, which is `torch.cat(levels)[order]` (None: in that order already). Packed
+    cells are sorted by `sequence`; `lengths` counts the cells of each sequence. If the cells of
+    every sequence are a whole lattice, `lattices` lists for each run of equal ones how many
+    sequences it has and the lattice's shape; otherwise it is empty.
     """
 
     plan: RefinementPlan
@@ -44,7 +44,7 @@ class Packing:
 
 
 def pack_mixed(plan: RefinementPlan) -> Packing:
-    """Adap_Mix: one sequence per sample, of its leaves, coarse ones first."""
+    """Adap_Mix: one sequence per sample: its leaves, coarse ones first."""
     levels = tuple(plan.at(level) for level in range(len(plan.sizes)))
     cell, order = torch.cat(levels), None
     if len(levels) > 1 and plan.samples > 1:
@@ -58,7 +58,7 @@ def pack_mixed(plan: RefinementPlan) -> Packing:
 
 
 def pack_local(plan: RefinementPlan) -> Packing:
-    """Adap_Mul: a sequence of all coarse cells per sample, and one inside each refined cell."""
+    """Adap_Mul: one sequence per sample, of all its coarse cells, and one in each refined cell."""
     levels = tuple((plan.level == level).nonzero().squeeze(1) for level in range(len(plan.sizes)))
     lattices = [(plan.samples, lattice_shape(plan.grid, plan.sizes[0]))]
     for size, finer, cells in zip(plan.sizes, plan.sizes[1:], levels[1:], strict=False):
@@ -79,13 +79,13 @@ PACKINGS: dict[str, Callable[[RefinementPlan], Packing]] = {
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """Where the tokens of all cells in use are, sorted by sequence.
+    """The positions of all packed tokens in space and time, sorted by sequence.
 
-    A sequence is what may attend together; `lengths` and `lattices` describe them as in
-    `Packing`. `centre` and `size` are fractions of the domain, `time` counts steps before the
-    last frame (0, -1, ...). `band` is the index, along each axis, of the band of the domain
-    that the cell lies in; `at_side` says whether it lies at the low and the high end of each
-    axis; `active` are the axes of more than one grid point.
+    Tokens of one sequence may attend together; `lengths` and `lattices` are those of `Packing`.
+    `centre` and `size` are fractions of the domain; `time` counts steps from the last frame
+    (0, -1, ...). `band` is the index, along each axis, of the band of the domain that the cell
+    lies in; `at_side` says whether it lies at the low and the high end of each axis; `active`
+    are the axes with more than one grid point.
     """
 
     time: Float[Tensor, " T"]
@@ -145,11 +145,11 @@ class Segments:
 def locate(
     packing: Packing, times: int, band: int | None = None, points: Points | None = None
 ) -> TokenSequence:
-    """Where the tokens of packed cells are, at so many times.
+    """The positions of packed tokens, each cell with so many `times`.
 
-    `band` is the width in grid points of the bands that samples are divided in; by default,
-    and inside a refined cell always, one cell: the sequence's coarsest. `points` are those of
-    stretched grids, on which a cell is where its grid points' own cells are.
+    `band` is the width in grid points of the bands along each axis; by default, and always
+    inside a refined cell, it is the coarsest cell of the sequence. `points` are the positions of
+    stretched grid points, whose volumes then make up a cell.
     """
     plan, cell = packing.plan, packing.cell
     grid = torch.tensor(plan.grid, device=cell.device)

@@ -1,4 +1,7 @@
-"""Where fine tokens go: which cells are cut finer, and the plan of cells that follows.
+"""Where fine tokens go: which cells are refined, and the plan of cells that follows.
+
+`plan_refinement` measures a criterion in every cell (`measure_cells`), chooses cells by it
+(`choose_cells`) and cuts them (`cut_cells`).
 
 Axes: B samples, (Z, Y, X) grid points, (Kz, Ky, Kx) cells of one level, M cells of all
 levels, N leaves.
@@ -22,7 +25,7 @@ from matey.fields.grid import Points
 from matey.tokens.criteria import cell_volumes, measure_cells
 from matey.tokens.lattice import Triple, corners, lattice_shape
 
-# Normalised fields vary by about 1. What varies by less than this is rounding, not physics.
+# Normalised fields vary by about 1. A variation below this is rounding, not physics.
 STILL = 1e-9
 
 Cells = Bool[Tensor, "B Kz Ky Kx"]
@@ -33,10 +36,10 @@ Levels = list[Bool[Tensor, "B ..."]]  # one mask over a lattice for each level b
 class RefinementPlan:
     """The cells that a batch of fields is cut into, coarse levels first.
 
-    `grid` is the shape of the fields and `sizes` the cell of each level, in grid points.
-    For each of M cells: `sample`, `level`, `corner` (its lowest grid point, z y x), `parent`
-    (index of the cell it was cut from, -1 for none) and `refined` (it was cut further).
-    Within a level cells are sorted by sample, and those of one parent stand together.
+    `grid` is the shape of the fields, and `sizes` are the cells' sizes on each level, in grid
+    points. Each of the M cells has its `sample`, `level`, `corner` (its lowest grid point, z y x),
+    `parent` (index of the cell it was cut from, -1 for none) and `refined` (it was cut further).
+    Within a level cells are sorted by sample, and the children of a cell are consecutive.
     """
 
     grid: Triple
@@ -50,7 +53,7 @@ class RefinementPlan:
 
     @cached_property
     def leaves(self) -> Int[Tensor, " N"]:
-        """Indices of the cells in use: those not cut further. They tile each domain once.
+        """Indices of the cells that become tokens: those not cut further. They tile each domain.
 
         Sorted by sample; within a sample coarse cells come before fine ones.
         """
@@ -84,7 +87,7 @@ class RefinementPlan:
         return ((self.level == level) & ~self.refined).nonzero().squeeze(1)
 
     def place(self, level: int, cells: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"]:
-        """Where cells of one level stand among all cells of its lattices, samples first."""
+        """Indices of cells of one level in the level's lattice [B Kz Ky Kx], flattened."""
         size = torch.tensor(self.sizes[level], device=self.level.device)
         _, rows, columns = lattice = lattice_shape(self.grid, self.sizes[level])
         z, y, x = (self.corner[cells] // size).unbind(1)
@@ -99,70 +102,49 @@ def plan_refinement(
     config: RefineConfig,
     points: Points | None = None,
 ) -> RefinementPlan:
-    """Cut every sample into cells of `sizes[0]`, and those that deserve it further.
+    """Cut every sample into cells of `sizes[0]`, and those that deserve it into finer ones.
 
-    What is planned for a sample does not depend on the others. `boundaries` say where a
-    buffer goes on across a side, and `points` where those of stretched grids are.
+    Each sample is planned by itself. `boundaries` decide whether a buffer goes on across a side;
+    `points` are the positions of stretched grid points.
     Raises ShapeError if the cells do not tile the grid, ConfigError for an unknown criterion
     or a token budget below the number of coarse cells.
     """
     z, y, x = fields.shape[-3:]
-    grid, device = (z, y, x), fields.device
-    corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
-    check_budget(grid, sizes[0], config)
-    masks = choose_cells(fields, boundaries, sizes, config, points)
-    sample = torch.arange(len(fields), device=device).repeat_interleave(len(corner))
-    corner = corner.repeat(len(fields), 1)
-    parent = torch.full_like(sample, -1)
-    levels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    first = 0  # index in the plan of this level's first cell
-    for level, size in enumerate(sizes):
-        if level == len(sizes) - 1:
-            levels.append((sample, corner, parent, torch.zeros_like(sample, dtype=torch.bool)))
-            break
-        z_cell, y_cell, x_cell = (corner // torch.tensor(size, device=device)).unbind(1)
-        refined = masks[level][sample, z_cell, y_cell, x_cell]
-        levels.append((sample, corner, parent, refined))
-        inner = corners(lattice_shape(size, sizes[level + 1]), sizes[level + 1], device)
-        chosen = refined.nonzero().squeeze(1)
-        parent = (first + chosen).repeat_interleave(len(inner))
-        first += len(sample)
-        sample = sample[chosen].repeat_interleave(len(inner))
-        corner = (corner[chosen, None] + inner).flatten(0, 1)
-    lengths = torch.tensor([len(group[0]) for group in levels], device=device)
-    return RefinementPlan(
-        grid=grid,
-        sizes=tuple(sizes),
-        samples=len(fields),
-        sample=torch.cat([group[0] for group in levels]),
-        level=torch.arange(len(levels), device=device).repeat_interleave(lengths),
-        corner=torch.cat([group[1] for group in levels]),
-        parent=torch.cat([group[2] for group in levels]),
-        refined=torch.cat([group[3] for group in levels]),
-    )
+    check_budget((z, y, x), sizes[0], config)
+    values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
+    if config.bulk is not None and points is not None:  # of integrals, not of means
+        values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
+    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
+    masks = choose_cells(values, sizes, periodic, config)
+    return cut_cells((z, y, x), sizes, masks, len(fields), fields.device)
+
+
+def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
+    """Raise ConfigError for a token budget below the number of coarse cells on a grid."""
+    coarse = math.prod(lattice_shape(grid, size))
+    if config.token_budget is not None and config.token_budget < coarse:
+        raise ConfigError(
+            f"model.refine.token_budget is {config.token_budget}, but the coarse patches alone are "
+            f"{coarse} tokens per frame: the least possible. Give {coarse} or more."
+        )
 
 
 def choose_cells(
-    fields: Float[Tensor, "B T C Z Y X"],
-    boundaries: Int[Tensor, "B 3 2"],
+    values: Sequence[Float[Tensor, "B ..."]],
     sizes: Sequence[Triple],
+    periodic: Bool[Tensor, "B 3"],
     config: RefineConfig,
-    points: Points | None = None,
 ) -> Levels:
     """The cells to refine of each level but the finest, as masks over its whole lattice.
 
-    A cell is refined where its criterion exceeds `config.threshold` of the largest among the
-    sample's cells of that level. By definition a threshold of 0 refines every cell, and 1
-    none; a constant field is refined nowhere for thresholds above 0. `config.bulk`,
-    `config.fraction` or `config.token_budget` decide instead where they are given; ties go to
-    the lower cell.
+    `values` are the criterion in all cells of these levels. A cell is refined where it exceeds
+    `config.threshold` of the largest value among the sample's cells of that level. By definition
+    a threshold of 0 refines every cell, and 1 none; above 0 a constant field is refined nowhere.
+    `config.bulk`, `config.fraction` or `config.token_budget` decide instead if they are given;
+    ties go to the lower cell.
     """
-    values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
-    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
     if config.token_budget is not None:
         return choose_by_budget(values, sizes, periodic, config.token_budget, config.buffer)
-    if config.bulk is not None and points is not None:  # of integrals, not of means
-        values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
     masks: Levels = []
     for value in values:
         candidates = spread(masks[-1], value) if masks else torch.ones_like(value, dtype=torch.bool)
@@ -189,26 +171,16 @@ def select(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, config: Refine
 def hold_bulk(value: Float[Tensor, "B Kz Ky Kx"], candidates: Cells, bulk: float) -> Cells:
     """The fewest candidates that together hold the fraction `bulk` of their sum.
 
-    All of them for 1, by definition, and otherwise none whose value is rounding.
+    By definition all of them for 1; otherwise none whose value is rounding.
     Source: Dörfler (1996), SIAM J. Numer. Anal. 33, 1106.
     """
     if bulk == 1:
         return candidates
     held = value.masked_fill(~candidates | (value <= STILL), 0).flatten(1).double()
     falling, order = held.sort(dim=1, descending=True, stable=True)
-    before = falling.cumsum(dim=1) - falling  # what larger ones hold already
+    before = falling.cumsum(dim=1) - falling  # held by larger ones
     chosen = (before < bulk * held.sum(dim=1, keepdim=True)) & (falling > 0)
     return torch.zeros_like(chosen).scatter(1, order, chosen).view_as(candidates)
-
-
-def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
-    """Raise ConfigError for a token budget below the number of coarse cells on a grid."""
-    coarse = math.prod(lattice_shape(grid, size))
-    if config.token_budget is not None and config.token_budget < coarse:
-        raise ConfigError(
-            f"model.refine.token_budget is {config.token_budget}, but the coarse patches alone are "
-            f"{coarse} tokens per frame: the least possible. Give {coarse} or more."
-        )
 
 
 def choose_by_budget(
@@ -218,10 +190,10 @@ def choose_by_budget(
     budget: int,
     buffer: int,
 ) -> Levels:
-    """As many cells as leave no more than `budget` leaves per sample, most deserving first.
+    """As many cells as a `budget` of leaves per sample allows, largest value first.
 
-    Cells of all levels compete; one is never cut before the cell it lies in, so that what is
-    chosen grows with the budget.
+    Cells of all levels compete, but none is cut before the cell it lies in. The set of refined
+    cells grows with the budget.
     """
     if not values:  # one level: nothing to choose
         return []
@@ -237,16 +209,16 @@ def choose_by_budget(
     def first(count: Int[Tensor, " B"]) -> Levels:
         """The masks that refine the first `count` cells of each sample, and their buffers."""
         masks: Levels = []
-        for place in by_level:
-            chosen = dilate(place < count[:, None, None, None], buffer, periodic)
-            masks.append(chosen & spread(masks[-1], place) if masks else chosen)
+        for level_ranks in by_level:
+            chosen = dilate(level_ranks < count[:, None, None, None], buffer, periodic)
+            masks.append(chosen & spread(masks[-1], level_ranks) if masks else chosen)
         return masks
 
     def leaves(masks: Levels) -> Int[Tensor, " B"]:
         counts = torch.stack([mask.flatten(1).sum(dim=1) for mask in masks])
         return coarse + (counts * torch.tensor(gains, device=counts.device)[:, None]).sum(dim=0)
 
-    # Halving: `low` cells always fit; what is chosen and its leaves grow with the count.
+    # Bisection: the leaves grow with the count, and `low` always fits.
     low = torch.zeros_like(ranks[:, 0])
     high = torch.full_like(low, ranks.shape[1])
     while bool((low < high).any()):
@@ -256,20 +228,55 @@ def choose_by_budget(
     return first(low)
 
 
+def cut_cells(
+    grid: Triple, sizes: Sequence[Triple], masks: Levels, samples: int, device: torch.device
+) -> RefinementPlan:
+    """The plan that follows from the `masks` of cells to refine."""
+    corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
+    sample = torch.arange(samples, device=device).repeat_interleave(len(corner))
+    corner = corner.repeat(samples, 1)
+    parent = torch.full_like(sample, -1)
+    levels: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    first = 0  # index in the plan of this level's first cell
+    for mask, (size, finer) in zip(masks, pairwise(sizes), strict=True):
+        z, y, x = (corner // torch.tensor(size, device=device)).unbind(1)
+        refined = mask[sample, z, y, x]
+        levels.append((sample, corner, parent, refined))
+        inner = corners(lattice_shape(size, finer), finer, device)
+        chosen = refined.nonzero().squeeze(1)
+        parent = (first + chosen).repeat_interleave(len(inner))
+        first += len(sample)
+        sample = sample[chosen].repeat_interleave(len(inner))
+        corner = (corner[chosen, None] + inner).flatten(0, 1)
+    levels.append((sample, corner, parent, torch.zeros_like(sample, dtype=torch.bool)))
+    counts = torch.tensor([len(cells[0]) for cells in levels], device=device)
+    sample, corner, parent, refined = (torch.cat(parts) for parts in zip(*levels, strict=True))
+    return RefinementPlan(
+        grid=grid,
+        sizes=tuple(sizes),
+        samples=samples,
+        sample=sample,
+        level=torch.arange(len(levels), device=device).repeat_interleave(counts),
+        corner=corner,
+        parent=parent,
+        refined=refined,
+    )
+
+
 def rank(value: Float[Tensor, "B K"]) -> Int[Tensor, "B K"]:
-    """The place of each value of a row in falling order; ties in the order they stand."""
+    """The rank of each value of a row, 0 for the largest; ties in their order in the row."""
     return value.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
 
 
 def spread(cells: Tensor, finer: Tensor) -> Tensor:
-    """What holds for cells, for the cells of a finer lattice inside them."""
+    """Values of cells, repeated for the cells of the finer lattice inside them."""
     for axis in (1, 2, 3):
         cells = cells.repeat_interleave(finer.shape[axis] // cells.shape[axis], dim=axis)
     return cells
 
 
 def dilate(cells: Cells, rings: int, periodic: Bool[Tensor, "B 3"]) -> Cells:
-    """The cells and their neighbours, corners too, `rings` cells far; across periodic sides."""
+    """The cells and `rings` rings of neighbours, corners too, also across periodic sides."""
     for _ in range(rings):
         for axis in (1, 2, 3):
             wraps = periodic[:, axis - 1].view(-1, 1, 1, 1)
