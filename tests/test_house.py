@@ -133,9 +133,9 @@ def violations(source: str, path: str) -> list[str]:
     """
     tree = ast.parse(source)
     unexecuted = checking_only(tree)
-    found: list[tuple[int, str]] = []
+    broken: list[tuple[int, str]] = []
     if ast.get_docstring(tree) is None:
-        found.append((1, "the module has no docstring"))
+        broken.append((1, "the module has no docstring"))
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 0)
         if node not in unexecuted:
@@ -145,19 +145,19 @@ def violations(source: str, path: str) -> list[str]:
                 for name in names
                 for problem in import_violations(name, path, node, node in tree.body)
             ]
-            found += [(line, problem) for problem in dict.fromkeys(problems)]
+            broken += [(line, problem) for problem in dict.fromkeys(problems)]
         if isinstance(node, ast.Call):
-            found += [(line, problem) for problem in call_violations(node, path)]
+            broken += [(line, problem) for problem in call_violations(node, path)]
         loaders = names_in(node) & UNSAFE_LOADERS
-        found += [(line, f"{loader} is no loader of plain data") for loader in loaders]
+        broken += [(line, f"{loader} is no loader of plain data") for loader in loaders]
         reached = isinstance(node, ast.Attribute) and dotted(node).startswith("torch.distributed.")
         if reached and room_of(path) != "train":
-            found.append((line, "only train uses torch.distributed"))
+            broken.append((line, "only train uses torch.distributed"))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = body_length(node)
             if length > LONGEST_FUNCTION:
-                found.append((line, f"{node.name} has {length} lines, over {LONGEST_FUNCTION}"))
-    return [f"{path}:{line}: {problem}" for line, problem in sorted(found)]
+                broken.append((line, f"{node.name} has {length} lines, over {LONGEST_FUNCTION}"))
+    return [f"{path}:{line}: {problem}" for line, problem in sorted(broken)]
 
 
 def modules() -> list[Path]:
@@ -165,14 +165,14 @@ def modules() -> list[Path]:
 
 
 def test_every_module_keeps_the_rules_of_the_house():
-    found = [
+    broken = [
         violation
         for module in modules()
         for violation in violations(
             module.read_text(encoding="utf-8"), module.relative_to(SOURCE / "matey").as_posix()
         )
     ]
-    assert not found, "\n" + "\n".join(found)
+    assert not broken, "\n" + "\n".join(broken)
 
 
 def test_every_room_has_a_layer():
@@ -233,12 +233,12 @@ def test_every_room_has_a_layer():
     ],
 )
 def test_the_checker_finds_violations_and_only_violations(path, source, complaint):
-    found = violations(f'"""A module."""\n{source}\n', path)
+    broken = violations(f'"""A module."""\n{source}\n', path)
     if complaint is None:
-        assert found == []
+        assert broken == []
     else:
-        assert len(found) == 1
-        assert complaint in found[0]
+        assert len(broken) == 1
+        assert complaint in broken[0]
 
 
 def test_a_module_without_a_docstring_is_found():

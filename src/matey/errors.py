@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 
 class MateyError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and fix."""
 
 
 class ConfigError(MateyError):
@@ -20,7 +20,7 @@ class ShapeError(MateyError):
 
 
 class DataError(MateyError):
-    """A file cannot be read, or holds what must not be trained on."""
+    """A file cannot be read, or its data must not be trained on."""
 
 
 class CheckpointError(MateyError):
@@ -36,22 +36,22 @@ class DivergenceError(MateyError):
 
 
 class StoppedError(MateyError):
-    """A signal ended a command in good order; a run goes on as if nothing had happened."""
+    """A signal stopped a command in good order. A run resumes as if it had never stopped."""
 
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The tail of an error about an unknown name: the closest known one, or all of them."""
-    names = sorted(known)
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the closest valid one, or all of them."""
+    names = sorted(valid)
     close = closest(name, names)
     if close:
         return f"Did you mean {close!r}?"
     return f"Known: {', '.join(names)}."
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that an unknown one is likely to be a misspelling of."""
-    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+def closest(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name of which `name` is probably a misspelling, if any."""
+    return next(iter(get_close_matches(name, sorted(valid), n=1, cutoff=0.6)), None)

@@ -1,5 +1,4 @@
-"""How results reach the disk, whole or not at all, as JSON that every program reads; and how
-YAML is read, as plain data."""
+"""Write results whole or not at all, and JSON that every program reads; read YAML as plain data."""
 
 import errno
 import json
@@ -18,17 +17,17 @@ import yaml
 
 from matey.errors import DataError, MateyError, StoppedError
 
-# libyaml's, where PyYAML has it: files of a thousand trajectories have as many configs.
+# libyaml's, if PyYAML has it: a thousand trajectories may have a thousand configs to read.
 FASTEST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-LEFT = re.compile(r"\.(.+)\.\d+\.(part|old)")  # names that `replacing` gives for the time being
+LEFT = re.compile(r"\.(.+)\.\d+\.(part|old)")  # temporary names of `replacing`
 
 
 @contextmanager
 def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place when the block ends well.
+    """Yield a temporary path that replaces `path` if the block succeeds.
 
-    The block makes a file or a folder there; it is on disk before it is renamed. Raises `error`
-    if it cannot be written; then what was at `path` is still there, and nothing beside it.
+    The block writes a file or a folder there, which is flushed to disk before it is renamed. If
+    it fails, `path` is as before, and the temporary one is removed. Raises `error` for OSError.
     """
     if "\0" in str(path):
         raise error(f"{str(path)!r} cannot be written: a name has no NUL.")
@@ -40,7 +39,7 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
         yield temporary
         for part in (temporary, *temporary.rglob("*")):
             flush(part)
-        if path.is_dir() and temporary.is_dir():  # a folder takes no other's place
+        if path.is_dir() and temporary.is_dir():  # a folder cannot be renamed onto another
             path.rename(old)
         try:
             temporary.replace(path)
@@ -59,10 +58,10 @@ def replacing(path: Path, error: type[MateyError] = DataError) -> Iterator[Path]
 
 @contextmanager
 def heeding_terminate(path: Path) -> Iterator[None]:
-    """SIGTERM raises StoppedError while the block runs, so that it clears what it was about to
-    write at `path`; unless the process has made other arrangements."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """While the block runs, let SIGTERM raise StoppedError, so that what it was writing at `path`
+    is removed; unless SIGTERM has a handler already, or this is not the main thread."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
@@ -77,7 +76,7 @@ def heeding_terminate(path: Path) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Have the content of a file, or the names in a folder, on disk. Raises OSError."""
+    """Flush the content of a file, or the names in a folder, to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,9 +85,9 @@ def flush(path: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Clear what a process that was killed in `replacing` left in a folder.
+    """Remove what a process that was killed in `replacing` left in a folder.
 
-    What was about to be replaced goes back to its place. Nobody else may be writing there.
+    What was about to be replaced is moved back. Nobody else may be writing there.
     """
     for left in sorted(folder.glob(".*")):
         name = LEFT.fullmatch(left.name)
@@ -107,16 +106,16 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, error: type[MateyError] = DataError) -> None:
-    """Write a text file so that a reader sees the old one or the new one."""
+    """Write a text file in one step: a reader sees the old one or the new one."""
     with replacing(path, error) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def append_line(path: Path, line: str, error: type[MateyError] = DataError) -> None:
-    """Add a line to a file of lines, whole or not at all; links are not followed.
+    """Append a line to a text file, whole or not at all; links are not followed.
 
-    Half a line, which a process that was killed has left, is cut off first. Raises `error` if
-    it cannot be written.
+    An unfinished last line, left by a killed process, is cut off first. Raises `error` if the
+    line cannot be written.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     try:
@@ -145,7 +144,7 @@ def append_line(path: Path, line: str, error: type[MateyError] = DataError) -> N
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Plain data as JSON and a newline; a number that is not finite is null, as JSON has none."""
+    """Plain data as JSON text and a newline; NaN and infinity, which JSON lacks, become null."""
     return json.dumps(finite(value), indent=indent, allow_nan=False) + "\n"
 
 
@@ -161,10 +160,10 @@ def finite(value: Any) -> Any:
 
 
 def plain_yaml(text: str, loader: type[Any] = FASTEST) -> Any:
-    """The plain data in YAML text; `loader` is a subclass of SafeLoader where more is refused.
+    """Parse YAML text as plain data; a `loader`, a subclass of SafeLoader, may refuse more.
 
-    Raises yaml.YAMLError for other text, ValueError for values out of range, RecursionError for
-    text nested without end.
+    Raises yaml.YAMLError for invalid text, ValueError for a value out of range, RecursionError
+    for text nested too deeply.
     """
     reader = loader(text)
     try:

@@ -1,7 +1,7 @@
 """Every setting of a run, with its default and its range, in one place.
 
 Frozen dataclasses that YAML files and the command line fill in (`matey.cli.options`).
-A value out of range raises ConfigError where it is made.
+A value out of range raises ConfigError when the dataclass is made.
 """
 
 from matey.config.checks import require, require_fraction, require_positive

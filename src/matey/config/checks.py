@@ -1,4 +1,4 @@
-"""What every setting is checked with."""
+"""Checks of settings."""
 
 import math
 

@@ -21,11 +21,12 @@ class ArrayConfig:
         variables: the canonical names of what it holds, as `velocity_x`; several where an axis is
             `component`.
         units: one for all its variables, or one for each.
-        axes: what its axes are, slowest first; none takes those of the layout.
-        static: it does not change in time: read, never predicted. So is one without an axis `time`.
-        pseudo: whether a mirror changes its sign beyond turning its components: false for a true
-            scalar, vector or tensor, true for a magnetic field or a vorticity, none where that
-            is not known. One for all its variables, or a list with one for each.
+        axes: what its axes are, slowest first; by default those of the layout.
+        static: whether it is constant in time: an input, never predicted. An array without an axis
+            `time` always is.
+        pseudo: whether a mirror changes its sign beyond reversing its components: false for a true
+            scalar, vector or tensor, true for a magnetic field or a vorticity, none if unknown.
+            One for all its variables, or a list with one for each.
     """
 
     array: str
@@ -53,17 +54,17 @@ class LayoutConfig:
             holds several variables, `single` has one entry.
         arrays: which arrays to read, and what they are.
         time: the array of times; without one, frames are `dt` apart.
-        dt: time between frames, where no array says it.
+        dt: time between frames, if no array holds the times.
         coordinates: the array of positions along an axis, as `x: lon`; without one, positions
             count grid points.
-        boundaries: of an axis, `periodic`, `wall` or `open`, or two words for the low and the
-            high side, as `y: wall open`, also where the file begins with the high one; open
-            where nothing is said.
-        parameters: of the equations: a number, or the name of an attribute or array that holds it,
-            once or per sample.
+        boundaries: of each axis, `periodic`, `wall` or `open`, or two words for the low and the
+            high side, as `y: wall open`, even if the file stores the axis from high to low; by
+            default open.
+        parameters: of the equations: each a number, or the name of an attribute or array that
+            holds one value or one per sample.
         split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;
-            the others are for training. Without it, the folders' names train, valid and test
-            decide, else `data.split`.
+            the others are for training. By default folders named train, valid and test decide,
+            else `data.split`.
     """
 
     axes: tuple[Axis, ...]
@@ -85,8 +86,8 @@ class LayoutConfig:
             require(key in ("z", "y", "x"), "layout.coordinates", key, "z, y or x")
         for key, sides in self.boundaries.items():
             words = sides.split()
-            known = key in ("z", "y", "x") and set(words) <= {"periodic", "wall", "open"}
-            fits = known and len(words) in (1, 2) and words.count("periodic") in (0, len(words))
+            named = key in ("z", "y", "x") and set(words) <= {"periodic", "wall", "open"}
+            fits = named and len(words) in (1, 2) and words.count("periodic") in (0, len(words))
             expected = "z, y or x: periodic, wall or open, or two of the last for two sides"
             require(fits, "layout.boundaries", {key: sides}, expected)
         for key in self.split:
@@ -103,10 +104,10 @@ class SourceConfig:
         uneven: what to do where time steps differ by more than 10 %: `refuse`, or `allow`
             and take the elapsed time over dt as lead time.
         thermodynamics: for miniWeather, `full` density and potential temperature, or their
-            `perturbation` of the hydrostatic background.
-        layout: how files of your own are laid out; none for those of a known layout.
-        pseudo: what a mirror does to variables by their canonical names, where files do not say
-            it, as `potential_enstrophy: false`; see `pseudo` of an array.
+            `perturbation` from the hydrostatic background.
+        layout: how files of your own are laid out; none if matey recognises their layout.
+        pseudo: by canonical name, whether a variable is a pseudo quantity, if files do not say it,
+            as `potential_enstrophy: false`; see `pseudo` of an array.
     """
 
     name: str
@@ -128,12 +129,12 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How trajectories are divided. Files that come divided keep their division.
+    """How trajectories are divided into train, valid and test. Files that come divided stay so.
 
     Args:
         valid: fraction of the trajectories for validation, at least one of three or more.
         test: fraction for the final scores, at least one of two or more.
-        seed: which trajectories go where.
+        seed: of the random division.
     """
 
     valid: float = 0.1
@@ -149,13 +150,13 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to train on and score with.
+    """The data to train on and score with.
 
     Args:
         systems: the systems and their files.
         split: how trajectories are divided into train, valid and test.
-        trajectories: train on the first so many training trajectories of each system only;
-            more than there are, are refused.
+        trajectories: train on only this many training trajectories of each system, the first;
+            refused if there are fewer.
     """
 
     systems: tuple[SourceConfig, ...] = ()

@@ -21,10 +21,10 @@ class RefineConfig:
         bulk: instead, refine the fewest cells that together hold this fraction of the criterion's
             sum over the sample (Dörfler marking); 0 refines none, 1 every cell. Start with 0.9.
         fraction: instead, refine this fraction of the cells, those of the largest criterion.
-        token_budget: instead, refine as many cells as leave no more than so many tokens per
-            frame; where cells of several levels compete, the largest criterion wins.
-        buffer: refine the neighbours of refined cells too, so many rings of them: features move
-            before the next frame.
+        token_budget: instead, refine as many cells as this many tokens per frame allow, largest
+            criterion first; cells of all levels compete.
+        buffer: also refine this many rings of cells around refined ones: features move before
+            the next frame.
     """
 
     criterion: str = "variance"
@@ -64,14 +64,13 @@ class RefineConfig:
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """A network to compare the transformer with, of as many weights.
+    """A network to compare the transformer with.
 
     Args:
-        kind: `none`, or a `unet` or an `fno` in place of the transformer, with as many weights as
-            that would have. Of the transformer's settings it takes `predict`, and an FNO
-            `absolute_position`.
-        width: channels of the coarsest level of a U-Net, of each layer of an FNO; by default those
-            that give it as many weights, within 10 %.
+        kind: `none`, or a `unet` or an `fno` in place of the transformer. Of the transformer's
+            settings it uses `predict`, and an FNO also `absolute_position`.
+        width: channels of the coarsest level of a U-Net, of each layer of an FNO; by default as
+            many as give it the transformer's number of weights, within 10 %.
         modes: Fourier modes of an FNO along each axis; by default near 16 in one dimension, 12
             in two, 8 in three.
     """
@@ -113,14 +112,14 @@ class ModelConfig:
             three stages.
         jitter: shift the lattice of patches at random along periodic axes, in training and at
             each step of a rollout, so that no patch edge stays in one place.
-        absolute_position: tell tokens where in the domain they are; how far apart two of them
-            are, attention knows in any case.
+        absolute_position: tell tokens their position in the domain; attention always knows the
+            distance between two of them.
         latent_channels: width of the space that variables are mixed into.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
-        baseline: a U-Net or an FNO in its place.
+        baseline: a U-Net or an FNO in place of the transformer.
     """
 
     embed_dim: int = 192
@@ -206,8 +205,8 @@ class ModelConfig:
 
 
 def current(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a model by their names of today: `kind`, `width` and `modes` of a baseline once
-    stood beside those of the transformer."""
+    """A model's settings by their present names: older configs have `kind`, `width` and `modes` of
+    a baseline among those of the transformer."""
     old = {key: value for key, value in settings.items() if key in ("kind", "width", "modes")}
     if not old:
         return dict(settings)

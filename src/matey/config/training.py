@@ -14,21 +14,20 @@ class WindowConfig:
     """What one training sample is.
 
     Args:
-        history: frames given, T.
-        stride: the history takes every so many frames, and a step is as long: the model's dt
-            is the data's times the stride.
-        min_lead: the target lies at least so many steps after the last frame ...
-        max_lead: ... and at most so many, at random; a fixed lead where both are equal.
+        history: number of input frames, T.
+        stride: use one in this many frames: the model's dt is the data's times the stride.
+        min_lead: the target is at least this many steps after the last frame ...
+        max_lead: ... and at most this many, drawn at random; fixed if both are equal.
         pushforward: in training, let the model itself predict up to this many of the frames
-            before the target, drawn anew for each batch: it learns to go on from its own errors,
-            as in a rollout. Costs a third more per frame.
+            before the target, drawn anew for each batch: it learns to continue from its own
+            errors, as in a rollout. Costs a third more per frame.
         roll: in training, shift each window at random along its periodic axes that are not
-            stretched: physics is the same there, and little data goes further.
+            stretched: the physics stays the same, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
-            canonical names: in a vertical section y points up). Vectors, tensors and walls turn
-            with the mirror, and pseudo quantities change their sign: of each variable that has
-            to be known (`pseudo` in a data config). Name no axis along which gravity or another
-            force of constant direction acts, and none where the frame rotates.
+            canonical names: in a vertical section y points up). Vectors, tensors and walls are
+            mirrored too, and pseudo quantities change their sign: `pseudo` of each variable
+            must be known (see the data config). Name no axis along which gravity or another
+            constant force acts, and none at all in a rotating frame.
     """
 
     history: int = 4
@@ -62,11 +61,11 @@ class MixtureConfig:
     """How systems share the batches, of which each holds one system.
 
     Args:
-        weights: `uniform`: every system is drawn as often; `size`: in proportion to its
-            windows; `temperature`: to their number to the power 1 / temperature, between the two.
-        temperature: 1 is `size`, and the larger the nearer to `uniform`. Start with 2 to 5.
-        tokens_per_batch: the batches of each system hold as many windows as have at most this
-            many tokens, history included, if every patch were fine; `batch` then has no effect.
+        weights: `uniform`: every system equally often; `size`: in proportion to its
+            windows; `temperature`: in proportion to their number to the power 1 / temperature.
+        temperature: 1 is `size`; larger values come near `uniform`. Start with 2 to 5.
+        tokens_per_batch: fit as many windows into a batch as have at most this many tokens, history
+            included, counting every patch as fine; `batch` then has no effect.
     """
 
     weights: Literal["uniform", "size", "temperature"] = "uniform"
@@ -86,8 +85,8 @@ class OptimConfig:
     Args:
         lr: the highest learning rate.
         schedule: after the warm-up, `cosine` decay to the last step; `wsd` (warm-up, stable,
-            decay): constant, then linear decay over the last steps, so that a run may be made
-            longer later, from a checkpoint before the decay; or `constant`.
+            decay): constant, then linear decay over the last steps, so that a run can be extended
+            later from a checkpoint before the decay; or `constant`.
         warmup: steps of linear warm-up.
         decay: fraction of all steps over which `wsd` decays. Start with 0.1 to 0.2.
         final_lr: learning rate at the last step, as a fraction of `lr`, for `cosine` and `wsd`.
@@ -117,7 +116,7 @@ class LossConfig:
     """What training minimises besides the squared NRMSE of the state: 0 leaves a term out.
 
     Args:
-        base: weight of the same for the coarse pass alone, in mode `adap_mul`.
+        base: weight of the squared NRMSE of the coarse pass alone, in mode `adap_mul`.
         gradient: weight of the squared NRMSE of the differences between neighbouring points.
         conservation: weight of the squared error of each variable's mean over the domain.
     """
@@ -139,10 +138,10 @@ class ParallelConfig:
     Args:
         strategy: `ddp`: each process holds the whole model; `fsdp`: its share of the weights,
             gradients and moments only.
-        sequence: so many processes share out the tokens of each sample; divides the number of
-            processes, and is at most model.heads.
-        timeout: seconds that a process waits for the others before it gives up: more than a
-            batch may take to read, or a checkpoint to write.
+        sequence: number of processes that share the tokens of each sample; divides the number of
+            all processes, and is at most model.heads.
+        timeout: seconds that a process waits for the others before it gives up: longer than
+            reading a batch or writing a checkpoint takes.
     """
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
@@ -155,11 +154,11 @@ class ParallelConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A training run, complete: with its data it reproduces the run.
+    """All settings of a training run: with its data they reproduce it.
 
     Args:
         model: the transformer.
-        windows: what one sample is.
+        windows: what one training sample is.
         mixture: how systems share the batches.
         optim: optimizer and schedule.
         loss: terms of the loss.
@@ -177,14 +176,14 @@ class RunConfig:
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
         checkpoint_every: steps between checkpoints; one is always written at the end.
-        keep_checkpoints: how many of the newest checkpoints stay.
+        keep_checkpoints: how many of the newest checkpoints are kept.
         log_every: steps between lines of metrics.jsonl.
-        tensorboard: write the same for TensorBoard too; needs matey-pde[tensorboard].
+        tensorboard: write them for TensorBoard too; needs matey-pde[tensorboard].
         threads: of each operation on a CPU: a number, or `auto`, which times a few steps with each
             number and keeps the best.
         workers: processes that load data; 0 loads in the training process.
         seed: of weights, sampling and drop path.
-        device: `auto` takes CUDA where there is one.
+        device: `auto` takes a CUDA device if there is one.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -241,5 +240,5 @@ class RunConfig:
 
     @property
     def trains_blocks(self) -> bool:
-        """Whether the blocks learn, or only what is around them."""
+        """Whether the blocks are trained, or only the layers around them."""
         return self.mode == "full"

@@ -1,7 +1,7 @@
-"""The domain types: what a field of physics is, on which grid, of which system.
+"""The domain types: a field of physics, its grid and its system.
 
 Axes: B batch, T times, C variables, (Z, Y, X) grid points. One- and two-dimensional
-fields carry leading axes of one point, so no code after reading asks for the number of
+fields have leading axes of one point, so that only readers deal with the number of
 dimensions. X is x; in a vertical section z lies along Y.
 """
 

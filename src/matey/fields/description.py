@@ -1,4 +1,4 @@
-"""What a field is but for its values, as one line of JSON that goes into files beside them."""
+"""The metadata of a field, as one line of JSON that files hold beside its values."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from matey.errors import DataError, MateyError
 from matey.fields.grid import Grid
 from matey.fields.system import Boundary, Sides, SystemSpec, Variable
 
-KEY = "matey_field"  # the attribute that holds it
-FORMAT = 2  # 1 of a grid without stretched or falling axes, which older versions read as well
+KEY = "matey_field"  # the file attribute that holds it
+FORMAT = 2  # without stretched or falling axes 1, which older versions also read
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Description:
     parameters: dict[str, float]
 
     def to_json(self) -> str:
-        """One line, which `read_description` reads."""
+        """One line of JSON, for `read_description`."""
         grid = {
             key: value
             for key, value in asdict(self.grid).items()
@@ -41,9 +41,9 @@ class Description:
 
 
 def read_description(text: str, where: str) -> Description:
-    """The description in a file or dataset; `where` names that in errors.
+    """Parse the description in a file or dataset, which errors call `where`.
 
-    Raises DataError if it is of a newer format or damaged.
+    Raises DataError if it is damaged or of a newer format.
     """
     try:
         record = json.loads(text)
@@ -75,7 +75,7 @@ def read_description(text: str, where: str) -> Description:
 
 
 def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
-    """A system from its plain data."""
+    """The system in a parsed description."""
     variables = tuple(
         Variable(**{**variable, "axes": tuple(variable["axes"])}) for variable in entry["variables"]
     )
@@ -89,7 +89,7 @@ def read_spec(entry: Mapping[str, Any]) -> SystemSpec:
 
 
 def read_grid(entry: Mapping[str, Any]) -> Grid:
-    """A grid from its plain data."""
+    """The grid in a parsed description."""
     sizes = z, y, x = [int(points) for points in entry["shape"]]
     origin = [float(place) for place in entry["origin"]]
     spacing = [float(step) for step in entry["spacing"]]
@@ -109,6 +109,6 @@ def read_grid(entry: Mapping[str, Any]) -> Grid:
 
 
 def read_sides(names: Any) -> Sides:
-    """The boundaries at both ends of an axis."""
+    """The boundaries at the low and the high end of an axis."""
     low, high = names
     return Boundary[low], Boundary[high]

@@ -1,4 +1,4 @@
-"""A trajectory, or a piece of one, in physical units.
+"""A trajectory or a part of one, in physical units.
 
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
@@ -25,9 +25,9 @@ class Field:
     """Values of a system's variables over times and a grid, in physical units.
 
     `values` is [T C Z Y X], `times` [T] increasing, `boundaries` a (low, high) pair per
-    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name. `provenance` tells
-    in words where it comes from: a file, or a model and what that was asked for.
-    Raises ShapeError where these do not fit each other.
+    axis Z, Y, X (periodic on inactive axes), `parameters` a number by name. `provenance` says
+    in words where the field comes from: a file, or a model and its input.
+    Raises ShapeError or DataError where these do not fit together.
     """
 
     values: Float[Tensor, "T C Z Y X"]
@@ -49,7 +49,7 @@ class Field:
             )
         if steps != len(self.times):
             raise ShapeError(f"{steps} frames do not fit {len(self.times)} times.")
-        times = self.times.tolist()  # of the few frames of a window, faster than with tensors
+        times = self.times.tolist()  # for a few frames faster than with tensors
         if any(later <= earlier for earlier, later in itertools.pairwise(times)):
             raise DataError(f"Times of system {self.spec.name!r} do not increase.")
         if self.grid.ndim != self.spec.ndim:
@@ -68,16 +68,15 @@ class Field:
 
     @property
     def description(self) -> Description:
-        """What it is but for values and times."""
+        """Everything but the values and times."""
         return Description(self.spec, self.grid, self.boundaries, self.parameters)
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The same as an xarray dataset, one array (time, axes of the file) per variable.
+        """This field as an xarray dataset, one array (time, axes of the file) per variable.
 
-        Arrays have the file's own names where known; attribute `canonical_name` has ours. Axes
-        that fall in the file fall here too.
-        Attributes hold parameters and boundaries, and `matey_field` what `from_xarray` and
-        `matey.open` need to give back the same field.
+        Arrays are called as in the file, if it has a name of its own, and their attribute
+        `canonical_name` as in matey. Axes run in the file's direction. Attributes hold parameters
+        and boundaries; from `matey_field`, `from_xarray` and `matey.open` restore the field.
         """
         import xarray
 
@@ -113,39 +112,40 @@ class Field:
 
     @classmethod
     def from_xarray(cls, dataset: "xarray.Dataset") -> "Field":
-        """The field that `to_xarray` made a dataset of, with the values and times it has now.
+        """The field in a dataset made by `to_xarray`, with the dataset's present values and times.
 
-        Raises DataError for any other dataset, and where an array or an axis is missing.
+        Raises DataError for any other dataset, and if an array or an axis is missing.
         """
         if KEY not in dataset.attrs:
             raise DataError(
                 f"The dataset has no attribute {KEY}, by which `Field.to_xarray` says what it is. "
                 "Write it to a file (`dataset.to_netcdf`), and open that with `matey.open`."
             )
-        found = read_description(str(dataset.attrs[KEY]), "The dataset")
-        dims, layers = ("time", *found.grid.axes), []
-        turned = [name for name in found.grid.axes if falls(dataset, name, found.grid)]
+        description = read_description(str(dataset.attrs[KEY]), "The dataset")
+        grid, spec = description.grid, description.spec
+        dims, layers = ("time", *grid.axes), []
+        turned = [name for name in grid.axes if falls(dataset, name, grid)]
         dataset = dataset.isel({name: slice(None, None, -1) for name in turned})
-        for variable in found.spec.variables:
+        for variable in spec.variables:
             name = variable.alias or variable.name
             if name not in dataset or set(dataset[name].dims) != set(dims):
                 has = dataset[name].dims if name in dataset else "missing"
                 raise DataError(f"The dataset's {name} is {has}, expected the axes {dims}.")
             layers.append(torch.tensor(dataset[name].transpose(*dims).values, dtype=torch.float32))
         values = torch.stack(layers, dim=1)
-        lead = (1,) * (3 - found.grid.ndim)
+        lead = (1,) * (3 - grid.ndim)
         return cls(
             values.reshape(*values.shape[:2], *lead, *values.shape[2:]),
             torch.tensor(dataset["time"].values, dtype=torch.float64),
-            found.grid,
-            found.boundaries,
-            found.parameters,
-            found.spec,
+            grid,
+            description.boundaries,
+            description.parameters,
+            spec,
         )
 
 
 def falls(dataset: "xarray.Dataset", name: str, grid: Grid) -> bool:
-    """Whether an axis of a dataset has its points from high to low."""
+    """Whether an axis of a dataset runs from high to low."""
     if name in dataset.coords and dataset.sizes[name] > 1:
         return bool(dataset[name][0] > dataset[name][-1])
     return name in grid.falling
@@ -153,7 +153,7 @@ def falls(dataset: "xarray.Dataset", name: str, grid: Grid) -> bool:
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of a trajectory to learn from: history, and the frame `lead_time` later.
+    """A training sample from a trajectory: a history, and the frame `lead_time` later.
 
     `target` is [C Z Y X]; `lead_time` is elapsed time / dt; `source` names file and frame.
     """

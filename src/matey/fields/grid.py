@@ -1,8 +1,8 @@
-"""Grids: where the points of a field are, and how large the cell is that belongs to each.
+"""Grids: the positions of a field's points, and the cell around each point.
 
-Edges of cells lie midway between neighbouring points; the outermost cells are symmetric about
-their points. Across the seam of a periodic axis the step is so the mean of the first and the last.
-The volume of a cell is the product of its sizes along the axes, whatever these stand for.
+Cell edges lie midway between neighbouring points; the outermost cells are symmetric about their
+points. Across the seam of a periodic axis, points are thus the mean of the first and the last
+step apart. The volume of a cell is the product of its sizes along the axes, also of angles.
 
 Axes: B samples, N cells in use, (Z, Y, X) grid points.
 """
@@ -21,13 +21,13 @@ from matey.errors import ShapeError
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the grid points are: evenly apart along an axis, or at given positions.
+    """The positions of grid points, evenly spaced or stretched along each axis.
 
     `axes` names the active axes as the file does, slowest first: `("y", "x")`, or
     `("z", "x")` for a vertical section. `shape`, `origin` (first point) and `spacing` (mean step)
-    are always (Z, Y, X); an inactive axis has one point. `positions` holds all points of an axis
-    that is stretched, and nothing of an even one. Positions increase; `falling` names the axes
-    that the file has the other way round, as latitudes often are.
+    are always (Z, Y, X); an inactive axis has one point. `positions` lists the points of each
+    stretched axis, and is empty for an even one. Positions increase; `falling` names the axes
+    that the file stores from high to low, as latitudes often are.
     """
 
     axes: tuple[str, ...]
@@ -62,7 +62,7 @@ class Grid:
 
     @property
     def stretched(self) -> tuple[str, ...]:
-        """The names of the axes whose points are not evenly apart."""
+        """Names of the axes that are not evenly spaced."""
         return tuple(
             name
             for name, points in zip(self.axes, self.positions[3 - self.ndim :], strict=True)
@@ -71,7 +71,7 @@ class Grid:
 
     @property
     def turned(self) -> tuple[int, ...]:
-        """The array axes 0 (Z), 1 (Y), 2 (X) that the file has the other way round."""
+        """Array axes 0 (Z), 1 (Y), 2 (X) that the file stores from high to low."""
         return tuple(3 - self.ndim + self.axes.index(name) for name in self.falling)
 
     def coordinate(self, axis: int) -> Float[Tensor, " points"]:
@@ -82,7 +82,7 @@ class Grid:
         return self.origin[axis] + self.spacing[axis] * points
 
     def cell_edges(self, axis: int) -> Float[Tensor, " edges"]:
-        """Where the cells of the points along an axis begin and end: one more than points."""
+        """Edges of the cells along an axis: one more than there are points."""
         points = self.coordinate(axis)
         if len(points) == 1:
             half = self.spacing[axis] / 2
@@ -93,11 +93,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Points:
-    """Where the grid points of several samples are, of which some have a stretched grid.
+    """Positions of the grid points of several samples, where any of their grids is stretched.
 
-    `centres` and `edges` of the points' cells along Z, Y and X, [B points] and [B points + 1], are
-    fractions of the domain, which begins and ends with an edge. `stretched` says along which axes
-    any sample is. Inputs on even grids have none of this.
+    `centres` [B points] and `edges` [B points + 1] of the points' cells along Z, Y and X are
+    fractions of the domain, which extends from the first edge to the last. `stretched` tells
+    along which axes any sample is. Inputs on even grids have None instead.
     """
 
     centres: tuple[Float[Tensor, "B Z"], Float[Tensor, "B Y"], Float[Tensor, "B X"]]
@@ -106,13 +106,13 @@ class Points:
 
     @cached_property
     def volumes(self) -> Float[Tensor, "B 1 Z Y X"]:
-        """The share of the domain that each point's cell has: the weights of means over space."""
+        """Each point's share of the domain: the weights of means over space."""
         z, y, x = (edges.diff(dim=1) for edges in self.edges)
         return (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :])[:, None]
 
-    def at(self, sample: Int[Tensor, " N"], corner: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
-        """Where cells begin whose lowest points are at `corner`, as fractions of the domain."""
-        each = [edges[sample, corner[:, axis]] for axis, edges in enumerate(self.edges)]
+    def at(self, sample: Int[Tensor, " N"], edge: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
+        """Edges by their indices along Z, Y and X, as fractions of the domain."""
+        each = [edges[sample, edge[:, axis]] for axis, edges in enumerate(self.edges)]
         return torch.stack(each, dim=1)
 
     def to(self, device: torch.device) -> "Points":
@@ -120,7 +120,7 @@ class Points:
         return self._each(lambda values: values.to(device, non_blocking=True))
 
     def take(self, samples: Bool[Tensor, " B"]) -> "Points":
-        """Those of some samples."""
+        """The points of the chosen samples."""
         return self._each(lambda values: values[samples.to(values.device)])
 
     def mirrored(self, axes: Sequence[Sequence[int]]) -> "Points":

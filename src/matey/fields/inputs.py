@@ -1,4 +1,4 @@
-"""Histories stacked into what a model is given, and the frame it learns from.
+"""Histories stacked into the inputs of a model, and the frame it learns to predict.
 
 Axes: B samples, T times, C variables, P parameters, (Z, Y, X) grid points.
 """
@@ -21,12 +21,12 @@ Stacked = TypeVar("Stacked", bound="Inputs")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model is given: histories of one system on one grid shape, stacked.
+    """The inputs of a model: stacked histories of one system on one grid shape.
 
     `lead_time` is in units of the system's dt; `boundaries` holds `Boundary` codes per
     sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
-    names each sample's file for error messages. `points` are where the grid points are, and None
-    where they are evenly apart in all samples.
+    names each sample's file for error messages. `points` are the positions of the grid points,
+    None if all grids are even.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
@@ -50,25 +50,22 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Batch(Inputs):
-    """Inputs, and the frame to learn from. Systems mix between batches.
-
-    The target lies `pushes` steps of lead 1 and then `lead_time` after the inputs.
-    """
+    """Inputs, and the frame to predict: `pushes` steps of lead 1 and then `lead_time` later."""
 
     target: Float[Tensor, "B C Z Y X"]
     pushes: int = 0
 
 
 def dense(values: Tensor, device: torch.device) -> Tensor:
-    """Values that can go to the device in one piece, in the order that they have in memory: for
-    a part of a larger tensor, torch would turn the axes on both sides of the way."""
+    """Values that copy to the device in one piece, in their memory order. Part of a larger tensor
+    is cloned first: torch would reorder its axes before and after the copy."""
     part = values.untyped_storage().nbytes() > values.nbytes
     return values.clone() if part and values.device.type != device.type else values
 
 
 def stack(values: Sequence[Float[Tensor, "... Z Y X"]]) -> Float[Tensor, "B ... Z Y X"]:
-    """Values of several samples as one tensor. Where x is the slowest axis in memory, as some
-    files have it, it stays so: to turn the axes takes longer than to read a file."""
+    """Stack values of several samples. If x is the slowest axis in memory, as in some files, it
+    stays so: reordering the axes takes longer than reading the file."""
     if values[0].stride(-1) > values[0].stride(-2):
         return torch.stack([one.transpose(-3, -1) for one in values]).transpose(-3, -1)
     return torch.stack(list(values))
@@ -77,7 +74,7 @@ def stack(values: Sequence[Float[Tensor, "... Z Y X"]]) -> Float[Tensor, "B ... 
 def stack_fields(
     fields: Sequence[Field], lead_times: Sequence[float], sources: Sequence[str]
 ) -> Inputs:
-    """Histories of one system as inputs. Raises ShapeError where grids or lengths differ."""
+    """Stack histories of one system. Raises ShapeError if grids or lengths differ."""
     spec = fields[0].spec
     shapes = {tuple(history.values.shape) for history in fields}
     if len(shapes) > 1:

@@ -1,8 +1,8 @@
-"""Canonical names of physical quantities, and whether these are true or pseudo quantities.
+"""Canonical names of physical quantities, and whether they are true or pseudo quantities.
 
-A mirror turns the components of vectors and tensors along its axis, and changes the sign of pseudo
-quantities once more: of curls, and what they are part of. In two dimensions the vorticity is a
-pseudoscalar. The names are ours to define: they say the same whatever file holds them.
+A mirror reverses the components of vectors and tensors along its axis, and the sign of pseudo
+quantities once more: of curls, and of quantities with one curl as a factor. In two dimensions
+the vorticity is a pseudoscalar. The names mean the same in every file.
 """
 
 TRUE_SCALARS = (

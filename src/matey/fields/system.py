@@ -1,4 +1,4 @@
-"""What is measured of a system: its variables, their mirrors and sides, its parameters and step."""
+"""A physical system: its variables, boundaries, parameters and time step."""
 
 import enum
 import re
@@ -30,10 +30,9 @@ class Variable:
     tensor's. A `static` variable (a force, a mask) does not change in time: it is an input
     only, never predicted or scored. `alias` is the name that the file uses.
 
-    `pseudo` says what a mirror does beyond turning axes: False of a true scalar, vector or
-    tensor; True of a pseudo one, which changes its sign once more (a magnetic field, the
-    vorticity, in two dimensions a scalar); None where nothing is known. Where it is not given,
-    canonical names say it (`matey.fields.quantities`).
+    `pseudo` says whether a mirror changes its sign beyond reversing components: False for a true
+    scalar, vector or tensor; True for a pseudo one (a magnetic field, the vorticity); None if
+    that is unknown. By default the canonical name decides (`matey.fields.quantities`).
     """
 
     name: str

@@ -1,12 +1,12 @@
-"""Quantities that physics may conserve: the mean and the mean square of each variable.
+"""Quantities that a system may conserve: the mean and the mean square of each variable.
 
 Axes: B samples, C variables, (Z, Y, X) grid points.
 
-The domain mean is the integral over the volume, per volume: mass for a density, momentum for a
-momentum density. On a stretched grid `weights` are the points' shares of the volume. The mean
-square of a velocity of constant density is twice its kinetic energy. Whether a system conserves
-either depends on its equations and boundaries: what the truth does is reported beside the
-prediction, and no law is assumed.
+The domain mean is the integral over the volume, per volume: mass if the variable is a density,
+momentum if it is a momentum density. On a stretched grid `weights` are the points' shares of the
+volume. For a velocity and constant density the mean square is twice the kinetic energy. Whether
+a system conserves either depends on its equations and boundaries: no law is assumed, and the
+truth's values are reported beside the prediction's.
 """
 
 import torch

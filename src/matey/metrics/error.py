@@ -42,9 +42,8 @@ def rmse(prediction: Fields, target: Fields, weights: Weights = None) -> Scores:
 def nrmse(prediction: Fields, target: Fields, eps: float = 0.0, weights: Weights = None) -> Scores:
     """Normalised root-mean-square error √(mean (p − t)² / (mean t² + ε)).
 
-    0 is exact; 1 is as bad as predicting zero. Without ε, in the variable's units squared, it has
-    no value (NaN) where the target is zero everywhere, as a velocity in water at rest: there is
-    nothing to relate an error to.
+    0 is exact; 1 is as bad as predicting zero. ε is in the variable's units squared; without it
+    the score is NaN where the target is zero everywhere, as the velocity of water at rest.
     Source: arXiv:2210.07182, appendix B (ε = 0); the Well's package (ε = 1e-7).
     """
     power = mean(target.double().square(), weights)
@@ -62,7 +61,7 @@ def vrmse(
 
     1 is as bad as predicting the domain mean, so that a large constant background does not make
     errors look small. `correction` is of the variance: 0 divides by the number of points, 1 by
-    one less. Without ε it has no value (NaN) where the target is constant.
+    one less. Without ε it is NaN where the target is constant.
     Source: arXiv:2412.00568 (ε = 1e-7); its package estimates the variance with correction 1.
     """
     error, spread = mse(prediction, target, weights), variance(target, correction, weights)
@@ -102,20 +101,20 @@ def correlation(
 ) -> Scores:
     """Pearson's correlation over space: mean (p − mean p)(t − mean t) / (std p · std t + ε).
 
-    Without ε it has no value (NaN) where the target is constant. A prediction that is constant or
-    not finite has the correlation 0.
+    Without ε it is NaN where the target is constant. A prediction that is constant or not finite
+    has the correlation 0.
     Source: the Well's package, which takes ε = 1e-7 and `correction` 1 in the deviations only.
     """
     p, t = prediction.double(), target.double()
-    apart = offset(p, weights) * offset(t, weights)
-    own, size = variance(p, correction, weights), variance(t, correction, weights)
-    found = mean(apart, weights) / ((own * size).sqrt() + eps)
-    found = torch.where(own.isfinite() & (own > 0), found, 0.0)
-    return torch.where((size == 0) & (eps == 0), torch.nan, found)
+    covariance = mean(offset(p, weights) * offset(t, weights), weights)
+    var_p, var_t = variance(p, correction, weights), variance(t, correction, weights)
+    r = covariance / ((var_p * var_t).sqrt() + eps)
+    r = torch.where(var_p.isfinite() & (var_p > 0), r, 0.0)
+    return torch.where((var_t == 0) & (eps == 0), torch.nan, r)
 
 
 def variance(fields: Fields, correction: int = 0, weights: Weights = None) -> Scores:
-    """Variance over space; `correction` is the number of points that it counts less."""
+    """Variance over space, divided by the number of points less `correction`."""
     if weights is None:
         return fields.double().var(dim=SPACE, correction=correction)
     points = fields[0, 0].numel()
@@ -139,20 +138,20 @@ def on_boundary(fields: Fields) -> Tensor:
 
 
 def root_ratio(error: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """√(error / (scale + ε)); NaN, undefined, where that scale is zero."""
+    """√(error / (scale + ε)); NaN where scale + ε is zero."""
     scale = scale + eps
     return torch.where(scale == 0, torch.nan, (error / scale).sqrt())
 
 
 def infinite_if_nan(error: Tensor) -> Tensor:
-    """The error, infinite where a prediction that is not finite left none."""
+    """The error, with infinity for NaN: that of a prediction that is not finite."""
     return error.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def mean_score(scores: Float[Tensor, "B *S C"]) -> Float[Tensor, "*S"]:
-    """The mean over samples, then over variables, where a score is defined.
+    """The mean over samples, then over variables, of the scores that are defined.
 
-    Whether it is depends on the target alone, so that a model and persistence are averaged over
+    Whether one is depends on the target alone, so that a model and persistence are averaged over
     the same samples. NaN where it is never defined.
     """
     return scores.nanmean(dim=0).nanmean(dim=-1)

@@ -1,4 +1,4 @@
-"""Whether patch edges show in a prediction.
+"""How far patch edges show in a prediction.
 
 Axes: B samples, C variables, (Z, Y, X) grid points.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 class Jumps:
     """Mean difference of neighbouring errors across patch edges, and inside patches.
 
-    NaN where there is one patch only, or patches are single points.
+    NaN if there is only one patch, or patches are single points.
     """
 
     across: Float[Tensor, "B C"]
@@ -30,7 +30,7 @@ def jumps(
 
     `patches` numbers the patch of each point. Neighbours in one patch count as inside, the others
     as across; points at opposite sides of a periodic domain are not compared. The mean inside
-    weighs the axes as the edges across them do, so that a smooth error gives equal means.
+    weighs each axis by its number of edges, so that a smooth error gives equal means.
     """
     error = prediction.double() - target.double()
     edges = error.new_zeros(len(error), 1)

@@ -27,13 +27,13 @@ def power(fields: Float[Tensor, "B C Z Y X"]) -> Float[Tensor, "B C Z Y H"]:
     """
     points = math.prod(fields.shape[-3:])
     coefficients = torch.fft.rfftn(fields.double(), dim=(-3, -2, -1))
-    found = coefficients.real.square() + coefficients.imag.square()
-    found = torch.where(torch.isfinite(found), found, torch.nan)
-    twice = torch.full(found.shape[-1:], 2.0, dtype=found.dtype, device=found.device)
+    square = coefficients.real.square() + coefficients.imag.square()
+    square = torch.where(torch.isfinite(square), square, torch.nan)
+    twice = torch.full(square.shape[-1:], 2.0, dtype=square.dtype, device=square.device)
     twice[0] = 1.0
     if fields.shape[-1] % 2 == 0:
         twice[-1] = 1.0
-    return found * twice / points**2
+    return square * twice / points**2
 
 
 @lru_cache(maxsize=32)
@@ -51,16 +51,14 @@ def wavenumbers(shape: tuple[int, int, int]) -> Float[Tensor, "Z Y H"]:
 def band_power(
     powers: Float[Tensor, "B C Z Y H"], points: int, edges: Sequence[float]
 ) -> Float[Tensor, "B C K"]:
-    """The power of coefficients with edges[i] ≤ k < edges[i + 1], summed over each band.
+    """The sum of powers in each band edges[i] ≤ k < edges[i + 1].
 
     `points` is the length of the axis X, of which `powers` keeps half.
     """
     shape = (powers.shape[-3], powers.shape[-2], points)
-    place = torch.bucketize(
-        wavenumbers(shape), torch.tensor(edges, dtype=torch.float64), right=True
-    )
-    room = powers.new_zeros((*powers.shape[:2], len(edges) + 1))
-    return room.index_add(-1, place.flatten().to(powers.device), powers.flatten(2))[..., 1:-1]
+    band = torch.bucketize(wavenumbers(shape), torch.tensor(edges, dtype=torch.float64), right=True)
+    sums = powers.new_zeros((*powers.shape[:2], len(edges) + 1))
+    return sums.index_add(-1, band.flatten().to(powers.device), powers.flatten(2))[..., 1:-1]
 
 
 def shell_edges(shape: Sequence[int]) -> tuple[float, ...]:
@@ -69,7 +67,7 @@ def shell_edges(shape: Sequence[int]) -> tuple[float, ...]:
 
 
 def logarithmic_edges(shape: Sequence[int]) -> tuple[float, ...]:
-    """Edges of three bands of equal ratio between one wave and the finest, the first from 0.
+    """Edges of three bands of equal ratio from one wave to the finest; the first begins at 0.
 
     In angular frequency per grid point these are 0 and logspace(2π/n, π√d + 1e-6) on a grid of d
     dimensions. Source: the package of arXiv:2412.00568, version 1.2.
@@ -105,10 +103,10 @@ def spectrum_distance(
 def band_nrmse(
     error: Float[Tensor, "B C K"], target: Float[Tensor, "B C"]
 ) -> Float[Tensor, "B C K"]:
-    """What each band adds to the NRMSE: √(Σ_band |F_p − F_t|² / Σ_all |F_t|²).
+    """The part of each band in the NRMSE: √(Σ_band |F_p − F_t|² / Σ_all |F_t|²).
 
     The squares over all bands add up to NRMSE². `error` is the power of p − t by band, `target`
-    that of t in all. NaN where the target is zero.
+    that of t in all bands. NaN where the target is zero.
     """
     return root_ratio(infinite_if_nan(error), target[..., None], 0.0)
 

@@ -1,4 +1,4 @@
-"""How long a rollout is of use.
+"""How long a rollout is useful.
 
 Axes: B samples, S steps, C variables.
 """
@@ -13,18 +13,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FirstTime:
-    """When something happened first: the time, or the last one looked at where it did not."""
+    """The time of an event's first occurrence, or the last time of all if it did not occur."""
 
     time: Float[Tensor, "B *C"]
     happened: Bool[Tensor, "B *C"]
 
 
 def first_time(happens: Bool[Tensor, "B S *C"], leads: Sequence[float]) -> FirstTime:
-    """The first of the lead times [S] at which something happens."""
+    """The first of the lead times [S] at which an event happens."""
     times = torch.tensor(leads, dtype=torch.float64, device=happens.device)
-    found = happens.any(dim=1)
+    happened = happens.any(dim=1)
     first = happens.int().argmax(dim=1)
-    return FirstTime(torch.where(found, times[first], times[-1]), found)
+    return FirstTime(torch.where(happened, times[first], times[-1]), happened)
 
 
 def correlation_time(
@@ -32,14 +32,14 @@ def correlation_time(
 ) -> FirstTime:
     """The first lead time at which the correlation over space is below the threshold.
 
-    Times are not interpolated between leads. Where a rollout stays above, its time is the last
-    lead: a lower bound. A correlation that is undefined (NaN) does not count as below. A variable
-    that never has a correlation has the time NaN.
+    Times are not interpolated between leads. If a rollout stays above, its time is the last
+    lead: a lower bound. An undefined correlation (NaN) does not count as below; if it is
+    undefined at all leads, the time is NaN.
     Source: arXiv:2308.05732 (high-correlation time).
     """
-    found = first_time(correlations < threshold, leads)
-    known = ~correlations.isnan().all(dim=1)
-    return FirstTime(torch.where(known, found.time, torch.nan), found.happened)
+    first = first_time(correlations < threshold, leads)
+    defined = ~correlations.isnan().all(dim=1)
+    return FirstTime(torch.where(defined, first.time, torch.nan), first.happened)
 
 
 def divergence_time(
@@ -50,9 +50,9 @@ def divergence_time(
 ) -> FirstTime:
     """The first lead time at which any variable of a rollout has diverged.
 
-    It has where the prediction is not finite, or where its root-mean-square error exceeds
-    `bound` times the largest standard deviation over space that the truth has within the
-    rollout. A truth that is constant in space has no such bound.
+    A rollout has diverged if the prediction is not finite, or its root-mean-square error exceeds
+    `bound` times the truth's largest standard deviation over space within the rollout. A truth
+    that is constant in space sets no such bound.
     """
     most = deviation.amax(dim=1, keepdim=True)
     beyond = (rmse > bound * most) & (most > 0)
