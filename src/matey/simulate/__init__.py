@@ -1,4 +1,4 @@
-"""Solvers that make fields: one file per system, one time-stepper for all.
+"""Solvers that generate fields: one file per system, one time-stepper for all.
 
 Each solves many trajectories at once, on a CPU or GPU, in single or double precision.
 """
@@ -27,7 +27,7 @@ SYSTEMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """What simulates, imported when it is first asked for."""
+    """Import `find_system` or `simulate` when it is first used."""
     if name not in ("find_system", "simulate"):
         raise AttributeError(f"module 'matey.simulate' has no attribute {name!r}")
     return getattr(import_module("matey.simulate.trajectories"), name)

@@ -2,11 +2,10 @@
 
     u_t + (u·∇)u = ν ∇²u,  ν = Nu / π
 
-u is the velocity, of as many components as the box has dimensions, ν the viscosity; all are
-dimensionless. Nu and the factor π are those of PDEBench's
-one-dimensional set (arXiv:2210.07182, appendix D). The initial state is a sum of random long
-waves. Fronts are about 8 ν / jump thick, which the grid must resolve: on 64 points Nu = 0.04
-is enough for jumps up to 2.
+u is the velocity, with one component per dimension of the box, and ν the viscosity, both
+dimensionless. Nu and the factor π are those of PDEBench's one-dimensional set (arXiv:2210.07182,
+appendix D). The initial state is a sum of random long waves. The grid must resolve fronts, which
+are about 8 ν / jump thick: on 64 points Nu = 0.04 is enough for jumps up to 2.
 
 Scheme: `spectral`, with (u·∇)u = ∇(u·u / 2) - u × (∇ × u). In one dimension, and for an
 irrotational velocity, momentum is conserved to rounding. Stable for steps up to 2.8 over the
@@ -25,7 +24,7 @@ from matey.config import require_positive
 from matey.fields import SystemSpec, Variable
 from matey.simulate.spectral import Box, PeriodicSystem, random_waves
 
-EXTREME = 4.0  # of a component, in root mean squares: sums of random waves stay below
+EXTREME = 4.0  # largest velocity component over its root mean square: random waves stay below
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Burgers(PeriodicSystem):
         waves: most periods of the initial waves along a side.
         side: length of the box's sides.
         span: time covered.
-        courant: of the longest step, fastest velocity times largest wavenumber times step. At
-            2 the error in time is 1e-6 of the velocity.
+        courant: Courant number of the longest step, fastest velocity times largest wavenumber
+            times step. At 2 the error in time is 1e-6 of the velocity.
     """
 
     Nu: float = 0.04

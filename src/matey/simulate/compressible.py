@@ -6,19 +6,19 @@
     E = p / (γ - 1) + ρ v² / 2,   σ = ρ (η (∇v + ∇vᵀ) + (ζ - 2η/3) (∇·v))
 
 ρ is the density [kg/m³], v the velocity [m/s], p the pressure [Pa], E the energy [J/m³], η the
-shear and ζ the bulk viscosity, kinematic [m²/s], and γ = 5/3 that of a gas of atoms. No heat is
-conducted. Periodic. This is PDEBench's system (arXiv:2210.07182, appendix D), and so are the
+shear and ζ the bulk viscosity, kinematic [m²/s], and γ = 5/3 that of a monatomic gas. No heat
+conduction. Periodic. This is PDEBench's system (arXiv:2210.07182, appendix D), and so are the
 initial states: sums of sine waves of random amplitude and phase on a uniform background. The paper
-writes σ without ρ, for viscosities in Pa s; the fields in its layout that we know are reproduced
+writes σ without ρ, for viscosities in Pa s, but published fields in its layout are reproduced
 only with ρ. `kinematic` chooses.
 
-Scheme: finite volumes. Density, velocity and pressure are linear in every cell, with slopes that
-the generalised minmod limiter bounds (MUSCL), and so does the heat in the cell; the HLLC solver
-with Davis' speeds makes the fluxes, differences of order 2 the stresses, and Heun's method a
-step, each trajectory with its own step. Order 2 in space and time where the flow is smooth, 1 at
+Scheme: finite volumes. Density, velocity and pressure are linear in every cell, with slopes
+bounded by the generalised minmod limiter (MUSCL) and by the heat in the cell. Fluxes are those of
+the HLLC solver with Davis' speeds, stresses differences of order 2, and each trajectory takes
+its own steps by Heun's method. Order 2 in space and time where the flow is smooth, 1 at
 shocks. Stable up to Σ ((|v| + c) / h + 2 ν / h²) dt = 1, the sum over directions, with c the
 speed of sound, h the spacing and ν = 4η/3 + ζ (over ρ, if not kinematic); `courant` of that is
-taken. Mass, momentum and energy are kept to rounding.
+used. Mass, momentum and energy are conserved to rounding.
 
 Source: Toro, Riemann Solvers and Numerical Methods for Fluid Dynamics (3rd ed. 2009):
 sections 10.4 and 10.5 (HLLC, speeds), 13.4 and 14.4 (MUSCL), 16 (several dimensions).
@@ -46,7 +46,7 @@ class Compressible(Simulator):
     """Compressible Navier-Stokes. State: density, momentum, energy.
 
     Stored: density, pressure, velocity. `run` solves in one, two or three dimensions, as many
-    as the state has axes of points; the rest is of the plane.
+    as the state has axes of points; grid and initial states are two-dimensional.
 
     Args:
         eta: shear viscosity [m²/s].
@@ -60,8 +60,8 @@ class Compressible(Simulator):
             background, relative to it.
         waves: largest wave number along an axis, in periods of the domain.
         length: of the domain, [0, length] along every axis [m].
-        span: time covered [s]; 11 frames of it are as far apart as published ones, 0.05 s.
-        theta: of the limiter, which allows a slope `theta` times the smaller difference to a
+        span: time covered [s]; 11 frames are 0.05 s apart, as published ones.
+        theta: the limiter allows slopes up to `theta` times the smaller difference to a
             neighbour: 1 is minmod, 2 the monotonised central limiter, `math.inf` none at all.
         courant: fraction of the largest stable step.
     """
@@ -109,7 +109,7 @@ class Compressible(Simulator):
         return plane_grid(0.0, self.length, resolution)
 
     def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "4 Y X"]:
-        """A uniform background with waves of density, pressure and velocity, all at random."""
+        """A uniform background with waves of density, pressure and velocity, all random."""
         x = self.grid(resolution).coordinate(2).numpy() / self.length
         density, temperature = random.uniform(*self.density), random.uniform(*self.temperature)
         contrasts = random.uniform(*self.contrast, size=(2, 1, 1))
@@ -159,11 +159,11 @@ class Compressible(Simulator):
         return total
 
     def inflow(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
-        """What flows into each cell along an axis (0 is x), per time and volume."""
+        """Net flux into each cell along an axis (0 is x), per volume."""
         dim = -1 - axis
         slope = limited_slope(gas, dim, self.theta)
-        # The ends of a cell have ρ s² / 8 more kinetic energy than its middle, which comes out
-        # of the heat: at most a quarter of it, or the pressure would fall below zero.
+        # The ends of a cell have ρ s² / 8 more kinetic energy than its middle, taken from the
+        # heat: at most a quarter of it, so that pressure stays positive.
         slope_squared = dot(slope[:, 1:-1], slope[:, 1:-1])
         share = (gas[:, -1] / slope_squared.mul_(gas[:, 0])).mul_(2 / (self.gamma - 1))
         slope.mul_(share.clamp_(max=1)[:, None])
@@ -175,7 +175,7 @@ class Compressible(Simulator):
         return flux.roll(1, dim).sub_(flux).div_(spacings[axis])
 
     def stress(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
-        """What viscosity carries along an axis (0 is x): momentum σ, and energy σ·v.
+        """Viscous flux along an axis (0 is x): momentum σ, and energy σ·v.
 
         Derivatives along the axis are differences across the face; along others, means of the
         central differences of both cells.
@@ -247,7 +247,7 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
 
 
 def central(values: Tensor, dim: int) -> Tensor:
-    """Difference between both neighbours along an axis."""
+    """Difference of the two neighbours along an axis."""
     return values.roll(-1, dim).sub_(values.roll(1, dim))
 
 
@@ -281,14 +281,14 @@ def hllc_flux(left: Tensor, right: Tensor, axis: int, gamma: float) -> Tensor:
     slow = torch.minimum(u_left - c_left, u_right - c_right)
     fast = torch.maximum(u_left.add(c_left), u_right.add(c_right))
 
-    # Mass that enters each outer wave per time and area, and what moves the contact.
+    # Mass that enters each outer wave per time and area, and the speed of the contact.
     mass_left = (slow - u_left).mul_(rho_left)
     mass_right = (fast - u_right).mul_(rho_right)
     middle = (p_right - p_left).addcmul_(mass_left, u_left).addcmul_(mass_right, u_right, value=-1)
     middle.div_(mass_left - mass_right)
 
     on_left = (middle >= 0).to(middle.dtype)
-    gas = torch.lerp(right, left, on_left[:, None])  # which of them, exactly
+    gas = torch.lerp(right, left, on_left[:, None])  # either of them, exactly
     rho, velocity, u, p = gas[:, 0], gas[:, 1:-1], gas[:, along], gas[:, -1]
     outer = torch.lerp(fast, slow, on_left)
     mass = torch.lerp(mass_right, mass_left, on_left)

@@ -11,7 +11,7 @@ two-dimensional system, the FitzHugh-Nagumo equations (arXiv:2210.07182, appendi
 Scheme: finite volumes with the five-point Laplacian, order 2 in space; the classical
 Runge-Kutta method, order 4 in time. Stable up to a step of 2.78 / (8 D / h² + 3 u²), with D
 the larger diffusivity, h the spacing and u the largest value, at the start; `fraction` of
-that is taken, as noise decays at just that rate and must be followed.
+that is used, as noise decays at that very rate, which must be resolved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ from matey.config import require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
 from matey.simulate.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
 
-LARGEST = 4.5  # of the noise: exceeded at one point in 150,000, and gone within a few steps
+LARGEST = 4.5  # largest noise: exceeded at one point in 150,000, and damped within a few steps
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class DiffusionReaction(Simulator):
         k: source of the reaction [1/s].
         half_width: the domain is [-half_width, half_width]² [m].
         span: time covered [s].
-        fraction: of the largest stable time step. At 0.8 the error in time after 0.2 s on
-            64² points is 4e-5 of the field.
+        fraction: time step over the largest stable one. At 0.8 the error in time after 0.2 s
+            on 64² points is 4e-5 of the field.
     """
 
     boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
@@ -91,7 +91,7 @@ class DiffusionReaction(Simulator):
 def exchange(values: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y X"]:
     """Sum of a cell's differences to its neighbours: the Laplacian times the spacing².
 
-    A wall has no neighbour behind it, so nothing flows through and the total is kept.
+    There is no neighbour beyond a wall, so nothing flows through and the total is conserved.
     """
     total = torch.zeros_like(values)
     for axis in (-1, -2):

@@ -1,19 +1,19 @@
-"""Gray and Scott's reaction: spots of a chemical that feed on another, and divide.
+"""Gray and Scott's reaction: spots of one chemical that feed on another, and divide.
 
     A_t = Du ∇²A - A B² + F (1 - A)
     B_t = Dv ∇²B + A B² - (F + k) B
 
 A and B are concentrations (dimensionless), Du and Dv their diffusivities [m²/s], F the rate at
 which A is fed and everything is washed out [1/s] and k the rate at which B is removed [1/s].
-The initial state is A alone, with round spots where half of it is gone and B is there. With
-the defaults the spots grow into a maze of stripes about 0.1 m apart, which 64 points per half
+The initial state is A = 1 and B = 0, except in round spots with A = 1/2 and B = 1/4. With the
+defaults the spots grow into a maze of stripes about 0.1 m apart, which 64 points per half
 metre resolve to 0.3 % after 1000 s. F and k choose the pattern; these are the names and the
 maze of the Well's two-dimensional set (arXiv:2412.00568), whose box is two metres wide.
 Source: Pearson, Science 261 (1993) 189.
 
 Scheme: `spectral`, with diffusion, washing out and removal in the linear part. Products of
-three fields are freed of most, not all, aliasing. Stable for steps up to 2.8 over the rate of the
-reaction, below 1 1/s; `step` is shorter than that would allow for accuracy.
+three fields keep a little aliasing. Stable for steps up to 2.8 over the rate of the reaction,
+which stays below 1 1/s; `step` is shorter for accuracy.
 """
 
 import math
@@ -38,7 +38,7 @@ class GrayScott(PeriodicSystem):
         Dv: diffusivity of B [m²/s].
         F: feed rate [1/s].
         k: removal rate of B [1/s].
-        spots: how many the initial state has.
+        spots: number of spots in the initial state.
         radius: range that a spot's radius is drawn from [m].
         side: length of the box's sides [m].
         span: time covered [s].
@@ -64,7 +64,7 @@ class GrayScott(PeriodicSystem):
         return SystemSpec("gray_scott", self.ndim, variables, ("Du", "Dv", "F", "k"), dt)
 
     def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "2 ..."]:
-        """Round spots at random places, where they are whole half A and a quarter B."""
+        """Round spots at random places, with A = 1/2 and B = 1/4 in their middle."""
         empty = torch.from_numpy(self.outside(random, resolution))
         return torch.stack((0.5 + 0.5 * empty, 0.25 - 0.25 * empty))
 
@@ -76,8 +76,8 @@ class GrayScott(PeriodicSystem):
             centre = random.uniform(0, self.side, self.ndim)
             radius = random.uniform(*self.radius)
             spot = np.ones(())
-            for place in centre:
-                distance = (x - place + self.side / 2) % self.side - self.side / 2
+            for position in centre:
+                distance = (x - position + self.side / 2) % self.side - self.side / 2
                 spot = spot[..., None] * np.exp(-((distance / radius) ** 2))
             empty *= 1 - spot
         return empty

@@ -1,24 +1,24 @@
-"""Incompressible flow in a box, stirred by a force wherever there is tracer.
+"""Incompressible flow in a box, stirred by a force on its tracer.
 
     v_t + (v·∇)v = -∇p + ν ∇²v + c F,   ∇·v = 0
     c_t + (v·∇)c = 0
 
 v is the velocity [m/s], p the pressure over the density [m²/s²], ν the kinematic viscosity `NU`
-[m²/s], c a signed tracer without dimension, and F a force on it that differs from place to
-place but not in time [m/s²]. Nothing flows through the walls. This is PDEBench's system with
+[m²/s], c a dimensionless tracer of either sign, and F a force on it that varies in space but
+not in time [m/s²]. Nothing flows through the walls. This is PDEBench's system with
 inhomogeneous force (arXiv:2210.07182, appendix D); velocity, tracer and force start as smooth
-noise, whose velocity we make free of divergence before the first frame.
+noise, and the velocity is made free of divergence before the first frame.
 
 Scheme: a staggered grid, with velocity and force on the faces of cells and tracer and pressure
-in their centres (Harlow and Welch, Phys. Fluids 8 (1965) 2182). In a step the velocity is
-carried along itself (semi-Lagrangian: straight back, then linear interpolation; Stam, SIGGRAPH
-1999), diffused and forced by Euler's method, and made free of divergence by an exact solution
-for the pressure in cosines; then the tracer is carried with it. Order 1. Linear interpolation
-smooths as a diffusivity of up to |v| h / 2 would, with h the spacing. Carrying is stable for any
-step, and never makes a new extremum of the tracer; diffusion is stable up to h² / (4ν).
+in their centres (Harlow and Welch, Phys. Fluids 8 (1965) 2182). In a step the velocity advects
+itself (semi-Lagrangian: straight back, then linear interpolation; Stam, SIGGRAPH 1999), is
+diffused and forced by Euler's method, and made free of divergence by an exact solution for the
+pressure in cosines; then it advects the tracer. Order 1. Linear interpolation smooths like a
+diffusivity of up to |v| h / 2, with h the spacing. Advection is stable for any step, and makes
+no new extremum of the tracer; diffusion is stable up to h² / (4ν).
 
-At a wall the velocity along it is zero `slip` spacings beyond: the condition of Navier, with
-slip · h the length of slip. Published fields have half a spacing.
+The velocity along a wall vanishes `slip` spacings beyond it: Navier's condition, with slip
+length slip · h. Published fields have half a spacing.
 """
 
 import math
@@ -47,16 +47,16 @@ class Incompressible(Simulator):
 
     Args:
         NU: kinematic viscosity [m²/s].
-        speed: root mean square of either component at the start, before it is made free of
-            divergence, which takes about half of its energy [m/s].
+        speed: root mean square of either component at the start [m/s], before it is made free
+            of divergence, which removes about half of its energy.
         force: root mean square of either component [m/s²].
-        decay: of the noise: amplitudes fall as wave number to this power, negated.
+        decay: amplitudes of the noise fall as wave number to the power -decay.
         waves: largest wave number of the noise, in periods of the domain.
-        slip: length of slip at the walls, in spacings: 0 none, 0.5 as in published fields,
+        slip: slip length at the walls, in spacings: 0 none, 0.5 as in published fields,
             `math.inf` free slip.
         length: the domain is [0, length]² [m].
         span: time covered [s].
-        longest: time step, where diffusion does not ask for a shorter one [s].
+        longest: time step [s], unless diffusion requires a shorter one.
     """
 
     boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
@@ -92,7 +92,7 @@ class Incompressible(Simulator):
         return plane_grid(0.0, self.length, resolution)
 
     def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "5 Y X"]:
-        """Smooth noise that does not cross the walls."""
+        """Smooth noise, with no flow through the walls."""
         face = (np.arange(resolution) + 1) / resolution
         centre = face - 0.5 / resolution
         places = ((face, centre), (centre, face), (centre, centre), (face, centre), (centre, face))
@@ -135,7 +135,7 @@ class Incompressible(Simulator):
         return torch.stack([u, v, displaced(tracer, *back), force_x, force_y], dim=1)
 
     def carry(self, along: Tensor, across: Tensor, ratio: float) -> Tensor:
-        """Velocity along the last axis, carried for a step; `ratio` is dt / spacing.
+        """Velocity along the last axis, advected for a step; `ratio` is dt / spacing.
 
         A face moves with its own velocity, and the mean of the four nearest across it.
         """
@@ -155,7 +155,7 @@ class Incompressible(Simulator):
         return along + pad(laplacian, (0, 1)).mul_(number)
 
     def walled(self, along: Float[Tensor, "B n n"]) -> Float[Tensor, "B n+2 n+1"]:
-        """Velocity along the last axis with the first wall, and ghosts beyond the side walls.
+        """Add the first wall, and ghosts beyond the side walls, to velocity along the last axis.
 
         A ghost lies half a spacing beyond the wall, its neighbour half a spacing before.
         """
@@ -171,8 +171,8 @@ class Incompressible(Simulator):
     def state_of(self, frame: Float[Tensor, "B 5 Y X"]) -> Float[Tensor, "B 5 Y X"]:
         """The state with these stored variables: the inverse of `observe`.
 
-        A face has twice the value in a cell's centre less that of the face before, from the
-        wall on. Rounding of the frame adds up: to 2e-6 from float32 at 64² points.
+        From the wall on, the value at each face is twice that in the centre less that at the face
+        before. Rounding accumulates: to 2e-6 for float32 at 64² points.
         """
         state = frame.clone()
         signs = torch.ones(frame.shape[-1], dtype=frame.dtype, device=frame.device)
@@ -189,8 +189,8 @@ class Incompressible(Simulator):
 class Pressure:
     """Solves for the pressure between walls: cosines are the eigenvectors of the Laplacian.
 
-    `cosines` [n n] is orthogonal, one cosine to a row; `inverse` [n n] one over the eigenvalue
-    of each pair of them, times spacing², and 0 for the constant.
+    `cosines` [n n] is orthogonal, one cosine per row; `inverse` [n n] is one over the eigenvalue
+    times spacing² of each pair of them, and 0 for the constant.
     Source: Strang, SIAM Rev. 41 (1999) 135.
     """
 
@@ -213,7 +213,7 @@ class Pressure:
     def project(
         self, u: Float[Tensor, "B n n"], v: Float[Tensor, "B n n"]
     ) -> Float[Tensor, "B 2 n n"]:
-        """The velocity on faces less the gradient that its divergence takes."""
+        """Make the velocity on faces free of divergence: subtract the pressure gradient."""
         divergence = (u - u.roll(1, -1)).add_(v).sub_(v.roll(1, -2))
         spectrum = self.cosines @ divergence @ self.cosines.mT
         pressure = self.cosines.mT @ spectrum.mul_(self.inverse) @ self.cosines
@@ -224,7 +224,7 @@ class Pressure:
 
 
 def between(values: Tensor, dim: int) -> Tensor:
-    """Mean of both faces of each cell, of values that are 0 on the last face and the first."""
+    """Mean of both faces of each cell; values are 0 on the first and the last face."""
     return (values + values.roll(1, dim)).mul_(0.5)
 
 
@@ -240,8 +240,8 @@ def displaced(values: Tensor, x: Tensor, y: Tensor, first: int = 0) -> Tensor:
     # From indices to [-1, 1] between the centres of the outermost points.
     x = (x + i).mul_(2 / (values.shape[-1] - 1)).sub_(1)
     y = (y + j[:, None]).mul_(2 / (values.shape[-2] - 1)).sub_(1)
-    place = torch.stack([x, y], dim=-1)
-    return grid_sample(values[:, None], place, padding_mode="border", align_corners=True)[:, 0]
+    points = torch.stack([x, y], dim=-1)
+    return grid_sample(values[:, None], points, padding_mode="border", align_corners=True)[:, 0]
 
 
 def smooth_noise(
@@ -249,8 +249,8 @@ def smooth_noise(
 ) -> np.ndarray:
     """Gaussian noise [Y X] of mean 0 and mean square 1 over a periodic unit square.
 
-    The same draws give the same noise wherever its points are. Amplitudes fall with wave
-    number to the power -decay.
+    The same draws give the same noise on any points. Amplitudes fall as wave number to the power
+    -decay.
     """
     number = np.arange(-largest, largest + 1)
     size = np.hypot(number[:, None], number)

@@ -2,12 +2,12 @@
 
     h_t + |∇h|² / 2 - <|∇h|² / 2> + ∇²h + ∇⁴h = 0
 
-h is the position of the front relative to its mean, all is dimensionless, and <> is the mean
-over the box, which holds the mean of h at 0: the equation of a frame that moves with the
-front. In one dimension u = h_x obeys u_t + u u_x + u_xx + u_xxxx = 0. Waves of wavenumber
-k grow at the rate k² - k⁴, fastest where k² = 1/2 and only below 1; the quadratic term hands
-their energy to shorter waves, which the fourth derivative damps. The initial state is a sum of
-random long waves. From times of about 30 on it is forgotten, and the front is chaotic.
+h is the position of the front relative to its mean, dimensionless, and <> is the mean over the
+box, which keeps the mean of h at 0: the equation in a frame that moves with the front. In one
+dimension u = h_x obeys u_t + u u_x + u_xx + u_xxxx = 0. Waves of wavenumber k grow at the rate
+k² - k⁴, fastest where k² = 1/2 and only below 1; the quadratic term hands their energy to shorter
+waves, which the fourth derivative damps. The initial state is a sum of random long waves. After a
+time of about 30 it is forgotten, and the front is chaotic.
 Source: Kuramoto, Prog. Theor. Phys. Suppl. 64 (1978) 346; Sivashinsky, Acta Astronaut. 4
 (1977) 1177; Kalogirou, Keaveny and Papageorgiou, Proc. R. Soc. A 471 (2015) 20140932 (two
 dimensions).
@@ -27,8 +27,8 @@ from matey.config import require, require_positive
 from matey.fields import Grid, SystemSpec, Variable
 from matey.simulate.spectral import Box, PeriodicSystem, random_waves
 
-STEEPEST = 6.0  # slope, in two dimensions; fronts stay below 5.5, and on a line below 3
-COARSEST = 1.2  # spacing: keeps waves up to a wavenumber of 1.7, which decay at a rate of 5
+STEEPEST = 6.0  # largest slope: fronts stay below 5.5 in two dimensions, and below 3 in one
+COARSEST = 1.2  # largest spacing: it resolves wavenumbers up to 1.7, which decay at a rate of 5
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class KuramotoSivashinsky(PeriodicSystem):
         waves: most periods of the initial waves along a side.
         side: length of the box's sides; the fastest wave to grow is 2 √2 π = 8.9 long.
         span: time covered.
-        courant: of the longest step, steepest slope times largest wavenumber times step. At 1
-            the error in time is 1e-5 of the front after 15 times, and grows e-fold every 4.
+        courant: Courant number of the longest step, steepest slope times largest wavenumber
+            times step. At 1 the error in time after 15 times is 1e-5 of the front, and grows
+            e-fold every 4 times.
     """
 
     dimensions: ClassVar[tuple[int, ...]] = (1, 2)

@@ -1,4 +1,4 @@
-"""Lid-driven cavity of a conducting fluid: the lid drags it round, across a magnetic field.
+"""Lid-driven cavity of a conducting fluid: the lid drives it round, across a magnetic field.
 
     u_t + (u·∇)u = -∇p + ∇²u / Re + j × B,  ∇·u = 0
     A_t + (u·∇)A = ∇²A / Rem,  B = (A_y, -A_x),  j = -∇²A
@@ -8,18 +8,18 @@ cavity [-0.5, 0.5]² and times in those of side over speed; B is the magnetic fi
 units (as a velocity), A its potential and j the current, both along z. Re and Rem are the
 Reynolds and the magnetic Reynolds number, and Bx the strength of a uniform background
 along x, the induced field being B - (Bx, 0). The fluid starts at rest, without an
-induced field, when the lid at y = 0.5 sets off at speed 1 along x. No fluid slips at the walls,
-which conduct perfectly: A stays Bx y there, so that the induced field does not cross them, and
-there is no current at them.
+induced field, when the lid at y = 0.5 starts to move at speed 1 along x. The fluid does not slip
+at the walls, which conduct perfectly: A stays Bx y there, so that no induced field crosses them,
+and the current there is zero.
 
 Scheme: the stream function ψ, u = (ψ_y, -ψ_x), and A stand at the corners of the cells, u and B
-at the faces, so that neither has a divergence but by rounding. The force of the fluid is that
-of Harlow and Welch (Phys. Fluids 8 (1965) 2182), whose curl, by a Poisson equation solved in the
-eigenvectors of the Laplacian, gives ψ_t: pressure falls out. Vorticity at the walls is Thom's.
-Central differences: order 2 in space, and without diffusion or a lid kinetic and magnetic energy
-are conserved by everything but the time step. Order 4 in time (classical Runge-Kutta). Stable up
-to a step that is the lesser of 2.78 h² / (8 max(1/Re, 1/Rem)) for diffusion and 2.83 h / c for
-waves as fast as c, with h the spacing; `fraction` of that is taken.
+at the faces, so that both are free of divergence to rounding. Advection is that of Harlow and
+Welch (Phys. Fluids 8 (1965) 2182). The curl of the momentum equation, which has no pressure,
+gives ψ_t by a Poisson equation that is solved in the eigenvectors of the Laplacian. Vorticity at
+the walls is Thom's. Central differences are of order 2 in space; without diffusion or a lid only
+the time step changes kinetic plus magnetic energy. Order 4 in time (classical Runge-Kutta).
+Stable up to the lesser of 2.78 h² / (8 max(1/Re, 1/Rem)) for diffusion and 2.83 h / c for waves
+of speed c, with h the spacing; `fraction` of that is used.
 Source: Ghia, Ghia and Shin, J. Comput. Phys. 48 (1982) 387 (the cavity); Davidson,
 Introduction to Magnetohydrodynamics (2016), chapter 2 (the equations).
 """
@@ -50,7 +50,7 @@ class MHDCavity(Simulator):
         Bx: range that the background field is drawn from.
         lid: speed of the lid.
         span: time covered, twelve intervals of 0.4 in the published files.
-        fraction: of the largest stable time step.
+        fraction: time step over the largest stable one.
     """
 
     boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, WALL_SIDES)
@@ -95,8 +95,8 @@ class MHDCavity(Simulator):
         """The state at each of `times`; the first is the one given."""
         spacing = 1 / (state.shape[-1] - 1)
         diffusion = 2.78 * spacing**2 / 8 * min(self.Re, self.Rem)
-        # Waves on the fluid, which along both axes moves no faster than the lid: those of
-        # Alfvén, in a field that may become twice as strong as the background.
+        # Alfvén waves, in a field that may become twice as strong as the background, on a
+        # fluid that moves no faster than the lid along either axis.
         waves = 2.83 * spacing / (1.5 * abs(self.lid) + 2 * max(map(abs, self.Bx)))
         rate = partial(self.rate, spacing=spacing)
         return march_by_rk4(state, times, self.fraction * min(diffusion, waves), rate)
@@ -129,14 +129,14 @@ class MHDCavity(Simulator):
         return self.assemble(curl, induction, corners, spacing)
 
     def widen(self, corners: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y2 X"]:
-        """Corners as far as differences reach from those that change: up to the walls."""
+        """The corners that differences at the inner ones need: all, up to the walls."""
         return corners
 
     def enclose(self, inner: Float[Tensor, "B C y x"]) -> Float[Tensor, "B C Y X"]:
-        """Values at the corners inside with zeros on the walls.
+        """Add zeros on the walls to values at the inner corners.
 
-        There velocity and field, less the background, do not cross the walls, and the fluid
-        moves with them: u v and, as the electric field in a moving conductor is 0, j are 0.
+        Neither fluid nor induced field crosses the walls, and the fluid moves with them: u v is
+        0, and so is j, as there is no electric field in a moving conductor.
         """
         return pad(inner, (1, 1, 1, 1))
 
@@ -156,13 +156,13 @@ class MHDCavity(Simulator):
         corners: Float[Tensor, "B 4 Y X"],
         spacing: float,
     ) -> Float[Tensor, "B 2 Y X"]:
-        """The rates of ψ and A from those of vorticity and A inside; 0 on the walls."""
+        """The rates of ψ and A from the inner ones of vorticity and A; 0 on the walls."""
         return self.enclose(torch.stack((solve_poisson(curl), induction), dim=1))
 
     def observe(self, state: Float[Tensor, "B 2 Y X"]) -> Float[Tensor, "B 4 y x"]:
         """Velocity and induced field at the centres: means of both faces."""
         cells = state.shape[-1] - 1
-        # The background's potential is what stands on the walls on either side.
+        # On the side walls the potential is the background's.
         induced = torch.cat((state[:, :1], state[:, 1:] - state[:, 1:, :, :1]), dim=1)
         x, y = along_faces(induced)
         stored = torch.stack((mean(x, -1), mean(y, -2)), dim=2) * cells
@@ -183,7 +183,7 @@ def centre_stress(stream: Float[Tensor, "B Y X"]) -> Float[Tensor, "B y x"]:
 
 
 def inner(values: Tensor, axis: int) -> Tensor:
-    """Without the first and the last along an axis."""
+    """Values without the first and the last along an axis."""
     return values.narrow(axis, 1, values.shape[axis] - 2)
 
 
@@ -205,15 +205,15 @@ def five_point(values: Tensor) -> Tensor:
 
 
 def mean(values: Tensor, axis: int) -> Tensor:
-    """Of neighbours along an axis."""
+    """Mean of neighbours along an axis."""
     count = values.shape[axis] - 1
     return values.narrow(axis, 0, count).add(values.narrow(axis, 1, count)).mul_(0.5)
 
 
 @lru_cache(maxsize=8)
 def eigenvectors(cells: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of -∇² inside a square of `cells`² with zeros on its sides, along one axis: sines,
-    and one over the eigenvalues of their products."""
+    """Eigenvectors of -∇² in a square of `cells`² with zeros on its sides: sines along one
+    axis, and one over the eigenvalues of their products."""
     number = torch.arange(1, cells, dtype=torch.float64)
     vectors = (2 / cells) ** 0.5 * (torch.pi / cells * number[:, None] * number).sin()
     values = 4 * cells**2 * (torch.pi / (2 * cells) * number).sin() ** 2
@@ -222,7 +222,7 @@ def eigenvectors(cells: int, dtype: torch.dtype, device: torch.device) -> tuple[
 
 
 def solve_poisson(source: Float[Tensor, "B y x"]) -> Float[Tensor, "B y x"]:
-    """f of -∇²f = source inside the square, with f = 0 on its sides; exact but for rounding.
+    """Solve -∇²f = source inside the square, with f = 0 on its sides; exact to rounding.
 
     Source: Lynch, Rice and Thomas, Numer. Math. 6 (1964) 185 (fast diagonalisation).
     """

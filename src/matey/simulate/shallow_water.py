@@ -40,12 +40,12 @@ class ShallowWater(Simulator):
         inner_height: water inside the circle at the start [m].
         outer_height: water outside [m].
         radius: range that the circle's radius is drawn from [m].
-        samples: points per axis in each cell that tell how much of it lies in the circle. With
-            one, as the published fields have it, many radii make the same coarse circle.
+        samples: points per axis in each cell to measure how much of it lies in the circle. With
+            one, as in the published fields, many radii make the same coarse circle.
         half_width: the domain is [-half_width, half_width]² [m].
         span: time covered [s].
-        courant: largest Courant number, for waves as fast as a plane dam break makes them.
-            The published fields have 0.47 at 128² points.
+        courant: largest Courant number, of waves as fast as those of a plane dam break. In the
+            published fields it is 0.47 at 128² points.
     """
 
     boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, OPEN_SIDES, OPEN_SIDES)
@@ -113,7 +113,7 @@ def sweep(
 
     At every face Roe's solver splits the jump into two gravity waves, of speeds U ± c and
     vectors (1, U ± c, V), and a shear wave of speed U and vector (0, 0, 1). The flux is the
-    mean of both sides' less half of what `damping` makes of each wave.
+    mean of both sides less half of every wave times its `damping`.
     """
     along, across = (1, 2) if axis == -1 else (2, 1)
     q = extended(state, axis)
@@ -149,7 +149,7 @@ def sweep(
     first = damping(first, slow, slow_size, (slow, V), axis, ratio)
     third = damping(third, fast, fast_size, (fast, V), axis, ratio)
     shear = damping(shear, U, U.abs(), (), axis, ratio)
-    # The outermost faces served the limiter only.
+    # The outermost faces are needed by the limiter only.
     slow, fast, V = (values.narrow(axis, 1, faces - 2) for values in (slow, fast, V))
     both = first + third
     flux = torch.empty_like(q.narrow(axis, 1, faces - 2))
@@ -162,7 +162,7 @@ def sweep(
 
 
 def extended(values: Tensor, axis: int) -> Tensor:
-    """With two ghost cells at either end of `axis` that copy the last cell: an open side."""
+    """Add two ghost cells at either end of `axis` that copy the last cell: open sides."""
     low, high = values.narrow(axis, 0, 1), values.narrow(axis, -1, 1)
     return torch.cat([low, low, values, high, high], dim=axis)
 
@@ -174,9 +174,9 @@ def mean(values: Tensor, axis: int) -> Tensor:
 
 
 def spread(speed: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """|speed| of a wave, widened where it is a rarefaction across speed 0 (LeVeque 15.49).
+    """|speed| of a wave, widened in a rarefaction that spans speed 0 (LeVeque 15.49).
 
-    `left` and `right` are its speeds on either side. Without it a jump that violates
+    `left` and `right` are its speeds on either side. Otherwise a jump that violates
     entropy would stand still.
     """
     width = right - left

@@ -1,9 +1,9 @@
-"""Periodic boxes of one to three dimensions, and how waves in them move in time.
+"""Periodic boxes of one to three dimensions: Fourier modes, and their steps in time.
 
     û_t = L û + N(û)
 
 û are the Fourier modes of the state, L the linear part of the equation, a number per mode,
-and N the transform of the rest, which is evaluated at the points.
+and N the transform of the nonlinear part, which is evaluated at the grid points.
 
 Scheme: Fourier collocation, which for smooth fields converges faster than any power of the
 spacing. Modes beyond two thirds of the highest are kept at zero, so that products of two fields
@@ -31,12 +31,12 @@ from matey.config import require
 from matey.fields import PERIODIC_SIDES, Grid, Sides
 from matey.simulate.stepper import Simulator, march
 
-CIRCLE = 32  # points on it: the mean is then exact to rounding
+CIRCLE = 32  # points on a circle, on which means are then exact to rounding
 Nonlinear = Callable[[Tensor], Tensor]
 
 
 class Box:
-    """A periodic box of equal sides: its points, its modes, and the way between them.
+    """A periodic box of equal sides: its points, its Fourier modes and the transforms.
 
     Args:
         points: grid points along each axis.
@@ -56,7 +56,7 @@ class Box:
         wavenumbers = 2 * torch.pi / side * torch.stack(grids)
         self.wavenumbers = wavenumbers.to(like)
         self.square = wavenumbers.square().sum(dim=0).to(like.device)  # float64, for L
-        # Where the opposite of each wave is, along axes that hold both.
+        # Index of each wave's opposite, along axes that hold both.
         self.opposite = [-torch.arange(n, device=like.device) % n for n in points[:-1]]
         self.largest = 2 * torch.pi / side * ((max(points) - 1) // 3)
 
@@ -69,11 +69,11 @@ class Box:
         return torch.fft.irfftn(modes, s=self.points, dim=self.axes)
 
     def as_real(self, modes: Complex[Tensor, "B S *modes"]) -> Complex[Tensor, "B S *modes"]:
-        """Modes without the part that is no real field's.
+        """Project modes onto those of a real field.
 
-        Of waves across the last axis both opposites are there, which for a real field are
-        conjugate. Rounding makes a difference that `values` does not see: in a system whose
-        long waves grow, nothing else would ever stop it.
+        Waves that do not vary along the last axis are stored with their opposites, which are
+        conjugate for a real field. Rounding breaks this, `values` does not see it, and in a
+        system whose long waves grow the difference would grow for ever.
         """
         plane = modes[..., 0]
         opposite = plane.conj()
@@ -88,7 +88,7 @@ class Box:
 
 
 class ETDRK4:
-    """Steps of a state's modes, for one linear part and any rest; coefficients are kept.
+    """Steps of û_t = L û + N(û); the coefficients for each length of step are kept.
 
     Args:
         linear: L, real or complex, a number for each variable and mode.
@@ -98,7 +98,7 @@ class ETDRK4:
     def __init__(self, linear: Tensor, nonlinear: Nonlinear) -> None:
         self.linear = linear
         self.nonlinear = nonlinear
-        self.known: dict[str, list[Tensor]] = {}
+        self.computed: dict[str, list[Tensor]] = {}
 
     def __call__(self, modes: Tensor, dt: float) -> Tensor:
         """The modes one step of dt later."""
@@ -114,14 +114,14 @@ class ETDRK4:
         return total.addcmul_(middle, at_a.add_(at_b))
 
     def coefficients(self, dt: float, like: Tensor) -> list[Tensor]:
-        """exp(L dt / 2), exp(L dt), and the weights of N: in a half step, and first, in the
-        middle and last in a whole step.
+        """exp(L dt / 2), exp(L dt), and the weights of N: one for a half step, three (first,
+        middle, last) for a whole step.
 
-        As written they cancel where L dt is small. They are smooth, and so the means of
-        their values on a circle around it.
+        Their terms cancel where L dt is small. As analytic functions they are equal to their
+        means on a circle around L dt, which do not suffer from this.
         """
-        key = f"{dt:.12g}"  # steps that differ by the rounding of times are one
-        if key not in self.known:
+        key = f"{dt:.12g}"  # steps that differ by rounding count as one
+        if key not in self.computed:
             step = self.linear.to(torch.complex128) * dt
             weights = [torch.zeros_like(step) for _ in range(4)]
             angles = 2 * torch.pi * (torch.arange(CIRCLE, dtype=torch.float64) + 0.5) / CIRCLE
@@ -136,13 +136,13 @@ class ETDRK4:
             if not self.linear.is_complex():
                 exact = [values.real for values in exact]
                 like = like.real
-            self.known[key] = [values.to(like) for values in exact]
-        return self.known[key]
+            self.computed[key] = [values.to(like) for values in exact]
+        return self.computed[key]
 
 
 @dataclass(frozen=True)
 class PeriodicSystem(Simulator):
-    """A system in a periodic box, for the shared stepper. What is stored is the state.
+    """A system in a periodic box, solved by ETDRK4. It stores its state.
 
     Args:
         ndim: dimensions of the box, one of `dimensions`.
@@ -154,8 +154,8 @@ class PeriodicSystem(Simulator):
     ndim: int = 2
 
     def __post_init__(self) -> None:
-        known = ", ".join(map(str, self.dimensions))
-        require(self.ndim in self.dimensions, "ndim", self.ndim, f"one of {known}")
+        dimensions = ", ".join(map(str, self.dimensions))
+        require(self.ndim in self.dimensions, "ndim", self.ndim, f"one of {dimensions}")
 
     @property
     @abstractmethod
@@ -172,7 +172,7 @@ class PeriodicSystem(Simulator):
 
     @abstractmethod
     def longest_step(self, box: Box) -> float:
-        """How long a step may be."""
+        """The longest step to take."""
 
     def grid(self, resolution: int) -> Grid:
         """A box of `resolution` cells a side, from 0 on; points are their centres."""

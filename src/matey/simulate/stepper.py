@@ -1,4 +1,4 @@
-"""What every simulator has, and how it moves in time.
+"""The interface of simulators, and their steps in time.
 
 Axes: B trajectories, S state variables, C stored variables, then one to three of grid points,
 slowest first. A state is what the solver conserves, at its own points; the stored variables are
@@ -23,7 +23,7 @@ WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
 
 
 class Simulator(ABC):
-    """A system that can be simulated: all trajectories at once, in any float type, anywhere.
+    """A system that can be simulated: all trajectories at once, in any type, on any device.
 
     `span` is the time [s] that a trajectory covers, as in the published set.
     """
@@ -50,17 +50,17 @@ class Simulator(ABC):
         """The state at each of `times`; the first is the one given."""
 
     def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
-        """The stored variables of a state: the state itself, where a system says nothing else."""
+        """The stored variables of a state; by default the state itself."""
         return state
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The numbers of the equations, by the names in the spec, that all trajectories share."""
+        """Parameters of the equations that all trajectories share, by their names in the spec."""
         numbers = {name: getattr(self, name) for name in self.spec(1.0).parameters}
         return {name: number for name, number in numbers.items() if not isinstance(number, tuple)}
 
     def drawn(self, trajectory: int, seed: int) -> dict[str, float]:
-        """Those that are drawn for a trajectory from a range: a function of (seed, trajectory)."""
+        """Parameters drawn for one trajectory, from (seed, trajectory) alone."""
         return {}
 
     def initial(
@@ -68,13 +68,13 @@ class Simulator(ABC):
     ) -> Float[Tensor, "B S *points"]:
         """States at time 0, float64, of the trajectories with these numbers.
 
-        Trajectory i is drawn from (seed, i) alone, whatever else is drawn with it.
+        Trajectory i is drawn from (seed, i) alone.
         """
         randoms = [np.random.default_rng([seed, number]) for number in trajectories]
         return torch.stack([self.draw(random, resolution) for random in randoms])
 
 
-SHORTEST = 1e-6  # of the time between frames: no step of a healthy solution is shorter
+SHORTEST = 1e-6  # step over the time between frames: a solution that needs less has diverged
 
 Rate = Callable[[Tensor], Tensor]
 Step = Callable[[Tensor, float, int], Tensor]
@@ -119,7 +119,7 @@ def march_apart(
     `longest(state)` are the steps [B] that are stable now, `step(state, dt)` makes a step of
     dt [B]; the last before an output time is cut short. Trajectories that have arrived wait.
     One whose stable step is not a number, or too short ever to arrive, has diverged: its
-    state is no longer a number. Raises ConfigError unless the times increase.
+    state becomes NaN. Raises ConfigError unless the times increase.
     """
     check_times(times)
     yield state

@@ -6,15 +6,15 @@
     (ρθ)_t + (ρuθ)_x + (ρwθ)_z = 0,   p = C0 (ρθ)^γ
 
 in a vertical section, dry air: ρ density [kg/m³], u and w velocity along x and upwards
-[m/s], θ potential temperature [K], p pressure [Pa], g gravity [m/s²]. All but the winds are
-carried as departures from air at rest with θ = 300 K and p_z = -ρ g. Periodic in x, solid
-walls below and above.
+[m/s], θ potential temperature [K], p pressure [Pa], g gravity [m/s²]. The solver works with
+departures from air at rest with θ = 300 K and p_z = -ρ g. Periodic in x, solid walls below and
+above.
 
 These are the equations, numbers and numerics of Matt Norman's miniWeather
-(github.com/mrnorman/miniWeather, BSD-2-Clause), written anew: finite volumes, values at faces
+(github.com/mrnorman/miniWeather, BSD-2-Clause), rewritten: finite volumes, values at faces
 interpolated from four cell means (order 4), hyperviscosity from the third derivative, three
 Runge-Kutta stages (order 2), x and z one after the other in alternating order. The step is
-1.5 spacings over 450 m/s, faster than sound and wind together; the stages allow 1.6.
+1.5 spacings over 450 m/s, which exceeds sound and wind together; it is stable up to 1.6.
 """
 
 import math
@@ -70,7 +70,7 @@ class Background:
         return self.density_theta[2:-2]
 
     def like(self, state: Tensor) -> "Background":
-        """The same in the float type and on the device of a state."""
+        """The background in the type and on the device of a state."""
         values = (getattr(self, name).to(state) for name in self.__dataclass_fields__)
         return Background(*values)
 
@@ -88,8 +88,8 @@ class Thermals(Simulator):
         span: time covered [s].
         amplitude: range of the warm bubble's amplitude; the cold one's is negative [K].
         x: range of both centres along x [m].
-        low: range of the warm bubble's centre above the ground [m].
-        high: of the cold one's [m].
+        low: range of the height of the warm bubble's centre [m].
+        high: range of the height of the cold bubble's centre [m].
         radius: range of all four radii [m].
         theta: potential temperature of the background [K].
         gravity: [m/s²].
@@ -98,7 +98,7 @@ class Thermals(Simulator):
         heat_capacity: of dry air at constant pressure [J/kg/K].
         gamma: heat capacity at constant pressure over that at constant volume.
         C0: p / (ρθ)^γ, in SI units.
-        fastest: bound on the speed of sound and wind together [m/s].
+        fastest: upper bound of the speed of sound and wind together [m/s].
         courant: step times `fastest` over the smaller spacing.
         hyperviscosity: 0 none, 1 as much as is stable.
     """
@@ -207,12 +207,12 @@ class Thermals(Simulator):
     def run_as_published(
         self, state: Float[Tensor, "B 4 Y X"], interval: float
     ) -> Iterator[tuple[float, Float[Tensor, "B 4 Y X"]]]:
-        """Times and states as miniWeather writes them, step by step.
+        """Times and states as miniWeather writes them.
 
         It writes at the first step past each multiple of `interval`, and shortens the last
-        step to end on time. Sums are rounded as its sums are: they decide how many steps
-        there are, and a last step of 7e-12 s smooths as much as a long one, since a step's
-        hyperviscosity does not depend on its length.
+        step to end on time. Times are summed as it sums them, to the same rounding. This decides
+        the number of steps, and a last one of 7e-12 s smooths as much as a long one, since
+        hyperviscosity does not depend on the length of a step.
         """
         dt = self.longest_step(self.grid(state.shape[-2]))
         air = self.background(state.shape[-2]).like(state)
@@ -294,7 +294,7 @@ def at_faces(cells: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def between_walls(state: Tensor, air: Background) -> Tensor:
-    """With two ghost cells below and above: no momentum upwards, the same wind along x."""
+    """Add two ghost cells below and above: no vertical momentum, the same wind along x."""
     low, high = state[:, :, :1], state[:, :, -1:]
     cells = torch.cat([low, low, state, high, high], dim=2)
     for ghosts, edge in ((slice(0, 2), 2), (slice(-2, None), -3)):

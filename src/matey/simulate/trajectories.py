@@ -17,7 +17,7 @@ from matey.simulate import SYSTEMS
 from matey.simulate.spectral import PeriodicSystem
 from matey.simulate.stepper import Simulator
 
-SMALLEST = 8  # points along an axis: below that the stencils span the domain
+SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache
 
 Progress = Callable[[int, int], None]
@@ -58,11 +58,11 @@ def simulate(
 
     The first frame is the initial state, so `steps` = 21 of shallow water are 0.05 s apart.
     `resolution` is the number of grid points along the shortest axis, and `ndim` chooses among
-    the dimensions of systems that exist in several. With `frames`, only the first so many of the
-    `steps` are made. The same seed gives the same bits on one machine, and trajectory i the same
-    initial state however many are made. `progress(frames made, frames in all)` is called after
-    every frame. Fields are on the CPU. Raises ConfigError for a name or number out of range,
-    DivergenceError where a solution stops being finite.
+    the dimensions of systems that exist in several. `frames` makes only the first of the `steps`.
+    The same seed gives the same bits on one machine, and trajectory i the same initial state
+    however many are made. `progress(frames made, frames in all)` is called after every frame.
+    Fields are on the CPU. Raises ConfigError for a name or number out of range, DivergenceError
+    where a solution stops being finite.
     """
     system = find_system(name, ndim)
     require(trajectories >= 1, "trajectories", trajectories, "1 or more")
@@ -109,7 +109,7 @@ def one_thread() -> Iterator[None]:
 def groups(
     system: Simulator, trajectories: int, resolution: int, device: torch.device
 ) -> Iterator[range]:
-    """Which trajectories run together: all on a GPU, as many as fit the cache on a CPU."""
+    """Trajectories to run together: all on a GPU, as many as fit the cache on a CPU."""
     points = math.prod(system.grid(resolution).shape)
     size = max(1, CACHED // points) if device.type == "cpu" else trajectories
     for first in range(0, trajectories, size):
@@ -117,7 +117,7 @@ def groups(
 
 
 def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
-    """Raise DivergenceError that says which trajectory went wrong, and when."""
+    """Raise DivergenceError, with trajectory and time, if a value is not finite."""
     finite = values.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         trajectory = group[int(finite.int().argmin())]
@@ -135,7 +135,7 @@ def make_field(
     dt: float,
     parameters: dict[str, float],
 ) -> Field:
-    """The stored variables of one trajectory with all that describes them."""
+    """The field of one trajectory."""
     grid = system.grid(resolution)
     return Field(
         values=values.reshape(*values.shape[:2], *grid.shape).contiguous(),
