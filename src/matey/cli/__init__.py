@@ -20,6 +20,7 @@ FAMILIES = {
     "simulate": "make trajectories of a system, without any data",
     "data": "inspect files, write the data config for them, convert them",
     "train": "pretrain a model on one or many systems",
+    "tune": "choose the learning rate, and more if asked, by short trainings",
     "finetune": "adapt a trained model to a new system",
     "evaluate": "score a model against persistence and extrapolation on test trajectories",
     "predict": "continue a field in time",

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from matey.cli import Command
 from matey.cli.train import add_shared
+from matey.cli.tune import add_trial_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,6 +25,12 @@ def add_arguments(parser: Any) -> None:
         action="store_true",
         help="print what transfers, what is new and frozen, memory and time, and do nothing",
     )
+    parser.add_argument(
+        "--lr",
+        help="the learning rate, short for optim.lr; auto: the best of three by short trainings on "
+        "the validation split, within --budget",
+    )
+    add_trial_options(parser, "3min")
     add_shared(parser)
     parser.add_class_arguments(RunConfig)
 
@@ -45,18 +52,44 @@ def run(options: Any) -> None:
 
     from matey.cli.console import console, watch_training
     from matey.cli.options import run_config
+    from matey.cli.tune import rates, try_all
     from matey.train.finetune import finetune, parent_name
     from matey.train.finetune_plan import plan_tuning
+    from matey.train.tune import with_settings
 
     checkpoint = Path(options.checkpoint)
     config = run_config(options)
+    if options.lr not in (None, "auto"):
+        config = with_settings(config, {"optim.lr": rate(options.lr)})
     if options.plan:
         show(plan_tuning(checkpoint, config))
+        if options.lr == "auto":
+            console.print(
+                f"Learning rate: the best of three, by trials of {options.budget} before."
+            )
         return
+    if options.lr == "auto":
+        best = try_all(
+            config,
+            {"optim.lr": rates(None, config.optim.lr)},
+            options.budget,
+            lambda one, folder, watch: finetune(checkpoint, one, folder, watch),
+        )
+        config = with_settings(config, best.settings)
     run = Path(options.run or f"runs/{parent_name(checkpoint)}-finetuned")
     with watch_training("finetune") as watch:
         finetune(checkpoint, config, run, watch, resume=options.resume == "auto")
     console.print(f"Model in {run}/model. Score it: matey evaluate {run} --data ...")
+
+
+def rate(text: str) -> float:
+    """A learning rate that was given. Raises ConfigError."""
+    from matey.errors import ConfigError
+
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"--lr is {text!r}, expected a number, or auto.") from error
 
 
 def show(plan: "TuningPlan") -> None:

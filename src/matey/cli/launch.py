@@ -14,7 +14,7 @@ from matey.cli import Command
 from matey.errors import ConfigError, nearest
 
 SHARED_WORK = ("train", "finetune")  # the commands whose processes work on one run
-SPANS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?")
+SPANS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 SCRIPT = """\
@@ -164,15 +164,15 @@ def resume_of(words: Sequence[str]) -> str | None:
     return None
 
 
-def seconds(text: str) -> int:
+def seconds(text: str, option: str = "--time") -> int:
     """A span of time as `6h`, `90m`, `1d12h`, or in SLURM's notation, as `1-12:00:00`."""
     if text and (spans := SPANS.fullmatch(text)):
-        days, hours, minutes = (int(number or 0) for number in spans.groups())
-        return 60 * (minutes + 60 * (hours + 24 * days))
+        days, hours, minutes, rest = (int(number or 0) for number in spans.groups())
+        return rest + 60 * (minutes + 60 * (hours + 24 * days))
     if clock := CLOCK.fullmatch(text):
         days, hours, minutes, rest = (int(number or 0) for number in clock.groups())
         return rest + 60 * (minutes + 60 * (hours + 24 * days))
-    raise ConfigError(f"--time is {text!r}, expected one such as 6h, 90m, 1d12h or 1-12:00:00.")
+    raise ConfigError(f"{option} is {text!r}, expected one such as 6h, 90m, 1d12h or 1-12:00:00.")
 
 
 def add_arguments(parser: Any) -> None:

@@ -1,0 +1,70 @@
+"""`matey tune`, and rates of fine-tuning by themselves."""
+
+import pytest
+import yaml
+
+from matey.cli import main
+from tests.files import write_compressible, write_shallow_water
+
+SMALL = "--model.embed_dim 8 --model.heads 1 --model.depth 1 --model.patches [8,4]"
+SHORT = "--batch 2 --validate_windows 2 --threads 1 --device cpu"
+WATER = f"--data water.yaml {SMALL} --windows.history 2 {SHORT} --steps 3"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5")
+    write_compressible(tmp_path / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5")
+    split = {"valid": 0.34, "test": 0.34}
+    for name, path in (("water", "2D_rdb_NA_NA.h5"), ("gas", "2D_CFD_*.hdf5")):
+        data = {"systems": [{"name": name, "paths": [path]}], "split": split}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(data))
+    return tmp_path
+
+
+def rates_told(capsys):
+    """The first column of the table of trials."""
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {float(row[0]) for row in rows if len(row) > 2 and row[0].startswith("0.")}
+
+
+def rate_in(config):
+    return yaml.safe_load(config.read_text())["optim"]["lr"]
+
+
+def test_tune_writes_a_config_that_trains(folder, capsys):
+    words = f"tune {WATER} --budget 30m --lr 1e-4 3e-3 --out tuned.yaml"
+    assert main(words.split()) == 0
+    assert rates_told(capsys) == {1e-4, 3e-3}
+    assert rate_in(folder / "tuned.yaml") in (1e-4, 3e-3)
+    assert main(["train", "--config", "tuned.yaml", "--steps", "1", "--run", "runs/a"]) == 0
+
+
+def test_fine_tuning_chooses_its_own_rate(folder, capsys):
+    assert main(f"train {WATER} --run runs/a".split()) == 0
+    capsys.readouterr()
+    words = f"finetune runs/a --data gas.yaml --lr auto --budget 30m --steps 2 --run runs/b {SHORT}"
+    assert main(words.split()) == 0
+    rates = rates_told(capsys)
+    assert len(rates) == 3
+    assert rate_in(folder / "runs/b/config.yaml") in rates
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--budget soon", "--budget is 'soon'"),
+        ("--budget 0s", "too small to compare 3 settings"),
+        ("--lr 1e-3", "give two rates"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused(folder, capsys, words, said):
+    assert main(f"tune {WATER} {words}".split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_rate_that_is_no_number_is_refused(folder, capsys):
+    assert main(f"train {WATER} --run runs/a".split()) == 0
+    assert main(["finetune", "runs/a", "--data", "gas.yaml", "--lr", "fast"]) == 2
+    assert "--lr is 'fast', expected a number, or auto" in capsys.readouterr().err
