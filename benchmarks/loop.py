@@ -25,7 +25,7 @@ from matey.data.write import write_well
 from matey.nn.transformer import Matey
 from matey.simulate import simulate
 from matey.train import checkpoint, loop
-from matey.train.distributed import Engine
+from matey.train.parallel.distributed import Engine
 from matey.train.run_folder import Journal
 
 MODEL = (

@@ -46,7 +46,7 @@ def test_asserts_of_the_package_are_few_and_known():
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
         "nn/transformer.py": ["isinstance(prediction, TokenPrediction)"],
         "records/files.py": ["is_dataclass(self)"],
-        "train/distributed.py": ["dist.group.WORLD is not None"],
+        "train/parallel/distributed.py": ["dist.group.WORLD is not None"],
     }
 
 

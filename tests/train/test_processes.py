@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 import matey
 from matey.config import ModelConfig, OptimConfig, ParallelConfig
 from matey.errors import ConfigError
-from matey.train.distributed import Team
 from matey.train.loop import train
+from matey.train.parallel.distributed import Team
 from matey.train.run_folder import to_yaml
 from tests.train.pair import Pair, one_line
 from tests.train.test_loop import config_for, records

@@ -14,8 +14,8 @@ from matey.config import ParallelConfig
 from matey.errors import ConfigError
 from matey.train import checkpoint, threads
 from matey.train.checkpoint import Progress, State
-from matey.train.distributed import Team
 from matey.train.loop import train
+from matey.train.parallel.distributed import Team
 from matey.train.threads import choose_threads, cpu_limit, fastest, numbers_to_try, usable_cores
 from tests.train.test_loop import config_for, records
 

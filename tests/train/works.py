@@ -20,8 +20,8 @@ from matey.config import (
 )
 from matey.fields import Batch, SystemSpec
 from matey.nn.transformer import Matey
-from matey.train.distributed import Engine, Team, processes, whole
-from matey.train.sequence_parallel import spread_cells
+from matey.train.parallel.distributed import Engine, Team, processes, whole
+from matey.train.parallel.sequence import spread_cells
 from tests.nn.helpers import rough_inputs, system
 
 # The second has no parameter and other patches; no batch holds the third.

@@ -114,7 +114,7 @@ class Share:
     """Which process computes which cells: here this one computes them all.
 
     With `parallel.sequence` the cells of one sample are spread over several: then
-    `matey.train.sequence_parallel` puts its own share in place of this one.
+    `matey.train.parallel.sequence` puts its own share in place of this one.
     """
 
     def own(self, rows: Tensor) -> Tensor:

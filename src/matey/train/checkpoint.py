@@ -27,7 +27,7 @@ from matey.errors import CheckpointError
 from matey.nn.folder import put_weights
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.output import remove, replacing, to_json, write_text
-from matey.train.distributed import share, whole
+from matey.train.parallel.distributed import share, whole
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"

@@ -27,13 +27,13 @@ from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
-from matey.train.distributed import Engine, Team, processes
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
+from matey.train.parallel.distributed import Engine, Team, processes
+from matey.train.parallel.sequence import spread_cells
 from matey.train.resume import go_on
 from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
-from matey.train.sequence_parallel import spread_cells
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back

@@ -8,7 +8,7 @@ import torch
 from matey.errors import DivergenceError
 from matey.fields import Batch
 from matey.nn.surrogate import Prediction
-from matey.train.distributed import Team
+from matey.train.parallel.distributed import Team
 from matey.train.run_folder import Record
 
 

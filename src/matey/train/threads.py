@@ -18,7 +18,7 @@ import torch
 
 from matey.config import RunConfig
 from matey.cost.machine import read
-from matey.train.distributed import Team
+from matey.train.parallel.distributed import Team
 
 TURNS = 3  # timed steps with each number of threads, after one that is not timed
 SHARE = 0.03  # of the steps of a run, that measuring may add

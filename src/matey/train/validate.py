@@ -15,8 +15,8 @@ from matey.nn.folder import save_pretrained
 from matey.nn.surrogate import Surrogate
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
-from matey.train.distributed import Engine, Team
 from matey.train.loss import loss_of
+from matey.train.parallel.distributed import Engine, Team
 from matey.train.run_folder import Journal, Record, spent, training_facts
 from matey.train.signals import Stop, stopped
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from matey.config import ParallelConfig
 from matey.nn.transformer import Matey
-from matey.train.distributed import Team
+from matey.train.parallel.distributed import Team
 from tests.train.pair import Pair
 from tests.train.works import CASES, LOCAL, MODEL, SPECS, UNIFORM, batch_of, equal_steps, step_of
 

@@ -1,7 +1,7 @@
 """Several processes that train one model, by torch's own engine: torchrun, DDP, FSDP2.
 
 The processes form a mesh [data, sequence]. Along `data` each has samples of its own; along
-`sequence` they have the same samples, and share out their tokens (`matey.train.sequence_parallel`).
+`sequence` they have the same samples, and share out their tokens (`matey.train.parallel.sequence`).
 All processes hold the same system in each batch, so that which weights a batch reaches is
 known from its spec: nothing is searched for. A weight that no batch of a step reaches has no
 gradient, and is not updated, as in one process.
@@ -29,7 +29,7 @@ from matey.fields import Batch, SystemSpec
 from matey.nn.make import make_model
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple
-from matey.train.heartbeat import Heartbeat
+from matey.train.parallel.heartbeat import Heartbeat
 
 Item = TypeVar("Item")
 
