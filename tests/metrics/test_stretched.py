@@ -9,7 +9,7 @@ import torch
 
 from matey.errors import ShapeError
 from matey.evaluate.protocols import PROTOCOLS, SPECTRAL, Frame, score_frame
-from matey.fields.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, locate_points, stack_points
 from matey.metrics import conserved, error
 
 Y = (0.0, 1.0, 3.0, 7.0)  # cells of 1, 1.5, 3 and 4
@@ -54,7 +54,7 @@ def test_the_mean_of_a_channel_flow_converges_to_its_integral_with_second_order(
         grid = wall(points)
         y = grid.coordinate(2)
         flow = (4 * y * (1 - y)).expand(1, 1, 1, 1, points)
-        found = float(conserved.domain_mean(flow, place([grid]).volumes))
+        found = float(conserved.domain_mean(flow, locate_points([grid]).volumes))
         errors.append(abs(found - 2 / 3))
         assert float(flow.mean()) < 0.52
     assert errors[-1] < 1e-3

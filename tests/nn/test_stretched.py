@@ -8,7 +8,7 @@ import torch
 
 from matey.config import BaselineConfig, LossConfig, ModelConfig
 from matey.errors import ShapeError
-from matey.fields.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, locate_points, stack_points
 from matey.nn.baselines.base import check_spacing
 from matey.nn.rollout import chosen, continue_inputs
 from matey.tokens.normalise import measure
@@ -45,7 +45,7 @@ def test_statistics_are_over_the_volume():
 
 
 def test_statistics_and_loss_of_even_points_are_the_usual_ones(inputs):
-    points = place([GRIDS[2]] * 3)
+    points = locate_points([GRIDS[2]] * 3)
     usual, found = measure(inputs.values), measure(inputs.values, points)
     torch.testing.assert_close(found.mean, usual.mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found.scale, usual.scale)

@@ -14,7 +14,7 @@ def test_pack_then_unpack_is_the_identity_and_sorts_by_sample(samples, threshold
     fields = torch.randn(samples, 3, 1, 1, 16, 16) * torch.rand(samples, 1, 1, 1, 16, 16) ** 4
     sizes = [(1, 8, 8), (1, 4, 4), (1, 2, 2)]
     plan = plan_refinement(fields, sides(fields), sizes, RefineConfig(threshold=threshold))
-    levels = [torch.randn(len(plan.at(level)), 3, 5) for level in range(3)]
+    levels = [torch.randn(len(plan.leaves_at(level)), 3, 5) for level in range(3)]
     packing = pack_mixed(plan)
     packed, places = pack(levels, packing), locate(packing, times=3)
     assert bool((places.sequence.diff() >= 0).all())
@@ -25,7 +25,7 @@ def test_pack_then_unpack_is_the_identity_and_sorts_by_sample(samples, threshold
     for level in range(3):
         here = plan.level[packing.cell] == level
         assert torch.equal(packed[here], levels[level])
-        assert torch.equal(packing.cell[here], plan.at(level))
+        assert torch.equal(packing.cell[here], plan.leaves_at(level))
 
 
 def test_centres_and_sizes_are_fractions_of_the_domain():

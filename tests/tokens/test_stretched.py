@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from matey.config import RefineConfig
-from matey.fields.grid import Grid, place, stack_points
+from matey.fields.grid import Grid, locate_points, stack_points
 from matey.tokens.criteria import CRITERIA, cell_variance, criterion, measure_cells, slopes_along
 from matey.tokens.pack import locate, pack_mixed
 from matey.tokens.refine import plan_refinement
@@ -46,7 +46,7 @@ def test_the_variance_of_a_cell_is_that_over_its_volume():
 @pytest.mark.parametrize("name", ["variance", "gradient", "change"])
 def test_criteria_of_even_points_are_the_usual_ones(name):
     fields = random_fields(2, N, 2, seed=0)
-    points = place([Grid(("y", "x"), (1, N, N), (0.0,) * 3, (1.0,) * 3)] * 2)
+    points = locate_points([Grid(("y", "x"), (1, N, N), (0.0,) * 3, (1.0,) * 3)] * 2)
     usual = measure_cells(name, fields, (1, 4, 4))
     torch.testing.assert_close(measure_cells(name, fields, (1, 4, 4), points), usual)
 

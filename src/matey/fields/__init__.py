@@ -6,7 +6,7 @@ dimensions. X is x; in a vertical section z lies along Y.
 """
 
 from matey.fields.field import Field, Window
-from matey.fields.grid import Grid, Points, join_points, place, stack_points
+from matey.fields.grid import Grid, Points, join_points, locate_points, stack_points
 from matey.fields.inputs import Batch, Inputs, dense, stack, stack_fields
 from matey.fields.system import PERIODIC_SIDES, Boundary, Sides, SystemSpec, Variable
 
@@ -24,7 +24,7 @@ __all__ = [
     "Window",
     "dense",
     "join_points",
-    "place",
+    "locate_points",
     "stack",
     "stack_fields",
     "stack_points",

@@ -144,10 +144,10 @@ def stack_points(grids: Sequence[Grid]) -> Points | None:
     """The points of several grids of one shape; None where all of them are even."""
     if not any(points for grid in grids for points in grid.positions):
         return None
-    return place(grids)
+    return locate_points(grids)
 
 
-def place(grids: Sequence[Grid]) -> Points:
+def locate_points(grids: Sequence[Grid]) -> Points:
     """The points of grids of one shape, even or not."""
     z, y, x = (stack_axis(grids, axis) for axis in range(3))
     stretched = [any(grid.positions[axis] for grid in grids) for axis in range(3)]
@@ -160,7 +160,7 @@ def join_points(parts: Sequence[Points | None], shape: tuple[int, int, int]) -> 
     """The points of several inputs on grids of one shape; None where all of them are even."""
     if not any(parts):
         return None
-    even = place([Grid(("z", "y", "x"), shape, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))])
+    even = locate_points([Grid(("z", "y", "x"), shape, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))])
     rows = [part or even for part in parts]
     centres, edges = (
         [torch.cat([getattr(row, name)[axis] for row in rows]) for axis in range(3)]

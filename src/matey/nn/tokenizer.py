@@ -53,7 +53,7 @@ class Tokenizer(nn.Module):
         for level, (patch, used) in enumerate(zip(packing.plan.sizes, packing.levels, strict=True)):
             patches = all_patches(fields, patch)
             if level > 0 or len(used) < len(patches):  # else they are all there, in order
-                patches = patches.index_select(0, packing.plan.place(level, used))
+                patches = patches.index_select(0, packing.plan.lattice_index(level, used))
             levels.append(self.encoders[shape_key(patch)](patches, variables))
         return levels
 
@@ -72,7 +72,7 @@ class Tokenizer(nn.Module):
             cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
             if level > 0 or len(used) < cells:
                 everywhere = patches.new_zeros(cells, *patches.shape[1:])
-                patches = everywhere.index_copy(0, plan.place(level, used), patches)
+                patches = everywhere.index_copy(0, plan.lattice_index(level, used), patches)
             fields.append(join_patches(patches.unflatten(2, patch), plan.grid))
         return fields
 

@@ -45,7 +45,7 @@ class Packing:
 
 def pack_mixed(plan: RefinementPlan) -> Packing:
     """Adap_Mix: one sequence per sample: its leaves, coarse ones first."""
-    levels = tuple(plan.at(level) for level in range(len(plan.sizes)))
+    levels = tuple(plan.leaves_at(level) for level in range(len(plan.sizes)))
     cell, order = torch.cat(levels), None
     if len(levels) > 1 and plan.samples > 1:
         order = torch.sort(plan.sample[cell], stable=True).indices

@@ -71,9 +71,9 @@ class RefinementPlan:
         points = self.level.new_full((self.samples, *self.grid), -1)
         for level, size in enumerate(self.sizes):
             lattice = lattice_shape(self.grid, size)
-            leaves = self.at(level)
+            leaves = self.leaves_at(level)
             marked = self.level.new_full((self.samples * math.prod(lattice),), -1)
-            marked[self.place(level, leaves)] = leaves
+            marked[self.lattice_index(level, leaves)] = leaves
             points = points.maximum(spread(marked.view(self.samples, *lattice), points))
         return points
 
@@ -82,11 +82,11 @@ class RefinementPlan:
         """Leaves of each sample, per frame."""
         return torch.bincount(self.sample[self.leaves], minlength=self.samples)
 
-    def at(self, level: int) -> Int[Tensor, " leaves"]:
+    def leaves_at(self, level: int) -> Int[Tensor, " leaves"]:
         """Indices of the leaves of one level, sorted by sample."""
         return ((self.level == level) & ~self.refined).nonzero().squeeze(1)
 
-    def place(self, level: int, cells: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"]:
+    def lattice_index(self, level: int, cells: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"]:
         """Indices of cells of one level in the level's lattice [B Kz Ky Kx], flattened."""
         size = torch.tensor(self.sizes[level], device=self.level.device)
         _, rows, columns = lattice = lattice_shape(self.grid, self.sizes[level])
