@@ -20,25 +20,25 @@ class Statistics:
     scale: Float[Tensor, "B C 1 1 1"]
 
     def normalise(self, fields: Float[Tensor, "B *T C Z Y X"]) -> Float[Tensor, "B *T C Z Y X"]:
-        """Dimensionless fields: one frame, or a history."""
+        """Make fields dimensionless: one frame, or a history."""
         history = fields.ndim == 6
         mean, scale = (s.unsqueeze(1) if history else s for s in (self.mean, self.scale))
         return (fields - mean) / scale
 
     def restore(self, fields: Float[Tensor, "B C Z Y X"]) -> Float[Tensor, "B C Z Y X"]:
-        """One frame in physical units: the inverse of `normalise`."""
+        """Give one frame its physical units back: the inverse of `normalise`."""
         return fields * self.scale + self.mean
 
     def take(self, variables: tuple[int, ...]) -> "Statistics":
-        """The statistics of some of the variables."""
+        """The statistics of the chosen variables."""
         return Statistics(self.mean[:, list(variables)], self.scale[:, list(variables)])
 
 
 def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None) -> Statistics:
     """Mean and standard deviation over time and space.
 
-    On stretched grids, whose `points` are given, they are those over the volume: a wall at which
-    points are clustered counts with its size, as it does in errors.
+    On stretched grids, whose `points` are given, points are weighted by their volume, as in errors:
+    a wall at which they are clustered does not count more.
     The scale has the floor max(1e-6·max|u|, 1e-30): a field of amplitude 1e-6 is normalised
     like one of amplitude 1, and a constant field stays finite. Sums are in float64.
     """

@@ -53,7 +53,7 @@ class RefinementPlan:
 
     @cached_property
     def leaves(self) -> Int[Tensor, " N"]:
-        """Indices of the cells that become tokens: those not cut further. They tile each domain.
+        """Indices of the cells that are not cut further. They tile each domain once.
 
         Sorted by sample; within a sample coarse cells come before fine ones.
         """
