@@ -1,6 +1,7 @@
 """What holds for every scheme and mode, in one, two and three dimensions."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -8,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matey.config import ModelConfig, RefineConfig
+from matey.config.model import Mode, Scheme
 from matey.fields import Boundary
+from matey.nn import schemes as scheme_module
 from matey.nn import transformer as model_module
 from matey.nn.transformer import Matey
-from matey.tokens.pack import Packing, pack_mixed
+from matey.tokens.pack import PACKINGS, Packing, pack_mixed
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 
 SCHEMES = ["vit", "svit", "avit", ("svit", "vit")]
@@ -41,6 +44,11 @@ def large(ndim: int, levels: int, scheme: str, mode: str, seed: int, **config):
     """Fields of twice as many points along each axis, and a model."""
     inputs = rough_inputs(system(ndim), points=points(ndim) * 2, seed=seed)
     return inputs, family_model(ndim, levels, scheme, mode, **config)
+
+
+def test_a_config_names_every_scheme_and_mode_that_there_is():
+    assert set(get_args(Scheme)) == set(scheme_module.SCHEMES)
+    assert set(get_args(Mode)) == set(PACKINGS)
 
 
 @few

@@ -6,17 +6,16 @@ from matey.cli import Command
 
 
 def add_arguments(parser: Any) -> None:
-    from typing import Literal
-
     from matey.config import RunConfig
+    from matey.config.model import BaselineKind
 
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--run", required=True, help="the run folder to write")
     parser.add_argument(
         "--baseline",
-        type=Literal["none", "unet", "fno"],
+        type=BaselineKind,
         default="none",
-        help="train a U-Net or an FNO of as many weights instead: short for model.baseline.kind",
+        help="train this network, of as many weights, instead: short for model.baseline.kind",
     )
     add_shared(parser)
     parser.add_class_arguments(RunConfig)

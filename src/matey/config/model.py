@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from matey.config.checks import require, require_fraction, require_positive
 
+# Names are listed here, where nothing heavy is imported, so that commands refuse a misspelt one at
+# once and `--help` shows them all.
 Scheme = Literal["vit", "svit", "avit"]
+Mode = Literal["uniform", "adap_mix", "adap_mul"]
+BaselineKind = Literal["none", "unet", "fno"]
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,14 @@ class BaselineConfig:
             in two, 8 in three.
     """
 
-    kind: Literal["none", "unet", "fno"] = "none"
+    kind: BaselineKind = "none"
     width: int | None = None
     modes: int | None = None
 
     def __post_init__(self) -> None:
         name = "model.baseline."
-        require(self.kind in ("none", "unet", "fno"), f"{name}kind", self.kind, "unet or fno")
+        kinds = get_args(BaselineKind)
+        require(self.kind in kinds, f"{name}kind", self.kind, " or ".join(kinds[1:]))
         if self.width is not None:
             require_positive(self, name, "width")
             require(self.kind != "none", f"{name}width", self.width, f"none without {name}kind")
@@ -126,7 +131,7 @@ class ModelConfig:
     heads: int = 3
     depth: int = 12
     scheme: Scheme | tuple[Scheme, ...] = "svit"
-    mode: Literal["uniform", "adap_mix", "adap_mul"] = "adap_mix"
+    mode: Mode = "adap_mix"
     patches: tuple[int, ...] = (16, 8)
     refine: RefineConfig = field(default_factory=RefineConfig)
     band: int | None = None

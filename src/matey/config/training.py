@@ -1,7 +1,7 @@
 """Settings of a training run."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from matey.config.checks import require, require_fraction, require_positive
@@ -126,9 +126,9 @@ class LossConfig:
     conservation: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("base", "gradient", "conservation"):
-            value = getattr(self, name)
-            require(math.isfinite(value) and value >= 0, f"loss.{name}", value, "0 or more")
+        for term in fields(self):
+            value = getattr(self, term.name)
+            require(math.isfinite(value) and value >= 0, f"loss.{term.name}", value, "0 or more")
 
 
 @dataclass(frozen=True)

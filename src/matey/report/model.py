@@ -30,7 +30,7 @@ def model_sentence(model: dict[str, Any]) -> str:
     """What the model is."""
     if model.get("kind", "matey") != "matey":
         size = f", {amount(model['parameters'])} parameters" if "parameters" in model else ""
-        called = BASELINES.get(model["kind"], model["kind"])
+        called = BASELINES.get(model["kind"], f"a {model['kind']}")
         width = f" of width {model['width']}" if model.get("width") else ""
         return f"The model is a baseline: {called}{width}{size}."
     if "scheme" not in model:
