@@ -23,38 +23,38 @@ Owner = MutableMapping[Any, Any]  # what keeps: open datasets by name, or chunks
 
 
 class ChunkCache:
-    """All that keeps chunks in this process, the one used last at the end, each with its bytes."""
+    """The chunks that this process keeps and their bytes, the one used last at the end."""
 
     def __init__(self) -> None:
         self.kept: OrderedDict[tuple[int, Hashable], tuple[Owner, int]] = OrderedDict()
         self._bytes = 0
 
     def keep(self, owner: Owner, name: Hashable, size: int) -> None:
-        """A dataset that keeps so many bytes is opened, or a chunk of them is read. Those used
-        longest ago are taken out of their owners, as long as all together keep too much."""
+        """Count a dataset that keeps so many bytes, or a chunk of them. Those used longest ago are
+        taken out of their owners, as long as all together keep too much."""
         self.kept[id(owner), name] = (owner, size)
         self._bytes += size
         while self._bytes > MOST:
-            (_, oldest), (holder, freed) = self.kept.popitem(last=False)
-            self._bytes -= freed
-            holder.pop(oldest, None)
+            (_, oldest), (holder, _) = next(iter(self.kept.items()))
+            self.drop(holder, oldest)
 
     def touch(self, owner: Owner, name: Hashable) -> None:
-        """It is used."""
+        """Note that it is used now."""
         if (id(owner), name) in self.kept:
             self.kept.move_to_end((id(owner), name))
 
-    def forget(self, owner: Owner, name: Hashable) -> None:
-        """It is no longer there."""
+    def drop(self, owner: Owner, name: Hashable) -> None:
+        """Take it out of its owner."""
         self._bytes -= self.kept.pop((id(owner), name), (owner, 0))[1]
+        owner.pop(name, None)
 
 
 shared = ChunkCache()
 
 
 def row_size(dataset: h5py.Dataset) -> int:
-    """Bytes of the chunks in a row across the first axis, which trajectories or frames in it share;
-    0 where HDF5 keeps enough by itself or chunks are single frames of a trajectory."""
+    """Bytes of a row of chunks across all axes but the first, which its trajectories and frames
+    share; 0 where HDF5 keeps enough by itself or chunks are single frames of a trajectory."""
     chunk = dataset.chunks
     if chunk is None or max(chunk[:2]) == 1:
         return 0
@@ -65,8 +65,8 @@ def row_size(dataset: h5py.Dataset) -> int:
 
 
 def with_cache(dataset: h5py.Dataset, size: int) -> h5py.Dataset:
-    """The same dataset with a cache of so many bytes of chunks. Nobody else may hold it open: HDF5
-    takes the cache of who opens it first."""
+    """Open the dataset anew with a cache of so many bytes of chunks. Nobody else may hold it open:
+    HDF5 takes the cache of who opens it first."""
     file, name = dataset.file, dataset.name
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     access.set_chunk_cache(SLOTS, size, 0.75)

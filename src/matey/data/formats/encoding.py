@@ -12,8 +12,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Encoding:
-    """What became of numbers: scaled, shifted, marked where missing, held valid between two bounds
-    (both as they are stored), or unsigned ones stored as signed."""
+    """How numbers are stored: scaled, shifted, marked where missing, valid between two bounds (both
+    as they are stored), or unsigned ones as signed."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -25,7 +25,7 @@ class Encoding:
     def undo(self, stored: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         """The numbers that were encoded, NaN where they are missing or not valid."""
         if self.unsigned:
-            stored = stored.view(unsigned_of(stored.dtype))
+            stored = stored.view(stored.dtype.str.replace("i", "u"))
         values = stored.astype(dtype)
         if (self.scale, self.offset) != (1, 0):
             values = values * self.scale + self.offset
@@ -54,17 +54,16 @@ def decoded(array: Any, attributes: dict[str, Any]) -> Any:
     """The array itself, or a Decoded view where its attributes ask for one."""
     if array.dtype.kind not in "fiu":
         return array
-    kinds = {key: number(attributes.get(key)) for key in ("scale_factor", "add_offset")}
+    scale, offset = (number(attributes.get(key)) for key in ("scale_factor", "add_offset"))
     marks = [number(attributes.get(key)) for key in ("_FillValue", "missing_value")]
     low, high = valid_range(attributes)
-    written = attributes.get("_Unsigned", "")
     encoding = Encoding(
-        1.0 if kinds["scale_factor"] is None else kinds["scale_factor"],
-        0.0 if kinds["add_offset"] is None else kinds["add_offset"],
+        1.0 if scale is None else scale,
+        offset or 0.0,
         tuple(mark for mark in marks if mark is not None and np.isfinite(mark)),
         low,
         high,
-        array.dtype.kind == "i" and text(written).lower() == "true",
+        array.dtype.kind == "i" and text(attributes.get("_Unsigned", "")).lower() == "true",
     )
     return array if encoding == Encoding() else Decoded(array, encoding)
 
@@ -80,16 +79,15 @@ def valid_range(attributes: dict[str, Any]) -> tuple[float, float]:
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def unsigned_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The unsigned type of the same size and byte order."""
-    return np.dtype(dtype.str.replace("i", "u"))
-
-
 def text(value: Any) -> str:
-    """An attribute as text: formats differ in whether they give bytes."""
-    items = np.asarray(value, dtype=object).reshape(-1)
-    first = items[0] if items.size else ""
-    return first.decode("utf-8", "replace") if isinstance(first, bytes) else str(first)
+    """An attribute as text."""
+    return next(iter(texts(value)), "")
+
+
+def texts(value: Any) -> list[str]:
+    """An attribute as a list of texts: formats differ in whether they give bytes."""
+    items = np.asarray(value, dtype=object).reshape(-1).tolist()
+    return [i.decode("utf-8", "replace") if isinstance(i, bytes) else str(i) for i in items]
 
 
 def number(value: Any) -> float | None:

@@ -19,7 +19,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matey.data.formats import files
 from matey.errors import DataError, MateyError, StoppedError, nearest
 
 log = logging.getLogger("matey")
@@ -213,17 +212,14 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
 
     Raises DataError where a path names nothing.
     """
-    chosen: dict[Path, None] = {}
-    for path in paths:
-        for file in sorted(_named(Path(path))):
-            chosen.setdefault(Path(os.path.abspath(file)))
-    return list(chosen)
+    named = (file for path in paths for file in sorted(_named(Path(path))))
+    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in named))
 
 
 def _named(path: Path) -> list[Path]:
     """The files that one path names. A file is taken as it is, whatever its suffix."""
     path = path.expanduser()
-    if path.is_file() or files.zarr_metadata(path):
+    if path.is_file() or zarr_metadata(path):
         return [path]
     if path.is_dir():
         inside = list(_inside(path))
@@ -235,19 +231,19 @@ def _named(path: Path) -> list[Path]:
         if not matches:
             raise DataError(f"No file fits the pattern {shown(path)}.")
         return [file for match in matches for file in _named(match)]
-    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
     if not path.parent.is_dir():
-        way_out = "Its folder does not exist either."
+        raise DataError(f"{shown(path)} does not exist. Its folder does not exist either.")
+    near = [p.name for p in path.parent.iterdir()]
+    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
     raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Files of fields in a folder, to the bottom. A zarr store counts as a file, and what is
-    hidden is left out: a conversion that was killed leaves a hidden folder."""
+    """Files of fields in a folder, to the bottom. A zarr store counts as a file. Hidden folders
+    are left out: a conversion that was killed leaves one."""
     for top, folders, names in os.walk(folder):
         seen = [name for name in folders if not name.startswith(".")]
-        stores = [name for name in seen if files.zarr_metadata(Path(top) / name)]
+        stores = [name for name in seen if zarr_metadata(Path(top) / name)]
         folders[:] = [name for name in seen if name not in stores]
         for name in (*names, *stores):
             readable = name in stores or Path(name).suffix.lower() in SUFFIXES

@@ -52,7 +52,7 @@ class Hdf5Container:
         # To find a dataset and check it takes longer than to read a frame of it.
         if name not in self._arrays:
             while len(self._arrays) >= MAX_OPEN:
-                cache.shared.forget(self._arrays, self._arrays.popitem(last=False)[0])
+                cache.shared.drop(self._arrays, next(iter(self._arrays)))
             self._arrays[name] = self._open(name)
         self._arrays.move_to_end(name)
         cache.shared.touch(self._arrays, name)
@@ -89,8 +89,8 @@ class Hdf5Container:
         return dict(owner.attrs)
 
     def close(self) -> None:
-        for name in self._arrays:
-            cache.shared.forget(self._arrays, name)
+        for name in list(self._arrays):
+            cache.shared.drop(self._arrays, name)
         self.file.close()
 
 
@@ -139,7 +139,7 @@ def member(group: h5py.Group, name: str) -> Any:
     """
     item: Any = group
     for part in name.split("/"):
-        where = f"{shown(_filename(group))}: {item.name.rstrip('/')}/{part}"
+        where = f"{shown(os.fsdecode(group.file.filename))}: {item.name.rstrip('/')}/{part}"
         if not isinstance(item, h5py.Group):
             raise DataError(f"{where} is missing: {item.name} is not a group.")
         link = item.get(part, getlink=True) if part in item.keys() else None  # noqa: SIM118
@@ -161,8 +161,3 @@ def member(group: h5py.Group, name: str) -> Any:
                 "file itself. Copy it in with h5repack."
             )
     return item
-
-
-def _filename(group: h5py.Group) -> str:
-    name = group.file.filename
-    return os.fsdecode(name) if isinstance(name, bytes) else name

@@ -18,13 +18,27 @@ from matey.data.formats import files
 from matey.data.formats.files import shown
 from matey.errors import DataError
 
+ITEM_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+STREAMING = 0xFFFFFFFF  # number of records not known when the header was written
+DAMAGED = (OSError, RuntimeError, struct.error, LookupError, ValueError, OverflowError)
+
 
 class NetCDF3Container:
     """Classic NetCDF: CDF-1, CDF-2 and CDF-5."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = open_netcdf3(path)
+        self.path, size = path, files.stamp(path)[0]
+        try:
+            with path.open("rb") as content:
+                expected = expected_size(content)
+            if size < expected:
+                raise DataError(
+                    f"{shown(path)} is cut short: {size} bytes, expected {expected}. "
+                    "Copy or download it again."
+                )
+            self.file = netCDF4.Dataset(str(path), "r")
+        except DAMAGED as error:
+            raise DataError(f"{shown(path)} ({size} bytes) is damaged NetCDF: {error}.") from error
         self.file.set_auto_maskandscale(True)
 
     def names(self) -> list[str]:
@@ -46,28 +60,6 @@ class NetCDF3Container:
 
     def close(self) -> None:
         self.file.close()
-
-
-def open_netcdf3(path: Path) -> Any:
-    """Open for reading. Raises DataError on a file that is damaged or cut short."""
-    size = files.stamp(path)[0]
-    try:
-        with path.open("rb") as content:
-            expected = expected_size(content)
-        if size < expected:
-            raise DataError(
-                f"{shown(path)} is cut short: {size} bytes, expected {expected}. "
-                "Copy or download it again."
-            )
-        return netCDF4.Dataset(str(path), "r")
-    except (OSError, RuntimeError, struct.error, LookupError, ValueError, OverflowError) as error:
-        raise DataError(f"{shown(path)} ({size} bytes) is damaged NetCDF: {error}.") from error
-
-
-ITEM_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
-
-
-STREAMING = 0xFFFFFFFF  # number of records not known when the header was written
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from matey.data.formats.files import shown
 from matey.errors import DataError
 
 MAX_HEADER = 10_000
-BLOCK = 2**22  # bytes read at once of an archive, where not all of them are kept
+BLOCK = 2**22  # bytes of an archive read at once, where not all of them are kept
 ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archives raise
 
 
@@ -65,6 +65,9 @@ class NpyContainer:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._arrays: dict[str, Any] = {"data": self._map(path)}
+
+    def _map(self, path: Path) -> np.ndarray:
         with path.open("rb") as file:
             header = read_header(file, shown(path))
         size, expected = path.stat().st_size, prod(header.shape) * header.dtype.itemsize
@@ -75,15 +78,17 @@ class NpyContainer:
             )
         if not expected:
             raise DataError(f"{shown(path)} has shape {header.shape}: it holds no value.")
-        self._values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
     def names(self) -> list[str]:
-        return ["data"]
+        return list(self._arrays)
 
     def array(self, name: str) -> Any:
-        if name != "data":
-            raise DataError(f"{shown(self.path)}: {name} is missing. Found: data.")
-        return self._values
+        if name not in self._arrays:
+            listed = ", ".join(shown(stored) for stored in self.names())
+            raise DataError(f"{shown(self.path)}: {name} is missing. Found: {listed}.")
+        return self._arrays[name]
 
     def dims(self, name: str) -> tuple[str, ...]:
         return ()
@@ -95,8 +100,8 @@ class NpyContainer:
         """The mapping ends with the last array that uses it."""
 
 
-class NpzContainer:
-    """The arrays of an archive, by their names."""
+class NpzContainer(NpyContainer):
+    """The arrays of an archive, by their names. An array is opened when it is asked for."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -109,36 +114,23 @@ class NpzContainer:
                 "Copy or download it again."
             ) from error
         members = [name for name in self._archive.namelist() if name.endswith(".npy")]
-        self._members = {name.removesuffix(".npy"): name for name in members}
-        self._arrays: dict[str, ArchivedArray] = {}
+        self._arrays = dict.fromkeys(name.removesuffix(".npy") for name in members)
         if not members:
             raise files.UnknownLayoutError(f"{shown(path)} is an archive without NumPy arrays.")
 
-    def names(self) -> list[str]:
-        return list(self._members)
-
     def array(self, name: str) -> Any:
-        if name not in self._members:
-            listed = ", ".join(shown(member) for member in self._members)
-            raise DataError(f"{shown(self.path)}: {name} is missing. Found: {listed}.")
-        if name not in self._arrays:
+        if super().array(name) is None:
             where = f"{shown(self.path)}: {shown(name)}"
-            self._arrays[name] = ArchivedArray(self._archive, self._members[name], where)
+            self._arrays[name] = ArchivedArray(self._archive, f"{name}.npy", where)
         return self._arrays[name]
-
-    def dims(self, name: str) -> tuple[str, ...]:
-        return ()
-
-    def attributes(self, name: str = "") -> dict[str, Any]:
-        return {}
 
     def close(self) -> None:
         self._archive.close()
 
 
 class ArchivedArray:
-    """An array in an archive. An index reads the bytes from its first to its last value, a block at
-    a time, and keeps what it asks for; going forward is a stream, going back starts anew."""
+    """An array in an archive. An index reads a small array whole, and of a large one the entries it
+    asks for; going forward is a stream, going back starts anew."""
 
     def __init__(self, archive: zipfile.ZipFile, member: str, where: str) -> None:
         self._archive, self._member, self._where = archive, member, where
@@ -164,34 +156,21 @@ class ArchivedArray:
         index = index if isinstance(index, tuple) else (index,)
         index, shape = index + (slice(None),) * (self.ndim - len(index)), self.shape
         if self._fortran:
-            return self._take(index[::-1], shape[::-1]).T
-        return self._take(index, shape)
+            return self._take(index[::-1], shape[::-1], 0).T
+        return self._take(index, shape, 0)
 
-    def _take(self, index: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
-        """What an index asks for, with the axes in the order of the file."""
-        axis, first = 0, 0  # the axes that one entry is taken of come first
-        while axis < self.ndim and not isinstance(index[axis], slice):
-            first = first * shape[axis] + index[axis]
-            axis += 1
-        if axis == self.ndim:
-            return self._read(first, ())
-        low, high, step = index[axis].indices(shape[axis])
-        rest, row = index[axis + 1 :], shape[axis + 1 :]
-        first = first * shape[axis]
-
-        def rows(start: int, stop: int) -> np.ndarray:
-            read = self._read((first + start) * prod(row), (max(stop - start, 0), *row))
-            return read[(slice(None, None, step), *rest)]
-
-        together = BLOCK // (prod(row) * self.dtype.itemsize) // step * step
-        whole = all(i == slice(None) for i in rest)
-        if whole or high - low <= together:
-            return rows(low, high)
-        if not together:
-            chosen = range(low, high, step)
-            return np.stack([self._take((*index[:axis], i, *rest), shape) for i in chosen])
-        starts = range(low, high, together)
-        return np.concatenate([rows(at, min(at + together, high)).copy() for at in starts])
+    def _take(self, index: tuple[Any, ...], shape: tuple[int, ...], first: int) -> np.ndarray:
+        """What an index asks for of an array of some shape that starts at value `first` of the
+        file. Where that is more than a block and not asked for as a whole, entry by entry."""
+        if all(part == slice(None) for part in index):
+            return self._read(first, shape)
+        (head, *rest), row = index, prod(shape[1:])
+        if not isinstance(head, slice):
+            return self._take(tuple(rest), shape[1:], first + head * row)
+        if prod(shape) * self.dtype.itemsize <= BLOCK:
+            return self._read(first, shape)[index]
+        entries = range(*head.indices(shape[0]))
+        return np.stack([self._take(tuple(rest), shape[1:], first + i * row) for i in entries])
 
     def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
         """Values from the first one on, in the order of the file."""

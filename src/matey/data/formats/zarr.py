@@ -20,27 +20,9 @@ from matey.data.formats.encoding import decoded
 from matey.data.formats.files import shown
 from matey.errors import DataError
 
-CODECS = frozenset(
-    [
-        "blosc",
-        "bytes",
-        "bz2",
-        "crc32",
-        "crc32c",
-        "delta",
-        "fixedscaleoffset",
-        "fletcher32",
-        "gzip",
-        "lz4",
-        "lzma",
-        "quantize",
-        "sharding_indexed",
-        "shuffle",
-        "transpose",
-        "zlib",
-        "zstd",
-        "adler32",
-    ]
+CODECS = (  # that run no code of the file's
+    "adler32 blosc bytes bz2 crc32 crc32c delta fixedscaleoffset fletcher32 gzip lz4 lzma quantize "
+    "sharding_indexed shuffle transpose zlib zstd"
 )
 ARRAY_METADATA = ("zarr.json", ".zarray")
 GROUP_METADATA = ("zarr.json", ".zgroup")
@@ -48,10 +30,9 @@ MAX_DEPTH = 8
 
 
 class Chunked:
-    """A zarr array that keeps decompressed chunks: one may hold several trajectories, or frames of
-    several windows, and is read for each of them.
+    """A zarr array that keeps decompressed chunks, which several trajectories or windows may share.
 
-    Kept are rows of chunks across all axes but the first two.
+    It keeps rows of chunks across all axes but the first two.
     """
 
     def __init__(self, array: Any) -> None:
@@ -60,7 +41,7 @@ class Chunked:
         self._step = tuple(array.chunks[:2])
         self._row_size = math.prod((*self._step, *self.shape[2:])) * self.dtype.itemsize
         self._shared = self.ndim > 2 and max(self._step) > 1 and self._row_size <= cache.MOST
-        self._rows: dict[tuple[int, int], np.ndarray] = {}
+        self.rows: dict[tuple[int, int], np.ndarray] = {}
 
     def __getitem__(self, index: Any) -> Any:
         whole = isinstance(index, tuple) and len(index) == self.ndim
@@ -79,19 +60,13 @@ class Chunked:
 
     def _row(self, i: int, j: int) -> np.ndarray:
         """A row of chunks, by its place along the first two axes."""
-        row = self._rows.get((i, j))
+        row = self.rows.get((i, j))
         if row is None:
             a, b = self._step
-            row = self._rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
-            cache.shared.keep(self._rows, (i, j), self._row_size)
-        cache.shared.touch(self._rows, (i, j))
+            row = self.rows[i, j] = self._array[i * a : (i + 1) * a, j * b : (j + 1) * b]
+            cache.shared.keep(self.rows, (i, j), self._row_size)
+        cache.shared.touch(self.rows, (i, j))
         return row
-
-    def forget(self) -> None:
-        """Keep nothing any longer."""
-        for place in self._rows:
-            cache.shared.forget(self._rows, place)
-        self._rows.clear()
 
 
 class ZarrContainer:
@@ -123,42 +98,42 @@ class ZarrContainer:
         return list(self._names)
 
     def array(self, name: str) -> Any:
-        if name not in self._arrays:
-            self._chunked.append(Chunked(self._open(name)))
-            self._arrays[name] = decoded(self._chunked[-1], self.attributes(name))
-        return self._arrays[name]
-
-    def _open(self, name: str) -> Any:
+        if name in self._arrays:
+            return self._arrays[name]
         if name not in self._names:
             raise DataError(
                 f"{shown(self.path)}: {name} is missing. Found: {', '.join(self._names)}."
             )
         try:
-            return self._zarr.open_array(str(self._folder(name)), mode="r")
+            array = Chunked(self._zarr.open_array(str(self._folder(name)), mode="r"))
         except Exception as error:  # whatever a damaged store makes the package raise
             raise DataError(f"{shown(self.path)}: {name} is damaged: {error}.") from error
+        self._chunked.append(array)
+        self._arrays[name] = decoded(array, self.attributes(name))
+        return self._arrays[name]
 
     def _folder(self, name: str) -> Path:
         alone = name == "data" and is_array(self.path, self.path)
         return self.path if alone else self.path / name
 
     def dims(self, name: str) -> tuple[str, ...]:
-        written = metadata(self._folder(name), self.path)
+        written = metadata(self._folder(name))
         names = written.get("dimension_names") or self.attributes(name).get("_ARRAY_DIMENSIONS")
         return tuple(str(dim) for dim in names) if names and all(names) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         folder = self._folder(name) if name else self.path
-        values = metadata(folder, self.path).get("attributes")
+        values = metadata(folder).get("attributes")
         old = folder / ".zattrs"
         if values is None and old.is_file():
-            values = load(old, self.path)
+            values = load(old)
         return dict(values or {})
 
     def close(self) -> None:
         """Files are opened and closed with each chunk; those in memory are let go."""
         for array in self._chunked:
-            array.forget()
+            for place in list(array.rows):
+                cache.shared.drop(array.rows, place)
 
 
 def is_array(folder: Path, store: Path) -> bool:
@@ -168,14 +143,14 @@ def is_array(folder: Path, store: Path) -> bool:
             f"{shown(folder)} is a link out of its zarr store, which is refused: data must lie in "
             "the folder itself."
         )
-    written = metadata(folder, store)
+    written = metadata(folder)
     if "shape" not in written:
         return False
     for name in codec_names([written.get(k) for k in ("codecs", "compressor", "filters")]):
-        if name.removeprefix("numcodecs.") not in CODECS:
+        if name.removeprefix("numcodecs.") not in CODECS.split():
             raise DataError(
                 f"{shown(folder)} is stored with the codec {name!r}, which is refused. Known: "
-                f"{', '.join(sorted(CODECS))}."
+                f"{', '.join(CODECS.split())}."
             )
     return True
 
@@ -191,15 +166,15 @@ def codec_names(value: Any) -> Iterator[str]:
             yield from codec_names(inside)
 
 
-def metadata(folder: Path, store: Path) -> dict[str, Any]:
+def metadata(folder: Path) -> dict[str, Any]:
     """What a folder says of itself; empty where it says nothing."""
     for name in (*ARRAY_METADATA, *GROUP_METADATA):
         if (folder / name).is_file():
-            return load(folder / name, store)
+            return load(folder / name)
     return {}
 
 
-def load(path: Path, store: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
     """A JSON object. Raises DataError on anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
