@@ -8,7 +8,7 @@ import numpy as np
 
 from matey.config import SplitConfig, WindowConfig
 from matey.data.formats import files
-from matey.data.formats.container import Container, open_container
+from matey.data.formats.container import open_container
 from matey.data.formats.encoding import Decoded
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Stored
@@ -17,7 +17,6 @@ from matey.data.reader import Reader, read_stored
 from matey.data.statistics import VariableStatistics
 from matey.data.systems import split_trajectories
 from matey.data.trajectories import Fields
-from matey.data.windows import is_uniform
 from matey.errors import DataError
 
 Parts = dict[str, list[int]]
@@ -36,11 +35,6 @@ def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
     except DataError as error:
         problems.append(str(error))
         return {name: [] for name in SPLITS}
-
-
-def is_even(fields: Fields) -> bool:
-    """Whether the time steps of all trajectories count as equal."""
-    return all(is_uniform(t.times.diff() / fields.spec.dt) for t in fields.trajectories)
 
 
 def without_training(fields: Fields, parts: Parts) -> list[str]:
@@ -181,16 +175,10 @@ def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list
     with files.guarded(reader.path), closing(open_container(reader.path)) as file:
         varying: set[str] = set()
         for stored in reader.contents.arrays:
-            frames = first_frames(file, reader, stored)
-            pairs = zip(stored.variables, frames, strict=True)
+            frames = read_stored(file, stored, name_in(reader, stored), 0, slice(0, 2))
+            pairs = zip(stored.variables, frames.swapaxes(0, 1), strict=True)
             varying |= {variable.name for variable, values in pairs if np.ptp(values) > 0}
     return [name for name in nearly if name in varying]
-
-
-def first_frames(file: Container, reader: Reader, stored: Stored) -> np.ndarray:
-    """Two frames of an array in the file's own type, variables first [C T Z Y X]."""
-    frames = slice(0, min(2, len(reader.trajectories[0].times)))
-    return read_stored(file, stored, name_in(reader, stored), 0, frames).swapaxes(0, 1)
 
 
 def name_in(reader: Reader, stored: Stored) -> str:

@@ -8,7 +8,7 @@ Values are those that training reads, in float32 and canonical order.
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count as counting
@@ -19,7 +19,7 @@ from matey.data.checks import wider_types
 from matey.data.formats.files import close_files, find_files, log, quiet
 from matey.data.mixture import Mixture
 from matey.data.reader import Reader
-from matey.data.trajectories import Fields, group_by_system, open_readers, open_source
+from matey.data.trajectories import Fields, group_by_system, open_readers, open_source, unused
 from matey.data.windows import Windows
 from matey.data.write import copy_to_well, making_folder, shape_of
 
@@ -51,23 +51,6 @@ class Converted:
     rate_after: Rate | None
 
 
-@dataclass(frozen=True)
-class Part:
-    """Trajectories of one source file, on a grid of some points, that go into one file of the
-    Well."""
-
-    reader: Reader
-    chosen: tuple[int, ...]
-    name: str
-    split: str | None
-
-    @property
-    def points(self) -> str:
-        """The grid's points as in `64x128`, the slowest axis first."""
-        grid = self.reader.trajectories[self.chosen[0]].grid
-        return "x".join(map(str, grid.shape[3 - grid.ndim :]))
-
-
 def convert(
     paths: Sequence[str | Path] | DataConfig,
     destination: Path,
@@ -95,7 +78,9 @@ def convert(
             systems = {s.name: list(open_source(s).readers) for s in paths.systems}
             sources = {s.name: replace(s, layout=None) for s in paths.systems}
         else:
-            systems, sources = named_systems(open_readers(paths, options)), {}
+            systems, sources = {}, {}
+            for group in group_by_system(open_readers(paths, options)):
+                systems[unused(group[0].spec.name, systems)] = group
         folders = {name: Path(name) if len(systems) > 1 else Path() for name in systems}
         before = {name: read_rate(Fields(group), seconds) for name, group in systems.items()}
         total = sum(len(t.times) for g in systems.values() for r in g for t in r.trajectories)
@@ -107,7 +92,8 @@ def convert(
             watch(done, total)
 
         for name, group in systems.items():
-            say_rounded(name, group)
+            for variable, dtype in wider_types(group).items():
+                log.warning(f"{name}: {variable} is {dtype} in the file and stored as float32.")
             named = name if name in sources else None
             copy_system(group, named, temporary / folders[name], compress, count)
     close_files()
@@ -133,23 +119,6 @@ def convert(
     return converted
 
 
-def say_rounded(name: str, readers: Sequence[Reader]) -> None:
-    """A notice of each variable that has more digits in the files than float32 has."""
-    for variable, dtype in wider_types(readers).items():
-        log.warning(f"{name}: {variable} is {dtype} in the file and stored as float32.")
-
-
-def named_systems(readers: Sequence[Reader]) -> dict[str, list[Reader]]:
-    """Readers by system; systems of one name are numbered from the second on."""
-    seen: Counter[str] = Counter()
-    systems: dict[str, list[Reader]] = {}
-    for group in group_by_system(readers):
-        name = group[0].spec.name
-        seen[name] += 1
-        systems[name if seen[name] == 1 else f"{name}_{seen[name]}"] = group
-    return systems
-
-
 def copy_system(
     readers: Sequence[Reader],
     name: str | None,
@@ -158,41 +127,31 @@ def copy_system(
     count: Callable[[int], None],
 ) -> None:
     """Write all trajectories of one system, under a name of its own if there is one; `count`
-    hears how many frames were written."""
-    parts = divide(readers)
-    several = len({part.points for part in parts}) > 1
-    for part in parts:
-        copy_to_well(
-            Fields([part.reader], name),
-            part.chosen,
-            folder / part.points if several else folder,
-            name=part.name,
-            split=part.split,
-            compress=compress,
-            watch=count,
-        )
+    hears how many frames were written.
 
-
-def divide(readers: Sequence[Reader]) -> list[Part]:
-    """Which trajectories go into which file: one per source file, split, grid and length.
-
-    Names are the source's, with a number where two would be the same.
+    A file for each source file, split, grid and length, named as the source, with a number where
+    two would be the same; a folder for each grid if there are several.
     """
-    parts: list[Part] = []
-    taken: set[tuple[str | None, str]] = set()
+    several = len({t.grid.shape for reader in readers for t in reader.trajectories}) > 1
+    taken = defaultdict[str | None, set[str]](set)
     for reader in readers:
-        alike: dict[object, list[int]] = {}
+        alike = defaultdict[object, list[int]](list)
         for i, trajectory in enumerate(reader.trajectories):
-            alike.setdefault((trajectory.split, shape_of(trajectory)), []).append(i)
+            alike[trajectory.split, shape_of(trajectory)].append(i)
         for chosen in alike.values():
-            split = reader.trajectories[chosen[0]].split
-            name, number = reader.path.stem, 1
-            while (split, name) in taken:
-                number += 1
-                name = f"{reader.path.stem}_{number}"
-            taken.add((split, name))
-            parts.append(Part(reader, tuple(chosen), name, split))
-    return parts
+            first = reader.trajectories[chosen[0]]
+            stem = unused(reader.path.stem, taken[first.split])
+            taken[first.split].add(stem)
+            points = "x".join(map(str, first.grid.shape[3 - first.grid.ndim :]))
+            copy_to_well(
+                Fields([reader], name),
+                chosen,
+                folder / points if several else folder,
+                name=stem,
+                split=first.split,
+                compress=compress,
+                watch=count,
+            )
 
 
 def read_rate(fields: Fields, seconds: float = 1.0) -> Rate | None:

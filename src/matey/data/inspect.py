@@ -14,7 +14,6 @@ from typing import Literal
 from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.checks import (
     divided,
-    is_even,
     odd_values,
     overlaps,
     too_short,
@@ -25,7 +24,8 @@ from matey.data.checks import (
 from matey.data.formats.files import UnknownLayoutError, find_files, log
 from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
-from matey.data.trajectories import Fields, group_by_system, open_source
+from matey.data.trajectories import Fields, group_by_system, open_source, unused
+from matey.data.windows import is_uniform
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
@@ -33,12 +33,7 @@ BLOCK = 2**24  # bytes of values read at once; a frame at least
 Watch = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Opened:
-    """One system, and the paths that a data config would name for it."""
-
-    fields: Fields
-    paths: tuple[Path, ...]
+Opened = dict[Fields, tuple[Path, ...]]  # systems, and the paths that a config names for each
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ def inspect(
         opened, problems, split = *open_config(paths), paths.split
     else:
         opened, problems, split = *open_systems_in(paths, options), SplitConfig()
-    total = sum(len(t.times) for system in opened for t in system.fields.trajectories)
+    total = sum(len(t.times) for fields in opened for t in fields.trajectories)
     done = 0
 
     def count(frames: int) -> None:
@@ -110,15 +105,18 @@ def inspect(
         watch(done, total)
 
     windows = windows or WindowConfig()
-    reports = [report(system, windows, split, count) for system in opened]
+    reports = [report(*system, windows, split, count) for system in opened.items()]
     return Inspection(tuple(reports), tuple(problems))
 
 
 def report(
-    opened: Opened, windows: WindowConfig, split: SplitConfig, count: Callable[[int], None]
+    fields: Fields,
+    paths: tuple[Path, ...],
+    windows: WindowConfig,
+    split: SplitConfig,
+    count: Callable[[int], None],
 ) -> SystemReport:
     """Read all of one system; `count` hears how many frames were read."""
-    fields = opened.fields
     running, repeats, problems = FieldStatistics(len(fields.spec.variables)), Repeats(), []
     for i in range(len(fields)):
         try:
@@ -145,10 +143,11 @@ def report(
     points = max(prod(t.grid.shape) for t in trajectories)
     values = {p: [t.parameters[p] for t in trajectories] for p in fields.spec.parameters}
     first = fields.readers[0].contents
+    even = all(is_uniform(t.times.diff() / fields.spec.dt) for t in trajectories)
     return SystemReport(
         name=fields.spec.name,
         layout=fields.readers[0].layout,
-        paths=opened.paths,
+        paths=paths,
         spec=fields.spec,
         axes=grid.axes,
         trajectories=len(trajectories),
@@ -170,7 +169,7 @@ def report(
         notices=tuple(notices),
         described=first.described,
         assumptions=tuple(first.assumptions),
-        uneven="refuse" if is_even(fields) else "allow",
+        uneven="refuse" if even else "allow",
     )
 
 
@@ -195,12 +194,13 @@ def read_all(
         count(len(read))
 
 
-def open_config(config: DataConfig) -> tuple[list[Opened], list[str]]:
+def open_config(config: DataConfig) -> tuple[Opened, list[str]]:
     """The systems of a data config, and why others cannot be opened."""
-    opened, problems = [], []
+    opened: Opened = {}
+    problems = []
     for source in config.systems:
         try:
-            opened.append(Opened(open_source(source), tuple(map(Path, source.paths))))
+            opened[open_source(source)] = tuple(map(Path, source.paths))
         except MateyError as error:
             problems.append(str(error))
     return opened, problems
@@ -208,26 +208,23 @@ def open_config(config: DataConfig) -> tuple[list[Opened], list[str]]:
 
 def open_systems_in(
     paths: Sequence[str | Path], options: SourceConfig | None
-) -> tuple[list[Opened], list[str]]:
+) -> tuple[Opened, list[str]]:
     """The systems in files, folders or patterns, and why some files cannot be opened.
 
     Raises DataError only where a path names nothing.
     """
+    opened: Opened = {}
     problems: list[str] = []
+    names: set[str] = set()
     origin = open_each(paths, options, problems)
-    names: Counter[str] = Counter()
-    opened = []
     groups = [g for system in group_by_system(origin) for g in group_by_draft(system)]
     for group in groups:
-        first = group[0].spec.name
-        names[first] += 1
-        name = first if names[first] == 1 else f"{first}_{names[first]}"
+        name = unused(group[0].spec.name, names)
+        names.add(name)
         try:
-            fields = Fields(group, name)
+            opened[Fields(group, name)] = tuple(config_paths(group, groups, origin))
         except MateyError as error:
             problems.append(str(error))
-            continue
-        opened.append(Opened(fields, tuple(config_paths(group, groups, origin))))
     return opened, problems
 
 

@@ -5,6 +5,7 @@ where the values lie (`Stored`); reading them is the same for every layout and e
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -87,12 +88,16 @@ class Reader:
         changed since it was opened, and on more bytes than memory holds.
         """
         trajectory = self.trajectories[index]
-        frames = whole_slice(frames, len(trajectory.times), trajectory.name)
+        whole = range(len(trajectory.times))[frames]
+        if whole.step < 1 or not whole:
+            raise DataError(
+                f"{trajectory.name}: frames {frames} of {len(trajectory.times)} select nothing in "
+                "order of time."
+            )
         times = trajectory.times[frames]
         shape = (len(times), len(self.spec.variables), *trajectory.grid.shape)
         files.check_size(4 * prod(shape), self.path, f"reading {len(times)} frames")
         values = allocate(shape, self.x_first)
-        whole = range(frames.start, frames.stop, frames.step)
         self.read_into([Piece(range(len(self.trajectories))[index], whole, values)])
         return Field(
             torch.from_numpy(values),
@@ -115,9 +120,12 @@ class Reader:
         # Values beyond float32 become infinite, which `_check_finite` reports.
         with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
             file = files.handle(self.path, self._stamp, open_container)
-            groups = by_trajectory(pieces)
+            groups = defaultdict[int, list[Piece]](list)
+            for piece in pieces:
+                groups[piece.trajectory].append(piece)
+            parts = list(groups.values())
             # Trajectories lie in the same arrays, or each in those of its own group.
-            for alike in [[group] for group in groups] if keys else [groups]:
+            for alike in [[group] for group in parts] if keys else [parts]:
                 for stored, channels in zip(self.contents.arrays, self._channels, strict=True):
                     key = keys[alike[0][0].trajectory] if keys else ""
                     name = stored.name.format(key=key) if keys else stored.name
@@ -170,14 +178,6 @@ def places(channels: list[int]) -> slice | list[int]:
     return slice(first, last + 1) if channels == [*range(first, last + 1)] else channels
 
 
-def by_trajectory(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """The pieces of each trajectory."""
-    groups: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        groups.setdefault(piece.trajectory, []).append(piece)
-    return list(groups.values())
-
-
 def copy_frames(
     file: Container, stored: Stored, name: str, pieces: Sequence[Piece], channels: slice | list[int]
 ) -> None:
@@ -222,14 +222,6 @@ def read_stored(
             f"{[variable.name for variable in stored.variables]}."
         )
     return array.reshape(t, c * d, *grid)
-
-
-def whole_slice(frames: slice, count: int, where: str) -> slice:
-    """The slice with start, stop and step written out. Raises DataError if it is empty."""
-    start, stop, step = frames.indices(count)
-    if step < 1 or stop <= start:
-        raise DataError(f"{where}: frames {frames} of {count} select nothing in order of time.")
-    return slice(start, stop, step)
 
 
 def progressions(numbers: Sequence[int]) -> list[slice]:

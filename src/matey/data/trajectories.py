@@ -1,8 +1,10 @@
 """Any supported files as a sequence of trajectories of one system. `open` is the public way in."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
+from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
@@ -66,21 +68,23 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
 
 def unique_names(places: Sequence[tuple[Reader, int]]) -> list[Trajectory]:
     """The trajectories; where files in several folders share a name, the folders join it."""
-    trajectories = [reader.trajectories[i] for reader, i in places]
-    parts = 0
-    while True:
-        names = [
-            "/".join([*_folders(reader.path, parts), reader.trajectories[i].name])
-            for reader, i in places
-        ]
-        if len(set(names)) == len(names) or parts > 64:
-            return [replace(k, name=n) for k, n in zip(trajectories, names, strict=True)]
-        parts += 1
+    names: list[str] = []
+    for count in range(66):
+        names = []
+        for reader, i in places:
+            folders = reader.path.parent.parts[1:]
+            inner = folders[max(0, len(folders) - count) :]
+            names.append("/".join([*inner, reader.trajectories[i].name]))
+        if len(set(names)) == len(names):
+            break
+    pairs = zip(places, names, strict=True)
+    return [replace(reader.trajectories[i], name=name) for (reader, i), name in pairs]
 
 
-def _folders(path: Path, count: int) -> list[str]:
-    """The innermost folders of a file, outermost first."""
-    return list(path.parent.parts[1:][-count:]) if count else []
+def unused(name: str, taken: Collection[str]) -> str:
+    """The name, with a number from 2 on where it is taken."""
+    numbered = (f"{name}_{n}" for n in counting(2))
+    return next(each for each in chain([name], numbered) if each not in taken)
 
 
 def check_one_system(readers: Sequence[Reader], named: bool) -> None:
@@ -89,7 +93,11 @@ def check_one_system(readers: Sequence[Reader], named: bool) -> None:
         raise DataError("No files to read fields from.")
     groups = group_by_system(readers, named)
     if len(groups) > 1:
-        listing = "; ".join(f"{describe(g[0])} in {shown(g[0].path)}" for g in groups)
+        listing = "; ".join(
+            f"{r.spec.name} ({r.spec.ndim}D, {', '.join(v.name for v in r.spec.variables)}, "
+            f"dt {r.spec.dt:.6g}) in {shown(r.path)}"
+            for r, *_ in groups
+        )
         raise DataError(
             f"The files hold {len(groups)} systems, expected one: {listing}. Open them one by one."
         )
@@ -124,12 +132,6 @@ def same_system(a: Reader, b: Reader) -> bool:
         and a.trajectories[0].boundaries == b.trajectories[0].boundaries
         and abs(a.spec.dt - b.spec.dt) <= ROUNDING * a.spec.dt
     )
-
-
-def describe(reader: Reader) -> str:
-    """One system in a few words, for messages."""
-    variables = ", ".join(variable.name for variable in reader.spec.variables)
-    return f"{reader.spec.name} ({reader.spec.ndim}D, {variables}, dt {reader.spec.dt:.6g})"
 
 
 def open(*paths: str | Path) -> Fields:

@@ -70,13 +70,8 @@ class Windows:
         self._lengths = {i: len(k.times) for i, k in zip(trajectories, chosen, strict=True)}
         if trajectories and not len(self):
             self._refuse(max(len(trajectory.times) for trajectory in chosen), needed + 1)
-        self._uniform = dict(
-            zip(
-                trajectories,
-                (is_uniform(t.times.diff() / fields.spec.dt) for t in chosen),
-                strict=True,
-            )
-        )
+        uniform = (is_uniform(t.times.diff() / fields.spec.dt) for t in chosen)
+        self._uniform = dict(zip(trajectories, uniform, strict=True))
         if config.pushforward and not all(self._uniform.values()):
             raise ConfigError(
                 f"windows.pushforward takes steps of equal length, and those of system "
@@ -108,10 +103,10 @@ class Windows:
         """Windows that can stand in one batch: those on one grid shape."""
         groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
         for trajectory, count, end in zip(self.trajectories, counts, self._ends, strict=True):
-            shape = self.fields.trajectories[trajectory].grid.shape
-            groups.setdefault(shape, []).append(np.arange(end - count, end))
-        joined = {shape: np.concatenate(parts) for shape, parts in groups.items()}
-        return {shape: windows for shape, windows in joined.items() if len(windows)}
+            if count:
+                shape = self.fields.trajectories[trajectory].grid.shape
+                groups.setdefault(shape, []).append(np.arange(end - count, end))
+        return {shape: np.concatenate(parts) for shape, parts in groups.items()}
 
     def place(self, window: int) -> tuple[int, int]:
         """Trajectory and first frame of a window."""
@@ -136,9 +131,8 @@ class Windows:
         """
         group = self.groups[max(self.groups, key=prod)]
         share = [i * GOLDEN % 1 for i in range(min(most, len(group)))]
-        if len(group) > most:
-            places = [int(part * len(group)) for part in share]
-        else:  # all of them
+        places = [int(part * len(group)) for part in share]
+        if len(group) <= most:  # all of them
             places = sorted(range(len(group)), key=share.__getitem__)
         return [Choice(int(group[place])) for place in places]
 
@@ -149,13 +143,13 @@ class Windows:
         parameters = [self._parameters[place.trajectory] for place in places]
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         return Batch(
-            values=read.histories,
+            values=read[:, :-1],
             lead_time=torch.from_numpy(np.array(lead_times, np.float32)),
             boundaries=torch.from_numpy(self._boundaries.repeat(len(places), axis=0)),
             parameters=torch.from_numpy(np.array(parameters, np.float32)),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
-            target=read.targets,
+            target=read[:, -1],
             points=stack_points([self.fields.trajectories[p.trajectory].grid for p in places]),
             pushes=choices[0].pushes,
         )
@@ -165,23 +159,22 @@ class Windows:
         windows = []
         for choice in choices:
             place = self._find(choice)
-            read, trajectory = self._read([place]), self.fields.trajectories[place.trajectory]
+            (read,), trajectory = self._read([place]), self.fields.trajectories[place.trajectory]
             history = Field(
-                read.histories[0],
+                read[:-1],
                 trajectory.times[place.frames.start : place.frames.stop : place.frames.step],
                 trajectory.grid,
                 trajectory.boundaries,
                 dict(trajectory.parameters),
                 self.spec,
             )
-            target = read.targets[0]
-            windows.append(
-                Window(history, target, self._lead_time(place, choice), self._source(place))
-            )
+            lead_time = self._lead_time(place, choice)
+            windows.append(Window(history, read[-1], lead_time, self._source(place)))
         return windows
 
-    def _read(self, places: Sequence["Place"]) -> "Frames":
-        """The frames at places on one grid shape; those of one file are read together."""
+    def _read(self, places: Sequence[Place]) -> Float[Tensor, "B T C Z Y X"]:
+        """The histories at places on one grid shape, each followed by its target; those of one file
+        are read together."""
         shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
@@ -199,8 +192,7 @@ class Windows:
                 for (trajectory, frames, target), array in zip(places, values, strict=True)
             ]
         )
-        read = torch.from_numpy(values)
-        return Frames(read[:, :-1], read[:, -1])
+        return torch.from_numpy(values)
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -235,14 +227,6 @@ class Windows:
         name = self.fields.trajectories[place.trajectory].name
         by = f" by {self.config.stride}" if self.config.stride > 1 else ""
         return f"{name} frames {place.frames[0]}-{place.frames[-1]}{by}"
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
-
-    histories: Tensor
-    targets: Tensor
 
 
 @dataclass(frozen=True)

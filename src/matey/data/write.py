@@ -15,7 +15,7 @@ from importlib import import_module
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +23,9 @@ import numpy as np
 import matey
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Trajectory
-from matey.data.layouts.the_well import PSEUDO
+from matey.data.layouts.the_well import COLUMNS, PSEUDO
+from matey.data.reader import Reader
+from matey.data.trajectories import Fields
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, SystemSpec, Variable
 from matey.output import heeding_terminate, replacing
@@ -45,18 +47,8 @@ class Group:
     channels: tuple[int, ...]
 
 
-@runtime_checkable
-class Source(Protocol):
-    """Trajectories that can be read piece by piece: a `Reader`, or `Fields`."""
-
-    spec: SystemSpec
-    trajectories: Sequence[Trajectory]
-
-    def read(self, index: int, frames: slice = slice(None)) -> Field: ...
-
-
 class InMemory:
-    """Fields of one system as a source. Raises DataError where their systems differ."""
+    """Fields of one system, read piece by piece. Raises DataError where their systems differ."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.spec = fields[0].spec
@@ -72,7 +64,7 @@ class InMemory:
         ]
 
     def read(self, index: int, frames: slice = slice(None)) -> Field:
-        """The given frames of one field."""
+        """Some frames of one field."""
         field = self.fields[index]
         return replace(field, values=field.values[frames], times=field.times[frames])
 
@@ -106,7 +98,7 @@ def write_well(
 
 
 def copy_to_well(
-    source: Source,
+    source: Reader | Fields | InMemory,
     chosen: Sequence[int],
     folder: Path,
     *,
@@ -128,7 +120,12 @@ def copy_to_well(
     spec, trajectories = source.spec, [source.trajectories[i] for i in chosen]
     first, steps = trajectories[0], len(trajectories[0].times)
     for trajectory in trajectories:
-        check_alike(trajectory, first)
+        if shape_of(trajectory) != shape_of(first):
+            raise ShapeError(
+                f"{trajectory.name} has {len(trajectory.times)} frames, {trajectory.grid} and "
+                f"{trajectory.boundaries}; the first has {steps}, {first.grid} and "
+                f"{first.boundaries}. Write them to separate files."
+            )
     groups = group_variables(spec.variables, spec.ndim)
     block = max(1, BLOCK // (4 * len(spec.variables) * prod(first.grid.shape)))
     with replacing(path) as temporary, h5py.File(os.fsencode(temporary), "x") as file:
@@ -141,22 +138,9 @@ def copy_to_well(
                 watch(len(field))
         write_root(file, spec, first, len(chosen))
         write_dimensions(file, first, np.stack([t.times.numpy() for t in trajectories]))
-        names = spec.parameters
-        write_parameters(
-            file, {p: np.array([t.parameters[p] for t in trajectories]) for p in names}
-        )
+        write_parameters(file, spec.parameters, trajectories)
         write_boundaries(file, first)
     return path
-
-
-def check_alike(trajectory: Trajectory, first: Trajectory) -> None:
-    """Raise ShapeError unless the trajectory fits in one file with the first."""
-    if shape_of(trajectory) != shape_of(first):
-        raise ShapeError(
-            f"{trajectory.name} has {len(trajectory.times)} frames, {trajectory.grid} and "
-            f"{trajectory.boundaries}; the first has {len(first.times)}, {first.grid} and "
-            f"{first.boundaries}. Write them to separate files."
-        )
 
 
 def shape_of(trajectory: Trajectory) -> tuple[Any, ...]:
@@ -192,29 +176,21 @@ def group_variables(variables: Sequence[Variable], ndim: int) -> list[Group]:
 def create(
     file: h5py.File, group: Group, spec: SystemSpec, first: Trajectory, count: int, compress: bool
 ) -> h5py.Dataset:
-    """An empty dataset for one group of variables. Uncompressed it is one stretch of the file,
-    from which frames are read straight to where they are wanted. Compressed, a chunk holds
-    whole frames of one trajectory: a window reads a few, and little besides its own frames."""
+    """An empty dataset for one group of variables. Uncompressed it is one stretch of the file.
+    Compressed, a chunk holds whole frames of one trajectory, so that a window reads a few."""
     variables = [spec.variables[i] for i in group.channels]
     static, ndim, steps = variables[0].static, spec.ndim, len(first.times)
     frame = (*reversed(first.grid.shape[3 - ndim :]), *[ndim] * group.order)
-    together = min(steps, max(1, CHUNK // (4 * prod(frame))))
-    chunks = (1, *([] if static else [together]), *frame)
-    chunked: dict[str, Any] = {"chunks": chunks, **COMPRESSED} if compress else {}
-    dataset = file.require_group(f"t{group.order}_fields").create_dataset(
-        group.name,
-        (count, *([] if static else [steps]), *frame),
-        np.float32,
-        **chunked,
-    )
+    times = [] if static else [steps]
+    together = [min(n, max(1, CHUNK // (4 * prod(frame)))) for n in times]
+    chunked: dict[str, Any] = {"chunks": (1, *together, *frame), **COMPRESSED} if compress else {}
+    owner = file.require_group(f"t{group.order}_fields")
+    dataset = owner.create_dataset(group.name, (count, *times, *frame), np.float32, **chunked)
     dataset.attrs["dim_varying"] = np.ones(ndim, bool)
-    dataset.attrs["sample_varying"] = True
-    dataset.attrs["time_varying"] = not static
-    set_texts(dataset, "canonical_names", [variable.name for variable in variables])
-    set_texts(dataset, "units", [variable.units for variable in variables])
-    set_texts(dataset, "aliases", [variable.alias for variable in variables])
-    set_texts(dataset, "axes", [" ".join(variable.axes) for variable in variables])
-    set_texts(dataset, "pseudo", [PSEUDO[variable.pseudo] for variable in variables])
+    set_varying(dataset, sample=True, time=not static)
+    columns = [(v.name, v.units, v.alias, " ".join(v.axes), PSEUDO[v.pseudo]) for v in variables]
+    for name, texts in zip((*COLUMNS, "pseudo"), zip(*columns, strict=True), strict=True):
+        set_texts(dataset, name, texts)
     return dataset
 
 
@@ -249,6 +225,11 @@ def set_texts(owner: Any, name: str, texts: Sequence[str]) -> None:
     owner.attrs.create(name, np.array(list(texts), dtype=object), dtype=h5py.string_dtype())
 
 
+def set_varying(owner: Any, *, sample: bool, time: bool) -> None:
+    """Say whether an array of the Well differs between samples and between times."""
+    owner.attrs["sample_varying"], owner.attrs["time_varying"] = sample, time
+
+
 def write_root(file: h5py.File, spec: SystemSpec, first: Trajectory, count: int) -> None:
     """Root attributes: those of the Well, then our own."""
     for order in range(3):
@@ -271,23 +252,26 @@ def write_dimensions(file: h5py.File, first: Trajectory, times: np.ndarray) -> N
     set_texts(group, "spatial_dims", names)
     for i, name in enumerate(names):
         dataset = group.create_dataset(name, data=first.grid.coordinate(2 - i).numpy())
-        dataset.attrs["sample_varying"] = dataset.attrs["time_varying"] = False
+        set_varying(dataset, sample=False, time=False)
     shared = bool((times == times[0]).all())
     dataset = group.create_dataset("time", data=times[0] if shared else times)
-    dataset.attrs["sample_varying"], dataset.attrs["time_varying"] = not shared, True
+    set_varying(dataset, sample=not shared, time=True)
 
 
-def write_parameters(file: h5py.File, parameters: Mapping[str, np.ndarray]) -> None:
+def write_parameters(
+    file: h5py.File, names: Sequence[str], trajectories: Sequence[Trajectory]
+) -> None:
     """Parameters as scalars and root attributes: one number, or one per sample."""
-    set_texts(file, "simulation_parameters", list(parameters))
+    set_texts(file, "simulation_parameters", names)
     group = file.create_group("scalars")
-    set_texts(group, "field_names", list(parameters))
-    for name, values in parameters.items():
+    set_texts(group, "field_names", names)
+    for name in names:
+        values = np.array([trajectory.parameters[name] for trajectory in trajectories])
         shared = bool((values == values[0]).all())
         dataset = group.create_dataset(name, data=values[0] if shared else values)
-        dataset.attrs["sample_varying"], dataset.attrs["time_varying"] = not shared, False
+        set_varying(dataset, sample=not shared, time=False)
         if name not in file.attrs:
-            file.attrs[name] = values[0] if shared else values
+            file.attrs[name] = dataset[()]
 
 
 def write_boundaries(file: h5py.File, first: Trajectory) -> None:
@@ -304,7 +288,7 @@ def write_boundaries(file: h5py.File, first: Trajectory) -> None:
             condition.attrs["bc_type"] = kind
             set_texts(condition, "associated_dims", [name])
             set_texts(condition, "associated_fields", [])
-            condition.attrs["sample_varying"] = condition.attrs["time_varying"] = False
+            set_varying(condition, sample=False, time=False)
             mask = np.zeros(first.grid.shape[axis], bool)
             mask[0] |= sides[0] == boundary
             mask[-1] |= sides[1] == boundary

@@ -41,7 +41,7 @@ class Hdf5Container:
         return arrays
 
     def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
-        for name in names(group):
+        for name in group:
             item = member(group, name)
             if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
                 yield from self._below(item, f"{prefix}{name}/", depth + 1)
@@ -124,11 +124,6 @@ def open_hdf5(path: Path) -> h5py.File:
                 "Copy or download it again."
             ) from error
         raise DataError(f"{shown(path)} ({size} bytes) is damaged HDF5: {error}.") from error
-
-
-def names(group: h5py.Group) -> list[str]:
-    """Names in a group, without following any of them."""
-    return list(group.keys())
 
 
 def member(group: h5py.Group, name: str) -> Any:

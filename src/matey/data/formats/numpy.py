@@ -170,6 +170,8 @@ class ArchivedArray:
         if prod(shape) * self.dtype.itemsize <= BLOCK:
             return self._read(first, shape)[index]
         entries = range(*head.indices(shape[0]))
+        if not entries:
+            return np.empty((0, *shape[1:]), self.dtype)[:, *rest]
         return np.stack([self._take(tuple(rest), shape[1:], first + i * row) for i in entries])
 
     def _read(self, first: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ share: they check what files claim.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.files import log, shown
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
 
 UNIFORM = 0.1  # steps within this fraction of their median count as uniform
 EVEN = 0.01  # steps between grid points within this fraction of their mean are even
 ROUNDING = 1e-3  # below this they are equal but for rounding
+Entry = TypeVar("Entry")
 SPLITS = ("train", "valid", "test")
 
 
@@ -142,10 +143,9 @@ def make_grid(
     Steps within a hundredth of their mean count as even, and so do those that float32 rounds.
     Raises ShapeError where coordinate and axis differ in length: the axes may be swapped.
     """
-    missing = 3 - len(axes)
+    missing, falling = 3 - len(axes), []
     origin, spacing, sizes = [0.0] * missing, [1.0] * missing, [1] * missing
     positions: list[tuple[float, ...]] = [()] * missing
-    falling = []
     for axis, stored, size in zip(axes, coordinates, shape, strict=True):
         if stored.shape != (size,):
             raise ShapeError(
@@ -167,7 +167,6 @@ def make_grid(
                 "the file, or leave it out of `coordinates` in the `layout` of a data config, "
                 "which numbers the grid points."
             )
-        mean = float(steps.mean()) if size > 1 else 1.0
         stretched = not has_even_steps(points, steps)
         if stretched:
             log.info(
@@ -175,17 +174,16 @@ def make_grid(
                 f"{steps.max():.4g}: means and errors weigh points by the size of their cells."
             )
         origin.append(float(points[0]))
-        spacing.append(mean)
+        spacing.append(float(steps.mean()) if size > 1 else 1.0)
         sizes.append(size)
         positions.append(tuple(points.tolist()) if stretched else ())
-    return Grid(
-        axes,
-        (sizes[0], sizes[1], sizes[2]),
-        (origin[0], origin[1], origin[2]),
-        (spacing[0], spacing[1], spacing[2]),
-        (positions[0], positions[1], positions[2]),
-        tuple(falling),
-    )
+    return Grid(axes, zyx(sizes), zyx(origin), zyx(spacing), zyx(positions), tuple(falling))
+
+
+def zyx(entries: Sequence[Entry]) -> tuple[Entry, Entry, Entry]:
+    """An entry for each of Z, Y and X."""
+    z, y, x = entries
+    return z, y, x
 
 
 def has_even_steps(points: np.ndarray, steps: np.ndarray) -> bool:
@@ -198,10 +196,23 @@ def has_even_steps(points: np.ndarray, steps: np.ndarray) -> bool:
     return float(np.abs(steps - mean).max()) <= max(EVEN * mean, rounding)
 
 
-def all_sides(ndim: int, boundary: Boundary) -> tuple[Sides, Sides, Sides]:
-    """The same boundary on every side of the active axes."""
-    z, y, x = [PERIODIC_SIDES] * (3 - ndim) + [(boundary, boundary)] * ndim
-    return z, y, x
+def sides_of(active: Sequence[Sides]) -> tuple[Sides, Sides, Sides]:
+    """The sides of Z, Y and X from those of the active axes; the others are periodic."""
+    return zyx([PERIODIC_SIDES] * (3 - len(active)) + list(active))
+
+
+def alike(
+    path: Path,
+    times: Sequence[Tensor],
+    grid: Grid,
+    sides: tuple[Sides, Sides, Sides],
+    parameters: dict[str, float],
+) -> list[Trajectory]:
+    """Trajectories of a file that differ in their times [T] and values alone, by number."""
+    return [
+        Trajectory(f"{path.name}#{n:04d}", each, grid, sides, parameters)
+        for n, each in enumerate(times)
+    ]
 
 
 def same_sizes(file: Container, arrays: Sequence[Stored]) -> dict[str, int]:
@@ -259,6 +270,20 @@ def number(value: Any) -> float:
     return result
 
 
+def make_contents(
+    file: Container,
+    system: str,
+    arrays: Sequence[Stored],
+    trajectories: Sequence[Trajectory],
+    options: SourceConfig | None,
+    keys: Sequence[str] = (),
+) -> Contents:
+    """The contents of a file; its system has the variables of the arrays in their order."""
+    variables = [variable for stored in arrays for variable in stored.variables]
+    spec = make_spec(system, variables, trajectories, file.path, options)
+    return Contents(spec, trajectories, arrays, keys)
+
+
 def make_spec(
     system: str,
     variables: Sequence[Variable],
@@ -274,8 +299,8 @@ def make_spec(
     steps: dict[int, float] = {}
     for trajectory in trajectories:
         times = trajectory.times
-        step = steps.setdefault(id(times), 0) or time_step(times, options, trajectory.name)
-        steps[id(times)] = step
+        if id(times) not in steps:
+            steps[id(times)] = time_step(times, options, trajectory.name)
         if set(trajectory.parameters) != set(first.parameters):
             raise DataError(
                 f"{shown(path)}: {trajectory.name} has the parameters "

@@ -16,7 +16,8 @@ import torch
 from matey.config import SourceConfig
 from matey.data.formats.container import Container
 from matey.data.formats.files import shown
-from matey.data.layouts.base import Contents, Stored, Trajectory, all_sides, make_grid, make_spec
+from matey.data.layouts import base
+from matey.data.layouts.base import Contents, Stored
 from matey.errors import ShapeError
 from matey.fields import Boundary, Variable
 
@@ -49,10 +50,10 @@ class Cavity:
             )
         steps, nz, nx, _ = shape
         points = [np.linspace(-0.5, 0.5, n) for n in (nz, nx)]
-        grid = make_grid(("z", "x"), points, (nz, nx), shown(file.path))
+        grid = base.make_grid(("z", "x"), points, (nz, nx), shown(file.path))
         values = {"Re": REYNOLDS, "Rem": float(written[2]), "Bx": float(written[1])}
         times = STEP * torch.arange(steps, dtype=torch.float64)
-        sides = all_sides(2, Boundary.WALL)
-        trajectories = [Trajectory(f"{file.path.name}#0000", times, grid, sides, values)]
-        spec = make_spec("mhd_cavity", VARIABLES, trajectories, file.path, options)
-        return Contents(spec, trajectories, (Stored("data", "tyxc", VARIABLES),))
+        sides = base.sides_of([(Boundary.WALL, Boundary.WALL)] * 2)
+        trajectories = base.alike(file.path, [times], grid, sides, values)
+        arrays = (Stored("data", "tyxc", VARIABLES),)
+        return base.make_contents(file, "mhd_cavity", arrays, trajectories, options)

@@ -22,21 +22,10 @@ from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
 from matey.data.formats.files import log, shown
-from matey.data.layouts import draft
-from matey.data.layouts.base import (
-    SPLITS,
-    Contents,
-    Stored,
-    Trajectory,
-    make_grid,
-    make_spec,
-    make_times,
-    number,
-    required,
-    same_sizes,
-)
+from matey.data.layouts import base, draft
+from matey.data.layouts.base import SPLITS, Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
+from matey.fields import Boundary, Variable
 
 LETTERS = {"sample": "n", "time": "t", "component": "c", "single": "_"}
 
@@ -71,16 +60,14 @@ def read_described(file: Container, layout: LayoutConfig, options: SourceConfig 
         raise DataError(
             f"{shown(path)}: no group holds {starred[0]}. Found: {', '.join(names) or 'nothing'}."
         )
-    axes = spatial_axes(layout, path)
-    arrays = [store(array, layout, axes, bool(keys)) for array in layout.arrays]
+    letters = spatial_axes(layout, path)
+    arrays = [store(array, layout, letters, bool(keys)) for array in layout.arrays]
     trajectories: list[Trajectory] = []
     for key in keys or [""]:
         here = [replace(a, name=a.name.format(key=key)) if keys else a for a in arrays]
-        required(path, names, [a.name for a in here])
-        trajectories += read_trajectories(file, layout, axes, here, key)
-    variables = [variable for stored in arrays for variable in stored.variables]
-    spec = make_spec(system_name(file), variables, trajectories, path, options)
-    return Contents(spec, trajectories, arrays, keys)
+        base.required(path, names, [a.name for a in here])
+        trajectories += read_trajectories(file, layout, letters, here, key)
+    return base.make_contents(file, system_name(file), arrays, trajectories, options, keys)
 
 
 def groups_with(names: Sequence[str], array: str) -> list[str]:
@@ -89,47 +76,34 @@ def groups_with(names: Sequence[str], array: str) -> list[str]:
     return sorted(group for group in groups if f"{group}/{array}" in names)
 
 
-def spatial_axes(layout: LayoutConfig, path: Path) -> tuple[str, ...]:
-    """The axes of space that the description names, slowest first."""
+def spatial_axes(layout: LayoutConfig, path: Path) -> dict[str, str]:
+    """The axes of space that the description names, slowest first, with their letters here."""
     used = {axis for array in layout.arrays for axis in array.axes or layout.axes}
-    axes = tuple(axis for axis in "zyx" if axis in used)
+    axes = [axis for axis in "zyx" if axis in used]
     if not axes:
         raise DataError(
             f"{shown(path)}: its description has no axis z, y or x. Name one in layout.axes."
         )
-    return axes
+    return dict(zip(axes, "zyx"[3 - len(axes) :], strict=True))
 
 
-def store(
-    array: ArrayConfig, layout: LayoutConfig, spatial: tuple[str, ...], grouped: bool
-) -> Stored:
+def store(array: ArrayConfig, layout: LayoutConfig, letters: dict[str, str], keyed: bool) -> Stored:
     """An array as the reader takes it."""
-    letters = {**LETTERS, **dict(zip(spatial, "zyx"[3 - len(spatial) :], strict=True))}
-    roles = array.axes or layout.axes
-    name = array.array
-    if grouped:
+    roles, count, name = array.axes or layout.axes, len(array.variables), array.array
+    if keyed:
         name = name.replace("{", "{{").replace("}", "}}")
         name = "{key}/" + name.removeprefix("*/") if name.startswith("*/") else name
-    units = array.units * len(array.variables) if len(array.units) == 1 else array.units
-    units = units or ("",) * len(array.variables)
-    pseudo = array.pseudo
-    pseudo = pseudo if isinstance(pseudo, tuple) else (pseudo,) * len(array.variables)
-    one = len(array.variables) == 1
-    last = array.array.split("/")[-1]
+    units = array.units * count if len(array.units) == 1 else array.units or ("",) * count
+    pseudo = array.pseudo if isinstance(array.pseudo, tuple) else (array.pseudo,) * count
+    static, last = array.static or "time" not in roles, array.array.split("/")[-1]
+    aliases = [last] if count == 1 else [f"{last}_{i}" for i in range(count)]
     variables = tuple(
-        Variable(
-            variable,
-            unit,
-            tensor_axes(variable),
-            array.static or "time" not in roles,
-            last if one else f"{last}_{i}",
-            mirrored,
-        )
-        for i, (variable, unit, mirrored) in enumerate(
-            zip(array.variables, units, pseudo, strict=True)
+        Variable(variable, unit, tensor_axes(variable), static, alias, mirrored)
+        for variable, unit, alias, mirrored in zip(
+            array.variables, units, aliases, pseudo, strict=True
         )
     )
-    axes = "".join(letters[role] for role in roles)
+    axes = "".join({**LETTERS, **letters}[role] for role in roles)
     if axes.count("c") == 2:
         axes = axes[::-1].replace("c", "d", 1)[::-1]
     return Stored(name, axes, variables)
@@ -144,12 +118,12 @@ def tensor_axes(name: str) -> tuple[str, ...]:
 def read_trajectories(
     file: Container,
     layout: LayoutConfig,
-    spatial: tuple[str, ...],
+    letters: dict[str, str],
     arrays: Sequence[Stored],
     key: str,
 ) -> list[Trajectory]:
     """The trajectories of one group, or of a file without groups."""
-    path, sizes = file.path, same_sizes(file, arrays)
+    path, sizes = file.path, base.same_sizes(file, arrays)
     if "t" not in sizes:
         raise DataError(f"{shown(path)}: its description has no axis time. Name it in layout.axes.")
     if key and "n" in sizes:
@@ -157,46 +131,37 @@ def read_trajectories(
             f"{shown(path)}: its description has one group per trajectory, and an axis sample as "
             "well. Store trajectories one way: for an axis of one entry say `single`."
         )
-    letters = dict(zip(spatial, "zyx"[3 - len(spatial) :], strict=True))
-    shape = [sizes[letters[axis]] for axis in spatial]
+    shape = [sizes[letter] for letter in letters.values()]
     points = [
-        positions(file, layout, arrays, axis, letters[axis], size, key)
-        for axis, size in zip(spatial, shape, strict=True)
+        positions(file, inside(layout.coordinates[axis], key), arrays, axis, letter)
+        if axis in layout.coordinates
+        else np.arange(sizes[letter], dtype=np.float64)
+        for axis, letter in letters.items()
     ]
     place = f"{shown(path)}: {arrays[0].name} of {sizes}"
-    grid: Grid = make_grid(spatial, points, shape, place)
+    grid = base.make_grid(tuple(letters), points, shape, place)
     count = sizes.get("n", 1)
     times = read_times(file, layout, sizes["t"], count, key)
     values = [read_parameter(file, name, count, key) for name in layout.parameters.values()]
-    sides = read_sides(layout, spatial)
+    sides = [layout.boundaries.get(axis, "open").upper().split() for axis in letters]
+    boundaries = base.sides_of([(Boundary[words[0]], Boundary[words[-1]]) for words in sides])
     trajectories = []
     for n in range(count):
         name = f"{path.name}#{key}" if key else f"{path.name}#{n:04d}"
         parameters = {p: float(v[n]) for p, v in zip(layout.parameters, values, strict=True)}
         split = split_of(name, path, layout)
-        trajectories.append(Trajectory(name, times[n], grid, sides, parameters, split))
+        trajectories.append(Trajectory(name, times[n], grid, boundaries, parameters, split))
     return trajectories
 
 
 def positions(
-    file: Container,
-    layout: LayoutConfig,
-    arrays: Sequence[Stored],
-    axis: str,
-    letter: str,
-    size: int,
-    key: str,
+    file: Container, name: str, arrays: Sequence[Stored], axis: str, letter: str
 ) -> np.ndarray:
-    """Positions along an axis: its coordinate, or numbers of grid points.
+    """Positions along an axis, from its coordinate.
 
     Raises ShapeError where an array names that axis after another coordinate.
     """
-    written = layout.coordinates.get(axis)
-    if written is None:
-        return np.arange(size, dtype=np.float64)
-    name = inside(written, key)
-    required(file.path, file.names(), [name])
-    dimensions = file.dims(name)
+    points, dimensions = read_coordinate(file, name), file.dims(name)
     for stored in arrays:
         dims = file.dims(stored.name)
         if len(dimensions) == 1 and len(dims) == len(stored.axes) and letter in stored.axes:
@@ -207,12 +172,18 @@ def positions(
                     f"{named} in the file, but {axis} with the coordinate {name} in its "
                     "description. Are the axes swapped?"
                 )
-    return files.read_coordinate(file.array(name), file.path, name)
+    return points
 
 
 def inside(name: str, key: str) -> str:
     """An array's name in one trajectory's group."""
     return f"{key}/{name.removeprefix('*/')}" if name.startswith("*/") else name
+
+
+def read_coordinate(file: Container, name: str) -> np.ndarray:
+    """A short array that the description names. Raises DataError where it is missing."""
+    base.required(file.path, file.names(), [name])
+    return files.read_coordinate(file.array(name), file.path, name)
 
 
 def read_times(
@@ -222,44 +193,32 @@ def read_times(
     if not layout.time:
         return [torch.arange(steps, dtype=torch.float64) * layout.dt] * count
     name = inside(layout.time, key)
-    required(file.path, file.names(), [name])
-    stored = files.read_coordinate(file.array(name), file.path, name)
+    stored = read_coordinate(file, name)
     if stored.ndim == 2 and len(stored) == count:
-        return [make_times(times, steps, file.path, name) for times in stored]
-    return [make_times(stored, steps, file.path, name)] * count
+        return [base.make_times(times, steps, file.path, name) for times in stored]
+    return [base.make_times(stored, steps, file.path, name)] * count
 
 
 def read_parameter(file: Container, value: float | str, count: int, key: str) -> np.ndarray:
     """A parameter per trajectory [n]: a number, an attribute of group or file, or an array."""
     if not isinstance(value, str):
-        return np.full(count, number(value))
-    name = inside(value, key)
-    if name in file.names():
-        stored = files.read_coordinate(file.array(name), file.path, name).reshape(-1)
+        return np.full(count, base.number(value))
+    attributes = {**file.attributes(), **(file.attributes(key) if key else {})}
+    if inside(value, key) in file.names():
+        stored = read_coordinate(file, inside(value, key)).reshape(-1)
+    elif value in attributes:
+        stored = np.asarray(attributes[value]).reshape(-1)
     else:
-        attributes = {**file.attributes(), **(file.attributes(key) if key else {})}
-        if value not in attributes:
-            raise DataError(
-                f"{shown(file.path)}: parameter {value} is neither an attribute "
-                f"({', '.join(attributes) or 'none'}) nor an array ({', '.join(file.names())})."
-            )
-        stored = np.atleast_1d(np.asarray(attributes[value])).reshape(-1)
+        raise DataError(
+            f"{shown(file.path)}: parameter {value} is neither an attribute "
+            f"({', '.join(attributes) or 'none'}) nor an array ({', '.join(file.names())})."
+        )
     if stored.size not in (1, count):
         raise ShapeError(
             f"{shown(file.path)}: parameter {value} has {stored.size} values, expected 1 or "
             f"{count}."
         )
-    return np.array([number(v) for v in np.broadcast_to(stored, (count,))])
-
-
-def read_sides(layout: LayoutConfig, spatial: tuple[str, ...]) -> tuple[Sides, Sides, Sides]:
-    """The boundaries of Z, Y and X."""
-    active = []
-    for axis in spatial:
-        words = layout.boundaries.get(axis, "open").upper().split()
-        active.append((Boundary[words[0]], Boundary[words[-1]]))
-    z, y, x = [PERIODIC_SIDES] * (3 - len(spatial)) + active
-    return z, y, x
+    return np.array([base.number(v) for v in np.broadcast_to(stored, (count,))])
 
 
 def split_of(name: str, path: Path, layout: LayoutConfig) -> str | None:

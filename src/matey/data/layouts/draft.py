@@ -6,9 +6,9 @@ listed, for a person to check.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -35,22 +35,7 @@ CANONICAL = {
 }
 NAME_OF = {word: name for name, words in CANONICAL.items() for word in words.split()}
 VECTORS = {"vel": "velocity", "u": "velocity", "v": "velocity", "b": "magnetic", "f": "force"}
-PARAMETERS = [
-    "Du",
-    "Dv",
-    "k",
-    "gravity",
-    "NU",
-    "Nu",
-    "eta",
-    "zeta",
-    "M",
-    "beta",
-    "rho",
-    "Re",
-    "Rem",
-    "Bx",
-]
+PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 
 
 @dataclass(frozen=True)
@@ -92,15 +77,12 @@ def draft(file: Container) -> Draft | None:
         raise UnknownLayoutError(f"{shown(file.path)}: {assumptions[0]}.")
     if not space:
         return None
-    kept = {}
-    for name, its_axes in roles.items():
-        here = {axis for axis in its_axes if axis in ("z", "y", "x")}
-        if here == set(space):
-            kept[name] = its_axes
-        else:
-            assumptions.append(
-                f"{name} is left out: it does not lie on the axes {', '.join(space)}"
-            )
+    kept = {name: its for name, its in roles.items() if set(its) & {"z", "y", "x"} == set(space)}
+    assumptions += [
+        f"{name} is left out: it does not lie on the axes {', '.join(space)}"
+        for name in roles
+        if name not in kept
+    ]
     axes = Counter(kept.values()).most_common(1)[0][0]
     arrays = [describe(file, name, r, axes, space) for name, r in kept.items()]
     names = Counter(v for array in arrays for v in array.variables)
@@ -123,16 +105,14 @@ def draft(file: Container) -> Draft | None:
 
 def survey(file: Container) -> dict[str, Found]:
     """Arrays of numbers by name; groups that hold the same arrays are one, called `*`."""
-    everything = {}
+    everything, groups = {}, defaultdict[str, dict[str, Found]](dict)
     for name in file.names():
         array = file.array(name)
         if array.dtype.kind in "fiub" and array.ndim:
             everything[name] = Found(tuple(array.shape), file.dims(name))
-    groups: dict[str, dict[str, Found]] = {}
-    for name, array in everything.items():
-        group, _, rest = name.partition("/")
-        if rest:
-            groups.setdefault(group, {})[rest] = array
+            group, _, rest = name.partition("/")
+            if rest:
+                groups[group][rest] = everything[name]
     contents = {
         tuple((name, len(a.shape)) for name, a in sorted(g.items())) for g in groups.values()
     }
@@ -145,13 +125,9 @@ def survey(file: Container) -> dict[str, Found]:
 def left_complex(file: Container) -> list[str]:
     """That complex arrays are left out, if there are any."""
     names = [name for name in file.names() if file.array(name).dtype.kind == "c"]
-    if not names:
-        return []
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [
-        f"{names[0]}{more} of complex numbers left out: store real and imaginary parts as two "
-        "variables"
-    ]
+    way_out = "store real and imaginary parts as two variables"
+    return [f"{name}{more} of complex numbers left out: {way_out}" for name in names[:1]]
 
 
 def first_of(file: Container, name: str) -> str:
@@ -163,8 +139,8 @@ def first_of(file: Container, name: str) -> str:
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
     """The axes of space of the array that changes in time and has the most of them."""
-    over_time = [axes for axes in roles.values() if "time" in axes]
-    spaces = [tuple(axis for axis in ORDER[1:] if axis in axes) for axes in over_time]
+    over_time = (axes for axes in roles.values() if "time" in axes)
+    spaces = (tuple(axis for axis in ORDER[1:] if axis in axes) for axes in over_time)
     return max(spaces, key=len, default=())
 
 
@@ -174,12 +150,8 @@ def describe(
     """One array: canonical names and units of what it holds."""
     first = first_of(file, name)
     attributes = file.attributes(first)
-    static = bool(number(attributes.get("static", 0)) or False)
-    sizes = [
-        size
-        for size, role in zip(file.array(first).shape, roles, strict=True)
-        if role == "component"
-    ]
+    pairs = zip(file.array(first).shape, roles, strict=True)
+    sizes = [size for size, role in pairs if role == "component"]
     letters = "xyz"[: len(space)]
     stem = text(attributes.get("canonical_name", "")) or canonical(name, space)
     if all(size == 1 for size in sizes):
@@ -195,10 +167,10 @@ def describe(
     return ArrayConfig(
         name,
         variables,
-        (units,) if units else (),
-        roles if roles != axes else (),
-        static,
-        pseudo_of(variables, number(attributes.get("pseudo"))),
+        units=(units,) if units else (),
+        axes=roles if roles != axes else (),
+        static=bool(number(attributes.get("static"))),
+        pseudo=pseudo_of(variables, number(attributes.get("pseudo"))),
     )
 
 
@@ -228,36 +200,29 @@ def plain_name(name: str) -> str:
 
 def rename(array: ArrayConfig) -> ArrayConfig:
     """The same with the array's own name, with those of its groups, before each variable."""
-    prefix = canonical(array.array.replace("*/", "").replace("/", "_"), ())
-    variables = tuple(f"{prefix}_{i}" for i in range(len(array.variables)))
-    return ArrayConfig(
-        array.array,
-        variables if len(variables) > 1 else (prefix,),
-        array.units,
-        array.axes,
-        array.static,
-        array.pseudo,
+    prefix, count = (
+        canonical(array.array.replace("*/", "").replace("/", "_"), ()),
+        len(array.variables),
     )
+    variables = (prefix,) if count == 1 else tuple(f"{prefix}_{i}" for i in range(count))
+    return replace(array, variables=variables)
 
 
 def find_boundaries(
     file: Container, space: tuple[Axis, ...], assumptions: list[str]
 ) -> dict[str, str]:
     """Boundaries from attributes such as `boundary_x`; open where the file says nothing."""
-    attributes = file.attributes()
     boundaries: dict[str, str] = {}
-    unsaid: list[str] = []
     for axis in space:
-        words = text(attributes.get(f"boundary_{axis}", "")).lower().split()
+        words = text(file.attributes().get(f"boundary_{axis}", "")).lower().split()
         periodic = words.count("periodic") in (0, len(words))
-        fits = len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and periodic
-        boundaries[axis] = " ".join(dict.fromkeys(words)) if fits else "open"
-        if not fits:
-            unsaid.append(axis)
+        if len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and periodic:
+            boundaries[axis] = " ".join(dict.fromkeys(words))
+    unsaid = [axis for axis in space if axis not in boundaries]
     if unsaid:
         sides = ", ".join(unsaid)
         assumptions.append(f"the sides along {sides} are taken for open: the file does not say")
-    return boundaries
+    return {axis: boundaries.get(axis, "open") for axis in space}
 
 
 def find_parameters(file: Container, arrays: Mapping[str, Found]) -> dict[str, float | str]:
@@ -270,10 +235,12 @@ def find_parameters(file: Container, arrays: Mapping[str, Found]) -> dict[str, f
         attributes |= {k: v for k, v in owners[0].items() if all(k in o for o in owners)}
     ours = "system" in attributes
     values = {key: number(value) for key, value in attributes.items()}
-    parameters = {
-        key: value
+    # By name, not by value: files of one system may differ.
+    return {
+        key: key
         for key, value in values.items()
-        if value is not None and np.isfinite(value) and (ours or key in PARAMETERS)
+        if value is not None
+        and np.isfinite(value)
+        and key != "dt"
+        and (ours or key in PARAMETERS.split())
     }
-    # By name where the file has it: files of one system may differ.
-    return {key: key for key in parameters if key != "dt"}

@@ -18,16 +18,8 @@ from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
 from matey.data.formats.files import shown
-from matey.data.layouts.base import (
-    Contents,
-    Stored,
-    Trajectory,
-    make_grid,
-    make_spec,
-    make_times,
-    notice_extra,
-    required,
-)
+from matey.data.layouts import base
+from matey.data.layouts.base import Contents, Stored
 from matey.errors import ShapeError
 from matey.fields import PERIODIC_SIDES, Boundary, Variable
 
@@ -93,8 +85,8 @@ class MiniWeather:
         if len(set(FULL) & set(names)) < 3:
             return None
         time = "t" if "t" in names or "time" not in names else "time"
-        required(path, names, (time, *FULL))
-        notice_extra(path, names, {time, *FULL, *BACKGROUND.values(), "x", "z"})
+        base.required(path, names, (time, *FULL))
+        base.notice_extra(path, names, {time, *FULL, *BACKGROUND.values(), "x", "z"})
         sizes = file.array("dens").shape
         for name in FULL:
             shape, dims = file.array(name).shape, file.dims(name)
@@ -104,17 +96,18 @@ class MiniWeather:
                     f"({time}, z, x) of shape {sizes}."
                 )
         steps, nz, nx = sizes
-        times = make_times(files.read_coordinate(file.array(time), path, time), steps, path, time)
+        times = base.make_times(
+            files.read_coordinate(file.array(time), path, time), steps, path, time
+        )
         centres = [coordinate(file, axis, points) for axis, points in (("z", nz), ("x", nx))]
-        grid = make_grid(("z", "x"), centres, (nz, nx), shown(path))
+        grid = base.make_grid(("z", "x"), centres, (nz, nx), shown(path))
         perturbation = options is not None and options.thermodynamics == "perturbation"
         variables = PERTURBATION if perturbation else FULL
         even = not grid.falling and not grid.positions[1]
         added = to_add(file, hydrostatic(nz) if even else at_rest(centres[0]), perturbation)
         arrays = [Stored(name, "tyx", (v,), added.get(name)) for name, v in variables.items()]
-        trajectories = [Trajectory(f"{path.name}#0000", times, grid, SIDES, {})]
-        spec = make_spec("thermals", tuple(variables.values()), trajectories, path, options)
-        return Contents(spec, trajectories, arrays)
+        trajectories = base.alike(path, [times], grid, SIDES, {})
+        return base.make_contents(file, "thermals", arrays, trajectories, options)
 
 
 def as_asked(variables: Sequence[Variable], options: SourceConfig | None) -> bool:

@@ -20,37 +20,22 @@ import yaml
 from matey.config import SourceConfig
 from matey.data.formats import files, hdf5
 from matey.data.formats.container import Container, root
+from matey.data.formats.encoding import text
 from matey.data.formats.files import log, shown
-from matey.data.layouts.base import (
-    Contents,
-    Stored,
-    Trajectory,
-    all_sides,
-    make_grid,
-    make_spec,
-    make_times,
-    notice_extra,
-    number,
-    required,
-    same_sizes,
-)
+from matey.data.layouts import base
+from matey.data.layouts.base import Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
 from matey.output import plain_yaml
 
-HEIGHT = Variable("height", alias="data")
-ACTIVATOR = Variable("activator", alias="activator")
-INHIBITOR = Variable("inhibitor", alias="inhibitor")
-CONCENTRATION = Variable("concentration", alias="data")
-VELOCITY = (
-    Variable("velocity_x", axes=("x",), alias="velocity_x"),
-    Variable("velocity_y", axes=("y",), alias="velocity_y"),
+REACTANTS = tuple(Variable(name, alias=name) for name in ("activator", "inhibitor"))
+VELOCITY = tuple(Variable(f"velocity_{a}", axes=(a,), alias=f"velocity_{a}") for a in "xy")
+FORCE = tuple(Variable(f"force_{a}", axes=(a,), static=True, alias=f"force_{a}") for a in "xy")
+INCOMPRESSIBLE = (
+    Stored("velocity", "ntxyc", VELOCITY),
+    Stored("particles", "ntxyc", (Variable("tracer", alias="particles"),)),
+    Stored("force", "nxyc", FORCE),
 )
-FORCE = (
-    Variable("force_x", axes=("x",), static=True, alias="force_x"),
-    Variable("force_y", axes=("y",), static=True, alias="force_y"),
-)
-TRACER = Variable("tracer", alias="particles")
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ TREES = (
         "diffusion_reaction",
         ("Du", "Dv"),
         "diff-react",
-        Stored("{key}/data", "tyxc", (ACTIVATOR, INHIBITOR)),
+        Stored("{key}/data", "tyxc", REACTANTS),
         Boundary.WALL,
         ("Du", "Dv", "k"),
     ),
@@ -81,7 +66,7 @@ TREES = (
         "shallow_water",
         ("gravity", "dam_radius"),
         "rdb",
-        Stored("{key}/data", "txyc", (HEIGHT,)),
+        Stored("{key}/data", "txyc", (Variable("height", alias="data"),)),
         Boundary.OPEN,
         ("gravity",),
     ),
@@ -90,7 +75,7 @@ TREES = (
         "diffusion_sorption",
         ("por", "rho_s", "k_f"),
         "diff-sorp",
-        Stored("{key}/data", "txc", (CONCENTRATION,)),
+        Stored("{key}/data", "txc", (Variable("concentration", alias="data"),)),
         Boundary.OPEN,
     ),
 )
@@ -105,31 +90,26 @@ class PDEBenchTrees:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        keys = sorted(name for name in hdf5.names(content) if re.fullmatch(r"\d{4,}", name))
-        if not keys or "data" not in hdf5.names(hdf5.member(content, keys[0])):
+        keys = sorted(name for name in list(content) if re.fullmatch(r"\d{4,}", name))
+        if not keys or "data" not in list(hdf5.member(content, keys[0])):
             return None
         tree = recognise(content, path.name, keys[0], file.array(f"{keys[0]}/data").ndim)
         if tree is None:
             return None
-        required(path, hdf5.names(hdf5.member(content, keys[0])), ("data", "grid"))
+        base.required(path, list(hdf5.member(content, keys[0])), ("data", "grid"))
         trajectories = [read_group(file, tree, key) for key in keys]
-        spec = make_spec(tree.system, tree.data.variables, trajectories, path, options)
-        return Contents(spec, trajectories, (tree.data,), keys)
+        return base.make_contents(file, tree.system, (tree.data,), trajectories, options, keys)
 
 
 def recognise(file: h5py.File, name: str, key: str, axes: int) -> Tree | None:
-    """Which system a tree of groups holds: by the rank of its data, its `config`, else by the
-    file's name."""
+    """The system in a tree of groups: by the rank of its data, its `config`, or the file's name."""
     candidates = [tree for tree in TREES if len(tree.data.axes) == axes]
     if len(candidates) < 2:
         return candidates[0] if candidates else None
     config = read_config(hdf5.member(file, key), f"{name}#{key}")
-    for tree in candidates:
-        if any(mark in config for mark in tree.marks):
-            return tree
-    for tree in candidates:
-        if tree.hint in name.lower():
-            return tree
+    marked = [tree for tree in candidates if set(tree.marks) & set(config)]
+    for tree in (*marked, *(tree for tree in candidates if tree.hint in name.lower())):
+        return tree
     raise DataError(
         f"{shown(name)}: groups of PDEBench's form, but neither attribute `config` of {key} "
         f"(keys {sorted(map(str, config))}) nor the file's name tells the system. Expected the "
@@ -156,13 +136,14 @@ def read_group(file: Container, tree: Tree, key: str) -> Trajectory:
         for axis in ("t", *spatial)
     }
     place = f"{shown(path)}: {key}/data [{', '.join(axes)}] of shape {shape}"
-    grid = make_grid(spatial, [points[a] for a in spatial], [size[a] for a in spatial], place)
+    grid = base.make_grid(spatial, [points[a] for a in spatial], [size[a] for a in spatial], place)
     for axis, ends in (("x", ("x_left", "x_right")), ("y", ("y_bottom", "y_top"))):
         if axis in spatial:
             check_extent(axis, points[axis], config, ends, place)
-    times = make_times(points["t"], size["t"], path, f"{key}/grid/t")
-    values = {name: number(config[name]) for name in tree.parameters if name in config}
-    return Trajectory(where, times, grid, all_sides(grid.ndim, tree.boundary), values)
+    times = base.make_times(points["t"], size["t"], path, f"{key}/grid/t")
+    values = {name: base.number(config[name]) for name in tree.parameters if name in config}
+    sides = base.sides_of([(tree.boundary, tree.boundary)] * grid.ndim)
+    return Trajectory(where, times, grid, sides, values)
 
 
 class PDEBenchIncompressible:
@@ -174,17 +155,12 @@ class PDEBenchIncompressible:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        names = hdf5.names(content)
-        arrays_of_it = ("velocity", "particles", "force")
-        if len(set(arrays_of_it) & set(names)) < 2:
+        names = list(content)
+        stored = [array.name for array in INCOMPRESSIBLE]
+        if len(set(stored) & set(names)) < 2:
             return None
-        required(path, names, (*arrays_of_it, "t"))
-        arrays = (
-            Stored("velocity", "ntxyc", VELOCITY),
-            Stored("particles", "ntxyc", (TRACER,)),
-            Stored("force", "nxyc", FORCE),
-        )
-        sizes = same_sizes(file, arrays)
+        base.required(path, names, (*stored, "t"))
+        sizes = base.same_sizes(file, INCOMPRESSIBLE)
         steps = sizes["t"]
         t = files.read_coordinate(file.array("t"), path, "t")
         if t.shape[:1] != (sizes["n"],) or t.ndim != 2:
@@ -192,8 +168,8 @@ class PDEBenchIncompressible:
                 f"{shown(path)}: t has shape {t.shape}, expected ({sizes['n']}, {steps})."
             )
         config = read_config(content, path.name)
-        values = {"NU": number(config["NU"])} if "NU" in config else {}
-        written = int(number(file.attributes().get("latestIndex", steps - 1))) + 1
+        values = {"NU": base.number(config["NU"])} if "NU" in config else {}
+        written = int(base.number(file.attributes().get("latestIndex", steps - 1))) + 1
         if 0 < written < steps:
             log.warning(
                 f"{shown(path)}: only {written} of {steps} frames were written; using those."
@@ -201,27 +177,19 @@ class PDEBenchIncompressible:
             steps = written
         shape = (sizes["y"], sizes["x"])
         centres = [(np.arange(points) + 0.5) / points for points in shape]
-        grid = make_grid(("y", "x"), centres, shape, shown(path))
-        sides = all_sides(2, Boundary.WALL)
-        trajectories = []
-        for n in range(sizes["n"]):
-            times = make_times(t[n, :steps], steps, path, "t")
-            trajectories.append(Trajectory(f"{path.name}#{n:04d}", times, grid, sides, values))
-        variables = (*VELOCITY, TRACER, *FORCE)
-        spec = make_spec("incompressible", variables, trajectories, path, options)
-        notice_extra(path, names, {"velocity", "particles", "force", "t"})
-        return Contents(spec, trajectories, arrays)
+        grid = base.make_grid(("y", "x"), centres, shape, shown(path))
+        sides = base.sides_of([(Boundary.WALL, Boundary.WALL)] * 2)
+        times = [base.make_times(each[:steps], steps, path, "t") for each in t]
+        trajectories = base.alike(path, times, grid, sides, values)
+        base.notice_extra(path, names, {*stored, "t"})
+        return base.make_contents(file, "incompressible", INCOMPRESSIBLE, trajectories, options)
 
 
 def read_config(group: h5py.Group, where: str) -> Mapping[str, Any]:
-    """The YAML attribute `config`, its `sim` part merged in; empty where it is unreadable.
-
-    It is plain data: tags that would make objects are malformed.
-    """
-    text = group.attrs.get("config", "")
-    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    """The YAML attribute `config`, its `sim` part merged in; empty where it is unreadable, as
+    with tags that would make objects."""
     try:
-        config = plain_yaml(text)
+        config = plain_yaml(text(group.attrs.get("config", "")))
     except (yaml.YAMLError, RecursionError, ValueError, AttributeError):
         log.warning(f"{shown(where)}: attribute config is not valid YAML; using the file's name.")
         return {}
@@ -233,10 +201,8 @@ def read_config(group: h5py.Group, where: str) -> Mapping[str, Any]:
 def check_extent(
     axis: str, points: np.ndarray, config: Mapping[str, Any], ends: tuple[str, str], where: str
 ) -> None:
-    """Raise ShapeError where a coordinate is not that of the configured domain.
-
-    That is how swapped coordinates show on a square grid.
-    """
+    """Raise ShapeError where a coordinate is not that of the configured domain: swapped ones show
+    so on a square grid."""
     if not all(isinstance(config.get(end), int | float) for end in ends) or len(points) < 2:
         return
     low, high = (float(config[end]) for end in ends)

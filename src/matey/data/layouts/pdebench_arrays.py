@@ -8,27 +8,15 @@ Source: https://doi.org/10.18419/darus-2986 for the files, arXiv:2210.07182 for 
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from matey.config import SourceConfig
 from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.files import shown
-from matey.data.layouts.base import (
-    Contents,
-    Stored,
-    Trajectory,
-    all_sides,
-    make_grid,
-    make_spec,
-    make_times,
-    notice_extra,
-    number,
-    required,
-    same_sizes,
-)
+from matey.data.layouts import base
+from matey.data.layouts.base import Contents, Stored
 from matey.errors import DataError
 from matey.fields import Boundary, Variable
 
@@ -53,8 +41,7 @@ SCALARS = (
         "reaction_diffusion", Variable("concentration", alias="tensor"), ("Nu", "rho"), "reacdiff"
     ),
 )
-VELOCITIES = ("Vx", "Vy", "Vz")
-COORDINATES = {"x-coordinate", "t-coordinate"}  # one of them at least stands beside the arrays
+COORDINATES = {"x-coordinate", "t-coordinate"}  # a file with neither is somebody else's
 
 
 class PDEBenchScalars:
@@ -66,15 +53,14 @@ class PDEBenchScalars:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         names = file.names()
-        if "tensor" not in names or file.array("tensor").ndim != 3:
+        if "tensor" not in names or file.array("tensor").ndim != 3 or not COORDINATES & set(names):
             return None
-        if not COORDINATES & set(names):
-            return None  # somebody else's tensor
-        required(file.path, names, ("tensor", "x-coordinate", "t-coordinate"))
+        base.required(file.path, names, ("tensor", *sorted(COORDINATES, reverse=True)))
         attributes = file.attributes()
         named = [s for s in SCALARS if s.hint in file.path.name.lower()]
-        given = present(attributes, ("beta", "Nu", "rho"))
-        fitting = [s for s in SCALARS if set(s.parameters) == given]
+        lower = {key.lower() for key in attributes}  # the files vary
+        present = {name for name in ("beta", "Nu", "rho") if name.lower() in lower}
+        fitting = [s for s in SCALARS if set(s.parameters) == present]
         if not named and not fitting:
             raise DataError(
                 f"{shown(file.path)}: tensor of [n, t, x] as in PDEBench, but neither attributes "
@@ -97,27 +83,16 @@ class PDEBenchCompressible:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         names = file.names()
-        if "Vx" not in names or file.array("Vx").ndim not in (3, 4, 5):
+        ndim = file.array("Vx").ndim - 2 if "Vx" in names else 0
+        if ndim not in (1, 2, 3) or not COORDINATES & set(names):
             return None
-        if not COORDINATES & set(names):
-            return None  # somebody else's Vx
-        ndim = file.array("Vx").ndim - 2
-        velocities = VELOCITIES[:ndim]
-        required(file.path, names, ("density", "pressure", *velocities))
         variables = [Variable(name, alias=name) for name in ("density", "pressure")]
-        variables += [
-            Variable(f"velocity_{axis}", "", (axis,), alias=name)
-            for axis, name in zip("xyz", velocities, strict=False)
-        ]
+        variables += [Variable(f"velocity_{a}", "", (a,), alias=f"V{a}") for a in "xyz"[:ndim]]
+        base.required(file.path, names, [variable.alias for variable in variables])
         arrays = [Stored(v.alias, "nt" + "xyz"[:ndim], (v,)) for v in variables]
         values = read_parameters(file, ("eta", "zeta", "M"))
         boundary = Boundary.OPEN if "_trans_" in file.path.name.lower() else Boundary.PERIODIC
         return periodic_box(file, options, "compressible", arrays, values, boundary)
-
-
-def present(attributes: Collection[str], names: Sequence[str]) -> set[str]:
-    """Which of the names there is an attribute of, in whatever case: the files vary."""
-    return {name for name in names if name.lower() in {key.lower() for key in attributes}}
 
 
 def periodic_box(
@@ -131,20 +106,17 @@ def periodic_box(
     """The contents of arrays that share a grid and times."""
     path, axes = file.path, arrays[0].axes[:1:-1]
     coordinates = ["t-coordinate", *(f"{axis}-coordinate" for axis in axes)]
-    required(path, file.names(), coordinates)
-    sizes = same_sizes(file, arrays)
+    base.required(path, file.names(), coordinates)
+    sizes = base.same_sizes(file, arrays)
     t, *points = (files.read_coordinate(file.array(n), path, n) for n in coordinates)
     shape = [sizes[axis] for axis in axes]
     place = f"{shown(path)}: {arrays[0].name} [{', '.join(arrays[0].axes)}] of {sizes}"
-    grid = make_grid(tuple(axes), points, shape, place)
-    times = make_times(t, sizes["t"], path, "t-coordinate")
-    sides = all_sides(grid.ndim, boundary)
-    trajectories = [
-        Trajectory(f"{path.name}#{n:04d}", times, grid, sides, values) for n in range(sizes["n"])
-    ]
-    variables = [variable for stored in arrays for variable in stored.variables]
-    notice_extra(path, file.names(), {*coordinates, *(stored.name for stored in arrays)})
-    return Contents(make_spec(system, variables, trajectories, path, options), trajectories, arrays)
+    grid = base.make_grid(tuple(axes), points, shape, place)
+    times = [base.make_times(t, sizes["t"], path, "t-coordinate")] * sizes["n"]
+    sides = base.sides_of([(boundary, boundary)] * grid.ndim)
+    trajectories = base.alike(path, times, grid, sides, values)
+    base.notice_extra(path, file.names(), {*coordinates, *(stored.name for stored in arrays)})
+    return base.make_contents(file, system, arrays, trajectories, options)
 
 
 def read_parameters(file: Container, names: Sequence[str]) -> dict[str, float]:
@@ -155,15 +127,10 @@ def read_parameters(file: Container, names: Sequence[str]) -> dict[str, float]:
     attributes = {key.lower(): value for key, value in file.attributes().items()}
     values = {}
     for name in names:
-        written = named_value(file.path, name)
+        pattern = rf"_{name}(\d+\.?\d*(?:e[+-]?\d+)?)"
+        in_name = re.search(pattern, file.path.name, re.IGNORECASE)
         if name.lower() in attributes:
-            values[name] = number(attributes[name.lower()])
-        elif written is not None:
-            values[name] = written
+            values[name] = base.number(attributes[name.lower()])
+        elif in_name:
+            values[name] = float(in_name[1])
     return values
-
-
-def named_value(path: Path, name: str) -> float | None:
-    """The number after `name` in the file's name, as in `_beta0.4.hdf5`."""
-    match = re.search(rf"_{name}(\d+\.?\d*(?:e[+-]?\d+)?)", path.name, re.IGNORECASE)
-    return float(match[1]) if match else None

@@ -11,16 +11,8 @@ from matey.config import SourceConfig
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
 from matey.data.formats.files import log, read_coordinate, shown
-from matey.data.layouts.base import (
-    ROUNDING,
-    UNIFORM,
-    Contents,
-    Stored,
-    Trajectory,
-    make_times,
-    required,
-    same_sizes,
-)
+from matey.data.layouts import base
+from matey.data.layouts.base import ROUNDING, UNIFORM, Contents, Stored
 from matey.data.layouts.miniweather import as_asked
 from matey.errors import ShapeError
 from matey.fields import Grid
@@ -45,8 +37,8 @@ class MateyFile:
             return None  # the reader of such files knows the background
         axes = "t" + "zyx"[3 - grid.ndim :]
         arrays = [Stored(v.alias or v.name, axes, (v,)) for v in spec.variables]
-        required(path, file.names(), ["time", *(array.name for array in arrays)])
-        sizes = same_sizes(file, arrays)
+        base.required(path, file.names(), ["time", *(array.name for array in arrays)])
+        sizes = base.same_sizes(file, arrays)
         points = tuple(sizes.get(letter, 1) for letter in "zyx")
         if points != grid.shape:
             raise ShapeError(
@@ -54,25 +46,23 @@ class MateyFile:
                 f"attribute {KEY} says {grid.shape}."
             )
         stored = read_coordinate(file.array("time"), path, "time")
-        times = make_times(stored, sizes["t"], path, "time")
+        times = base.make_times(stored, sizes["t"], path, "time")
         grid = replace(grid, falling=falling_in(file, grid))
-        trajectory = Trajectory(
-            f"{path.name}#0000", times, grid, description.boundaries, description.parameters
-        )
+        sides, parameters = description.boundaries, description.parameters
         spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
-        return Contents(spec, [trajectory], arrays)
+        return Contents(spec, base.alike(path, [times], grid, sides, parameters), arrays)
 
 
 def falling_in(file: Container, grid: Grid) -> tuple[str, ...]:
     """The axes that fall in the file: another program may have turned them since."""
-    falling = []
-    for name in grid.axes:
-        falls = name in grid.falling
-        if name in file.names():
-            points = read_coordinate(file.array(name), file.path, name)
-            falls = points.ndim == 1 and bool(points[0] > points[-1])
-        falling += [name] if falls else []
-    return tuple(falling)
+
+    def falls(name: str) -> bool:
+        if name not in file.names():
+            return name in grid.falling
+        points = read_coordinate(file.array(name), file.path, name)
+        return points.ndim == 1 and bool(points[0] > points[-1])
+
+    return tuple(name for name in grid.axes if falls(name))
 
 
 def step_between(times: Tensor, dt: float, where: str) -> float:

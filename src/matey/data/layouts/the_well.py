@@ -22,19 +22,12 @@ from torch import Tensor
 from matey.config import SourceConfig
 from matey.data.formats import files, hdf5
 from matey.data.formats.container import Container, root
+from matey.data.formats.encoding import texts
 from matey.data.formats.files import log, shown
-from matey.data.layouts.base import (
-    SPLITS,
-    Contents,
-    Stored,
-    Trajectory,
-    make_grid,
-    make_spec,
-    make_times,
-    number,
-)
+from matey.data.layouts import base
+from matey.data.layouts.base import SPLITS, Contents, Stored, Trajectory
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, Variable
+from matey.fields import Boundary, Grid, Sides, Variable
 from matey.output import plain_yaml
 
 MAX_STATS = 2**20  # bytes of stats.yaml
@@ -46,23 +39,23 @@ TRUE = {
     1: "",
     2: "c d e",
 }
+COLUMNS = ("canonical_names", "units", "aliases", "axes")  # of variables, in files of ours
 PSEUDO: dict[bool | None, str] = {None: "", False: "false", True: "true"}  # in files of ours
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Axes of a file: names in its order (x first), points, trajectories, times."""
+    """Axes of a file: names in its order (x first), points, times of each trajectory."""
 
     names: tuple[str, ...]
     grid: Grid
-    trajectories: int
     times: tuple[Tensor, ...]
 
     @property
     def sizes(self) -> dict[str, int]:
         """Points by axis letter, as in `Stored.axes`."""
         z, y, x = self.grid.shape
-        return {"n": self.trajectories, "t": len(self.times[0]), "z": z, "y": y, "x": x}
+        return {"n": len(self.times), "t": len(self.times[0]), "z": z, "y": y, "x": x}
 
 
 class TheWell:
@@ -74,19 +67,17 @@ class TheWell:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         path, content = file.path, root(file)
-        names = hdf5.names(content)
-        groups = [name for name in ("t0_fields", "t1_fields", "t2_fields") if name in names]
+        names = list(content)
+        groups = [f"t{order}_fields" for order in range(3) if f"t{order}_fields" in names]
         if "dimensions" not in names or not groups:
             return None
         dimensions = read_dimensions(content, path)
-        arrays = [
-            stored
-            for name in groups
-            for stored in read_group(content, path, name, int(name[1]), dimensions)
-        ]
+        arrays: list[Stored] = []
+        for group in groups:
+            arrays += read_group(content, path, group, int(group[1]), dimensions)
         sides, masks = read_boundaries(content, path, dimensions)
         arrays += masks
-        parameters = read_parameters(content, path, dimensions.trajectories)
+        parameters = read_parameters(content, path, len(dimensions.times))
         variables = [variable for stored in arrays for variable in stored.variables]
         order = texts(content.attrs.get("variable_order", []))
         variables.sort(key=lambda v: order.index(v.name) if v.name in order else len(order))
@@ -97,16 +88,10 @@ class TheWell:
             for n, (times, values) in enumerate(zip(dimensions.times, parameters, strict=True))
         ]
         name = texts(content.attrs.get("system", content.attrs.get("dataset_name", path.stem)))[0]
-        spec = make_spec(name, variables, trajectories, path, options)
+        spec = base.make_spec(name, variables, trajectories, path, options)
         if "dt" in content.attrs:  # exact, in files of ours
-            spec = replace(spec, dt=number(content.attrs["dt"]))
+            spec = replace(spec, dt=base.number(content.attrs["dt"]))
         return Contents(spec, trajectories, arrays)
-
-
-def texts(value: Any) -> list[str]:
-    """An attribute as a list of strings."""
-    items = np.atleast_1d(np.asarray(value, dtype=object)).tolist()
-    return [i.decode("utf-8", "replace") if isinstance(i, bytes) else str(i) for i in items]
 
 
 def attribute(owner: Any, name: str, path: Path) -> Any:
@@ -136,7 +121,7 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
             )
         points.append(rows[0])
     shape = tuple(len(p) for p in points)
-    grid = make_grid(tuple(reversed(names)), points, shape, shown(path))
+    grid = base.make_grid(tuple(reversed(names)), points, shape, shown(path))
     kind = texts(file.attrs.get("grid_type", "cartesian"))[0]
     if kind != "cartesian":
         log.info(
@@ -144,27 +129,25 @@ def read_dimensions(file: h5py.File, path: Path) -> Dimensions:
             "and errors are over them, not over volumes of space."
         )
     if {"grid_origin", "grid_spacing"} <= set(file.attrs):  # exact, in files of ours
-        exact = (triple(file.attrs[name], path, name) for name in ("grid_origin", "grid_spacing"))
-        origin, spacing = exact
+        origin, spacing = (triple(file, name, path) for name in ("grid_origin", "grid_spacing"))
         grid = replace(grid, origin=origin, spacing=spacing)
-    count = int(number(attribute(file, "n_trajectories", path)))
+    count = int(base.number(attribute(file, "n_trajectories", path)))
     if not 0 < count <= files.MAX_COORDINATE:
         raise DataError(f"{shown(path)}: n_trajectories is {count}, expected 1 or more.")
     time = files.read_coordinate(hdf5.member(group, "time"), path, "dimensions/time")
     if time.ndim == 2 and len(time) == count:
-        times = tuple(make_times(t, time.shape[1], path, "dimensions/time") for t in time)
+        times = tuple(base.make_times(t, time.shape[1], path, "dimensions/time") for t in time)
     else:
-        times = (make_times(time, time.shape[-1], path, "dimensions/time"),) * count
-    return Dimensions(names, grid, count, times)
+        times = (base.make_times(time, time.shape[-1], path, "dimensions/time"),) * count
+    return Dimensions(names, grid, times)
 
 
-def triple(value: Any, path: Path, name: str) -> tuple[float, float, float]:
-    """Three numbers for Z, Y, X."""
-    numbers = np.asarray(value)
-    if numbers.shape != (3,) or numbers.dtype.kind not in "fiu":
+def triple(file: h5py.File, name: str, path: Path) -> tuple[float, float, float]:
+    """An attribute of three numbers for Z, Y, X."""
+    value = np.asarray(file.attrs[name])
+    if value.shape != (3,) or value.dtype.kind not in "fiu":
         raise DataError(f"{shown(path)}: attribute {name} is {value!r}, expected three numbers.")
-    z, y, x = (float(number) for number in numbers)
-    return z, y, x
+    return base.zyx(value.astype(float).tolist())
 
 
 def read_group(
@@ -172,8 +155,8 @@ def read_group(
 ) -> list[Stored]:
     """The arrays of t0_fields (order 0), t1_fields (vectors) or t2_fields (tensors)."""
     owner = hdf5.member(file, group)
-    listed = texts(owner.attrs.get("field_names", hdf5.names(owner)))
-    extra = sorted(set(hdf5.names(owner)) - set(listed))
+    listed = texts(owner.attrs.get("field_names", list(owner)))
+    extra = sorted(set(owner) - set(listed))
     if extra:
         log.warning(f"{shown(path)}: {group}: {', '.join(extra)} not in field_names; ignored.")
     arrays = []
@@ -189,9 +172,8 @@ def stored_axes(dataset: h5py.Dataset, path: Path, order: int, dimensions: Dimen
     """A letter per axis of the dataset, as in `Stored`. Axes that do not vary are absent, or
     have one point. Raises ShapeError where the shape fits neither."""
     spatial = "xyz"[: len(dimensions.names)]
-    varies = dict(
-        zip(spatial, np.atleast_1d(attribute(dataset, "dim_varying", path)), strict=False)
-    )
+    along = np.atleast_1d(attribute(dataset, "dim_varying", path))
+    varies = dict(zip(spatial, along, strict=False))
     varies["n"] = attribute(dataset, "sample_varying", path)
     varies["t"] = attribute(dataset, "time_varying", path)
     every = "nt" + spatial
@@ -218,9 +200,7 @@ def read_variables(
     sizes = dataset.shape[dataset.ndim - order :]
     written = dataset.attrs
     if "canonical_names" in written:  # a file of ours
-        names, *columns = (
-            texts(written[k]) for k in ("canonical_names", "units", "aliases", "axes")
-        )
+        names, *columns = (texts(written[k]) for k in COLUMNS)
         mirrored = texts(written.get("pseudo", [""] * len(names)))
         said = {text: pseudo for pseudo, text in PSEUDO.items()}
         return tuple(
@@ -258,9 +238,9 @@ def read_boundaries(
     ndim = len(dimensions.names)
     sides = {axis: [Boundary.OPEN, Boundary.OPEN] for axis in dimensions.names}
     masks: list[Stored] = []
-    here = "boundary_conditions" in hdf5.names(file)
-    group = hdf5.member(file, "boundary_conditions") if here else {}
-    for name in hdf5.names(group):
+    there = "boundary_conditions" in list(file)
+    group = hdf5.member(file, "boundary_conditions") if there else {}
+    for name in group:
         condition = hdf5.member(group, name)
         kind = texts(attribute(condition, "bc_type", path))[0].upper()
         if kind not in Boundary.__members__:
@@ -295,14 +275,13 @@ def read_boundaries(
             if mask[end]:
                 sides[along[0]][side] = Boundary[kind]
     active = [(sides[axis][0], sides[axis][1]) for axis in reversed(dimensions.names)]
-    z, y, x = [PERIODIC_SIDES] * (3 - ndim) + active
-    return (z, y, x), masks
+    return base.sides_of(active), masks
 
 
 def stated_statistics(file: Path, arrays: Sequence[Stored]) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation by variable, as `stats.yaml` beside a file of the Well says.
 
-    Empty where there is no such file, or where it does not fit the variables.
+    Empty where there is no such file, or it does not fit the variables.
     """
     path = file.parents[min(2, len(file.parents) - 1)] / "stats.yaml"
     if not path.is_file() or files.stamp(path)[0] > MAX_STATS:
@@ -325,17 +304,17 @@ def stated_statistics(file: Path, arrays: Sequence[Stored]) -> dict[str, tuple[f
 
 def read_parameters(file: h5py.File, path: Path, count: int) -> list[dict[str, float]]:
     """`simulation_parameters` per trajectory, from the scalars, else the root's attributes."""
-    scalars = hdf5.member(file, "scalars") if "scalars" in hdf5.names(file) else None
+    scalars = hdf5.member(file, "scalars") if "scalars" in list(file) else {}
     columns: dict[str, np.ndarray] = {}
     listed = texts(file.attrs.get("simulation_parameters", []))
-    extra = [] if scalars is None else sorted(set(hdf5.names(scalars)) - set(listed))
+    extra = sorted(set(scalars) - set(listed))
     if extra:
         log.info(
             f"{shown(path)}: scalars {', '.join(extra)} are no simulation_parameters; left out."
         )
     for name in listed:
         value: Any = file.attrs.get(name)
-        if scalars is not None and name in hdf5.names(scalars):
+        if name in list(scalars):
             stored = hdf5.member(scalars, name)
             if not stored.attrs.get("time_varying", False):
                 value = files.read_coordinate(stored, path, f"scalars/{name}")
