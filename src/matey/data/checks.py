@@ -28,8 +28,7 @@ RESOLVED = 1e-6  # of its mean a variable varies by more; numbers of float32 are
 
 
 def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
-    """Which trajectories training would take for what; nothing where it refuses to divide them,
-    which is one of the `problems` then."""
+    """The split that training would make; empty where it refuses, which joins the `problems`."""
     try:
         return split_trajectories(fields, split)
     except DataError as error:
@@ -38,7 +37,7 @@ def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
 
 
 def without_training(fields: Fields, parts: Parts) -> list[str]:
-    """That nothing is left to train on, if so."""
+    """A problem where nothing is left to train on."""
     if parts["train"] or not any(parts.values()):
         return []
     there = ", ".join(f"{len(parts[split])} {split}" for split in SPLITS if parts[split])
@@ -182,6 +181,6 @@ def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list
 
 
 def name_in(reader: Reader, stored: Stored) -> str:
-    """What the array is called in the file, in the group of the first trajectory."""
+    """The array's name in the file, in the group of the first trajectory."""
     keys = reader.contents.keys
     return stored.name.format(key=keys[0]) if keys else stored.name

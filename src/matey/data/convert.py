@@ -138,14 +138,14 @@ def copy_system(
         alike = defaultdict[object, list[int]](list)
         for i, trajectory in enumerate(reader.trajectories):
             alike[trajectory.split, shape_of(trajectory)].append(i)
-        for chosen in alike.values():
-            first = reader.trajectories[chosen[0]]
+        for members in alike.values():
+            first = reader.trajectories[members[0]]
             stem = unused(reader.path.stem, taken[first.split])
             taken[first.split].add(stem)
             points = "x".join(map(str, first.grid.shape[3 - first.grid.ndim :]))
             copy_to_well(
                 Fields([reader], name),
-                chosen,
+                members,
                 folder / points if several else folder,
                 name=stem,
                 split=first.split,

@@ -93,13 +93,13 @@ def quoted(text: str) -> str:
 def settings(value: Any) -> Any:
     """A config dataclass as plain data, without what stands at its default."""
     if is_dataclass(value) and not isinstance(value, type):
-        given = {}
+        plain = {}
         for field in fields(value):
             setting = getattr(value, field.name)
             usual = field.default if field.default_factory is MISSING else field.default_factory()
             if setting != usual:
-                given[field.name] = settings(setting)
-        return given
+                plain[field.name] = settings(setting)
+        return plain
     if isinstance(value, tuple):
         return [settings(item) for item in value]
     return value

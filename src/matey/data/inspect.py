@@ -1,4 +1,4 @@
-"""What is in a set of files, and whether it can be trained on.
+"""Look through a set of files, and check that they can be trained on.
 
 Values are streamed a few frames at a time, so a file may be larger than memory.
 """
@@ -231,7 +231,7 @@ def open_systems_in(
 def open_each(
     paths: Sequence[str | Path], options: SourceConfig | None, problems: list[str]
 ) -> dict[Reader, str | Path]:
-    """A reader per file, and the path that named it; why others are none joins the `problems`."""
+    """A reader per file, and the path that named it; errors of other files join the `problems`."""
     origin: dict[Reader, str | Path] = {}
     seen: set[Path] = set()
     for path in paths:
@@ -266,17 +266,16 @@ def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
 def config_paths(
     group: list[Reader], groups: list[list[Reader]], origin: dict[Reader, str | Path]
 ) -> list[Path]:
-    """What to write for a system: the path given, or the file's folder, if that names no
-    other system; else the file."""
+    """The paths that a data config names for a system: the user's path, or the file's folder, if
+    that holds no other system; else the file."""
     others = [r for other in groups if other is not group for r in other]
-    chosen: dict[Path, None] = {}
+    paths: dict[Path, None] = {}
     for reader in group:
-        given = origin[reader]
-        folder = reader.path.parent
-        if not any(origin[other] == given for other in others):
-            chosen.setdefault(Path(os.path.abspath(given)))
-        elif Path(given).is_dir() and not any(o.path.is_relative_to(folder) for o in others):
-            chosen.setdefault(folder)
+        path, folder = origin[reader], reader.path.parent
+        if not any(origin[other] == path for other in others):
+            paths.setdefault(Path(os.path.abspath(path)))
+        elif Path(path).is_dir() and not any(o.path.is_relative_to(folder) for o in others):
+            paths.setdefault(folder)
         else:
-            chosen.setdefault(reader.path)
-    return list(chosen)
+            paths.setdefault(reader.path)
+    return list(paths)

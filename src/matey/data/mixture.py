@@ -73,20 +73,20 @@ class Mixture(Dataset[Batch]):
         windows, groups = self.windows[name], self._groups[name]
         sizes = np.array([len(group.members) for group in groups])
         group = groups[rng.choice(len(groups), p=sizes / sizes.sum())]
-        chosen = group.members[draw(rng, len(group.members), group.batch * self.ranks)].tolist()
+        drawn = group.members[draw(rng, len(group.members), group.batch * self.ranks)].tolist()
         pushes, config = 0, windows.config
         if config.pushforward:
             # Fewer where a window stands at the end of its trajectory.
-            room = min(windows.after(i) for i in chosen) - 1
+            room = min(windows.after(i) for i in drawn) - 1
             pushes = min(int(rng.integers(config.pushforward + 1)), room)
-        longest = [min(windows.after(i) - pushes, config.max_lead) for i in chosen]
+        longest = [min(windows.after(i) - pushes, config.max_lead) for i in drawn]
         leads = [int(rng.integers(config.min_lead, lead + 1)) for lead in longest]
-        trajectories = [windows.fields.trajectories[windows.place(i)[0]] for i in chosen]
+        trajectories = [windows.fields.trajectories[windows.place(i)[0]] for i in drawn]
         symmetries = [draw_symmetry(trajectory, config, rng) for trajectory in trajectories]
         # Everything is drawn for all processes; each reads its own share.
         share = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
         choices = [
-            Choice(i, lead, pushes) for i, lead in zip(chosen[share], leads[share], strict=True)
+            Choice(i, lead, pushes) for i, lead in zip(drawn[share], leads[share], strict=True)
         ]
         return apply(symmetries[share], windows.batch(choices))
 
@@ -159,8 +159,8 @@ def leave_signals(worker: int) -> None:
 
 
 class Guarded(Dataset["Batch | MateyError"]):
-    """The same batches, and errors of ours as values: a worker process would bury their
-    message in its traceback."""
+    """The same batches, with our errors as values: a worker process would bury their message in
+    its traceback."""
 
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
@@ -190,7 +190,7 @@ def fitting(tokens: int, limit: int, name: str, shape: tuple[int, int, int]) -> 
 
 
 def draw(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """So many of `count` windows, each once; if there are fewer, all as often as can be."""
+    """Draw `size` of `count` windows, each once; if there are fewer, repeat all of them."""
     if size <= count:
         return rng.choice(count, size=size, replace=False)
     rounds = [rng.permutation(count) for _ in range(-(-size // count))]
@@ -203,7 +203,7 @@ def in_order(windows: Windows, batch: int, limit: int | None = None) -> list[lis
     lead, batches = windows.config.min_lead, []
     for group in windows.groups.values():
         count = len(group) if limit is None else min(limit, len(group))
-        chosen = [int(group[i * len(group) // count]) for i in range(count)]
+        spread = [int(group[i * len(group) // count]) for i in range(count)]
         for first in range(0, count, batch):
-            batches.append([Choice(i, lead) for i in chosen[first : first + batch]])
+            batches.append([Choice(i, lead) for i in spread[first : first + batch]])
     return batches

@@ -31,7 +31,7 @@ from matey.data.layouts.the_well import TheWell
 from matey.errors import DataError, ShapeError, nearest
 from matey.fields import Field
 
-# Every layout that is known, in the order in which a file is tried. A new reader is a line here.
+# Every layout, in the order in which a file is tried. A new reader is a line here.
 LAYOUTS: list[Layout] = [
     TheWell(),
     MateyFile(),
@@ -209,8 +209,8 @@ def read_stored(
             f"{shown(path)}: {name} has shape {dataset.shape}, expected the axes "
             f"[{', '.join(stored.axes)}]."
         )
-    chosen = {"n": trajectory, "t": frames, "_": 0}
-    index = tuple([chosen.get(axis, slice(None)) for axis in stored.axes])
+    picked = {"n": trajectory, "t": frames, "_": 0}
+    index = tuple([picked.get(axis, slice(None)) for axis in stored.axes])
     array = files.read_array(dataset, index, path, name)
     axes = stored.axes.replace("n", "").replace("_", "")
     array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])

@@ -74,16 +74,16 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
     trajectories one is for test, of three or more one for validation too. Raises DataError where
     some come divided and some do not: to divide the others might tear apart what belongs together.
     """
-    given = [trajectory.split for trajectory in fields.trajectories]
-    if any(given) and not all(given):
-        divided, loose = given.index(next(filter(None, given))), given.index(None)
+    splits = [trajectory.split for trajectory in fields.trajectories]
+    if any(splits) and not all(splits):
+        divided, loose = splits.index(next(filter(None, splits))), splits.index(None)
         raise DataError(
             f"System {fields.spec.name!r}: {shown(fields.trajectories[divided].name)} comes for "
-            f"{given[divided]}, but {shown(fields.trajectories[loose].name)} in no folder called "
+            f"{splits[divided]}, but {shown(fields.trajectories[loose].name)} in no folder called "
             f"{', '.join(SPLITS)}. Put its file into one of these, or make it another system."
         )
-    if all(given):
-        return {name: [i for i, split in enumerate(given) if split == name] for name in SPLITS}
+    if all(splits):
+        return {name: [i for i, split in enumerate(splits) if split == name] for name in SPLITS}
     count = len(fields.trajectories)
     # By name, so that the order in which files are listed does not matter.
     by_name = sorted(range(count), key=lambda i: fields.trajectories[i].name)

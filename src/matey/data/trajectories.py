@@ -184,15 +184,15 @@ class EveryNth(Fields):
         self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
 
     def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """The given frames of those that are left."""
-        chosen = range(len(self._whole[trajectory].times))[:: self.stride][frames]
-        return super().read(trajectory, slice(chosen.start, chosen.stop, chosen.step))
+        """Some of the frames that are left."""
+        left = range(len(self._whole[trajectory].times))[:: self.stride][frames]
+        return super().read(trajectory, slice(left.start, left.stop, left.step))
 
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
         thinned = []
         for trajectory, frames, values in pieces:
-            chosen = [frame * self.stride for frame in frames]
-            thinned.append(Piece(trajectory, chosen, values))
+            stored = [frame * self.stride for frame in frames]
+            thinned.append(Piece(trajectory, stored, values))
         return super()._by_reader(thinned)
 
     def __reduce__(self) -> Any:

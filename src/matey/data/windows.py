@@ -63,14 +63,14 @@ class Windows:
         self.spec = replace(fields.spec, dt=fields.spec.dt * config.stride)
         self.trajectories = tuple(trajectories)
         check_flips(self.spec, config.flip)
-        chosen = [fields.trajectories[i] for i in trajectories]
+        selected = [fields.trajectories[i] for i in trajectories]
         needed = (config.history - 1 + config.min_lead) * config.stride
-        counts = [max(0, len(trajectory.times) - needed) for trajectory in chosen]
+        counts = [max(0, len(trajectory.times) - needed) for trajectory in selected]
         self._ends = list(accumulate(counts))
-        self._lengths = {i: len(k.times) for i, k in zip(trajectories, chosen, strict=True)}
+        self._lengths = {i: len(k.times) for i, k in zip(trajectories, selected, strict=True)}
         if trajectories and not len(self):
-            self._refuse(max(len(trajectory.times) for trajectory in chosen), needed + 1)
-        uniform = (is_uniform(t.times.diff() / fields.spec.dt) for t in chosen)
+            self._refuse(max(len(trajectory.times) for trajectory in selected), needed + 1)
+        uniform = (is_uniform(t.times.diff() / fields.spec.dt) for t in selected)
         self._uniform = dict(zip(trajectories, uniform, strict=True))
         if config.pushforward and not all(self._uniform.values()):
             raise ConfigError(
@@ -79,10 +79,12 @@ class Windows:
             )
         self._parameters = {
             i: [k.parameters[name] for name in self.spec.parameters]
-            for i, k in zip(trajectories, chosen, strict=True)
+            for i, k in zip(trajectories, selected, strict=True)
         }
         # A system has one kind of them.
-        self._boundaries = np.array([k.boundaries for k in chosen[:1]], np.int64).reshape(-1, 3, 2)
+        self._boundaries = np.array([k.boundaries for k in selected[:1]], np.int64).reshape(
+            -1, 3, 2
+        )
         self.groups = self._group_by_grid(counts)
 
     def __len__(self) -> int:

@@ -49,7 +49,7 @@ class UnknownLayoutError(DataError):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is said of files while the block runs."""
+    """Log no notices of files while the block runs."""
     level = log.level
     log.setLevel(logging.ERROR)
     try:
@@ -142,8 +142,8 @@ def close_files() -> None:
 
 @contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Whatever a damaged file makes a library raise, as a DataError; and every error of ours
-    names the file."""
+    """Raise what libraries raise on a damaged file as a DataError, and name the file in every
+    error of ours."""
     try:
         yield
     except StoppedError:

@@ -29,7 +29,7 @@ ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archi
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a `.npy` file says, and how long it is."""
+    """The header of a `.npy` file, and its length in bytes."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -160,8 +160,8 @@ class ArchivedArray:
         return self._take(index, shape, 0)
 
     def _take(self, index: tuple[Any, ...], shape: tuple[int, ...], first: int) -> np.ndarray:
-        """What an index asks for of an array of some shape that starts at value `first` of the
-        file. Where that is more than a block and not asked for as a whole, entry by entry."""
+        """Index an array of some shape that starts at value `first` of the file. A part of more
+        than a block is read entry by entry, unless the index asks for all of it."""
         if all(part == slice(None) for part in index):
             return self._read(first, shape)
         (head, *rest), row = index, prod(shape[1:])

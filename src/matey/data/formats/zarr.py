@@ -167,7 +167,7 @@ def codec_names(value: Any) -> Iterator[str]:
 
 
 def metadata(folder: Path) -> dict[str, Any]:
-    """What a folder says of itself; empty where it says nothing."""
+    """The metadata of a folder; empty where it has none."""
     for name in (*ARRAY_METADATA, *GROUP_METADATA):
         if (folder / name).is_file():
             return load(folder / name)

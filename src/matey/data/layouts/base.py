@@ -1,4 +1,4 @@
-"""What a layout finds out of a file: its system, its trajectories, and where the values lie.
+"""Layouts of files: the system, the trajectories, and where their values lie.
 
 A layout is a small class (`Layout`) whose `describe` looks into an open file and returns
 `Contents`, or None where the file is not in that layout. The functions below are what layouts
@@ -30,7 +30,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What is known of a trajectory without reading its values.
+    """A trajectory without its values.
 
     `name` is unique and stable, as in `2D_rdb_NA_NA.h5#0003`; `times` is [T] in float64;
     `split` is `train`, `valid` or `test` where the files come divided, else None.
@@ -65,7 +65,7 @@ class Contents:
     """A file but for its values: its system, its trajectories, and its arrays.
 
     `keys` are the trajectories' groups, where each has one. `described` is the draft that a
-    file of nobody's layout was read by, with what it assumes.
+    file in no layout here was read by, with what it assumes.
     """
 
     spec: SystemSpec

@@ -222,7 +222,7 @@ def read_parameter(file: Container, value: float | str, count: int, key: str) ->
 
 
 def split_of(name: str, path: Path, layout: LayoutConfig) -> str | None:
-    """What a trajectory is for: as the description says, else as its folder does."""
+    """The split of a trajectory: as the description says, else as its folder does."""
     for split, patterns in layout.split.items():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             return split

@@ -17,7 +17,7 @@ from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.files import UnknownLayoutError, shown
-from matey.data.layouts.draft_axes import ORDER, Found, Roles, axes_of, find_coordinates
+from matey.data.layouts.draft_axes import ORDER, ArrayShape, Roles, axes_of, find_coordinates
 from matey.fields import Variable
 
 CANONICAL = {
@@ -103,13 +103,13 @@ def draft(file: Container) -> Draft | None:
     return Draft(layout, tuple(dict.fromkeys(assumptions)))
 
 
-def survey(file: Container) -> dict[str, Found]:
+def survey(file: Container) -> dict[str, ArrayShape]:
     """Arrays of numbers by name; groups that hold the same arrays are one, called `*`."""
-    everything, groups = {}, defaultdict[str, dict[str, Found]](dict)
+    everything, groups = {}, defaultdict[str, dict[str, ArrayShape]](dict)
     for name in file.names():
         array = file.array(name)
         if array.dtype.kind in "fiub" and array.ndim:
-            everything[name] = Found(tuple(array.shape), file.dims(name))
+            everything[name] = ArrayShape(tuple(array.shape), file.dims(name))
             group, _, rest = name.partition("/")
             if rest:
                 groups[group][rest] = everything[name]
@@ -123,7 +123,7 @@ def survey(file: Container) -> dict[str, Found]:
 
 
 def left_complex(file: Container) -> list[str]:
-    """That complex arrays are left out, if there are any."""
+    """A notice of complex arrays, which are left out."""
     names = [name for name in file.names() if file.array(name).dtype.kind == "c"]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     way_out = "store real and imaginary parts as two variables"
@@ -177,7 +177,7 @@ def describe(
 def pseudo_of(
     variables: Sequence[str], written: float | None
 ) -> bool | tuple[bool | None, ...] | None:
-    """What a mirror does to an array's variables: as the file says, else by their names."""
+    """Whether an array's variables are pseudo ones: as the file says, else by their names."""
     if written in (0, 1):
         return bool(written)
     turns = tuple(Variable(name).pseudo for name in variables)
@@ -225,7 +225,7 @@ def find_boundaries(
     return {axis: boundaries.get(axis, "open") for axis in space}
 
 
-def find_parameters(file: Container, arrays: Mapping[str, Found]) -> dict[str, float | str]:
+def find_parameters(file: Container, arrays: Mapping[str, ArrayShape]) -> dict[str, float | str]:
     """Attributes that are numbers, of the file or of every group that is a trajectory: known
     parameters, and in files of ours all of them."""
     attributes = file.attributes()

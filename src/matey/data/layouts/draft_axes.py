@@ -1,5 +1,5 @@
-"""What the axes of an array are: by what they are called, else by the lengths of coordinates,
-else by their number.
+"""Tells the axes of an array by their names, else by the lengths of coordinates, else by their
+number.
 """
 
 import re
@@ -32,8 +32,8 @@ FEW = 4  # axes of up to so many entries may be components
 
 
 @dataclass(frozen=True)
-class Found:
-    """An array of numbers: its shape, what its axes are called, where the file says so."""
+class ArrayShape:
+    """The shape of an array of numbers, and the names of its axes where the file has them."""
 
     shape: tuple[int, ...]
     dims: tuple[str, ...]
@@ -56,7 +56,7 @@ def axes_named(dims: Sequence[str]) -> list[Axis | None]:
     return [image.get(word) or axis_of(word) for word in words]
 
 
-def find_coordinates(arrays: Mapping[str, Found]) -> dict[Axis, str]:
+def find_coordinates(arrays: Mapping[str, ArrayShape]) -> dict[Axis, str]:
     """The array of positions along each axis, and of times."""
     coordinates: dict[Axis, str] = {}
     for name, array in arrays.items():
@@ -69,9 +69,9 @@ def find_coordinates(arrays: Mapping[str, Found]) -> dict[Axis, str]:
 
 
 def axes_of(
-    array: Found, lengths: Mapping[Axis, int], name: str, assumptions: list[str]
+    array: ArrayShape, lengths: Mapping[Axis, int], name: str, assumptions: list[str]
 ) -> Roles | None:
-    """What the axes of an array are; None if that cannot be told. A z of one point is `single`."""
+    """The axes of an array; None if they cannot be told. A z of one point is `single`."""
     shape = array.shape
     named = axes_named(array.dims) if array.dims else [None] * len(shape)
     roles: Roles | None

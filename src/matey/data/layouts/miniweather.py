@@ -111,7 +111,7 @@ class MiniWeather:
 
 
 def as_asked(variables: Sequence[Variable], options: SourceConfig | None) -> bool:
-    """Whether none of the variables is full where perturbations are asked for, or the reverse."""
+    """Whether variables that have a background are full or perturbations, as the options ask."""
     if options is None:
         return True
     unlike = FULL if options.thermodynamics == "perturbation" else PERTURBATION
@@ -126,7 +126,7 @@ def coordinate(file: Container, axis: str, points: int) -> np.ndarray:
 
 
 def to_add(file: Container, computed: Column, perturbation: bool) -> dict[str, np.ndarray]:
-    """What makes the stored values those asked for, by the file's names, [z, 1] as stored.
+    """What to add to stored values for full fields or perturbations, by the file's names [z, 1].
 
     Our own files say by `canonical_name` whether the background is in; others hold
     perturbations.

@@ -41,7 +41,7 @@ SCALARS = (
         "reaction_diffusion", Variable("concentration", alias="tensor"), ("Nu", "rho"), "reacdiff"
     ),
 )
-COORDINATES = {"x-coordinate", "t-coordinate"}  # a file with neither is somebody else's
+COORDINATES = ("x-coordinate", "t-coordinate")  # a file with neither is somebody else's
 
 
 class PDEBenchScalars:
@@ -53,9 +53,9 @@ class PDEBenchScalars:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         names = file.names()
-        if "tensor" not in names or file.array("tensor").ndim != 3 or not COORDINATES & set(names):
+        if "tensor" not in names or file.array("tensor").ndim != 3 or not {*COORDINATES} & {*names}:
             return None
-        base.required(file.path, names, ("tensor", *sorted(COORDINATES, reverse=True)))
+        base.required(file.path, names, ("tensor", *COORDINATES))
         attributes = file.attributes()
         named = [s for s in SCALARS if s.hint in file.path.name.lower()]
         lower = {key.lower() for key in attributes}  # the files vary
@@ -84,7 +84,7 @@ class PDEBenchCompressible:
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         names = file.names()
         ndim = file.array("Vx").ndim - 2 if "Vx" in names else 0
-        if ndim not in (1, 2, 3) or not COORDINATES & set(names):
+        if ndim not in (1, 2, 3) or not {*COORDINATES} & {*names}:
             return None
         variables = [Variable(name, alias=name) for name in ("density", "pressure")]
         variables += [Variable(f"velocity_{a}", "", (a,), alias=f"V{a}") for a in "xyz"[:ndim]]
