@@ -105,8 +105,9 @@ def test_a_rollout_keeps_each_samples_points(inputs):
         torch.testing.assert_close(whole[1:], part)
 
 
-def test_an_fno_needs_even_points_and_says_so():
-    with pytest.raises(ShapeError, match=r"stretched, and an FNO .* `interp`.*--baseline unet"):
-        check_spacing(ModelConfig(baseline=BaselineConfig("fno")), even=False)
-    check_spacing(ModelConfig(baseline=BaselineConfig("fno")), even=True)
+@pytest.mark.parametrize(("kind", "named"), [("fno", "an FNO"), ("stencil", "a stencil")])
+def test_an_fno_and_a_stencil_need_even_points_and_say_so(kind, named):
+    with pytest.raises(ShapeError, match=rf"stretched, and {named} .* `interp`.*--baseline unet"):
+        check_spacing(ModelConfig(baseline=BaselineConfig(kind)), even=False)
+    check_spacing(ModelConfig(baseline=BaselineConfig(kind)), even=True)
     check_spacing(ModelConfig(baseline=BaselineConfig("unet")), even=False)

@@ -86,3 +86,59 @@ def test_systems_of_other_variables_need_a_baseline_each(data, tmp_path):
     with pytest.raises(ConfigError, match=r"is unlike 'shallow_water'.*--baseline unet"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists() or not [*(tmp_path / "run").glob("*.yaml")]
+
+
+def stencil_words(paths) -> str:
+    systems = ", ".join(f"{{name: {name}, paths: ['{path}']}}" for name, path in paths.items())
+    return f"systems: [{systems}]\n"
+
+
+def test_a_stencil_is_a_run_like_any_other_of_systems_of_other_variables(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    paths = {source.name: source.paths[0] for source in data.systems}
+    (tmp_path / "mix.yaml").write_text(stencil_words(paths))
+    words = "train --data mix.yaml --run runs/a --windows.history 2 --model.baseline.kind stencil"
+    words += " --model.baseline.width 3 --device cpu"
+    assert main(words.split()) == 0
+    run = tmp_path / "runs/a"
+    assert [record["steps"] for record in records(run, "start")] == [1]
+    assert list(records(run, "valid")[0]["nrmse"]) == list(paths)
+    trained = records(run, "train")[0]
+    assert list(trained["losses"]) == list(paths)
+    assert trained["flop_per_second"] > 0
+    assert json.loads((run / "provenance.json").read_text())["split"]
+    evaluated = "evaluate runs/a --data mix.yaml --rollout 2 --out results"
+    assert main(evaluated.split()) == 0
+    scores = json.loads((tmp_path / "results/scores.json").read_text())
+    assert scores["model"]["kind"] == "stencil"
+    assert len(scores["systems"]) == len(paths)
+    for path in paths.values():
+        assert main(["predict", "runs/a", path, "--steps", "1", "--out", "p.nc"]) == 0
+    assert "a stencil" in capsys.readouterr().out
+    assert main(["report", "runs", "results", "--out", "page.html"]) == 0
+    assert "a least-squares stencil of width 3" in (tmp_path / "page.html").read_text()
+    assert "A stencil of width 3" in " ".join((run / "model/README.md").read_text().split())
+
+    before = (run / "model/model.safetensors").read_bytes()
+    assert main([*words.split(), "--resume", "auto"]) == 0
+    assert (run / "model/model.safetensors").read_bytes() == before
+    assert len(records(run, "train")) == 1
+    capsys.readouterr()
+    assert main(words.split()) != 0
+    assert "holds a run" in capsys.readouterr().err
+    assert main([*words.split(), "--resume", "auto", "--model.baseline.width", "5"]) != 0
+    assert "cannot go on with other settings" in capsys.readouterr().err
+    assert main(["finetune", "runs/a", "--data", "mix.yaml", "--device", "cpu"]) != 0
+    assert "fitted anew in seconds" in capsys.readouterr().err
+
+
+def test_a_stencil_that_is_stopped_begins_again(data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = replace(config_of("stencil", data, steps=1), data=data)
+    model = train(config, whole)
+    break_and_resume(config, whole, broken, stop=1)
+    loaded = matey.from_pretrained(broken)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, loaded.state_dict()[name])

@@ -15,7 +15,8 @@ def add_arguments(parser: Any) -> None:
         "--baseline",
         type=BaselineKind,
         default="none",
-        help="train this network, of as many weights, instead: short for model.baseline.kind",
+        help="train this instead, a network of as many weights or a fit: short for "
+        "model.baseline.kind",
     )
     add_shared(parser)
     parser.add_class_arguments(RunConfig)

@@ -10,7 +10,7 @@ from matey.config.checks import require, require_fraction, require_positive
 # once and `--help` shows them all.
 Scheme = Literal["vit", "svit", "avit"]
 Mode = Literal["uniform", "adap_mix", "adap_mul"]
-BaselineKind = Literal["none", "unet", "fno"]
+BaselineKind = Literal["none", "unet", "fno", "stencil"]
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,13 @@ class BaselineConfig:
     """A network to compare the transformer with.
 
     Args:
-        kind: `none`, or a `unet` or an `fno` in place of the transformer. Of the transformer's
-            settings it uses `predict`, and an FNO also `absolute_position`.
+        kind: `none`, or a `unet`, an `fno` or a least-squares `stencil` in place of the
+            transformer. Of the transformer's settings a network uses `predict`, and an FNO also
+            `absolute_position`; a stencil uses none.
         width: channels of the coarsest level of a U-Net, of each layer of an FNO; by default as
-            many as give it the transformer's number of weights, within 10 %.
+            many as give it the transformer's number of weights, within 10 %. Of a stencil: grid
+            points along each axis, an odd number; by default 25 in one dimension, 13 in two and 5
+            in three.
         modes: Fourier modes of an FNO along each axis; by default near 16 in one dimension, 12
             in two, 8 in three.
     """
@@ -90,6 +93,8 @@ class BaselineConfig:
         if self.width is not None:
             require_positive(self, name, "width")
             require(self.kind != "none", f"{name}width", self.width, f"none without {name}kind")
+            odd = self.kind != "stencil" or self.width % 2 == 1
+            require(odd, f"{name}width", self.width, "an odd number of points for a stencil")
         if self.modes is not None:
             require(self.kind == "fno", f"{name}modes", self.modes, f"none but for {name}kind fno")
             fits = self.modes >= 2 and self.modes % 2 == 0
@@ -124,7 +129,7 @@ class ModelConfig:
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
-        baseline: a U-Net or an FNO in place of the transformer.
+        baseline: a U-Net, an FNO or a stencil in place of the transformer.
     """
 
     embed_dim: int = 192

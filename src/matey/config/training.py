@@ -237,6 +237,12 @@ class RunConfig:
             self.mode,
             f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
         )
+        require(
+            self.model.baseline.kind != "stencil" or self.windows.max_lead == 1,
+            "windows.max_lead",
+            self.windows.max_lead,
+            "1 with model.baseline.kind = stencil, which is fitted to single steps",
+        )
 
     @property
     def trains_blocks(self) -> bool:

@@ -24,6 +24,7 @@ from matey.errors import ConfigError, ShapeError
 from matey.fields import Inputs, SystemSpec, stack_fields
 from matey.fields.grid import join_points
 from matey.nn.baselines.base import Baseline, check_spacing
+from matey.nn.baselines.stencil import StencilModel
 from matey.nn.make import outline_model
 from matey.nn.operations import Cost, count
 from matey.nn.surrogate import Surrogate
@@ -114,7 +115,7 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
     Those of a baseline do not depend on what is in a window, and are counted on one.
     """
     model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
-    if isinstance(model, Baseline):
+    if isinstance(model, Baseline | StencilModel):
         return float(model.count(inputs[0]).operations * config.batch)
     assert isinstance(model, Matey)
     cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
@@ -312,7 +313,7 @@ def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
     or that has more coarse patches than the token budget. A baseline has no patches, but an FNO
-    needs points that are evenly apart.
+    and a stencil need points that are evenly apart.
     """
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])

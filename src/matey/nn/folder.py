@@ -221,10 +221,10 @@ def summary(description: Mapping[str, Any], parameters: int) -> str:
     model = description["model"]
     baseline = model["baseline"]
     if baseline["kind"] != "none":
+        width = f" of width {baseline['width']}" if baseline["width"] else ""
         return (
             f"A baseline to compare transformers with: it continues fields in time. A "
-            f"{baseline['kind']} of width {baseline['width']}, {parameters / 1e6:.3g} million "
-            "weights."
+            f"{baseline['kind']}{width}, {parameters / 1e6:.3g} million weights."
         )
     scheme = model["scheme"] if isinstance(model["scheme"], str) else ", ".join(model["scheme"])
     patches = ", ".join(str(patch) for patch in model["patches"])

@@ -8,6 +8,7 @@ from matey.config import ModelConfig
 from matey.errors import ConfigError
 from matey.fields import SystemSpec
 from matey.nn.baselines.base import Baseline
+from matey.nn.baselines.stencil import StencilModel
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 
@@ -16,6 +17,8 @@ def make_model(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -
     """A new model with weights for some systems. Raises ConfigError where it cannot be made."""
     if not config.is_baseline:
         return Matey(config, specs, history)
+    if config.baseline.kind == "stencil":
+        return StencilModel(config, specs, history)
     if not specs:
         raise ConfigError(f"A {config.baseline.kind} is made for a system, and none was given.")
     return Baseline(config, specs, history)

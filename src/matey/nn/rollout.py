@@ -17,7 +17,6 @@ from matey.config import require
 from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, stack_fields
 from matey.fields.inputs import Stacked
-from matey.nn.embed import Conditioning
 from matey.tokens.lattice import Triple
 
 log = logging.getLogger("matey")
@@ -33,10 +32,10 @@ class Model(Protocol):
     training: bool
     history: int
     trained_leads: tuple[float, float] | None
-    conditioning: Conditioning
 
     @property
     def device(self) -> torch.device: ...
+    def hears(self, parameter: str) -> bool: ...
     def draw_shift(self, inputs: Inputs, generator: torch.Generator | None) -> Triple: ...
     def __call__(self, inputs: Inputs, shift: Triple) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
@@ -181,7 +180,7 @@ def advance(
 def known_parameters(model: Model, inputs: Inputs) -> Inputs:
     """The inputs with only those parameters that the model has seen in training."""
     names = inputs.spec.parameters
-    known = [i for i, name in enumerate(names) if name in model.conditioning.names]
+    known = [i for i, name in enumerate(names) if model.hears(name)]
     if len(known) == len(names):
         return inputs
     spec = replace(inputs.spec, parameters=tuple(names[i] for i in known))

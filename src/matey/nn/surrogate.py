@@ -85,6 +85,10 @@ class Surrogate(nn.Module, ABC):
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless the model has the weights for a system."""
 
+    def hears(self, parameter: str) -> bool:
+        """Whether a parameter of this name has been part of training."""
+        return parameter in self.conditioning.names
+
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
         """Raise ShapeError unless the model can be given fields on a grid."""
 
@@ -179,7 +183,7 @@ class Surrogate(nn.Module, ABC):
         for difference in differences(spec, self.specs.values()):
             log.warning(difference)
         for name in spec.parameters:
-            if name not in self.conditioning.names:
+            if not self.hears(name):
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
 
 

@@ -8,7 +8,7 @@ from matey.errors import ConfigError
 from matey.report.load import Run
 from matey.report.words import amount, duration, listed
 
-BASELINES = {"unet": "a U-Net", "fno": "an FNO"}
+BASELINES = {"unet": "a U-Net", "fno": "an FNO", "stencil": "a least-squares stencil"}
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
 PACKING = {
     "adap_mix": "coarse and fine in one sequence (adap_mix)",

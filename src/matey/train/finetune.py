@@ -46,6 +46,11 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     where it uses no new ones. Weights of patch sizes that are no longer among `patches` are
     left out. Raises ConfigError for a `config.model` of another shape.
     """
+    if old.config.baseline.kind == "stencil":
+        raise ConfigError(
+            "A stencil is not fine-tuned: it is fitted anew in seconds, matey train --baseline "
+            "stencil."
+        )
     check_shape(old.config, config.model)
     history, kind = config.windows.history, old.config.baseline.kind
     if old.config.is_baseline and history != old.history:

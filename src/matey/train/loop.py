@@ -20,6 +20,7 @@ from matey.data.systems import System, open_systems
 from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
+from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
 from matey.nn.folder import save_pretrained
 from matey.nn.make import make_model, outline_model
@@ -27,6 +28,7 @@ from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
+from matey.train.closed_form import fit_run
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
@@ -89,6 +91,8 @@ def take_steps(
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model = prepare_model(model, config, systems, windows, team)
+    if isinstance(model, StencilModel):
+        return fit_run(model, config, run, watch, systems, windows, parent, stop, team)
     engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)

@@ -30,6 +30,7 @@ CASE = 16  # channels that tell lead time and parameters
 TOLERANCE = 0.1  # of the number of weights
 MODES = {1: 16, 2: 12, 3: 8}  # by dimensions: those of an FNO, where they leave a width that fits
 NAMES = {"unet": "U-Net", "fno": "FNO"}
+UNIFORM = {"fno": "an FNO", "stencil": "a stencil"}  # which take points that are evenly apart
 
 
 class Baseline(Surrogate):
@@ -135,11 +136,12 @@ class Baseline(Surrogate):
 
 
 def check_spacing(config: ModelConfig, even: bool) -> None:
-    """Raise ShapeError for an FNO on grids whose points are not evenly apart."""
-    if config.baseline.kind == "fno" and not even:
+    """Raise ShapeError for an FNO or a stencil on grids whose points are not evenly apart."""
+    if config.baseline.kind in UNIFORM and not even:
         raise ShapeError(
-            "The grid is stretched, and an FNO takes points that are evenly apart. Interpolate the "
-            "files to such a grid (xarray's `interp`), or take --baseline unet."
+            f"The grid is stretched, and {UNIFORM[config.baseline.kind]} takes points that are "
+            "evenly apart. Interpolate the files to such a grid (xarray's `interp`), or take "
+            "--baseline unet."
         )
 
 

@@ -1,0 +1,109 @@
+"""Stencils, which are fitted in closed form: no optimizer steps."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from matey.config import RunConfig
+from matey.cost.machine import Speedometer
+from matey.data.systems import System
+from matey.data.windows import Windows
+from matey.errors import ConfigError
+from matey.fields import Batch
+from matey.nn.baselines.stencil import StencilModel
+from matey.nn.folder import save_pretrained
+from matey.nn.local.stencil import ROWS
+from matey.nn.operations import count
+from matey.train.loss import loss_of
+from matey.train.optim import make_optimizer
+from matey.train.parallel.distributed import Engine, Team
+from matey.train.resume import go_on
+from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
+from matey.train.signals import Stop
+from matey.train.step_log import StepLog
+from matey.train.validate import Keeper
+
+WINDOWS = 96  # of a system that are looked at
+AT_ONCE = 4
+UNEQUAL = 0.01  # of a step
+
+
+def fit_run(
+    model: StencilModel,
+    config: RunConfig,
+    run: Path,
+    watch: Sink,
+    systems: Mapping[str, System],
+    windows: Mapping[str, Windows],
+    parent: str,
+    stop: Stop,
+    team: Team,
+) -> StencilModel:
+    """Fit the stencil of every system, and leave the run folder that a training of one step would.
+
+    Raises ConfigError for several processes, and for steps of unequal length.
+    """
+    if team.size > 1:
+        raise ConfigError(
+            f"A stencil is fitted by one process, and {team.size} were started. Leave torchrun out."
+        )
+    config, optimizer = replace(config, steps=1), make_optimizer(model, config.optim)
+    progress, changed = go_on(run, config, systems, model, optimizer)
+    prepare_run(run, config, systems, parent)
+    journal = Journal(run, watch, progress.step, config.tensorboard)
+    speed = Speedometer(team.device, config, progress.step, team.size)
+    start = {"steps": 1, "parameters": count(model), "peak": speed.peak, "processes": 1}
+    journal.write("start", step=progress.step, **start)
+    if changed:
+        journal.write("changed", step=progress.step, settings=changed)
+    keeper = Keeper(run, config, systems, Engine(model, team), optimizer, journal, stop)
+    if progress.pending:
+        progress = keeper.score(progress)
+    stop.defer()
+    if progress.step == 0:
+        log = StepLog()
+        for group in windows.values():
+            fit_system(model, group, config, log)
+        work = speed.record(1, *log.work)
+        journal.write("train", step=1, lr=0.0, gradient_norm=0.0, **log.record(), **work)
+        keeper.after_step(replace(progress, step=1))
+    model.trained_leads = (1, 1)
+    training = training_facts(config, systems, 1, run, model.learned_from)
+    save_pretrained(model, run / "model", training, spent(run))
+    journal.write("end", step=1)
+    model.eval()
+    return model
+
+
+@torch.no_grad()
+def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: StepLog) -> None:
+    """Fit one system's stencil to windows scattered over its training trajectories, and log its
+    loss on them."""
+    began, chosen = time.perf_counter(), windows.scattered(WINDOWS)
+
+    def batches() -> Iterator[Batch]:
+        for first in range(0, len(chosen), AT_ONCE):
+            batch = windows.batch(chosen[first : first + AT_ONCE])
+            check_steps(batch)
+            yield batch
+
+    rows = -(-ROWS // len(chosen))
+    log.operations += model.stencils.fit(windows.spec, batches(), rows, config.seed)
+    log.seconds += time.perf_counter() - began
+    for batch in batches():
+        batch = batch.to(model.device)
+        prediction = model(batch)
+        log.add(batch, prediction, loss_of(prediction, batch, config.loss), 0)
+
+
+def check_steps(batch: Batch) -> None:
+    """Raise ConfigError where frames are not one step apart: a stencil is not told how far."""
+    for lead, source in zip(batch.lead_time.tolist(), batch.sources, strict=True):
+        if abs(lead - 1) > UNEQUAL:
+            raise ConfigError(
+                f"{source}: a step of {lead:.3g} dt, and a stencil is fitted to steps of equal "
+                "length. Interpolate the file in time, or take --baseline unet."
+            )
