@@ -33,18 +33,20 @@ def test_the_same_is_refused_where_python_drops_asserts():
 
 
 def test_asserts_of_the_package_are_few_and_known():
-    """They state invariants of our own; under -O nothing may depend on them."""
-    found = {}
+    """They state invariants of our own; under -O nothing may depend on them. Those that tell the
+    type checker of a class are not listed."""
+    listed = {}
     for module in sorted((ROOT / "src/matey").rglob("*.py")):
         tests = [
-            n.test for n in ast.walk(ast.parse(module.read_text())) if isinstance(n, ast.Assert)
+            ast.unparse(node.test)
+            for node in ast.walk(ast.parse(module.read_text()))
+            if isinstance(node, ast.Assert)
         ]
+        tests = [test for test in tests if not test.startswith("isinstance(")]
         if tests:
-            found[module.relative_to(ROOT / "src/matey").as_posix()] = [*map(ast.unparse, tests)]
-    assert found == {
-        "data/formats/container.py": ["isinstance(file, Hdf5Container)"],
+            listed[module.relative_to(ROOT / "src/matey").as_posix()] = tests
+    assert listed == {
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
-        "nn/transformer.py": ["isinstance(prediction, TokenPrediction)"],
         "records/files.py": ["is_dataclass(self)"],
         "train/parallel/distributed.py": ["dist.group.WORLD is not None"],
     }
@@ -112,6 +114,7 @@ COMMANDS = {
     ],
     "data": ["data", "inspect", "2D_rdb_NA_NA.h5", "--write", "drafted.yaml"],
     "benchmark": ["benchmark", "cost", "--data", "mix.yaml", "--device", "cpu", *SMALL],
+    "tune": ["tune", "--data", "mix.yaml", "--lr", "1e-3", "3e-3", "--device", "cpu", *SMALL],
     "finetune": ["finetune", "runs/a", "--data", "mix.yaml", "--steps", "1", "--device", "cpu"],
     "evaluate": ["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2", "--windows", "2"],
     "predict": ["predict", "runs/a", "2D_rdb_NA_NA.h5", "--steps", "2", "--out", "next.nc"],
