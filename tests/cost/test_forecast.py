@@ -17,11 +17,11 @@ from matey.config import (
 from matey.cost import forecast, machine
 from matey.cost.forecast import (
     Forecast,
-    at_most,
-    check_memory,
     join,
     look,
     mean_operations,
+    memory_bound,
+    refuse_if_too_large,
     share_of,
 )
 from matey.data.systems import open_systems
@@ -125,12 +125,12 @@ def test_processes_share_weights_or_what_blocks_keep(config):
 
 def test_a_run_is_refused_by_what_is_free_and_told_the_way_out(config):
     needed = foretold(config).step.total
-    check_memory(*outlined(config), needed)
+    refuse_if_too_large([foretold(config)], config, needed)
+    larger = replace(config, batch=32)
     with pytest.raises(ConfigError, match=r"system 'water' takes about .* Lower batch \(now 32\)"):
-        check_memory(*outlined(replace(config, batch=32)), needed)
-    # What the message proposes helps.
-    check_memory(*outlined(replace(config, batch=32, activation_checkpointing=True)), needed)
-    check_memory(*outlined(replace(config, batch=1000)), None)
+        refuse_if_too_large([foretold(larger)], larger, needed)
+    helped = replace(larger, activation_checkpointing=True)  # what the message proposes
+    refuse_if_too_large([foretold(helped)], helped, needed)
 
 
 @pytest.mark.parametrize("mode", ["uniform", "adap_mix", "adap_mul"])
@@ -142,12 +142,14 @@ def test_no_step_takes_more_than_the_bound_that_is_found_at_once(config, mode, s
     refine = replace(model.refine, threshold=0.0)
     config = replace(config, model=replace(model, refine=refine, depth=2))
     needed = foretold(config).step.total
-    assert needed < at_most(*outlined(config)) < 16 * needed
+    assert needed < memory_bound(*outlined(config)) < 16 * needed
 
 
-def test_a_run_far_below_what_is_free_is_not_rehearsed(config, monkeypatch):
-    monkeypatch.setattr(forecast, "forecast", lambda *arguments, **options: 1 / 0)
-    check_memory(*outlined(replace(config, batch=1)), free=1 << 30)
+@pytest.mark.parametrize("free", [1 << 30, None])
+def test_a_run_far_below_what_is_free_is_not_rehearsed(config, tmp_path, monkeypatch, free):
+    monkeypatch.setattr(loop, "forecast", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr(loop, "free_memory", lambda device, processes: free)
+    loop.train(replace(config, batch=1, steps=1), tmp_path / "run")
 
 
 def test_nothing_is_allocated_for_a_run_that_is_refused(config, tmp_path, monkeypatch):

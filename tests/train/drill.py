@@ -50,7 +50,7 @@ def begin(config: RunConfig, run: Path) -> int:
         code = 1
         try:
             # The forecast of a run's cost would take longer than this run.
-            loop.check_memory = lambda *arguments: None
+            loop.memory_bound = lambda *arguments: 0
             loop.train(config, run, resume=True)
             code = 0
         finally:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig
-from matey.cost.count import count_parameters, step_cost
 from matey.cost.machine import HEAP, heap_share
 from matey.cost.memory import Memory, step_memory
 from matey.data.systems import System
@@ -42,12 +41,11 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one system costs in a run.
+    """What one system costs in a run, by a number of `windows` on its largest `grid`.
 
-    `grid` is the largest of its grids, `windows` how many windows were looked at. `tokens`
-    are per frame: the mean and the largest of the refinement chosen, and all cells fine;
-    `at_threshold` the mean for other thresholds. `cost` is of a batch of those windows,
-    `step` of one in which all have the largest number of tokens, `inference` of one sample.
+    `tokens` per frame: the mean, the largest, and with all cells fine; `at_threshold` the mean
+    for other thresholds. `cost` is of a batch of those windows, `step` of one in which all have
+    the largest number of tokens, `inference` of one sample.
     """
 
     system: str
@@ -63,12 +61,8 @@ class Forecast:
     def record(self) -> dict:
         """Plain data, totals included."""
         record = asdict(self)
-        cost = self.cost
-        record["cost"] = {
-            "forward": cost.forward,
-            "backward": cost.backward,
-            "operations": cost.operations,
-        }
+        del record["cost"]["values"]
+        record["cost"]["operations"] = self.cost.operations
         record["step"]["total"] = self.step.total
         record["inference"]["total"] = self.inference.total
         return record
@@ -80,7 +74,7 @@ def forecast(
     windows: Mapping[str, Windows],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs that a model, given as its outline, is trained on.
+    """What each system costs that the outline of a model is trained on.
 
     Raises ConfigError for a baseline, whose costs are not forecast.
     """
@@ -97,9 +91,8 @@ def forecast(
 
 
 def look(windows: Windows) -> list[Inputs]:
-    """Some windows of a system, on its largest grid, scattered over trajectories and times: fewer
-    where they are large.
-    """
+    """Read windows on a system's largest grid, scattered over trajectories and times: fewer where
+    they are large."""
     if not windows.groups:
         return []
     values = max(map(math.prod, windows.groups)) * len(windows.spec.variables)
@@ -110,10 +103,7 @@ def look(windows: Windows) -> list[Inputs]:
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
-    """Operations of a training step on a batch like these windows, by the mean of their cells.
-
-    Those of a baseline do not depend on what is in a window, and are counted on one.
-    """
+    """Operations of a training step on a batch like these windows, by the mean of their cells."""
     model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
     if isinstance(model, Baseline | StencilModel):
         return float(model.count(inputs[0]).operations * config.batch)
@@ -170,9 +160,7 @@ def forecast_system(
 
 def tokens_of(model: Matey, inputs: Inputs) -> list[int]:
     """Tokens of each history, per frame."""
-    packing = PACKINGS[model.config.mode](model.plan_inputs(inputs))
-    counted: list[int] = packing.tokens.tolist()
-    return counted
+    return list(map(int, PACKINGS[model.config.mode](model.plan_inputs(inputs)).tokens))
 
 
 def refined(model: Matey, threshold: float) -> Matey:
@@ -185,10 +173,8 @@ def refined(model: Matey, threshold: float) -> Matey:
 def largest_batch(
     model: Matey, config: RunConfig, windows: Mapping[str, Windows], free: int | None
 ) -> int:
-    """The largest power of two of windows per batch that fits into free memory, on every system.
-
-    No more than the windows of the system that has fewest; 0 where not even one window fits.
-    """
+    """The largest power of two of windows per batch that fits into free memory on every system,
+    and that every system has; 0 where not even one window fits."""
     best = 2**30
     for group in windows.values():
         inputs = look(group)
@@ -223,15 +209,14 @@ def training_memory(
 
 def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
     """Plans of one sample each, on one grid, as the plan of a batch."""
-    sample = torch.arange(len(plans)).repeat_interleave(
-        torch.tensor([len(plan.level) for plan in plans])
-    )
+    sizes = torch.tensor([len(plan.level) for plan in plans])
+    sample = torch.arange(len(plans)).repeat_interleave(sizes)
     level = torch.cat([plan.level for plan in plans])
     order = torch.argsort(level * len(plans) + sample, stable=True)
     place = torch.argsort(order)  # where each cell comes to stand
-    firsts = [sum(len(plan.level) for plan in plans[:i]) for i in range(len(plans))]
-    parents = [plan.parent + first for plan, first in zip(plans, firsts, strict=True)]
-    parent = torch.where(torch.cat([p.parent for p in plans]) < 0, -1, place[torch.cat(parents)])
+    parent = torch.cat([plan.parent for plan in plans])
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    parent = torch.where(parent < 0, -1, place[parent + first])
     return replace(
         plans[0],
         samples=len(plans),
@@ -243,27 +228,11 @@ def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
     )
 
 
-def check_memory(
-    model: Surrogate,
-    config: RunConfig,
-    windows: Mapping[str, Windows],
-    free: int | None,
-    processes: int = 1,
-) -> None:
-    """Raise ConfigError, with the numbers and the way out, for a run that will not fit.
-
-    `model` is an outline. The memory of a baseline is not forecast.
-    """
-    if free is None or not isinstance(model, Matey) or at_most(model, config, windows) <= free:
-        return  # most runs: seconds are saved
-    refuse_if_too_large(forecast(model, config, windows, ()), config, free, processes)
-
-
 def refuse_if_too_large(
     forecasts: Sequence[Forecast], config: RunConfig, free: int, processes: int = 1
 ) -> None:
-    """Raise ConfigError, with the numbers and the way out, where a step takes more than is free
-    for each of so many processes."""
+    """Raise ConfigError, with the numbers and the way out, where a step takes more bytes than are
+    free for each of the processes."""
     worst = max(forecasts, key=lambda one: one.step.total, default=None)
     if worst is None or share_of(worst.step, config.parallel, processes) <= free:
         return
@@ -282,12 +251,11 @@ def refuse_if_too_large(
     )
 
 
-def at_most(model: Matey, config: RunConfig, windows: Mapping[str, Windows]) -> int:
-    """Bytes that no step of a run exceeds: a bound counted at once, several times too high.
-
-    As if every cell were as fine as can be, and all values that products read or make were kept,
-    with those between them.
+def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Windows]) -> int:
+    """Bytes that no step exceeds: several times too high, but counted at once, where a forecast
+    takes seconds. All cells are fine, and all values that products read or make are kept.
     """
+    assert isinstance(model, Matey)
     most = 0
     for group in windows.values():
         for grid in group.groups:
@@ -295,12 +263,12 @@ def at_most(model: Matey, config: RunConfig, windows: Mapping[str, Windows]) -> 
             sizes = model.patches(group.spec.ndim)
             plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
             most = max(most, config.batch * step_cost(model, group.spec, plan).values)
-    numbers = 4 * count(model)  # with gradients and two moments
-    return int(4 * HEAP * (numbers + (1 + BETWEEN) * most))
+    weights = 4 * count(model)  # with gradients and two moments
+    return int(4 * HEAP * (weights + (1 + BETWEEN) * most))
 
 
 def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
-    """Bytes that one of so many processes takes of a step's memory, at most."""
+    """Bytes of a step's memory that each of the processes takes, at most."""
     weights = memory.parameters + memory.moments
     blocks = memory.kept.get("blocks", 0)
     if processes > 1 and parallel.strategy == "fsdp":
@@ -311,10 +279,8 @@ def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
 
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
-    """Raise ShapeError or ConfigError, before any step, for a grid that the patches do not tile
-    or that has more coarse patches than the token budget. A baseline has no patches, but an FNO
-    and a stencil need points that are evenly apart.
-    """
+    """Raise ShapeError or ConfigError for a grid that the patches do not tile, that has more
+    coarse patches than the token budget, or that is stretched, for an FNO or a stencil."""
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:
@@ -330,3 +296,23 @@ def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
 def giga(size: float) -> str:
     """Bytes for a reader: `1.23 GB`."""
     return f"{size / 1e9:.3g} GB"
+
+
+def step_cost(model: Matey, spec: SystemSpec, plan: RefinementPlan) -> Cost:
+    """Operations, forward and backward, of a batch cut by a plan; an outline of the model will do.
+
+    Gradients flow through frozen blocks, but none of their weights is computed.
+    """
+    return model.count(spec, model.lay_out(plan, model.history))
+
+
+def count_parameters(model: Matey) -> dict[str, int]:
+    """How many numbers a model learns, by part."""
+    tokenizer = model.tokenizer
+    return {
+        "encode": count(tokenizer.inputs) + count(tokenizer.encoders),
+        "position": count(model.position),
+        "conditioning": count(model.conditioning),
+        "blocks": count(model.blocks),
+        "decode": count(model.norm) + count(tokenizer.outputs) + count(tokenizer.decoders),
+    }

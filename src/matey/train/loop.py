@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from matey.config import RunConfig, require
-from matey.cost.forecast import check_grids, check_memory
+from matey.cost.forecast import check_grids, forecast, memory_bound, refuse_if_too_large
 from matey.cost.machine import Speedometer, free_memory, return_large_blocks
 from matey.data.mixture import Mixture
 from matey.data.systems import System, open_systems
@@ -51,17 +51,15 @@ def train(
     resume: bool = False,
     parent: str = "",
 ) -> Surrogate:
-    """Train a model into a run folder: a new one, or the given one further.
+    """Train a new model into a run folder, or `model` further, with weights for new systems.
 
-    Systems that the model does not know get the weights they need.
     With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
-    ConfigError for settings that would make it another run (`matey.train.resume`). `watch` is
-    shown every record that is logged. `parent` names the model that is trained further.
+    ConfigError for settings that would make it another run (`matey.train.resume`). `watch` gets
+    every record that is logged. `parent` names the model that is trained further.
     Started by torchrun, its processes train one model; the first of them writes and watches.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite;
-    StoppedError, after the step and with all saved, where a signal asked for it
-    (`matey.train.signals`); CheckpointError where the run cannot be written or read;
-    ProcessError where another process fails.
+    StoppedError, after the step and with all saved, where a signal asked for it; CheckpointError
+    where the run cannot be written or read; ProcessError where another process fails.
     """
     run = Path(run)
     with (
@@ -83,7 +81,7 @@ def take_steps(
     stop: Stop,
     team: Team,
 ) -> Surrogate:
-    """What `train` does, in each process of a team, while it holds the run folder."""
+    """Train in each process of a team, which holds the run folder."""
     device = team.device
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
@@ -116,9 +114,9 @@ def take_steps(
         prepare_run(run, config, systems, parent)
     journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
     speed = Speedometer(device, config, progress.step, team.size)
-    start = {"steps": config.steps, "parameters": count(model), "peak": speed.peak}
-    start["processes"] = team.size
-    journal.write("start", step=progress.step, **start)
+    learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    start = {"steps": config.steps, "parameters": learned, "peak": speed.peak}
+    journal.write("start", step=progress.step, **start, processes=team.size)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
     if threads:
@@ -127,7 +125,7 @@ def take_steps(
     keeper = Keeper(run, config, systems, engine, optimizer, journal, stop)
     if progress.pending:
         progress = keeper.score(progress)
-    stop.defer()
+    stop.deferred = True
     log = StepLog()
     for step in range(progress.step, config.steps):
         began = time.perf_counter()
@@ -176,13 +174,16 @@ def prepare_model(
     """
     shape = config.model if model is None else model.config
     check_grids(shape, systems)
-    known = [] if model is None else list(model.specs.values())
+    learned = [] if model is None else list(model.specs.values())
     specs = [group.spec for group in windows.values()]
-    warn_of_doubts(specs, known)
+    warn_of_doubts(specs, learned)
     if not shape.is_baseline:
         history, free = config.windows.history, free_memory(str(team.device), team.neighbours)
-        outline = outline_model(shape, [*known, *specs], history, config.trains_blocks)
-        check_memory(outline, replace(config, model=shape), windows, free, team.size)
+        outline = outline_model(shape, [*learned, *specs], history, config.trains_blocks)
+        asked = replace(config, model=shape)
+        if free is not None and memory_bound(outline, asked, windows) > free:
+            forecasts = forecast(outline, asked, windows, thresholds=())
+            refuse_if_too_large(forecasts, asked, free, team.size)
     if model is None:
         require(config.trains_blocks, "mode", config.mode, "full for a model that is made anew")
         model = make_model(config.model, specs, config.windows.history)
@@ -213,7 +214,7 @@ def learn(
 
 
 def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
-    """Take a step on a batch and leave no trace: weights and random numbers are as before."""
+    """Take a step on a batch that changes neither weights nor random numbers."""
     with torch.random.fork_rng(devices=[]):
         learn(engine, batch, config)
     engine.model.zero_grad(set_to_none=True)
@@ -231,20 +232,13 @@ def push_forward(model: Surrogate, batch: Batch) -> Batch:
 
 
 def operations(model: Surrogate, batch: Batch, prediction: Prediction) -> int:
-    """Floating-point operations of a batch: its step, and the forward passes before it.
-
-    What activation checkpointing does again is left out.
-    """
+    """Floating-point operations of a step on a batch and of the forward passes before it, without
+    what activation checkpointing does again."""
     cost = model.cost(batch, prediction)
     return cost.operations + batch.pushes * sum(cost.forward.values())
 
 
 def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
-    """Tokens of so many frames on a grid of points (z, y, x) if every patch were fine."""
+    """Tokens of all frames on a grid of points (z, y, x) if every patch is fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
     return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
-
-
-def count(model: Surrogate) -> int:
-    """How many numbers the model learns."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

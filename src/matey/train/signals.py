@@ -17,18 +17,17 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class Stop:
-    """Whether a signal asked the run to end: `received` is its number, 0 if none did."""
+    """Whether a signal asked the run to end: `received` is its number, 0 if none did.
+
+    Once `deferred`, signals are only noted.
+    """
 
     def __init__(self) -> None:
         self.received = 0
         self.deferred = False
 
-    def defer(self) -> None:
-        """From now on signals are only noted."""
-        self.deferred = True
-
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """What Python calls, between two of its instructions in the main thread."""
+        """Note a signal, or end the run at once."""
         self.received = self.received or number
         if not self.deferred:
             raise stopped(number, "before the first step. Nothing was lost")
@@ -43,8 +42,7 @@ def stopped(number: int, where: str) -> StoppedError:
 
 @contextmanager
 def heeding_signals() -> Iterator[Stop]:
-    """Signals are noted while the block runs; in a thread other than the main one they are not,
-    since Python does not allow it."""
+    """Heed signals while the block runs, in the main thread only: Python allows no other."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
