@@ -39,7 +39,7 @@ def make_model() -> tuple[str, str]:
 def main(model_path: str, data_path: str, rollout: int) -> None:
     """Score one model at every budget."""
     model, data = matey.from_pretrained(model_path), matey.data_config(data_path)
-    ask = matey.Ask(steps=rollout, windows=8)
+    ask = matey.ScoreConfig(steps=rollout, windows=8)
     (found,) = matey.score(model, model_path, data, ask, "results/as-trained")
     coarse, fine = found.tokens["coarse"], found.tokens["fine"]
     errors, tokens = [], []

@@ -8,7 +8,6 @@ __version__ = "0.1.0"
 # Loaded on first use: torch takes seconds to import, and `matey --help` should not.
 # `train` and `evaluate` are names of rooms: what they do is called by other verbs here.
 _PUBLIC = {
-    "Ask": "matey.evaluate.score",
     "Batch": "matey.fields",
     "Boundary": "matey.fields",
     "Field": "matey.fields",
@@ -18,6 +17,7 @@ _PUBLIC = {
     "OptimConfig": "matey.config",
     "RefineConfig": "matey.config",
     "RunConfig": "matey.config",
+    "ScoreConfig": "matey.evaluate.score",
     "SystemSpec": "matey.fields",
     "Variable": "matey.fields",
     "Window": "matey.fields",

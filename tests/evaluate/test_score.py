@@ -10,7 +10,7 @@ from matey.config import DataConfig, SourceConfig, SplitConfig
 from matey.data.systems import open_systems
 from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
-from matey.evaluate.score import Ask, evaluate, example_leads
+from matey.evaluate.score import ScoreConfig, evaluate, example_leads
 from matey.fields import stack_fields
 from matey.metrics.error import nrmse
 from matey.metrics.spectrum import energy_spectrum, power
@@ -27,7 +27,7 @@ def data(tmp_path) -> DataConfig:
 def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    (score,) = evaluate(model, "toy", data, Ask(3, batch=2), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(3, batch=2), tmp_path / "out")
     assert score.windows == 8 - 2 - 3 + 1
     results = json.loads((tmp_path / "out/scores.json").read_text())
     entry = results["systems"][0]
@@ -51,7 +51,7 @@ def test_scores_equal_rollouts_made_by_hand(data, tmp_path):
 def test_tokens_are_those_that_the_model_works_on(data, tmp_path, mode):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec, mode=mode)
-    (score,) = evaluate(model, "toy", data, Ask(1, batch=1), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(1, batch=1), tmp_path / "out")
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     used = []
     for start in range(score.windows):
@@ -65,7 +65,7 @@ def test_tokens_are_those_that_the_model_works_on(data, tmp_path, mode):
 def test_a_model_of_longer_steps_is_scored_at_its_own(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(replace(fields.spec, dt=2 * fields.spec.dt))
-    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(1), tmp_path / "out")
     assert score.dt == pytest.approx(2 * fields.spec.dt)
     assert score.windows == 4 - 2  # of 8 frames every other
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
@@ -79,14 +79,14 @@ def test_so_many_rollouts_as_asked_are_spread_over_all_test_trajectories(data, t
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     half = DataConfig(data.systems, SplitConfig(test=0.5))
     every = 3 * (8 - 2 - 2 + 1)
-    (score,) = evaluate(model, "toy", half, Ask(2, windows=asked), tmp_path / "out")
+    (score,) = evaluate(model, "toy", half, ScoreConfig(2, windows=asked), tmp_path / "out")
     assert score.windows == min(asked, every)
     assert score.trajectories == min(asked, 3)
 
 
 def test_examples_hold_the_fields_and_the_cells_of_a_report(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
+    evaluate(model, "toy", data, ScoreConfig(4), tmp_path / "out")
     with np.load(tmp_path / "out/examples/shallow_water.npz", allow_pickle=False) as example:
         assert example["steps"].tolist() == [1, 2, 3, 4]
         assert example["truth"].shape == example["prediction"].shape == (4, 1, 1, 16, 16)
@@ -98,7 +98,7 @@ def test_the_cells_of_an_example_are_those_of_each_frame(data, tmp_path):
     """What the model plans, given the rollout so far; after its end nothing."""
     spec = matey.open(data.systems[0].paths[0]).spec
     model = tiny_model(spec)
-    evaluate(model, "toy", data, Ask(4), tmp_path / "out")
+    evaluate(model, "toy", data, ScoreConfig(4), tmp_path / "out")
     system = open_systems(data)["shallow_water"]
     start = system.fields.read(system.split["test"][0], slice(0, 2))
     rolled = model.rollout(start, 4)
@@ -114,14 +114,14 @@ def test_the_cells_of_an_example_are_those_of_each_frame(data, tmp_path):
 
     model = tiny_model(spec)
     diverging(model, frames=3)
-    evaluate(model, "toy", data, Ask(4), tmp_path / "bad")
+    evaluate(model, "toy", data, ScoreConfig(4), tmp_path / "bad")
     with np.load(tmp_path / "bad/examples/shallow_water.npz", allow_pickle=False) as example:
         assert (example["step_cells"] > 0).tolist() == [True, True, False, False]
 
 
 def test_a_rollout_stops_where_the_data_end(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    (score,) = evaluate(model, "toy", data, Ask(50), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(50), tmp_path / "out")
     assert score.steps == list(range(1, 7))
 
 
@@ -129,12 +129,12 @@ def test_a_system_without_test_trajectories_is_named(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     nothing = DataConfig(data.systems, SplitConfig(test=0))
     with pytest.raises(DataError, match="'shallow_water' has no test trajectory"):
-        evaluate(model, "toy", nothing, Ask(1), tmp_path / "out")
+        evaluate(model, "toy", nothing, ScoreConfig(1), tmp_path / "out")
 
 
 def test_a_number_of_rollouts_below_one_is_refused():
     with pytest.raises(ConfigError, match="windows"):
-        Ask(1, windows=0)
+        ScoreConfig(1, windows=0)
 
 
 def diverging(model, frames: int):
@@ -153,7 +153,7 @@ def diverging(model, frames: int):
 def test_a_rollout_to_nan_stops_alone_and_the_results_say_when(data, tmp_path):
     """Fault 66. The others of its batch go on, and score as they do without it."""
     spec = matey.open(data.systems[0].paths[0]).spec
-    ask = Ask(4, batch=3)
+    ask = ScoreConfig(4, batch=3)
     (whole,) = evaluate(tiny_model(spec), "toy", data, ask, tmp_path / "whole")
     model = tiny_model(spec)
     calls = diverging(model, frames=2)
@@ -173,7 +173,7 @@ def test_a_rollout_to_nan_stops_alone_and_the_results_say_when(data, tmp_path):
 def test_when_every_rollout_has_ended_the_model_is_not_asked_again(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     calls = diverging(model, frames=1)
-    (score,) = evaluate(model, "toy", data, Ask(4, batch=1), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(4, batch=1), tmp_path / "out")
     assert len(calls) == score.windows == score.divergence.unfinished == 3
     assert score.correlation["height"].time == 1
 
@@ -182,7 +182,7 @@ def test_when_every_rollout_has_ended_the_model_is_not_asked_again(data, tmp_pat
 def test_every_metric_stands_by_variable_and_lead_beside_persistence(data, tmp_path, name):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     protocol = find_protocol(name)
-    evaluate(model, "toy", data, Ask(3, protocol=protocol), tmp_path / "out")
+    evaluate(model, "toy", data, ScoreConfig(3, protocol=protocol), tmp_path / "out")
     results = json.loads((tmp_path / "out/scores.json").read_text())
     assert results["protocol"]["name"] == name
     (system,) = results["systems"]
@@ -202,7 +202,7 @@ def test_every_metric_stands_by_variable_and_lead_beside_persistence(data, tmp_p
 def test_few_large_steps_are_scored_at_the_leads_that_they_reach(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
-    (score,) = evaluate(model, "toy", data, Ask(5, lead=2), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(5, lead=2), tmp_path / "out")
     assert score.steps == [2, 4]
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     whole = fields[trajectory]
@@ -217,7 +217,7 @@ def test_few_large_steps_are_scored_at_the_leads_that_they_reach(data, tmp_path)
 
 def test_spectra_and_drifts_of_the_truth_are_those_of_the_file(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
-    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(6), tmp_path / "out")
+    (score,) = evaluate(tiny_model(fields.spec), "toy", data, ScoreConfig(6), tmp_path / "out")
     assert score.windows == 1
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     truth = fields[trajectory].values[1:].double()
@@ -235,7 +235,7 @@ def test_rollouts_from_several_trajectories_share_batches(data, tmp_path):
     half = DataConfig(data.systems, SplitConfig(test=0.5))
     sizes = []
     model.register_forward_hook(lambda _, given, made: sizes.append(len(made.normalised)))
-    (score,) = evaluate(model, "toy", half, Ask(2, windows=3), tmp_path / "out")
+    (score,) = evaluate(model, "toy", half, ScoreConfig(2, windows=3), tmp_path / "out")
     assert (score.trajectories, sizes) == (3, [3, 3])
 
 
@@ -249,7 +249,9 @@ def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields
 
 def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
-    (score,) = evaluate(tiny_model(fields.spec), "toy", data, Ask(3, lead=2), tmp_path / "out")
+    (score,) = evaluate(
+        tiny_model(fields.spec), "toy", data, ScoreConfig(3, lead=2), tmp_path / "out"
+    )
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     values = fields[trajectory].values
     before, last = values[: score.windows], values[1 : score.windows + 1]
@@ -262,5 +264,5 @@ def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
 def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
     model.history = 1
-    (score,) = evaluate(model, "toy", data, Ask(1), tmp_path / "out")
+    (score,) = evaluate(model, "toy", data, ScoreConfig(1), tmp_path / "out")
     assert score.main.linear is None

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from matey.cli import main
 from matey.config import DataConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError
-from matey.evaluate.score import Ask
+from matey.evaluate.score import ScoreConfig
 from matey.output import to_json, write_text
 from matey.records.study import Outcome
 from matey.studies.cells import Cell, run_cell
@@ -139,7 +139,7 @@ def test_a_cell_that_starts_from_one_that_diverged_is_a_result_too(tmp_path):
     lost = outcome("pretraining", "steps", 0, 1.0, failed="The loss is nan", leads=())
     write_text(tmp_path / "cells/before/cell.json", to_json({**vars(lost), "guides": []}))
     data = DataConfig((SourceConfig("water", ("none",)),))
-    run, ask = RunConfig(data=data), Ask(steps=1)
+    run, ask = RunConfig(data=data), ScoreConfig(steps=1)
     cell = Cell("after", "point", "water", "steps", run, 1.0, data, ask, "before")
     found = run_cell(cell, tmp_path)
     assert found.error() == math.inf
@@ -150,7 +150,7 @@ def test_a_cell_that_starts_from_one_that_diverged_is_a_result_too(tmp_path):
 
 def test_cells_that_start_from_others_wait_for_them():
     def cell(name: str, parent: str = "") -> Cell:
-        run, data, ask = RunConfig(), DataConfig(), Ask(steps=1)
+        run, data, ask = RunConfig(), DataConfig(), ScoreConfig(steps=1)
         return Cell(name, "point", "system", "steps", run, 1.0, data, ask, parent)
 
     cells = [cell("c", "b"), cell("b", "a"), cell("a"), cell("d", "done already")]

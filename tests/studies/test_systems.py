@@ -9,7 +9,7 @@ import pytest
 from matey.cli import main
 from matey.config import DataConfig, RunConfig, SourceConfig, SplitConfig
 from matey.errors import ConfigError
-from matey.evaluate.score import Ask
+from matey.evaluate.score import ScoreConfig
 from matey.studies.cells import Cell
 from matey.studies.run import Request, plan, prepare, run, trajectories
 from matey.studies.scales import ATTENTION, TOKENS, TRANSFER
@@ -150,7 +150,7 @@ def cell(name: str, data: DataConfig, **more) -> Cell:
     return Cell(name, "point", **{"system": "water", "test": data, **more}, **REST, config=run)
 
 
-REST = {"budget": "steps", "operations": 1.0, "ask": Ask(steps=1)}
+REST = {"budget": "steps", "operations": 1.0, "ask": ScoreConfig(steps=1)}
 
 
 def test_the_page_says_how_many_trajectories_there_are_for_what(tmp_path):

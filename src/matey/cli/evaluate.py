@@ -45,12 +45,12 @@ def run(options: Any) -> None:
     from matey.cli.console import console, health, score_table
     from matey.device import choose_device
     from matey.evaluate.protocols import find_protocol
-    from matey.evaluate.score import Ask, evaluate
+    from matey.evaluate.score import ScoreConfig, evaluate
     from matey.nn.folder import from_pretrained, set_token_budget
     from matey.train.threads import stay_within_cores
 
     stay_within_cores()
-    ask = Ask(
+    ask = ScoreConfig(
         steps=options.rollout,
         batch=options.batch,
         windows=options.windows,

@@ -11,25 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.evaluate.protocols import (
-    INTERPOLATE,
-    UNEVEN_SPECTRA,
-    Frame,
-    Protocol,
-    score_frame,
-)
+from matey.evaluate.protocols import INTERPOLATE, UNEVEN_SPECTRA, Frame, Protocol, score_frame
 from matey.metrics import conserved
 from matey.metrics.error import correlation, mean_score, rmse, variance
 from matey.metrics.time import correlation_time, divergence_time
-from matey.records.scores import (
-    Correlation,
-    Curve,
-    Divergence,
-    Drift,
-    MetricScore,
-    Spectra,
-    skill,
-)
+from matey.records.scores import Correlation, Curve, Divergence, Drift, MetricScore, Spectra, skill
 
 log = logging.getLogger("matey")
 
@@ -38,16 +24,14 @@ QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_squar
 
 
 class ScoreAccumulator:
-    """The scores of one system's rollouts, of predicted variables only.
+    """The scores of one system's rollouts, of predicted `variables`, at the `leads` of all steps.
 
-    `leads` are those of the steps; at those in `shown` spectra are kept.
+    Spectra are kept at the first, the middle and the last lead.
     """
 
-    def __init__(
-        self, protocol: Protocol, variables: Sequence[str], leads: Sequence[int], shown: set[int]
-    ) -> None:
-        self.protocol, self.variables = protocol, list(variables)
-        self.leads, self.shown = list(leads), sorted(shown)
+    def __init__(self, protocol: Protocol, variables: Sequence[str], leads: Sequence[int]) -> None:
+        self.protocol, self.variables, self.leads = protocol, list(variables), list(leads)
+        self.spectral = sorted({leads[0], leads[(len(leads) - 1) // 2], leads[-1]})
         self._rows: dict[str, list[Tensor]] = defaultdict(list)  # of each group, [B S C]
         self._group: dict[str, list[Tensor]] = defaultdict(list)  # of each step, [B C]
         self._shells: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
@@ -62,25 +46,22 @@ class ScoreAccumulator:
         trend: Float[Tensor, "B C Z Y X"] | None = None,
         weights: Float[Tensor, "B 1 Z Y X"] | None = None,
     ) -> None:
-        """Score a frame of a group of rollouts beside persistence, which is the `last` given,
+        """Score a frame of a group of rollouts beside persistence, the `last` frame before them,
         and beside linear extrapolation by its `trend`, the change over one dt. `weights` are the
         points' shares of the domain on stretched grids."""
         step, self._stretched = self._group, self._stretched or weights is not None
-        eps, correction = self.protocol.eps, self.protocol.correction
-        for side, frame in (
-            (MODEL, Frame(prediction, target, self.protocol, weights)),
-            (STILL, Frame(last, target, self.protocol, weights)),
-        ):
+        sides = {MODEL: prediction, STILL: last}
+        if trend is not None:
+            sides[LINEAR] = last + lead * trend
+        for side, fields in sides.items():
+            frame = Frame(fields, target, self.protocol, weights)
             for name, scores in score_frame(frame).items():
                 step[f"{side} {name}"].append(scores)
-            r = correlation(frame.prediction, target, eps, correction, weights)
-            step[f"{side} r"].append(r)
-            if side == MODEL and lead in self.shown and weights is None:
+            if side != LINEAR:
+                eps, correction = self.protocol.eps, self.protocol.correction
+                step[f"{side} r"].append(correlation(fields, target, eps, correction, weights))
+            if side == MODEL and lead in self.spectral and weights is None:
                 self._keep_spectra(lead, frame)
-        if trend is not None:
-            linear = Frame(last + lead * trend, target, self.protocol, weights)
-            for name, scores in score_frame(linear).items():
-                step[f"{LINEAR} {name}"].append(scores)
         step["error"].append(rmse(prediction, target, weights))
         step["deviation"].append(variance(target, weights=weights).sqrt())
         for name, quantity in QUANTITIES.items():
@@ -89,7 +70,7 @@ class ScoreAccumulator:
             step[f"truth drift {name}"].append((quantity(target, weights) - start).abs())
 
     def end_group(self) -> None:
-        """All steps of a group of rollouts were added."""
+        """Close a group of rollouts, all steps of which were added."""
         for name, steps in self._group.items():
             self._rows[name].append(torch.stack(steps, dim=1).cpu())
         self._group.clear()
@@ -105,14 +86,12 @@ class ScoreAccumulator:
         return torch.cat(self._rows[name])
 
     def metrics(self) -> dict[str, MetricScore]:
-        """Every metric of the protocol, by lead."""
         return {name: self._metric(name) for name in self.protocol.metrics}
 
     def _metric(self, name: str) -> MetricScore:
         ours, still = self._all(f"{MODEL} {name}"), self._all(f"{STILL} {name}")
         mean, mean_still = mean_score(ours), mean_score(still)
-        has_trend = f"{LINEAR} {name}" in self._rows
-        linear = self._all(f"{LINEAR} {name}") if has_trend else None
+        linear = self._all(f"{LINEAR} {name}") if f"{LINEAR} {name}" in self._rows else None
         windows = {}
         for first, last in ((self.leads[0], self.leads[-1]), *self.protocol.windows):
             inside = [i for i, lead in enumerate(self.leads) if first <= lead <= last]
@@ -139,36 +118,36 @@ class ScoreAccumulator:
         sides = [self._all(f"{side} r") for side in (MODEL, STILL)]
         means = [side.nanmean(dim=0) for side in sides]
         times = [correlation_time(side, self.leads, self.protocol.correlated) for side in sides]
-        found = {}
+        scores = {}
         for i, variable in enumerate(self.variables):
             (time, fell), (still, still_fell) = (
                 (float(t.time[:, i].nanmean()), float(t.happened[:, i].double().mean()))
                 for t in times
             )
             ours, persistence = (mean[:, i].tolist() for mean in means)
-            found[variable] = Correlation(ours, persistence, time, fell, still, still_fell)
-        return found
+            scores[variable] = Correlation(ours, persistence, time, fell, still, still_fell)
+        return scores
 
     def divergence(self) -> Divergence:
         """How many rollouts diverged, and how soon the first did."""
         error = self._all("error")
-        found = divergence_time(error, self._all("deviation"), self.leads, self.protocol.bound)
-        first = found.time[found.happened].min() if found.happened.any() else torch.nan
+        event = divergence_time(error, self._all("deviation"), self.leads, self.protocol.bound)
+        first = event.time[event.happened].min() if event.happened.any() else torch.nan
         unfinished = ~error.isfinite().all(dim=2).all(dim=1)
-        return Divergence(int(found.happened.sum()), int(unfinished.sum()), float(first))
+        return Divergence(int(event.happened.sum()), int(unfinished.sum()), float(first))
 
     def drift(self) -> dict[str, dict[str, Drift]]:
         """How far the domain mean and the mean square of each variable moved."""
-        found = {}
+        drifts = {}
         for name in QUANTITIES:
             truth = self._all(f"truth drift {name}").mean(dim=0).T.tolist()
             ours = self._all(f"{MODEL} drift {name}").mean(dim=0).T.tolist()
             each = zip(self.variables, truth, ours, strict=True)
-            found[name] = {variable: Drift(t, p) for variable, t, p in each}
-        return found
+            drifts[name] = {variable: Drift(t, p) for variable, t, p in each}
+        return drifts
 
     def spectra(self) -> Spectra:
-        """Energy spectra at the leads shown; none of rollouts on stretched grids."""
+        """Energy spectra; none of rollouts on stretched grids."""
         if self._stretched:
             log.warning(f"Left out on a stretched grid: {UNEVEN_SPECTRA} {INTERPOLATE}")
         if not self._shells:
@@ -177,14 +156,14 @@ class ScoreAccumulator:
         shells = next(iter(mean.values())).shape[-1]
         truth, ours = (
             {
-                variable: [mean[side, lead][i].tolist() for lead in self.shown]
+                variable: [mean[side, lead][i].tolist() for lead in self.spectral]
                 for i, variable in enumerate(self.variables)
             }
             for side in ("truth", MODEL)
         )
-        return Spectra(list(range(shells)), [float(lead) for lead in self.shown], truth, ours)
+        return Spectra(list(range(shells)), [float(lead) for lead in self.spectral], truth, ours)
 
     @property
     def rollouts(self) -> int:
-        """How many were scored."""
+        """How many rollouts were scored."""
         return sum(len(rows) for rows in self._rows["error"])

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import matey
 from matey.config import DataConfig, require
@@ -37,9 +36,10 @@ EXAMPLE_VALUES = 2**24  # numbers on each side of an example, where three frames
 
 
 @dataclass(frozen=True)
-class Ask:
-    """How to score: so many dt ahead in steps of `lead` dt, rollouts at a time and per system,
-    seed of what is random, and the protocol."""
+class ScoreConfig:
+    """How to score: `steps` dt ahead in steps of `lead` dt, `batch` rollouts at a time and
+    `windows` of them per system (none: all), and by which protocol. `seed` shifts the patches of
+    a model made with `jitter`."""
 
     steps: int
     batch: int = 16
@@ -60,24 +60,22 @@ class Ask:
 
 
 def evaluate(
-    model: Surrogate, name: str, data: DataConfig, ask: Ask, out: str | Path
+    model: Surrogate, name: str, data: DataConfig, config: ScoreConfig, out: str | Path
 ) -> list[SystemScore]:
     """Score a model on the test trajectories of every system, and write the results.
 
-    Rollouts of so many `steps` start from every frame that leaves room for them, or from
-    `windows` of these per system, spread evenly over its trajectories. A rollout that stops being
-    finite ends there: its errors are infinite from then on, and the results say when.
-    Only test trajectories are needed. `seed` is of the shifts of the patches, where the model was
-    made with `jitter`; else nothing is random.
+    Rollouts start from every frame that leaves room for their steps, or from some of these, spread
+    evenly over the trajectories. A rollout that stops being finite ends there: its errors are
+    infinite from then on.
     `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
     out = Path(out)
     check_folder(out)
-    warn_of_leads(model, [float(ask.lead)])
+    warn_of_leads(model, [float(config.lead)])
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     scores = [
-        score_system(model, system, ask, out / "examples" / f"{system.spec.name}.npz")
+        score_system(model, system, config, out / "examples" / f"{system.spec.name}.npz")
         for system in open_systems(data, training=False).values()
     ]
     summary: dict[str, Any] = {
@@ -85,7 +83,7 @@ def evaluate(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         **model.summary(),
         "history": model.history,
-        "seed": ask.seed,
+        "seed": config.seed,
     }
     provenance = {
         "command": " ".join(["matey", *sys.argv[1:]]),
@@ -93,31 +91,34 @@ def evaluate(
         "versions": {"matey": matey.__version__, "torch": torch.__version__},
     }
     took = round(time.monotonic() - began, 2)
-    results = Scores(summary, asdict(ask.protocol), provenance, took, systems=scores)
+    results = Scores(summary, asdict(config.protocol), provenance, took, systems=scores)
     results.save(out / "scores.json")
     return scores
 
 
-def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> SystemScore:
+def score_system(
+    model: Surrogate, system: System, config: ScoreConfig, example: Path
+) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
-    rollouts = rollouts_of(model, system, ask)
+    rollouts = rollouts_of(model, system, config)
     fields, starts = rollouts.fields, rollouts.starts
-    leads = list(range(ask.lead, rollouts.steps + 1, ask.lead))
+    leads = list(range(config.lead, rollouts.steps + 1, config.lead))
     spec = fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
-    shown = {leads[0], leads[(len(leads) - 1) // 2], leads[-1]}
-    tally, plans = ScoreAccumulator(ask.protocol, names, leads, shown), []
+    tally, plans = ScoreAccumulator(config.protocol, names, leads), []
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
-    for batch in rollouts.batches(ask.batch):
-        inputs, truth = batch.inputs, batch.truth
-        for (trajectory, _), field in zip(batch.starts, truth, strict=True):
-            check_named(model, field, model.history, fields.trajectories[trajectory].name)
-        plans.append(model.plan_inputs(inputs))
-        now = kept if len(plans) == 1 else frozenset[int]()
-        frames = roll(model, inputs, truth, leads, now, ask.seed, tally)
-        if len(plans) == 1:
-            write_example(example, truth[0], plans[0], frames, model.history)
+    for batch in rollouts.batches(config.batch):
+        for (trajectory, _), field in zip(batch.starts, batch.truth, strict=True):
+            try:
+                model.check(cut(field, 0, model.history))
+            except MateyError as error:
+                raise type(error)(f"{fields.trajectories[trajectory].name}: {error}") from error
+        plans.append(model.plan_inputs(batch.inputs))
+        frames = roll(model, batch.inputs, batch.truth, leads, kept, config.seed, tally)
+        if kept:
+            write_example(example, batch.truth[0], plans[0], frames, model.history)
+        kept = set()  # the first batch has the example
     return SystemScore(
         name=spec.name,
         variables=names,
@@ -127,9 +128,9 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
         grid=grid,
         dt=spec.dt,
         tokens=count_tokens([plan for plan in plans if plan is not None], model.config.mode),
-        lead=ask.lead,
+        lead=config.lead,
         steps=leads,
-        primary=ask.protocol.primary,
+        primary=config.protocol.primary,
         metrics=tally.metrics(),
         correlation=tally.correlation(),
         divergence=tally.divergence(),
@@ -139,8 +140,8 @@ def score_system(model: Surrogate, system: System, ask: Ask, example: Path) -> S
 
 
 def count_tokens(plans: Sequence[RefinementPlan], mode: str) -> dict[str, float]:
-    """Tokens per frame: the mean, and those of coarse and of fine patches only; none of a model
-    without cells. In Adap_Mul a refined cell counts with its coarse token and its fine ones."""
+    """Tokens per frame: the mean, and with coarse or fine patches only; empty for a model without
+    cells. In Adap_Mul a refined cell counts with its coarse token and its fine ones."""
     if not plans:
         return {}
     first = plans[0]
@@ -148,15 +149,6 @@ def count_tokens(plans: Sequence[RefinementPlan], mode: str) -> dict[str, float]
     cost = {key: float(np.prod(np.array(first.grid) // np.array(c))) for key, c in cells.items()}
     used = torch.cat([PACKINGS[mode](plan).tokens for plan in plans])
     return {"mean": float(used.double().mean()), **cost}
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A predicted frame [C Z Y X] of an example, and the cells that it is cut into for the step
-    after it: no plan where the rollout has ended, or of a model without cells."""
-
-    prediction: Tensor
-    plan: RefinementPlan | None
 
 
 def roll(
@@ -167,12 +159,16 @@ def roll(
     kept: Set[int],
     seed: int,
     tally: ScoreAccumulator,
-) -> dict[int, Kept]:
-    """Add a group of rollouts to the tally; the first one's frames that are kept."""
+) -> dict[int, dict[str, np.ndarray]]:
+    """Add a group of rollouts to the tally.
+
+    Of the first one, at the leads that are kept: the predicted frame [C Z Y X] and the cells that
+    it is cut into for the step after it.
+    """
     varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
-    given = inputs.values[:, -2:, varying].to(model.device)
-    last = given[:, -1]
-    trend = last - given[:, -2] if history > 1 else None
+    newest = inputs.values[:, -2:, varying].to(model.device)
+    last = newest[:, -1]
+    trend = last - newest[:, -2] if history > 1 else None
     weights = None if inputs.points is None else inputs.points.to(model.device).volumes
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
     first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
@@ -182,70 +178,55 @@ def roll(
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
         target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
         tally.add(lead, predicted, target.to(model.device), last, trend, weights)
-        if kept:
-            first = continued(first, frame)
+        if frame is None or not bool(frame[0].isfinite().all()):
+            first = None
+        elif kept and first is not None:
+            values = torch.cat([first.values[:, 1:], frame[:1, None].to(first.values)], dim=1)
+            first = replace(first, values=values)
         if lead in kept:
             plan = None if first is None else model.plan_inputs(first)
-            frames[lead] = Kept(predicted[0].cpu(), plan)
+            frames[lead] = {"prediction": predicted[0].cpu().numpy(), **cells(plan)}
     tally.end_group()
     return frames
 
 
-def continued(first: Inputs | None, frame: Tensor | None) -> Inputs | None:
-    """The history of the first sample with its next frame; None once that is not finite."""
-    if first is None or frame is None or not bool(frame[0].isfinite().all()):
-        return None
-    newest = frame[:1, None].to(first.values)
-    return replace(first, values=torch.cat([first.values[:, 1:], newest], dim=1))
-
-
 def example_leads(leads: Sequence[int], values: int) -> set[int]:
-    """Leads of an example, spread evenly from the first to the last: fewer of large frames.
-
-    `values` is how many numbers a frame holds.
-    """
+    """Leads of an example, spread evenly from the first to the last: the fewer, the more `values`
+    a frame holds."""
     count = min(len(leads), max(3, min(FRAMES, EXAMPLE_VALUES // values)))
     return {leads[i * (len(leads) - 1) // max(1, count - 1)] for i in range(count)}
 
 
-def check_named(model: Surrogate, field: Field, history: int, source: str) -> None:
-    """Check that the model can continue the field; an error names where it comes from."""
-    try:
-        model.check(cut(field, 0, history))
-    except MateyError as error:
-        raise type(error)(f"{source}: {error}") from error
-
-
-def rollouts_of(model: Surrogate, system: System, ask: Ask) -> Rollouts:
-    """The rollouts on a system's test trajectories that a model is scored on.
-
-    As many frames are left out as when it was trained (windows.stride).
-    """
+def rollouts_of(model: Surrogate, system: System, config: ScoreConfig) -> Rollouts:
+    """Rollouts on a system's test trajectories, with the stride that the model was trained on."""
     fields, trained = system.fields, model.specs.get(system.spec.name)
     ratio = trained.dt / fields.spec.dt if trained else 1.0
     stride = round(ratio)
     # dt is read to six digits; other ratios are other data, whose steps are left as they are.
     if stride > 1 and abs(ratio - stride) < 0.01:
         fields = EveryNth(fields, stride)
-    test, steps = system.split["test"], ask.steps
-    return Rollouts(fields, test, model.history, steps, lead=ask.lead, limit=ask.windows)
+    test, steps = system.split["test"], config.steps
+    return Rollouts(fields, test, model.history, steps, lead=config.lead, limit=config.windows)
 
 
 def write_example(
-    path: Path, truth: Field, plan: RefinementPlan | None, frames: dict[int, Kept], history: int
+    path: Path,
+    truth: Field,
+    plan: RefinementPlan | None,
+    frames: dict[int, dict[str, np.ndarray]],
+    history: int,
 ) -> None:
-    """The first rollout of a system, at the leads kept: with the cells of the last frame given,
-    and of each frame predicted, one after the other."""
+    """Write the first rollout of a system: its frames, the cells of the last frame before it, and
+    those of each frame predicted, one after the other."""
     predicted = list(truth.spec.predicted)
     values = truth.values[history - 1 :, predicted]
-    later = [cells(kept.plan) for kept in frames.values()]
-    arrays: dict[str, Any] = dict(cells(plan))
-    arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in later[0]}
+    later, arrays = list(frames.values()), cells(plan)
+    arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in arrays}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             truth=values[list(frames)].numpy(),
-            prediction=torch.stack([kept.prediction for kept in frames.values()]).numpy(),
+            prediction=np.stack([one["prediction"] for one in later]),
             last=values[0].numpy(),
             steps=np.array(list(frames)),
             variables=np.array([truth.spec.variables[i].name for i in predicted]),

@@ -15,7 +15,7 @@ from typing import Any
 
 from matey.config import DataConfig, RunConfig
 from matey.errors import ConfigError, DivergenceError
-from matey.evaluate.score import Ask, evaluate
+from matey.evaluate.score import ScoreConfig, evaluate
 from matey.nn.surrogate import Surrogate
 from matey.output import remove
 from matey.records.run import ValidRecord, read_log
@@ -47,7 +47,7 @@ class Cell:
     config: RunConfig
     operations: float
     test: DataConfig
-    ask: Ask
+    ask: ScoreConfig
     parent: str = ""
     guide: int = 0
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
 from matey.cost.forecast import mean_operations
-from matey.evaluate.score import Ask
+from matey.evaluate.score import ScoreConfig
 from matey.records.study import Outcome, Timings
 from matey.studies.cells import Cell
 from matey.studies.page import Findings
@@ -132,9 +132,9 @@ class Material(Generic[S]):
         )
 
     @property
-    def ask(self) -> Ask:
+    def ask(self) -> ScoreConfig:
         """How cells are scored."""
-        return Ask(steps=self.scale.rollout, batch=8, windows=self.scale.windows)
+        return ScoreConfig(steps=self.scale.rollout, batch=8, windows=self.scale.windows)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matey.config import DataConfig
 from matey.data.systems import open_systems
-from matey.evaluate.score import Ask, rollouts_of
+from matey.evaluate.score import ScoreConfig, rollouts_of
 from matey.fields import Inputs
 from matey.nn.rollout import continue_inputs
 from matey.nn.surrogate import Surrogate
@@ -27,7 +27,7 @@ CRITERIA = ("variance", "gradient")
 
 
 def guide_correlations(
-    model: Surrogate, data: DataConfig, ask: Ask, patch: int
+    model: Surrogate, data: DataConfig, ask: ScoreConfig, patch: int
 ) -> tuple[Guide, ...]:
     """Each criterion against the model's own error in cells of `patch` points a side, at the
     first and the last lead that is scored."""
@@ -45,7 +45,7 @@ def guide_correlations(
 
 
 def test_rollouts(
-    model: Surrogate, data: DataConfig, ask: Ask
+    model: Surrogate, data: DataConfig, ask: ScoreConfig
 ) -> Iterator[tuple[Inputs, Float[Tensor, "B T C Z Y X"]]]:
     """The histories that `evaluate` starts from, and the frames that follow, in groups."""
     system = next(iter(open_systems(data, training=False).values()))
