@@ -249,9 +249,8 @@ def test_an_example_keeps_the_ends_of_a_rollout_and_fewer_frames_of_large_fields
 
 def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
     fields = matey.open(data.systems[0].paths[0])
-    (score,) = evaluate(
-        tiny_model(fields.spec), "toy", data, ScoreConfig(3, lead=2), tmp_path / "out"
-    )
+    model = tiny_model(fields.spec)
+    (score,) = evaluate(model, "toy", data, ScoreConfig(3, lead=2), tmp_path / "out")
     (trajectory,) = open_systems(data)["shallow_water"].split["test"]
     values = fields[trajectory].values
     before, last = values[: score.windows], values[1 : score.windows + 1]

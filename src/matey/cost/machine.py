@@ -31,10 +31,8 @@ PATIENCE = 0.2  # seconds that measuring the peak may take, after a first produc
 
 
 def heap_share(device: str, returned: bool) -> float:
-    """How much more than its tensors a process holds on a device, as a factor.
-
-    `returned`: whether large blocks go back to the system at once (`return_large_blocks`).
-    """
+    """The memory of a process over that of its tensors, on a device; `returned` where large blocks
+    go back to the system at once (`return_large_blocks`)."""
     return 1.0 if returned or not device.startswith("cpu") else HEAP
 
 
@@ -50,10 +48,9 @@ def return_large_blocks() -> None:
 
 
 def free_memory(device: str = "cpu", processes: int = 1) -> int | None:
-    """Bytes that each of so many processes could use now; None where the system does not say.
+    """Bytes free now for each of the processes; None where the system does not say.
 
-    On a CPU they share what the machine has left, and no more than the control group's limit, of
-    which cached files are not counted as used.
+    On a CPU: of the machine, or within the limit of the control group, cached files included.
     """
     if device.startswith("cuda"):
         import torch
@@ -64,17 +61,14 @@ def free_memory(device: str = "cpu", processes: int = 1) -> int | None:
         return None
     free = int(available[1]) * 1024
     group = Path("/sys/fs/cgroup")
-    for limit, used, files in (
-        (group / "memory.max", group / "memory.current", group / "memory.stat"),
-        (
-            group / "memory/memory.limit_in_bytes",
-            group / "memory/memory.usage_in_bytes",
-            group / "memory/memory.stat",
-        ),
+    for folder, limit, used in (
+        (group, "memory.max", "memory.current"),
+        (group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
     ):
-        most, now = read(limit).strip(), read(used).strip()
+        most, now = read(folder / limit).strip(), read(folder / used).strip()
         if most.isdigit() and now.isdigit():
-            cached = re.search(r"^(?:total_)?inactive_file (\d+)", read(files), re.MULTILINE)
+            statistics = read(folder / "memory.stat")
+            cached = re.search(r"^(?:total_)?inactive_file (\d+)", statistics, re.MULTILINE)
             free = min(free, int(most) - int(now) + (int(cached[1]) if cached else 0))
     return max(free, 0) // processes
 
@@ -90,9 +84,8 @@ def read(path: str | Path) -> str:
 def measure_peak(device: "torch.device", precision: str = "float32") -> float:
     """Operations per second of a large matrix product, with the threads that this process has.
 
-    It is the best of a few, measured once for each number of threads.
-    What a step achieves is given as a fraction of it. A processor that is busy or hot when
-    this is measured shows a lower one.
+    The best of a few, measured once for each number of threads; lower where the processor is busy
+    or hot.
     """
     import torch
 
@@ -101,14 +94,13 @@ def measure_peak(device: "torch.device", precision: str = "float32") -> float:
 
 @cache
 def peak_with(threads: int, device: "torch.device", precision: str) -> float:
-    """The same with so many threads."""
+    """`measure_peak` for the number of threads in use."""
     import torch
 
-    torch.set_num_threads(threads)
     size, dtype = SIZES[device.type], getattr(torch, precision)
     # A generator of its own: what is drawn here must not be missing from the run's numbers.
-    own = torch.Generator(device).manual_seed(0)
-    first, second = torch.randn(2, size, size, device=device, dtype=dtype, generator=own)
+    generator = torch.Generator(device).manual_seed(0)
+    first, second = torch.randn(2, size, size, device=device, dtype=dtype, generator=generator)
 
     def product() -> float:
         began = time.perf_counter()
@@ -143,11 +135,8 @@ class Speedometer:
     def record(
         self, done: int, seconds: float, windows: int, tokens: int, operations: int
     ) -> dict[str, float]:
-        """Rates of what was done in so many seconds of steps.
-
-        Time left is that of the steps to come at the mean pace so far: there, unlike in the
-        rates, validation and checkpoints count.
-        """
+        """Rates over some seconds of steps, and the time left at the mean pace so far, in which
+        validation and checkpoints count, too."""
         pace = (time.perf_counter() - self.began) / (done - self.first)
         return {
             "windows_per_second": windows / seconds,

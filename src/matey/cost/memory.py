@@ -1,9 +1,9 @@
-"""What a training step takes in memory, found by rehearsing it before anything is allocated.
+"""The memory of a training step, measured on a rehearsal before anything is allocated.
 
-The model itself runs on tensors that have shapes but no values (torch's fake tensors): what it
-encodes, a block of each kind, and what it decodes, each forward and backward. What is then still
-there, and how much there was at most, is what a real step keeps and takes: no formula has to
-follow the code. It runs as on a CPU: the kernels of CUDA keep as much or a little less.
+The model itself runs on tensors that have shapes but no values (torch's fake tensors): its
+encoding, a block of each kind, and its decoding, each forward and backward. The bytes that remain,
+and their peak, are those of a real step: no formula has to follow the code. It runs as on a CPU:
+the kernels of CUDA keep as much or a little less.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, N cells in use, D width.
 """
@@ -31,13 +31,12 @@ from matey.tokens.refine import RefinementPlan
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a step takes, by what for.
+    """Bytes of a step, by purpose.
 
     `kept` are the values that the forward pass leaves for the backward pass, by part of the
-    model; `transient` is the largest that any part needs besides. They and the gradients are
-    not there all at once: `peak` is the highest of them together, since gradients come as
-    kept values go. In inference there are no gradients, moments or kept values. `heap` is how
-    much more a process holds than it needs, since what is freed stays in pieces with its heap.
+    model; `transient` is the largest that any part needs besides. Gradients come as kept values
+    go: `peak` is the most of all these together. Inference has no gradients, moments or kept
+    values. `heap` is the factor by which a process holds more than its tensors.
     """
 
     parameters: int
@@ -66,10 +65,10 @@ def step_memory(
     accumulate: int = 1,
     heap: float = 1.0,
 ) -> Memory:
-    """The memory of one step of a model, given as its outline, on a batch of `spec` cut by a plan.
+    """The memory of one step of a model's outline on a batch of `spec` cut by a plan.
 
-    AdamW's two moments are counted as there: they come with the first step. Weights that do not
-    train have no gradients and no moments. `heap` as in `Memory`, other options as in `RunConfig`.
+    AdamW's two moments, which come with the first step, are included; frozen weights have neither
+    gradients nor moments. `heap` as in `Memory`, other options as in `RunConfig`.
     """
     parts = rehearse_parts(outline, spec, plan, training, precision == "bfloat16")
     parameters = 4 * count(outline)
@@ -109,12 +108,8 @@ def step_memory(
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes that one part of the model takes, in the order of the forward pass.
-
-    `before` is its input; `kept` what it leaves for the backward pass, its input included;
-    `forward` and `backward` are the most that it adds to what was there when the pass came to
-    it; `gradients` are those of its weights.
-    """
+    """Bytes of one part of the model: its input (`before`), what it keeps for the backward pass,
+    input included, the most that each pass adds meanwhile, and the gradients of its weights."""
 
     name: str
     before: int
@@ -124,7 +119,7 @@ class Part:
     gradients: int
 
     def checkpointed(self) -> "Part":
-        """The part that keeps its input only, and runs again in the backward pass."""
+        """The part that keeps its input only and runs again in the backward pass."""
         again = max(self.forward, self.kept - self.before + self.backward)
         return Part(self.name, self.before, self.before, self.forward, again, self.gradients)
 
@@ -154,22 +149,20 @@ def rehearse_parts(
         statistics, fields = normalised(inputs)
 
         def encode(values: Tensor) -> Tensor:
-            given = replace(inputs, values=values)
-            return model.encode(normalised(given, shift)[1], given, layout, shift)
+            read = replace(inputs, values=values)
+            return model.encode(normalised(read, shift)[1], read, layout, shift)
 
         def decode(tokens: Tensor) -> Tensor:
-            found = model.decode(tokens, fields, statistics, spec, layout, shift).normalised
-            return (found - torch.empty_like(found)).square()
+            frame = model.decode(tokens, fields, statistics, spec, layout, shift).normalised
+            return (frame - torch.empty_like(frame)).square()
 
         def tokens(times: int) -> Tensor:
             shape = (len(layout.packing.cell), times, config.embed_dim)
             return torch.empty(shape, dtype=torch.bfloat16 if half else None)
 
         rehearse = partial(rehearsed, model, fields, training, half)
-        first, last = (
-            rehearse("encode", encode, inputs.values),
-            rehearse("decode", decode, tokens(1)),
-        )
+        first = rehearse("encode", encode, inputs.values)
+        last = rehearse("decode", decode, tokens(1))
         blocks = {}
         for block, scheme, frames in model.turns(times):
             block.drop_path = config.drop_path
@@ -185,20 +178,17 @@ def rehearsed(
     half: bool,
     name: str,
     work: Callable[[Tensor], Tensor],
-    given: Tensor,
+    values: Tensor,
 ) -> Part:
-    """What some work on a fake tensor takes, forward and, in training, backward.
-
-    The normalised fields are there already.
-    """
+    """Measure the work on fake values, forward and, in training, backward, besides the normalised
+    fields."""
     is_data = name == "encode"
-    given.requires_grad_(training and not is_data)
+    values.requires_grad_(training and not is_data)
     parameters = list(model.parameters())
-    before = 0 if is_data else given.untyped_storage().nbytes()
-    precision = torch.autocast("cpu", torch.bfloat16, half)
-    with Ledger([given, fields, *parameters]) as ledger, torch.set_grad_enabled(training):
-        with precision:
-            result = work(given)
+    before = 0 if is_data else values.untyped_storage().nbytes()
+    with Ledger([values, fields, *parameters]) as ledger, torch.set_grad_enabled(training):
+        with torch.autocast("cpu", torch.bfloat16, half):
+            result = work(values)
         forward = ledger.highest
         if not training:
             return Part(name, before, 0, forward, 0, 0)
@@ -211,15 +201,13 @@ def rehearsed(
 
 
 class Ledger(TorchDispatchMode):
-    """Counts the bytes of all tensors made while it is entered: `now`, and at the `highest`.
+    """Counts the bytes of all tensors, real or fake, that are made while it is entered, apart from
+    those `present`: `now`, and at the `highest`."""
 
-    Those `given` are not counted. Works on real and on fake tensors.
-    """
-
-    def __init__(self, given: Sequence[Tensor] = ()) -> None:
+    def __init__(self, present: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.highest = 0
-        self.known = {tensor.untyped_storage()._cdata for tensor in given}
+        self.storages = {tensor.untyped_storage()._cdata for tensor in present}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -230,13 +218,13 @@ class Ledger(TorchDispatchMode):
 
     def count(self, storage: torch.UntypedStorage) -> None:
         """Enter a storage that is new, until it is freed."""
-        if storage._cdata in self.known:
+        if storage._cdata in self.storages:
             return
-        self.known.add(storage._cdata)
+        self.storages.add(storage._cdata)
         self.now += storage.nbytes()
         self.highest = max(self.highest, self.now)
         weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
 
     def free(self, key: int, size: int) -> None:
-        self.known.discard(key)
+        self.storages.discard(key)
         self.now -= size

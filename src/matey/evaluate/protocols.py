@@ -1,7 +1,6 @@
 """Named protocols: which metrics, and every detail that a score depends on.
 
-A protocol is data. Scores of one name and version mean the same wherever they were computed; a
-change of any detail is a new name.
+Scores of one protocol mean the same wherever they were computed: a change of detail is a new name.
 
 Axes: B samples, C variables, (Z, Y, X) grid points, K bands.
 """
@@ -27,13 +26,12 @@ BANDS = ("low", "mid", "high")
 class Protocol:
     """How predictions are scored.
 
-    `primary` is the metric that verdicts go by. `eps` is added to what errors are divided by, in
+    `primary` is the metric that verdicts go by. `eps` is added to the denominator of errors, in
     the variable's units squared; `correction` is of variances. `bands` are three bands of whole
     wavenumbers by the first of each and the last of all (none: up to the finest), or `logarithmic`
-    ones that depend on the grid. A frame's score counts as `clip` where it is greater.
-    `windows` are leads, first and last, over which means are taken besides that over all.
-    A rollout loses its correlation below `correlated`, and has diverged where its RMSE is beyond
-    `bound` standard deviations of the truth.
+    ones that depend on the grid. Scores are clipped at `clip`. `windows` are first and last leads
+    of means besides that over all leads. A rollout is decorrelated below `correlated`, and diverged
+    where its RMSE exceeds `bound` standard deviations of the truth.
     """
 
     name: str
@@ -58,7 +56,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Frame:
-    """A predicted frame and what happened, with what several metrics share worked out once.
+    """A predicted frame and the true one, with spectra computed once for all metrics.
 
     `weights` are the points' shares of the domain on stretched grids, else none.
     """
@@ -208,8 +206,8 @@ def find_protocol(name: str) -> Protocol:
 
 
 def score_frame(frame: Frame) -> dict[str, Float[Tensor, "B C"]]:
-    """Every metric of the protocol, per sample and variable; NaN where it is undefined, as those
-    of waves are on stretched grids."""
+    """Every metric of the protocol, per sample and variable; NaN where undefined: spectral ones on
+    stretched grids."""
     protocol, undefined = frame.protocol, torch.full_like(frame.target[:, :, 0, 0, 0], torch.nan)
     return {
         name: undefined.double()

@@ -220,7 +220,7 @@ def write_example(
     those of each frame predicted, one after the other."""
     predicted = list(truth.spec.predicted)
     values = truth.values[history - 1 :, predicted]
-    later, arrays = list(frames.values()), cells(plan)
+    later, arrays = list(frames.values()), dict[str, Any](cells(plan))
     arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in arrays}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(

@@ -80,7 +80,7 @@ def _rollout_steps(
         if not bool(frame.isfinite().all()):
             raise DivergenceError(
                 f"The rollout of system {field.spec.name!r} stopped being finite at step "
-                f"{step + 1} of {len(leads)}, t = {float(time):g}. ScoreConfig for fewer steps, or train "
+                f"{step + 1} of {len(leads)}, t = {float(time):g}. Ask for fewer steps, or train "
                 "the model longer."
             )
         # A copy: who keeps a part of the history would keep all of it.

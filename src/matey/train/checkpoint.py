@@ -6,10 +6,9 @@
                               state.json             format version, step, best score
                               complete.json          size and SHA-256 of each of these
 
-A checkpoint is written beside its place, flushed to disk and renamed, and last of all
-`complete.json` is. Without that, or where anything differs from what that says, it does not
-count: the one before it is taken. Nothing here knows of a live model but `capture` and
-`restore`, so that a state may as well be put together from several processes.
+A checkpoint is written beside its place, flushed to disk and renamed; `complete.json` comes last.
+Without that, or where a file differs from it, the checkpoint before is taken. Only `capture` and
+`restore` know of a live model: a state may as well be put together from several processes.
 """
 
 import hashlib
@@ -40,8 +39,8 @@ log = logging.getLogger(__name__)
 class Progress:
     """How far a run has come: steps done, and its best validation score so far.
 
-    `pending` where a validation was due after this step, but a signal came first. `threads` is with
-    how many the steps were computed, of one process on a CPU.
+    `pending` where a validation was due after this step, but a signal came first. `threads` is the
+    number that one process on a CPU computes with.
     """
 
     step: int
@@ -74,9 +73,8 @@ class IncompleteError(DamagedError):
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
-    """The state of a run. Tensors are the live ones, not copies, unless processes share them:
-    then all of them call this, and each gets the whole.
-    """
+    """The state of a run: live tensors, not copies, unless processes share them. Then all of them
+    call this, and each gets the whole."""
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
     moments = {
         f"{key}/{name}": whole(value)
@@ -94,9 +92,9 @@ def restore(
     A process that was not there when the state was saved keeps the generators it has. Raises
     CheckpointError, naming `source`, where the state is that of another model.
     """
-    held = model.state_dict()
-    own = {name: share(w, held[name]) if name in held else w for name, w in state.weights.items()}
-    put_weights(model, own, source)
+    live = model.state_dict()
+    weights = {n: share(w, live[n]) if n in live else w for n, w in state.weights.items()}
+    put_weights(model, weights, source)
     parameters = dict(model.named_parameters())
     for name, value in state.moments.items():
         key, parameter = name.split("/", 1)
@@ -106,7 +104,9 @@ def restore(
         value = value.to(place.device, copy=True)
         optimizer.state[place][key] = value if key == "step" else share(value, place)
     if rank < len(state.random):
-        set_random_state(state.random[rank])
+        torch.set_rng_state(state.random[rank]["cpu"])
+        if torch.cuda.is_available() and "cuda" in state.random[rank]:
+            torch.cuda.set_rng_state(state.random[rank]["cuda"])
 
 
 def random_state() -> dict[str, Tensor]:
@@ -115,13 +115,6 @@ def random_state() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
-
-
-def set_random_state(states: Mapping[str, Tensor]) -> None:
-    """The inverse of `random_state`, for the devices that are here."""
-    torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -138,7 +131,7 @@ def save(run: Path, state: State, keep: int) -> Path:
         raise CheckpointError(f"{run} is no longer there: it was removed or moved during the run.")
     progress = state.progress
     folder = folder_of(run, progress.step)
-    random = {f"{rank}/{k}": v for rank, own in enumerate(state.random) for k, v in own.items()}
+    random = {f"{rank}/{k}": v for rank, one in enumerate(state.random) for k, v in one.items()}
     tensors = {WEIGHTS: state.weights, OPTIMIZER: state.moments, RANDOM: random}
     record = to_json({"format": FORMAT, **vars(progress)})
     try:
@@ -153,14 +146,12 @@ def save(run: Path, state: State, keep: int) -> Path:
     except CheckpointError as error:
         if not (folder / COMPLETE).exists():
             remove(folder)
-        needed = sum(
-            t.numel() * t.element_size() for part in tensors.values() for t in part.values()
-        )
+        needed = sum(tensor.nbytes for part in tensors.values() for tensor in part.values())
         raise CheckpointError(
             f"{error} It takes {needed} bytes, and {shutil.disk_usage(run).free} are free. Make "
             "room and go on with --resume auto: the checkpoints before are as they were."
         ) from error
-    # A higher step than this can only be one that was found damaged: that must push none out.
+    # A higher step than this can only be a damaged one, which must push none out.
     older = [other for other in folders(run) if other.name < folder.name and is_complete(other)]
     for old in older[: len(older) - (keep - 1)]:
         shutil.rmtree(old)
@@ -184,22 +175,21 @@ def is_complete(folder: Path) -> bool:
 
 
 def newest(run: Path) -> tuple[Path, State] | None:
-    """The newest checkpoint that is whole, and where it is; None for a run without any.
+    """The newest whole checkpoint, and where it is; None for a run without any.
 
-    Newer ones that are damaged are named in a warning and set aside as `damaged-step-...`.
-    Raises CheckpointError, naming each, if all are; only one that a kill left incomplete before
-    there was another means that the run has none.
+    Newer damaged ones are named in a warning and set aside as `damaged-step-...`. Raises
+    CheckpointError, naming each, if all are, but for a first one that a kill left incomplete.
     """
     damaged: dict[Path, DamagedError] = {}
-    found = None
+    newest_whole = None
     for folder in reversed(folders(run)):
         try:
-            found = folder, read(folder)
+            newest_whole = folder, read(folder)
             break
         except DamagedError as error:
             damaged[folder] = error
     first_never_ended = [type(error) for error in damaged.values()] == [IncompleteError]
-    if damaged and found is None and not first_never_ended:
+    if damaged and newest_whole is None and not first_never_ended:
         raise CheckpointError(
             f"No checkpoint of {run} is whole. {' '.join(map(str, damaged.values()))} Start "
             "another --run, or put back a copy of one."
@@ -208,21 +198,14 @@ def newest(run: Path) -> tuple[Path, State] | None:
         aside = folder.with_name(f"damaged-{folder.name}")
         remove(aside)
         folder.rename(aside)
-        log.warning(
-            "%s Set aside as %s; the run goes on from %s.",
-            damage,
-            aside.name,
-            found[0].name if found else "its beginning",
-        )
-    return found
+        source = newest_whole[0].name if newest_whole else "its beginning"
+        log.warning("%s Set aside as %s; the run goes on from %s.", damage, aside.name, source)
+    return newest_whole
 
 
 def read(folder: Path) -> State:
-    """The state in a checkpoint.
-
-    Raises IncompleteError or DamagedError if it is not whole, CheckpointError if it has a format
-    newer than this version reads.
-    """
+    """The state in a checkpoint. Raises IncompleteError or DamagedError if it is not whole,
+    CheckpointError if its format is newer than this version reads."""
     verify(folder)
     try:
         record = json.loads((folder / STATE).read_text())
@@ -271,9 +254,8 @@ def verify(folder: Path) -> None:
             if size != expected["bytes"]:
                 raise DamagedError(f"{path} has {size} bytes instead of {expected['bytes']}.")
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected["sha256"]:
-                raise DamagedError(f"{path} has another checksum than was written.")
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                    raise DamagedError(f"{path} has another checksum than was written.")
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DamagedError(
             f"{folder / COMPLETE} is damaged: {type(error).__name__} {error}."

@@ -27,9 +27,9 @@ def finetune(
 ) -> Surrogate:
     """Train a pretrained model further, on the systems of `config.data`.
 
-    `config.mode` says which of its weights train. New variables, parameters, dimensions and patch
-    sizes get weights of their own; those that were there start from what they learned. The
-    model's shape is the pretrained one's: raises ConfigError that names what else differs.
+    `config.mode` says which weights train. New variables, parameters, dimensions and patch sizes
+    get new weights; all others start from what they learned. Raises ConfigError, naming them, for
+    settings that would change the model's shape otherwise.
     """
     old = from_pretrained(pretrained)
     torch.manual_seed(config.seed)  # of the weights of new patch sizes
@@ -42,9 +42,9 @@ def finetune(
 def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     """A model with other patches or another history, and all old weights that it has a place for.
 
-    With the old patches it predicts what the old one did, to the bit. With others it does so
-    where it uses no new ones. Weights of patch sizes that are no longer among `patches` are
-    left out. Raises ConfigError for a `config.model` of another shape.
+    Where it cuts fields into old patches alone, its predictions are those of the old model to the
+    bit. Weights of patch sizes that are no longer among `patches` are left out. Raises ConfigError
+    for a `config.model` of another shape.
     """
     if old.config.baseline.kind == "stencil":
         raise ConfigError(
@@ -59,10 +59,9 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
             "was trained on as channels. Leave it out, or train one anew: matey train --baseline "
             f"{kind}."
         )
-    model = make_model(config.model, list(old.specs.values()), config.windows.history)
-    known = old.state_dict()
-    fresh = model.state_dict()
-    model.load_state_dict({name: known.get(name, fresh[name]) for name in fresh})
+    model = make_model(config.model, list(old.specs.values()), history)
+    learned, fresh = old.state_dict(), model.state_dict()
+    model.load_state_dict({name: learned.get(name, fresh[name]) for name in fresh})
     model.trained_leads = old.trained_leads
     model.learned_from = old.learned_from
     return model
@@ -81,6 +80,6 @@ def check_shape(old: ModelConfig, new: ModelConfig) -> None:
 
 
 def parent_name(pretrained: Path) -> str:
-    """What a checkpoint is called: the name of its run, or of a model folder on its own."""
+    """The name of a model: that of its run, or of a model folder on its own."""
     folder = find_model(pretrained).resolve()
     return folder.parent.name if folder.name in ("model", "best") else folder.name

@@ -1,8 +1,7 @@
-"""What fine-tuning will do, before it does anything.
+"""The plan of a fine-tuning, from names and shapes of weights and a few windows of the data.
 
-Only names and shapes of weights are looked at, and a few windows of the data: no weight is
-made or read, no run folder written, no step taken. All that is computed is one matrix product,
-for the rate of the device.
+No weight is made or read, no run folder written, no step taken. All that is computed is one matrix
+product, for the rate of the device.
 """
 
 import re
@@ -29,7 +28,7 @@ from matey.train.finetune import adapt, parent_name
 
 Origin = Literal["checkpoint", "new", "left out"]
 
-# Which part of the model a weight belongs to, by its name, and what it is called there.
+# The kind of a weight by its name, with the name of its patch size, variable or parameter.
 PARTS = {
     r"blocks\.": "blocks",
     r"tokenizer\.(?:en|de)coders\.([^.]+)": "patches",
@@ -43,7 +42,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Part:
-    """Weights of one kind and origin: how many numbers they are, and whether they train."""
+    """Weights of one kind and origin: their count, and whether they train."""
 
     kind: str
     names: tuple[str, ...]
@@ -56,10 +55,10 @@ class Part:
 class TuningPlan:
     """What `finetune` will do.
 
-    `notes` are sentences on what differs from what the model was trained on. `windows` are those
-    to train on, by system. `batch` is the largest that fits, None where batches are made by their
-    tokens. `operations` are those of the whole training, `seconds` what they take at the share
-    of the device's `peak` that steps typically reach: an estimate, without validation.
+    `notes` are sentences on what is new to the model. `windows` are those to train on, by system.
+    `batch` is the largest that fits, None where batches are made by their tokens. `operations` are
+    those of the whole training, `seconds` their time at the `share` of the device's `peak` that
+    steps typically reach: an estimate, without validation.
     """
 
     source: str
@@ -84,10 +83,7 @@ class TuningPlan:
         return self.operations / (self.peak * self.share)
 
     def numbers(self, origin: Origin | None = None, trains: bool | None = None) -> int:
-        """How many numbers the weights of an origin are, and of those that train or do not.
-
-        Without an origin, all that the model will have.
-        """
+        """Count the weights of an origin (none: all of the new model), those that train or not."""
         return sum(
             part.numbers
             for part in self.parts
@@ -97,10 +93,8 @@ class TuningPlan:
 
 
 def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
-    """Look at a model and at the data, and say what training it further will mean.
-
-    Raises the errors that `finetune` would raise before its first step, but for memory.
-    """
+    """Plan the fine-tuning of a model. Raises the errors that `finetune` would raise before its
+    first step, but for memory."""
     old = outline(pretrained)
     with torch.device("meta"):
         model = adapt(old, config)
@@ -113,7 +107,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     model.blocks.requires_grad_(config.trains_blocks)
     device = choose_device(config.device)
     free = free_memory(device.type)
-    found = forecast(model, config, windows, thresholds=())
+    forecasts = forecast(model, config, windows, thresholds=())
     assert isinstance(model, Matey)
     counts = {name: len(group) for name, group in windows.items() if len(group)}
     by_tokens = config.mixture.tokens_per_batch is not None
@@ -123,87 +117,71 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
         parts=parts(old, model),
         notes=notes(old, config, specs),
         windows=counts,
-        forecasts=found,
+        forecasts=forecasts,
         free=free,
         batch=None if by_tokens else largest_batch(model, config, windows, free),
-        operations=operations(config, found, counts),
+        operations=operations(config, forecasts, counts),
         peak=measure_peak(device, config.precision),
     )
 
 
 def parts(old: Surrogate, new: Surrogate) -> list[Part]:
     """The weights of both models, by kind, origin and whether they train."""
-    before = dict(old.named_parameters())
-    after = dict(new.named_parameters())
-    numbers: Counter[tuple[str, Origin, bool]] = Counter()
-    names: dict[tuple[str, Origin, bool], dict[str, None]] = {}
-    for name, weight in {**before, **after}.items():
-        origin: Origin = "left out" if name not in after else "new"
-        if name in before and name in after:
+    before, after = dict(old.named_parameters()), dict(new.named_parameters())
+    counts: dict[tuple[str, Origin, bool], Counter[str]] = {}
+    for weight, values in {**before, **after}.items():
+        origin: Origin = "left out" if weight not in after else "new"
+        if weight in before and weight in after:
             origin = "checkpoint"
-        kind, own = named(name)
-        key = (kind, origin, origin != "left out" and weight.requires_grad)
-        numbers[key] += weight.numel()
-        names.setdefault(key, {}).update(dict.fromkeys(own))
+        match, kind = next((m, kind) for p, kind in PARTS.items() if (m := re.match(p, weight)))
+        name = "".join(match.groups())
+        trains = origin != "left out" and values.requires_grad
+        by_name = counts.setdefault((kind, origin, trains), Counter())
+        by_name[name.replace("x", " × ") if kind == "patches" else name] += values.numel()
     order = list(PARTS.values())
     return [
-        Part(kind, tuple(names[kind, origin, trains]), count, origin, trains)
-        for (kind, origin, trains), count in sorted(
-            numbers.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
+        Part(kind, tuple(filter(None, by_name)), by_name.total(), origin, trains)
+        for (kind, origin, trains), by_name in sorted(
+            counts.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
         )
     ]
 
 
-def named(weight: str) -> tuple[str, list[str]]:
-    """The kind of a weight, and the name that it has among those of its kind."""
-    for pattern, kind in PARTS.items():
-        found = re.match(pattern, weight)
-        if found:
-            return kind, [
-                name.replace("x", " × ") if kind == "patches" else name for name in found.groups()
-            ]
-    raise KeyError(weight)
-
-
 def notes(old: Surrogate, config: RunConfig, specs: Sequence[SystemSpec]) -> list[str]:
-    """What differs from what the model was trained on, a sentence each."""
-    known = list(old.specs.values())
+    """What is new to the model in the data and the settings, a sentence each."""
+    learned = list(old.specs.values())
     said = []
     for spec in specs:
-        unsure = list(doubts(spec, known))
+        unsure = list(doubts(spec, learned))
         if spec.name not in old.specs and not unsure:
             said.append(f"System {spec.name!r} is new. Known: {', '.join(old.specs)}.")
-        if spec.ndim not in {system.ndim for system in known}:
+        if spec.ndim not in {system.ndim for system in learned}:
             said.append(f"System {spec.name!r} has {spec.ndim} dimensions, which is new.")
-        said += [*unsure, *differences(spec, known)]
+        said += [*unsure, *differences(spec, learned)]
     if config.windows.history != old.history:
         said.append(f"History is {config.windows.history} frames, and was {old.history}.")
     for name in ("mode", "patches", "band"):
         was, now = getattr(old.config, name), getattr(config.model, name)
         if was != now:
             said.append(f"model.{name} is {now}, and was {was}: old systems are cut otherwise.")
-    leads = (config.windows.min_lead, config.windows.max_lead)
-    if old.trained_leads is not None and not (
-        old.trained_leads[0] <= leads[0] and leads[1] <= old.trained_leads[1]
-    ):
-        least, most = old.trained_leads
-        said.append(f"Lead times are {leads[0]} to {leads[1]} dt, and were {least:g} to {most:g}.")
+    first, last = config.windows.min_lead, config.windows.max_lead
+    least, most = old.trained_leads or (first, last)
+    if first < least or most < last:
+        said.append(f"Lead times are {first} to {last} dt, and were {least:g} to {most:g}.")
     return said
 
 
-def operations(config: RunConfig, found: Sequence[Forecast], windows: Mapping[str, int]) -> float:
+def operations(
+    config: RunConfig, forecasts: Sequence[Forecast], windows: Mapping[str, int]
+) -> float:
     """Floating-point operations of the training, systems weighed as the mixture does.
 
     Of up to `pushforward` forward passes before a step half are taken on average.
     """
-    weights = system_weights([windows[one.system] for one in found], config.mixture)
+    weights = system_weights([windows[one.system] for one in forecasts], config.mixture)
+    pushes = config.windows.pushforward / 2
     of_step = sum(
-        weight * (one.cost.operations + config.windows.pushforward / 2 * forward(one))
-        for weight, one in zip(weights, found, strict=True)
+        weight * (one.cost.operations + pushes * sum(one.cost.forward.values()))
+        for weight, one in zip(weights, forecasts, strict=True)
     )
     return float(config.steps * config.accumulate * of_step)
-
-
-def forward(one: Forecast) -> int:
-    """Operations of a forward pass."""
-    return sum(one.cost.forward.values())

@@ -1,8 +1,7 @@
 """One process at a time on a run folder.
 
-The holder keeps the file `.lock` in it locked, by a lock that the system releases when the
-process ends, however that happens. The file says who holds it: host, process, and when that
-process began, since the numbers of processes are used again.
+The system releases the lock of the file `.lock` when its holder ends, however that happens. The
+file names the holder: host, process, and when that process began, since numbers are used again.
 """
 
 import errno
@@ -26,8 +25,8 @@ log = logging.getLogger(__name__)
 def locked(run: Path) -> Iterator[None]:
     """Hold a run folder, which is made if need be, while the block runs.
 
-    What a dead process left is taken over, with a warning. Raises ConfigError if another
-    process holds it, or it cannot be written. A new folder that stays empty is removed.
+    The lock of a dead process is taken over, with a warning; a new folder that stays empty is
+    removed. Raises ConfigError if another process holds it, or it cannot be written.
     """
     if "\0" in str(run):
         raise ConfigError(f"--run is {str(run)!r}: a name has no NUL.")
@@ -51,7 +50,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def take(run: Path) -> int:
-    """The lock's open file, once it is ours. Raises ConfigError if it is not to be had, OSError."""
+    """Open the lock's file and hold it. Raises ConfigError if another process does, OSError."""
     path = run / NAME
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -59,17 +58,17 @@ def take(run: Path) -> int:
             free = try_lock(file)
             holder = read_holder(file)
             if free is False or (holder and is_alive(holder, sure=free is not None)):
-                raise ConfigError(refusal(run, holder))
+                raise ConfigError(
+                    f"{run} is in use by process {holder.get('pid', '?')} on "
+                    f"{holder.get('host', '?')}. Wait for its end, or choose another --run; if "
+                    f"that process is gone, remove {path}."
+                )
             if not is_same(file, path):  # whoever held it has removed it meanwhile
                 os.close(file)
                 continue
             if holder:
-                log.warning(
-                    "%s was left by process %s on %s, which is dead: taken over.",
-                    path,
-                    holder.get("pid"),
-                    holder.get("host"),
-                )
+                left = f"{path} was left by process {holder.get('pid')} on {holder.get('host')}"
+                log.warning("%s, which is dead: taken over.", left)
             os.ftruncate(file, 0)
             os.pwrite(file, to_json(myself()).encode(), 0)
             os.fsync(file)
@@ -81,7 +80,7 @@ def take(run: Path) -> int:
 
 
 def try_lock(file: int) -> bool | None:
-    """Whether the system gives us the lock; None where its file system has none."""
+    """Ask the system for the lock: whether it is ours, None on a file system without locks."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -90,7 +89,7 @@ def try_lock(file: int) -> bool | None:
 
 
 def read_holder(file: int) -> dict[str, object]:
-    """Who says it holds the lock; empty if nobody does."""
+    """Who the file says holds the lock; empty if nobody."""
     with suppress(ValueError):
         holder = json.loads(os.pread(file, 4096, 0))
         if isinstance(holder, dict):
@@ -99,27 +98,20 @@ def read_holder(file: int) -> dict[str, object]:
 
 
 def is_alive(holder: dict[str, object], sure: bool) -> bool:
-    """Whether the process that left its name may still run.
-
-    On another host only the system's lock can tell: `sure` where it was to be had.
-    """
+    """Whether the holder may still run. On another host only the system's lock can tell: `sure`
+    where there is one."""
     if holder.get("host") != socket.gethostname():
         return not sure
     pid = holder.get("pid")
     if not isinstance(pid, int):
         return False
-    return exists(pid) and holder.get("began") == began(pid)
-
-
-def exists(pid: int) -> bool:
-    """Whether there is a process of this number, whosever it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
-    return True
+    except PermissionError:  # it is somebody else's
+        pass
+    return holder.get("began") == began(pid)
 
 
 def began(pid: int) -> str:
@@ -141,11 +133,3 @@ def is_same(file: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
     except OSError:
         return False
-
-
-def refusal(run: Path, holder: dict[str, object]) -> str:
-    """Why a run folder is not to be had, and what to do."""
-    return (
-        f"{run} is in use by process {holder.get('pid', '?')} on {holder.get('host', '?')}. Wait "
-        f"for its end, or choose another --run; if that process is gone, remove {run / NAME}."
-    )

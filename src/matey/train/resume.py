@@ -1,11 +1,9 @@
 """What may change when a run goes on, and what would make it another run.
 
-Free to change, and logged as a record `changed` in metrics.jsonl: the optimizer and its
-schedule, `steps` (not below what is done), what is logged, validated and kept and how often,
-and how the work is done (processes, device, threads, workers, compilation, activation
-checkpointing). Files may lie elsewhere if they are the same by their fingerprint. All else is
-refused: the model, the windows, the loss, the data and their split, batch, accumulate, precision
-and seed.
+Free to change, and logged as a record `changed` in metrics.jsonl: settings in `FREE`, and where
+files lie, if they are the same by their fingerprint. `steps` may not fall below those done. All
+else is refused: the model, the windows, the loss, the data and their split, batch, accumulate,
+precision and seed.
 """
 
 from collections.abc import Mapping
@@ -49,12 +47,16 @@ def go_on(
     """
     tidy(run)
     tidy(run / "checkpoints")
-    found = checkpoint.newest(run)
-    if found is None:
+    newest = checkpoint.newest(run)
+    if newest is None:
         return Progress(step=0), {}
-    folder, state = found
+    folder, state = newest
     changed = changes(run, config, systems, model, state.weights)
-    check_steps(run, state.progress.step, config.steps)
+    if state.progress.step > config.steps:
+        raise ConfigError(
+            f"steps is {config.steps}, but {run} has done {state.progress.step}. Give as many or "
+            "more, or another --run."
+        )
     checkpoint.restore(state, model, optimizer, folder)
     return state.progress, changed
 
@@ -66,22 +68,19 @@ def changes(
     model: Surrogate,
     weights: Mapping[str, Tensor],
 ) -> Record:
-    """The settings of a run that are others than before, as `[before, now]` by key.
+    """The settings of a run that have changed, as `[before, now]` by key.
 
-    Raises ConfigError for those that may not change, with the `weights` that do not fit the
-    model then, and where the run's own record is unreadable.
+    Raises ConfigError for those that may not, with the `weights` that no longer fit the model, and
+    where the run's own record is unreadable.
     """
     before, files = recorded(run)
     # What an older version did not write had the default.
     old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(plain_yaml(to_yaml(config)))
-    found = {
-        key: [old.get(key), new.get(key)]
-        for key in sorted({*old, *new})
-        if old.get(key) != new.get(key)
-    }
+    pairs = {key: [old.get(key), new.get(key)] for key in sorted({*old, *new})}
+    changed = {key: [was, now] for key, (was, now) in pairs.items() if was != now}
     refused = [
         f"{key} was {was!r} and is {now!r}"
-        for key, (was, now) in found.items()
+        for key, (was, now) in changed.items()
         if key.split(".")[0] not in FREE and not key.endswith(".paths")
     ]
     refused += [
@@ -96,15 +95,7 @@ def changes(
             f"{run} cannot go on with other settings: {'; '.join(refused)}.{shapes} Leave them as "
             f"they were ({run / 'config.yaml'}), or start another --run."
         )
-    return found
-
-
-def check_steps(run: Path, done: int, steps: int) -> None:
-    """Raise ConfigError where a run has done more steps than it is asked for."""
-    if done > steps:
-        raise ConfigError(
-            f"steps is {steps}, but {run} has done {done}. Give as many or more, or another --run."
-        )
+    return changed
 
 
 def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -122,12 +113,12 @@ def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted key; those of a system under its name."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in settings.items():
         if key == "systems":
             value = {entry["name"]: entry for entry in value}
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            flattened |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            flattened[prefix + key] = value
+    return flattened

@@ -34,21 +34,11 @@ Record = dict[str, Any]
 Sink = Callable[[Record], None]
 
 
-class JsonLines:
-    """Appends each record as a line, at once: a reader follows a run while it goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, record: Record) -> None:
-        append_line(self.path, to_json(record), CheckpointError)
-
-
 class TensorBoard:
     """Writes every number of a record as a scalar, named by its kind and key."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Steps after `step` that an earlier process wrote are hidden. Raises ConfigError."""
+        """Hide steps after `step` that an earlier process wrote. Raises ConfigError."""
         self.writer = summary_writer()(str(folder), purge_step=step + 1)
 
     def __call__(self, record: Record) -> None:
@@ -56,7 +46,7 @@ class TensorBoard:
         for name, value in numbers(record):
             if name != "step":
                 self.writer.add_scalar(f"{kind}/{name}", value, step)
-        self.writer.flush()  # who looks sees all, and a process that is killed loses nothing
+        self.writer.flush()  # for those who watch, and in case the process is killed
 
 
 def numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -82,32 +72,36 @@ def summary_writer() -> Any:
 
 
 class Journal:
-    """Hands the records of a run to its metrics.jsonl, to TensorBoard and to a watcher."""
+    """Hands the records of a run to its metrics.jsonl, to TensorBoard and to a watcher.
+
+    `step` is the last one done before. Only one of several processes `writes`.
+    """
 
     def __init__(
         self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
     ) -> None:
-        """`step` is the last one done before. Unless it `writes`, another process does for all."""
-        self.sinks: list[Sink] = [JsonLines(run / LOG), watch] if writes else []
+        self.log, self.writes, self.began = run / LOG, writes, time.monotonic()
+        self.sinks: list[Sink] = [watch]
         if writes and tensorboard:
-            self.sinks.insert(1, TensorBoard(run / "tensorboard", step))
-        self.began = time.monotonic()
+            self.sinks.insert(0, TensorBoard(run / "tensorboard", step))
 
     def write(self, kind: str, **record: Any) -> None:
-        """Add one record, with the seconds since this process began the run.
+        """Add one record, with the seconds since this process began the run, as a line at once.
 
         Raises CheckpointError if it cannot be written: the disk is full, or the folder is gone.
         """
+        if not self.writes:
+            return
         record = {"kind": kind, **record, "seconds": round(time.monotonic() - self.began, 3)}
+        append_line(self.log, to_json(record), CheckpointError)
         for sink in self.sinks:
             sink(record)
 
 
 def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], parent: str) -> None:
-    """Make a run folder, with the config and the provenance of what will be done.
+    """Write the config and the provenance of a run into its folder.
 
-    Raises ConfigError if the folder cannot be made or written, or TensorBoard is asked for and
-    missing.
+    Raises ConfigError if it cannot be written, or if TensorBoard is asked for and missing.
     """
     if config.tensorboard:
         summary_writer()
@@ -116,8 +110,8 @@ def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], par
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
     write_text(run / "config.yaml", to_yaml(config), ConfigError)
     (run / "checkpoints").mkdir(exist_ok=True)
-    origin = provenance(config, systems, parent)
-    write_text(run / "provenance.json", to_json(origin, indent=2), ConfigError)
+    record = provenance(config, systems, parent)
+    write_text(run / "provenance.json", to_json(record, indent=2), ConfigError)
 
 
 def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) -> Record:
@@ -132,8 +126,8 @@ def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) ->
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
         "split": {
             name: {
-                part: [system.fields.trajectories[i].name for i in chosen]
-                for part, chosen in system.split.items()
+                part: [system.fields.trajectories[i].name for i in indices]
+                for part, indices in system.split.items()
             }
             for name, system in systems.items()
         },
@@ -141,22 +135,19 @@ def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) ->
 
 
 def versions() -> dict[str, str]:
-    """What a run is made with."""
-    return {
-        "matey": matey.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+    """The versions of the package, Python and torch."""
+    python = platform.python_version()
+    return {"matey": matey.__version__, "python": python, "torch": torch.__version__}
 
 
 def git_commit() -> str | None:
     """The commit of the checkout that the code runs from; None where it is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return answer.stdout.strip() or None
 
 
 def fingerprint(system: System) -> str:
@@ -200,13 +191,11 @@ def training_facts(
     run: Path,
     earlier: Mapping[str, Mapping[str, Any]],
 ) -> Record:
-    """What a model folder says of its training: no path, no command, no user.
-
-    The same run gives the same, to the bit; scores are the last in its log. `earlier` is what
-    the model says of systems that it learned before (`Surrogate.learned_from`).
-    """
+    """What a model folder says of its training: no path, no command, no user, so that the same run
+    gives the same bits. `earlier` is of systems learned before (`Surrogate.learned_from`)."""
     prints = {name: fingerprint(system) for name, system in systems.items()}
     sides = {name: boundaries(system) for name, system in systems.items()}
+    valid = read_log(run).valid
     return {
         "steps": steps,
         "mode": config.mode,
@@ -217,23 +206,15 @@ def training_facts(
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
         "boundaries": {**earlier.get("boundaries", {}), **sides},
-        "scores": last_scores(run),
+        "scores": finite(asdict(valid[-1])) if valid else {},
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
     }
 
 
-def last_scores(run: Path) -> Record:
-    """The last validation in a run's log: the step, and NRMSE and persistence by system."""
-    valid = read_log(run).valid
-    return finite(asdict(valid[-1])) if valid else {}
-
-
 def spent(run: Path) -> Record:
-    """What a run's training took by its log: windows, tokens, operations, seconds of steps.
-
-    Steps that were done again after a kill count again: they were paid for.
-    """
+    """Windows, tokens, operations and seconds of a run's steps, by its log; steps that a kill made
+    it do again count again: they were paid for."""
     # An older version did not log rates.
     trained = [record for record in read_log(run).train if math.isfinite(record.operations)]
     counted = ("windows", "tokens", "operations", "seconds")
@@ -241,10 +222,10 @@ def spent(run: Path) -> Record:
 
 
 def boundaries(system: System) -> dict[str, list[str]]:
-    """What happens at the low and the high side of each axis, by the axis' name."""
-    known = system.fields.trajectories[0]
-    sides = known.boundaries[3 - known.grid.ndim :]
+    """The boundary conditions at the low and the high side of each axis, by the axis' name."""
+    trajectory = system.fields.trajectories[0]
+    sides = trajectory.boundaries[3 - trajectory.grid.ndim :]
     return {
         axis: [Boundary(side).name.lower() for side in pair]
-        for axis, pair in zip(known.grid.axes, sides, strict=True)
+        for axis, pair in zip(trajectory.grid.axes, sides, strict=True)
     }

@@ -1,8 +1,7 @@
 """SIGTERM, SIGINT and SIGUSR1: a run ends in good order, and the exit code says by which.
 
-Before the first step and after the last there is nothing to lose, and a signal ends the run
-at once. In between it waits: the step is finished and saved, a validation is left for when
-the run goes on. Whatever comes after the first signal changes nothing, also during the save.
+Before the first step a signal ends the run at once: there is nothing to lose. After that the step
+is finished and saved, and a validation left for when the run goes on. Further signals do nothing.
 """
 
 import signal

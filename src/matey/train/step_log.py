@@ -1,4 +1,4 @@
-"""What happened since the last line of the log, and whether it was finite."""
+"""The steps since the last line of the log: losses, counts, and whether all is finite."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from matey.train.run_folder import Record
 
 
 class StepLog:
-    """What happened since the last line of the log."""
+    """Losses and counts of the steps since the last line of the log."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -23,7 +23,7 @@ class StepLog:
     def add(
         self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
     ) -> None:
-        """Count one batch. Nothing waits for the device here."""
+        """Count one batch, without waiting for the device."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
         self.tokens += prediction.tokens * times
@@ -31,7 +31,7 @@ class StepLog:
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 
     def total(self, team: Team) -> "StepLog":
-        """The same of all processes. They had the same systems, each as often."""
+        """The log of all processes, which had the same systems, each as often."""
         means = [torch.stack(group).mean() for group in self.losses.values()]
         counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
         mean = team.total(torch.stack(means)) / team.data_ranks
@@ -43,7 +43,7 @@ class StepLog:
 
     @property
     def work(self) -> tuple[float, int, int, int]:
-        """Seconds of steps, and what was done in them: windows, tokens, operations."""
+        """Seconds of steps, and the windows, tokens and operations in them."""
         return self.seconds, self.windows, self.tokens, self.operations
 
     def record(self) -> Record:
@@ -59,14 +59,14 @@ class StepLog:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss of one batch, and what the batch was."""
+    """The loss of one batch, and the system and files of the batch."""
 
     value: torch.Tensor
     system: str
     sources: tuple[str, ...]
 
     def where_from(self) -> str:
-        """Which system and files."""
+        """Name the system and files."""
         return f"system {self.system!r}, from {'; '.join(self.sources)}"
 
 
@@ -76,13 +76,10 @@ def check_finite(team: Team, step: int, losses: Sequence[Loss], norm: torch.Tens
     values = torch.stack([*(loss.value for loss in losses), norm.detach()])
     if not team.most(not bool(values.isfinite().all())):
         return
-    found = ""
-    for loss in losses:
-        if not bool(loss.value.isfinite()):
-            found = f"The loss is {float(loss.value)} at step {step + 1}, {loss.where_from()}"
-            break
-    found = team.agree(found) or team.agree(
+    wrong = next((loss for loss in losses if not bool(loss.value.isfinite())), None)
+    first = wrong and f"The loss is {float(wrong.value)} at step {step + 1}, {wrong.where_from()}"
+    reason = team.agree(first or "") or team.agree(
         f"The gradient is {float(norm)} at step {step + 1}, "
         f"{', and '.join(loss.where_from() for loss in losses)}"
     )
-    raise DivergenceError(f"{found}. Nothing was updated. Lower optim.lr, or look at the data.")
+    raise DivergenceError(f"{reason}. Nothing was updated. Lower optim.lr, or look at the data.")

@@ -1,4 +1,4 @@
-"""With how many threads a run computes on a CPU: measured on real steps, then kept.
+"""The number of threads that a run computes with on a CPU: measured on real steps, then kept.
 
 Where other work shares the cores, more threads can be slower: each operation ends with its slowest
 thread. Results do not depend on their number beyond rounding.
@@ -22,13 +22,13 @@ from matey.train.parallel.distributed import Team
 
 TURNS = 3  # timed steps with each number of threads, after one that is not timed
 SHARE = 0.03  # of the steps of a run, that measuring may add
-FAR = 1.5  # times as slow as the fastest: fewer threads than these are not tried
-EVEN = 0.95  # of the seconds with fewer threads: more threads must be at least that much faster
+FAR = 1.5  # times the fastest step: where a step takes longer, still fewer threads are not tried
+EVEN = 0.95  # of the seconds with fewer threads, that more threads may take at most
 
 
 @dataclass(frozen=True)
 class Threads:
-    """How many threads, and why; where they were measured, the seconds of a step by number."""
+    """A number of threads, the reason, and the seconds of a step by number where measured."""
 
     number: int
     reason: str
@@ -53,10 +53,10 @@ def stay_within_cores() -> None:
 def choose_threads(
     config: RunConfig, team: Team, step: Callable[[], object], steps: int, before: int | None
 ) -> Threads | None:
-    """Choose the number of threads for so many `steps` to come, and set it; None on a GPU.
+    """Choose the number of threads for the `steps` to come, and set it; None on a GPU.
 
-    `step` does one step of training without updating anything. `before` is the number that a run
-    which goes on has had until now: it stays, so that its results are the same to the bit.
+    `step` does one step of training without updating anything. A run that goes on keeps the number
+    `before`, so that its results are the same to the bit.
     """
     if team.device.type != "cpu":
         return None
@@ -80,10 +80,8 @@ def choose_threads(
 
 
 def fastest(step: Callable[[], object], numbers: Sequence[int]) -> Threads:
-    """The number of threads with which a step is done soonest, by the median of a few.
-
-    All numbers are timed in turns, so that what disturbs the machine disturbs all of them.
-    """
+    """The number of threads with the fastest step, by the median of a few that are timed in turns,
+    so that what disturbs the machine disturbs all numbers."""
     seconds: dict[int, list[float]] = {}
     for number in sorted(numbers, reverse=True):
         timed(step, number)  # the first one makes the threads
@@ -95,14 +93,14 @@ def fastest(step: Callable[[], object], numbers: Sequence[int]) -> Threads:
             seconds[number].append(timed(step, number))
     medians = {number: statistics.median(seconds[number]) for number in sorted(seconds)}
     best = min(medians)
-    for number in medians:
-        if medians[number] < EVEN * medians[best]:
+    for number, median in medians.items():
+        if median < EVEN * medians[best]:
             best = number
     return Threads(best, "measured", medians)
 
 
 def timed(step: Callable[[], object], number: int) -> float:
-    """Seconds of a step with so many threads."""
+    """Seconds of a step with a number of threads."""
     torch.set_num_threads(number)
     began = time.perf_counter()
     step()
@@ -116,18 +114,16 @@ def numbers_to_try(most: int) -> list[int]:
 
 
 def free_threads(most: int) -> int:
-    """As many threads as the load of the last minute leaves cores."""
+    """As many threads as the load of the last minute leaves idle."""
     busy = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     return max(1, round(most * (1 - busy)))
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """How many cores this process may use at once: those it is bound to, and no more than the
-    CPU time of its control group is worth."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    """Cores that this process may use at once: those it is bound to, within the CPU time of its
+    control group."""
+    bound = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, cpu_limit(root))))
 
 
@@ -139,7 +135,7 @@ def cpu_limit(root: Path) -> float:
         tree = root / "sys/fs/cgroup" / (controllers and "cpu")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Within a container the path may be that outside of it: what is not there has no limit.
+        # Within a container the path may be that of the host: a missing file sets no limit.
         for group in (tree / path, *(tree / path).parents):
             if not group.is_relative_to(tree):
                 break

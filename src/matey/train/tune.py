@@ -28,7 +28,7 @@ Training = Callable[[RunConfig, Path, Sink], Surrogate]
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination of settings, and what it came to.
+    """One combination of settings, and its outcome.
 
     `score` is the geometric mean over systems of validation NRMSE over persistence's: infinite
     where the training diverged.
@@ -55,9 +55,7 @@ def tune(
     trial when it is done. Raises ConfigError, with the least that would do, for a budget in which
     two settings cannot be compared.
     """
-    combinations = [
-        dict(zip(choices, values, strict=True)) for values in product(*choices.values())
-    ]
+    combinations = [dict(zip(choices, row, strict=True)) for row in product(*choices.values())]
     if len(combinations) < 2:
         raise ConfigError("One combination of settings is nothing to choose from: give two rates.")
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a run keeps besides its log: validations, checkpoints, the best model."""
+"""Validations, checkpoints and the best model of a run."""
 
 import math
 from collections.abc import Mapping
@@ -23,10 +23,8 @@ from matey.train.signals import Stop, stopped
 
 @dataclass(frozen=True)
 class Keeper:
-    """What a run keeps besides its log: checkpoints, and the model of the best validation.
-
-    All processes take part; the first one writes.
-    """
+    """Keeps checkpoints and the model of the best validation. All processes take part; the first
+    one writes."""
 
     run: Path
     config: RunConfig
@@ -37,10 +35,7 @@ class Keeper:
     stop: Stop
 
     def after_step(self, progress: Progress) -> Progress:
-        """Validate and save where that is due after a step.
-
-        Raises StoppedError, with all saved, where a signal came.
-        """
+        """Validate and save where due. Raises StoppedError, with all saved, where a signal came."""
         done, config = progress.step, self.config
         if is_due(done, config.validate_every, config.steps):
             progress = self.score(progress)
@@ -50,7 +45,7 @@ class Keeper:
             state = checkpoint.capture(self.engine.model, self.optimizer, progress)
             if team.first:
                 checkpoint.save(self.run, state, config.keep_checkpoints)
-            # One that came during the save is served by it, too; no process ends before it is done.
+            # A signal during the save is served by it, too; no process ends before.
             number = team.most(self.stop.received)
         if number:
             folder = checkpoint.folder_of(self.run, done)
@@ -71,8 +66,8 @@ class Keeper:
         defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
-            known = engine.model.learned_from
-            training = training_facts(self.config, self.systems, progress.step, self.run, known)
+            earlier = engine.model.learned_from
+            training = training_facts(self.config, self.systems, progress.step, self.run, earlier)
             model = engine.alone()
             if engine.team.first:
                 training["nrmse"] = scores["nrmse"]
@@ -85,10 +80,8 @@ class Keeper:
 def validate(
     model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
-    """NRMSE of each system on its validation windows at the shortest lead, and persistence's.
-
-    The processes share the batches. None where a signal came first.
-    """
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's; the
+    processes share the batches. None where a signal came first."""
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead)
@@ -104,7 +97,7 @@ def validate(
             batch = windows.batch(choices).to(device)
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
-            part = 1.0 if counts else math.nan  # what is not defined is left out of means
+            part = 1.0 if counts else math.nan  # means leave nan out
             errors.append(part * nrmse(prediction.fields, batch.target[:, predicted]))
             still.append(part * nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
             losses.append(part * loss_of(prediction, batch, config.loss).view(1))
@@ -116,12 +109,11 @@ def validate(
 
 
 def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
-    """The mean of the rows of all processes, where they are defined."""
-    sums = torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)])
-    total, defined = team.total(sums)
+    """The mean of the defined rows of all processes."""
+    total, defined = team.total(torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)]))
     return total / defined
 
 
 def is_due(step: int, every: int, steps: int) -> bool:
-    """Whether something done `every` so many steps (0: only at the end) is due."""
+    """Whether something done `every` few steps (0: only at the end) is due."""
     return step == steps or (every > 0 and step % every == 0)

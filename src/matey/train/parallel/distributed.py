@@ -1,10 +1,9 @@
 """Several processes that train one model, by torch's own engine: torchrun, DDP, FSDP2.
 
-The processes form a mesh [data, sequence]. Along `data` each has samples of its own; along
-`sequence` they have the same samples, and share out their tokens (`matey.train.parallel.sequence`).
-All processes hold the same system in each batch, so that which weights a batch reaches is
-known from its spec: nothing is searched for. A weight that no batch of a step reaches has no
-gradient, and is not updated, as in one process.
+The processes form a mesh [data, sequence]. Along `data` each has other samples; along `sequence`
+they share out the tokens of the same samples (`matey.train.parallel.sequence`). All processes hold
+the same system in each batch, whose spec says which weights it reaches. A weight that no batch of
+a step reaches has no gradient, and is not updated, as in one process.
 """
 
 import math
@@ -35,11 +34,10 @@ Item = TypeVar("Item")
 
 
 class Team:
-    """The processes of a run, seen from one of them; one process alone is a team too.
+    """The processes of a run, seen from one of them: `rank` of `size`, and `data_rank` of the
+    `data_ranks` with different samples. Without a process group it is one process.
 
-    `rank` of `size` processes in all; `data_rank` of `data_ranks` that have samples of their
-    own. Without an initialised process group there is one process. Raises ConfigError unless
-    `config.sequence` divides the number of processes.
+    Raises ConfigError unless `config.sequence` divides the number of processes.
     """
 
     def __init__(self, config: ParallelConfig, device: torch.device) -> None:
@@ -61,7 +59,7 @@ class Team:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and tells."""
+        """Whether this is the process that writes and reports."""
         return self.rank == 0
 
     def meet(self) -> None:
@@ -87,7 +85,7 @@ class Team:
         return int(largest)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes that have samples of their own."""
+        """The sum over all processes with different samples."""
         if self.size > 1:
             values = values.to(self.device, copy=True)
             dist.all_reduce(values, group=self.mesh.get_group("data"))
@@ -97,28 +95,26 @@ class Team:
         """The text of the first process that has one, in all."""
         if self.size == 1:
             return text
-        own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        letters = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
         lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
-        lengths[self.rank] = len(own)
+        lengths[self.rank] = len(letters)
         dist.all_reduce(lengths)
         source = int((lengths > 0).to(torch.uint8).argmax())
         if source != self.rank:
-            own = own.new_empty(int(lengths[source]))
-        dist.broadcast(own, source)
-        return bytes(own.tolist()).decode()
+            letters = letters.new_empty(int(lengths[source]))
+        dist.broadcast(letters, source)
+        return bytes(letters.tolist()).decode()
 
     def deal(self, items: Sequence[Item]) -> Iterator[tuple[Item, bool]]:
-        """This process' share of some items, as many in each process: where they do not divide
-        evenly some are dealt twice, and do not count the second time."""
+        """This process' share of the items, as many as in the others: where they do not divide
+        evenly, some come twice, and do not count the second time."""
         rounds = math.ceil(len(items) / self.data_ranks)
         for place in range(self.data_rank, rounds * self.data_ranks, self.data_ranks):
             yield items[place % len(items)], place < len(items)
 
     def seed(self, seed: int, step: int) -> None:
-        """Make the random numbers of a step (drop path, jitter) a function of these.
-
-        They are the same in processes that share samples, and differ in the others.
-        """
+        """Make the random numbers of a step (drop path, jitter) a function of these: the same in
+        processes that share samples, others in the others."""
         drawn = np.random.SeedSequence([seed, 2, step, self.data_rank]).generate_state(1, "u8")
         torch.manual_seed(int(drawn[0] >> 1))
 
@@ -139,25 +135,26 @@ def make_mesh(data_ranks: int, config: ParallelConfig, device: torch.device) -> 
 def processes(config: RunConfig) -> Iterator[Team]:
     """The processes that torchrun started, or this one alone.
 
-    Raises ConfigError where they cannot meet, and ProcessError, in place of torch's own
-    error, when another one fails, ends, or does not answer within `parallel.timeout`.
+    Raises ConfigError where they cannot meet or one has no CUDA device, and ProcessError, in place
+    of torch's error, when another one fails, ends, or does not answer within `parallel.timeout`.
     """
     device = choose_device(config.device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Team(config.parallel, device)
         return
     if device.type == "cuda":
-        device = own_device(int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if device.index >= torch.cuda.device_count():
+            raise ConfigError(
+                f"Process {device.index} of this machine has no CUDA device: there are "
+                f"{torch.cuda.device_count()}. Start one process for each, or use --device cpu."
+            )
+        torch.cuda.set_device(device)
     store, rank, size = meet_first(config.parallel.timeout)
     timeout = timedelta(seconds=config.parallel.timeout)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend,
-        store=dist.PrefixStore("groups", store),
-        rank=rank,
-        world_size=size,
-        timeout=timeout,
-    )
+    groups = dist.PrefixStore("groups", store)
+    dist.init_process_group(backend, timeout=timeout, world_size=size, rank=rank, store=groups)
     with Heartbeat(store, rank, size, config.parallel.timeout):
         team = Team(config.parallel, device)
         team.meet()
@@ -167,21 +164,10 @@ def processes(config: RunConfig) -> Iterator[Team]:
     dist.destroy_process_group()
 
 
-def own_device(local_rank: int) -> torch.device:
-    """The CUDA device of the n-th process on this machine. Raises ConfigError without one."""
-    if local_rank >= torch.cuda.device_count():
-        raise ConfigError(
-            f"Process {local_rank} of this machine has no CUDA device: there are "
-            f"{torch.cuda.device_count()}. Start one process for each, or use --device cpu."
-        )
-    torch.cuda.set_device(local_rank)
-    return torch.device("cuda", local_rank)
-
-
 def meet_first(timeout: float) -> tuple[dist.Store, int, int]:
     """The store that all processes share, which of them this is, and how many there are."""
     try:
-        found = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=timeout))))
+        return next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=timeout))))
     except (dist.DistError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = " ".join(str(error).split())
@@ -194,14 +180,13 @@ def meet_first(timeout: float) -> tuple[dist.Store, int, int]:
             f"The processes of this run did not meet at {place} (MASTER_ADDR:MASTER_PORT): "
             f"{reason[:200]}. Start them with torchrun."
         ) from error
-    return found
 
 
 class Engine:
     """A model that the processes of a team train together.
 
-    `model` is the one whose parameters the optimizer takes, to be used wherever nothing is
-    learned. Called, it is the forward pass of a batch to learn from.
+    A call is the forward pass of a batch to learn from; `model` has the parameters for the
+    optimizer, and predicts where nothing is learned.
     """
 
     def __init__(self, model: Surrogate, team: Team) -> None:
@@ -216,11 +201,8 @@ class Engine:
         self.last = True
 
     def __call__(self, batch: Batch, shift: Triple, last: bool = True) -> Prediction:
-        """The prediction for a batch, the `last` of a step or not.
-
-        The gradients of all batches of a step add up in each process; after the last one they
-        become the mean over processes.
-        """
+        """The prediction for a batch. Gradients add up in each process, and become the mean over
+        processes with the `last` batch of a step."""
         self.last = last
         if self.sharded:
             self.forward.set_requires_gradient_sync(last)
@@ -233,7 +215,7 @@ class Engine:
         """Add the gradients of a loss on a batch of one system."""
         unused = self.model.unused(spec) if self.replicated and self.last else []
         idle = [weight for weight in unused if weight.grad is None]
-        # DDP waits for the gradient of every weight: of those unused it is made, from nothing.
+        # DDP waits for the gradient of every weight: unused ones get zeros.
         for weight in unused:
             loss = loss + weight.flatten()[:0].sum()
         loss.backward()
@@ -245,7 +227,7 @@ class Engine:
         return whole(clip_grad_norm_(self.model.parameters(), most))
 
     def alone(self) -> Surrogate:
-        """The trained model as one that each process can use by itself."""
+        """The trained model, for each process to use by itself."""
         if self.team.size == 1:
             return self.model
         model = make_model(self.model.config, list(self.model.specs.values()), self.model.history)
@@ -254,7 +236,7 @@ class Engine:
 
 
 def shard(model: Surrogate, device: torch.device) -> None:
-    """Let each process hold its share of each weight; a block is gathered when it is used."""
+    """Divide each weight among the processes; a block is gathered when it is used."""
     from torch.distributed.fsdp import fully_shard
 
     assert dist.group.WORLD is not None
@@ -265,7 +247,7 @@ def shard(model: Surrogate, device: torch.device) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor of which each process may hold a share, gathered in all of them."""
+    """Gather a tensor that is divided among the processes in all of them."""
     if dist.is_initialized():
         from torch.distributed.tensor import DTensor
 
@@ -275,7 +257,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `whole`: what a process holds of a tensor that is divided `like` another."""
+    """The inverse of `whole`: the share of a process in a tensor divided `like` another."""
     if dist.is_initialized():
         from torch.distributed.tensor import DTensor, distribute_tensor
 

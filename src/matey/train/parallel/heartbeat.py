@@ -1,9 +1,10 @@
 """Which process of a run has failed, ended or hangs, when the others cannot go on.
 
-Each process tells the store that all of them share, once a second and from a thread of its
-own, that it lives and where its work is. What fails in one is told there too.
+A thread in each process writes once a second to the store that all share that the process lives,
+and where its work is. Failures are written there, too.
 """
 
+import itertools
 import logging
 import sys
 import threading
@@ -20,16 +21,15 @@ from matey.errors import MateyError, ProcessError
 log = logging.getLogger("matey")
 
 INTERVAL = 1.0  # seconds between beats
-PATIENCE = 3  # beats that may fail to come before a process counts as silent
+PATIENCE = 3  # beats missed before a process counts as silent
 PACKAGE = str(Path(matey.__file__).parent)
 
 
 class Heartbeat:
-    """Beats while it is entered; an error that leaves it is told, or explained.
+    """Beats while it is entered, and tells the others of an error that leaves it.
 
-    `store` is shared by all `size` processes. `timeout` is how long, in seconds, they wait
-    for each other. Raises ProcessError, which names the other process, in place of what torch
-    raises when one of them is gone.
+    `store` is shared by all `size` processes, which wait for each other for `timeout` seconds.
+    Raises ProcessError, naming the other process, in place of torch's error when one is gone.
     """
 
     def __init__(self, store: dist.Store, rank: int, size: int, timeout: float) -> None:
@@ -60,7 +60,7 @@ class Heartbeat:
             raise explained from error
 
     def tell(self, error: BaseException) -> None:
-        """Let the others know why this process ends."""
+        """Tell the others why this process ends."""
         what = str(error) if isinstance(error, MateyError) else f"{type(error).__name__}: {error}"
         try:
             self.store.set(f"failed/{self.rank}", " ".join(what.split()))
@@ -68,13 +68,13 @@ class Heartbeat:
             log.debug("The store is gone: the other processes are not told.")
 
     def beat(self, store: dist.Store) -> None:
-        """Tell that this process lives, and look whether the next one does."""
+        """Report that this process lives, and watch the next one."""
         store.set_timeout(timedelta(seconds=10 * INTERVAL))
         following = (self.rank + 1) % self.size
         heard, since, warned = "", time.monotonic(), False
-        count = 0
-        while not self.over.wait(INTERVAL):
-            count += 1
+        for count in itertools.count(1):
+            if self.over.wait(INTERVAL):
+                return
             try:
                 store.set(f"beat/{self.rank}", f"{count} {whereabouts(self.main)}")
                 now = look(store, f"beat/{following}")
@@ -84,15 +84,12 @@ class Heartbeat:
                 heard, since, warned = now, time.monotonic(), False
             elif not warned and time.monotonic() - since > self.timeout / 2:
                 warned = True
-                log.warning(
-                    "Process %d has not been heard of for %.0f s; it was at %s.",
-                    following,
-                    time.monotonic() - since,
-                    heard.partition(" ")[2],
-                )
+                silent, place = time.monotonic() - since, heard.partition(" ")[2]
+                message = "Process %d has not been heard of for %.0f s; it was at %s."
+                log.warning(message, following, silent, place)
 
     def explain(self, error: RuntimeError) -> ProcessError | None:
-        """What happened to the others, if that is why the error was raised here."""
+        """What happened to another process, if that caused the error here."""
         others = [rank for rank in range(self.size) if rank != self.rank]
         try:
             self.store.set_timeout(timedelta(seconds=10 * INTERVAL))
@@ -127,12 +124,12 @@ class Heartbeat:
 
 
 def look(store: dist.Store, key: str) -> str:
-    """What a key of the store holds; an empty text where there is no such key."""
+    """The value of a key in the store; empty without one."""
     return store.get(key).decode() if store.check([key]) else ""
 
 
 def whereabouts(thread: int) -> str:
-    """The innermost place in this package that a thread is at: `data/reader.py:30 read`."""
+    """The innermost place of a thread in this package: `data/reader.py:30 read`."""
     frame = sys._current_frames().get(thread)
     while frame is not None:
         path = frame.f_code.co_filename

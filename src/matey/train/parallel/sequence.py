@@ -1,12 +1,11 @@
 """The cells of a sample spread over processes: who computes which, and how they attend.
 
-All that is done to each token alone is done by the process that has its cell. For attention
-over cells each process gives away heads for cells: it gets all cells for its share of the
-heads, attends as one process would, and gives the results back. Attention of a cell over its
-own times needs no exchange.
+Each process works on the tokens of its cells. For attention over cells they exchange heads for
+cells: each gets all cells for its share of the heads, attends as one process would, and gives the
+results back. Attention of a cell over its times needs no exchange.
 
-Axes: N cells in use, n of them of this process, T times (Q of them asked for), H heads, h of
-them of this process, d width of a head.
+Axes: N cells, n of this process, T times, Q of them to predict, H heads, h of this process, d width
+of a head.
 Source: Jacobs et al. (2023), arXiv:2309.14509.
 """
 
@@ -44,7 +43,7 @@ def spread_cells(model: Surrogate, group: dist.ProcessGroup) -> None:
 
 
 def portions(count: int, processes: int) -> list[int]:
-    """How many of so many things each process has: as even as can be."""
+    """How many of `count` things each process has, as evenly as can be."""
     edges = [count * i // processes for i in range(processes + 1)]
     return [end - start for start, end in pairwise(edges)]
 
@@ -59,16 +58,16 @@ class SharedCells(Share):
         return rows.split(portions(len(rows), self.group.size()))[self.group.rank()]
 
     def all(self, rows: Tensor, cells: int) -> Tensor:
-        # Everyone is sent everything; what comes back as gradient is added up.
+        # All processes get all cells; their gradients add up.
         size, count = rows.shape[1:].numel(), self.group.size()
         send = [rows.numel()] * count
-        receive = [own * size for own in portions(cells, count)]
+        receive = [portion * size for portion in portions(cells, count)]
         everyone = rows.flatten().expand(count, -1).flatten()
         return swap(everyone, send, receive, self.group).view(cells, *rows.shape[1:])
 
 
 class ExchangingKernel:
-    """A kernel that is given this process' cells, and attends over those of all."""
+    """A kernel that takes the cells of this process, and attends over those of all."""
 
     def __init__(self, kernel: Kernel, group: dist.ProcessGroup) -> None:
         self.kernel, self.group = kernel, group
@@ -92,23 +91,24 @@ class ExchangingKernel:
         self, part: Float[Tensor, "n T H d"], cells: Sequence[int], heads: Sequence[int]
     ) -> Float[Tensor, "N T h d"]:
         """All cells for this process' heads, in exchange for its cells' other heads."""
-        own, (_, times, _, width) = heads[self.group.rank()], part.shape
+        mine, (_, times, _, width) = heads[self.group.rank()], part.shape
         pieces = part.split(list(heads), dim=2)
         send = [piece.numel() for piece in pieces]
-        receive = [count * times * own * width for count in cells]
+        receive = [count * times * mine * width for count in cells]
         packed = torch.cat([piece.flatten() for piece in pieces])
-        return swap(packed, send, receive, self.group).view(-1, times, own, width)
+        return swap(packed, send, receive, self.group).view(-1, times, mine, width)
 
     def gather_heads(
         self, part: Float[Tensor, "N Q h d"], cells: Sequence[int], heads: Sequence[int]
     ) -> Float[Tensor, "n Q H d"]:
         """The inverse of `gather_cells`."""
-        own, (_, times, mine, width) = cells[self.group.rank()], part.shape
-        send = [count * times * mine * width for count in cells]
-        receive = [own * times * count * width for count in heads]
+        rows, (_, times, _, width) = cells[self.group.rank()], part.shape
+        send = [count * part.shape[1:].numel() for count in cells]
+        receive = [rows * times * count * width for count in heads]
         pieces = swap(part.flatten(), send, receive, self.group).split(receive)
         views = [
-            piece.view(own, times, count, width) for piece, count in zip(pieces, heads, strict=True)
+            piece.view(rows, times, count, width)
+            for piece, count in zip(pieces, heads, strict=True)
         ]
         return torch.cat(views, dim=2)
 
@@ -131,9 +131,7 @@ class Swap(torch.autograd.Function):
 
 
 def swap(values: Tensor, send: list[int], receive: list[int], group: dist.ProcessGroup) -> Tensor:
-    """What the processes of a group have for this one, in exchange for pieces of `values`.
-
-    `send` and `receive` are how many numbers go to and come from each.
-    """
+    """Exchange pieces of `values` with the processes of a group: `send` and `receive` are the
+    counts of numbers that go to each, and come from it."""
     received: Tensor = Swap.apply(values, send, receive, group)
     return received
