@@ -1,4 +1,4 @@
-"""What a model was trained on, against what it is given: units, time step, and names."""
+"""Compare data with what a model was trained on: units, time step, and names."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -6,19 +6,19 @@ from difflib import get_close_matches
 
 from matey.fields import SystemSpec
 
-ROUNDING = 1e-3  # of dt: below this two are the same
-ALIKE = 0.8  # of difflib's ratio: from here on one name may be a misspelt other
+ROUNDING = 1e-3  # of dt: a smaller difference is none
+ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
 
 log = logging.getLogger("matey")
 
 
-def differences(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
-    """What a model that knows some systems will take for something else, a sentence each.
+def differences(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str]:
+    """Units and time steps that differ from those of the systems `learned`, a sentence each.
 
-    Values are normalised, so that other units are no error in themselves: but amplitudes mean
-    something else then. A step of the model is as long as in training, whatever the data's dt.
+    Values are normalised: other units are no error, but amplitudes mean something else. A step of
+    the model is as long as in training, whatever the data's dt.
     """
-    systems = list(known)
+    systems = list(learned)
     for variable in spec.variables:
         units = {v.units for s in systems for v in s.variables if v.name == variable.name} - {""}
         if variable.units and units and variable.units not in units:
@@ -37,30 +37,30 @@ def differences(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
         )
 
 
-def warn_of_doubts(specs: Iterable[SystemSpec], known: Iterable[SystemSpec]) -> None:
-    """Warn of what is new to a model that goes on with `specs`, and may be a slip of the pen."""
-    known = list(known)
+def warn_of_doubts(specs: Iterable[SystemSpec], learned: Iterable[SystemSpec]) -> None:
+    """Warn of names in `specs` that may be misspelt names of the systems `learned`."""
+    learned = list(learned)
     for spec in specs:
-        for doubt in doubts(spec, known):
+        for doubt in doubts(spec, learned):
             log.warning(doubt)
 
 
-def doubts(spec: SystemSpec, known: Iterable[SystemSpec]) -> Iterator[str]:
-    """What of a system is new to a model, but spelt almost as something that it knows."""
-    systems = {system.name: system for system in known}
+def doubts(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str]:
+    """Names in a system that may be misspelt names of the systems `learned`, a sentence each."""
+    systems = {system.name: system for system in learned}
     if spec.name not in systems:
         for alike in get_close_matches(spec.name, systems, n=1, cutoff=ALIKE):
             yield (
                 f"System {spec.name!r} is new to the model. Did you mean {alike!r}? What it knows "
                 "goes by the names of variables; the name of a system is for your records."
             )
-    for kind, own, theirs in (
+    for kind, names, theirs in (
         ("Variable", [v.name for v in spec.variables], names_of(systems.values())),
         ("Parameter", list(spec.parameters), {p for s in systems.values() for p in s.parameters}),
     ):
-        for name in own:
-            # Components are told apart by their last letter: velocity_z is no slip of the pen.
-            others = [o for o in theirs - set(own) if o[-2:-1] != "_" or name[-2:-1] != "_"]
+        for name in names:
+            # Components differ by their last letter: velocity_z is no misspelt velocity_x.
+            others = [o for o in theirs - set(names) if o[-2:-1] != "_" or name[-2:-1] != "_"]
             close = get_close_matches(name, others, n=1, cutoff=ALIKE)
             if name not in theirs and close:
                 yield (

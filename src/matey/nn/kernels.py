@@ -1,7 +1,7 @@
 """Attention within segments of packed tokens: one interface, a kernel for each kind of hardware.
 
-Axes: N cells in use, T times (Q of them asked for), H heads, d width of a head; a run of
-segments is [S L M]: S·M segments of L tokens, those of a segment M apart.
+Axes: N cells, T times, Q of them to predict, H heads, d width of a head; a run of segments is
+[S L M]: S·M segments of L tokens, the tokens of a segment M apart.
 """
 
 import math
@@ -26,18 +26,18 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Segments], Tensor]
 SHORT = 64
 # In bfloat16 on a CPU the fused kernel is slower than in float32 below this length.
 SHORT_BFLOAT16 = 256
-# The fused kernel's backward pass on a CPU gives whole heads to threads. To share a lone sequence
-# evenly, its keys are taken in up to so many parts, each with a gradient of all queries.
+# The fused kernel's backward pass on a CPU gives whole heads to threads. To share a single sequence
+# evenly, its keys are taken in up to PARTS parts, each with a gradient of all queries.
 PARTS = 8
-PART = 384  # keys of a part at least: with fewer nothing is gained
+PART = 384  # keys of a part at least: fewer gain nothing
 
 
 def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
-    """Attention of each token over the tokens of its own segment.
+    """Attention of each token over the tokens of its segment.
 
-    Queries may be those of the last frames only. One dense call for each run of segments of
-    one length: nothing is padded. On CUDA in half precision ragged segments take one call of
-    the variable-length kernel.
+    Queries may be those of the last frames only. Each run of segments of one length is one dense
+    call: nothing is padded. On CUDA in half precision all segments are one call of the
+    variable-length kernel.
     """
     if query.is_cuda and query.dtype != torch.float32 and len(segments.runs) > 1:
         return varlen(query, key, value, segments)
@@ -53,7 +53,7 @@ def attend(query: Queries, key: Heads, value: Heads, segments: Segments) -> Quer
         segments.runs, query.split(cells), key.split(cells), value.split(cells), strict=True
     ):
         if segments.order is not None and run.outer == 1:
-            # Else what is kept of this run for the backward pass would keep all sorted cells.
+            # A view kept for the backward pass would keep all sorted cells alive.
             q, k, v = q.clone(), k.clone(), v.clone()
         mixed.append(attend_run(q, k, v, run, segments.time))
     joined = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
@@ -75,7 +75,7 @@ def count_attention(
     """The products of queries with keys, and of weights with values, of all heads together.
 
     Fused attention costs two and a half times as much backward, since it computes the weights
-    again; where all heads of a segment take part in one product, those of others are masked.
+    again; where all heads of a segment share one product, scores between heads are masked.
     """
     alone = segments.time == "batch"
     is_short = mean_length(segments, times) <= SHORT
@@ -106,7 +106,7 @@ def dense(
     key: Float[Tensor, "S L M H d"],
     value: Float[Tensor, "S L M H d"],
 ) -> Float[Tensor, "S Q M H d"]:
-    """Attention along the second axis, by views into packed tokens where that is fastest."""
+    """Attention along the second axis, on views of packed tokens where that is fastest."""
     outer, length, inner = key.shape[:3]
     if query.is_cuda:
         query, key, value = (
@@ -128,7 +128,7 @@ def dense(
 
 
 def fused(query: Tensor, key: Tensor, value: Tensor, pattern: str) -> Tensor:
-    """Torch's fused attention on tensors whose axes the pattern brings into its order."""
+    """Torch's fused attention on tensors rearranged by a pattern, and back."""
     query, key, value = (rearrange(heads, pattern) for heads in (query, key, value))
     before, after = pattern.split(" -> ")
     parts = even_parts(*key.shape[1:3]) if len(key) == 1 and torch.is_grad_enabled() else 1
@@ -143,17 +143,17 @@ def fused(query: Tensor, key: Tensor, value: Tensor, pattern: str) -> Tensor:
 
 
 def even_parts(heads: int, keys: int) -> int:
-    """In how many parts of its keys all threads are soonest done with a lone sequence."""
+    """The number of parts of the keys by which the threads share a single sequence best."""
     threads = torch.get_num_threads()
     able = [p for p in range(1, PARTS + 1) if keys % p == 0 and keys >= PART * p]
     return min(able, key=lambda parts: math.ceil(heads * parts / threads) / parts, default=1)
 
 
 class Parts(torch.autograd.Function):
-    """Torch's fused attention of a lone sequence, its keys in parts in the backward pass.
+    """Torch's fused attention of a single sequence, its keys in parts in the backward pass.
 
-    Once the normaliser of each query is known, what a key adds to the gradients does not depend
-    on other keys: parts are sequences of their own, to which each query belongs.
+    With the normaliser of each query at hand, a key's gradient does not depend on other keys: each
+    part is a sequence by itself, with all queries.
     """
 
     @staticmethod
@@ -187,7 +187,7 @@ class Parts(torch.autograd.Function):
 
 
 def varlen(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
-    """The same by CUDA's kernel for sequences of any lengths, in half precision.
+    """Attention by CUDA's kernel for sequences of any lengths, in half precision.
 
     Source: `torch.nn.attention.varlen`.
     """
@@ -211,21 +211,21 @@ def varlen(query: Queries, key: Heads, value: Heads, segments: Segments) -> Quer
 
 
 def starts_of(lengths: Int[Tensor, " S"]) -> Int[Tensor, " S1"]:
-    """Where each of the sequences of some lengths starts, and the last one ends."""
+    """Where each sequence starts, and the last one ends, by their lengths."""
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
 
 
 def token_rows(
     segments: Segments, cells: int, times: int, device: torch.device
 ) -> tuple[Int[Tensor, " rows"], Int[Tensor, " S"]]:
-    """The rows of [N T] tokens, segment after segment, and how many each segment has."""
+    """The rows of [N T] tokens, segment after segment, and the length of each segment."""
     tables = segments.tables(cells, times, device)
     lengths = [torch.full((len(table),), table.shape[1], device=device) for table in tables]
     return torch.cat([table.flatten() for table in tables]), torch.cat(lengths)
 
 
 def reference(query: Queries, key: Heads, value: Heads, segments: Segments) -> Queries:
-    """The same as one softmax over all tokens, those of other segments masked: plain and slow."""
+    """Attention as one softmax over all tokens, other segments masked: plain and slow."""
     asked, times = query.shape[1], key.shape[1]
     rows, lengths = token_rows(segments, len(key), times, key.device)
     segment = torch.empty_like(rows)

@@ -1,12 +1,11 @@
 """Attention within very many short segments, by batched matrix products.
 
-The fused kernel handles one sequence and head at a time, which for short ones costs more than
-the attention itself. Here the heads of all tokens are brought in order once, segment after
-segment, and the segments of one length are one product, written where its result belongs:
-nothing is padded, split or joined, nor in the backward pass.
+The fused kernel takes one sequence and head at a time, which costs more than the attention of a
+short one. Here the heads of all tokens are sorted by segment once, and all segments of one length
+are one product, written where its result belongs: neither pass pads, splits or joins.
 
-Axes: N cells in use, T times (Q of them asked for), H heads, d width of a head; R rows: the
-heads of all tokens, one by one.
+Axes: N cells, T times, Q of them to predict, H heads, d width of a head; R rows: the heads of all
+tokens.
 """
 
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from torch import Tensor
 
 from matey.tokens.pack import Segments
 
-# A cell's few times are attended for all heads in one product, those of other heads masked, up
-# to this many times and heads: they lie side by side, and need no sorting.
+# Up to this many times and heads, a cell's times are one product for all heads, with scores between
+# heads masked: they lie side by side, and need no sorting.
 MERGED = 32
 
 
-Sizes = tuple[tuple[int, int], ...]  # of each product: how many segments, and rows in each
+Sizes = tuple[tuple[int, int], ...]  # segments of each product, and rows in each segment
 
 
 class Order(NamedTuple):
@@ -49,7 +48,7 @@ class Layout:
     mask: Float[Tensor, "1 Q L"] | None = None
 
 
-# Of segments, by frames asked for, times and heads: worked out once for all blocks.
+# By segments, then by frames to predict, times and heads: computed once for all blocks.
 LAYOUTS: WeakKeyDictionary[Segments, dict[tuple[int, int, int], Layout]] = WeakKeyDictionary()
 
 
@@ -59,7 +58,7 @@ def short(
     value: Float[Tensor, "N T H d"],
     segments: Segments,
 ) -> Float[Tensor, "N Q H d"]:
-    """Attention of each token over the tokens of its own segment."""
+    """Attention of each token over the tokens of its segment."""
     cells, asked, heads, width = query.shape
     times = key.shape[1]
     layouts = LAYOUTS.setdefault(segments, {})
@@ -73,14 +72,14 @@ def short(
 
 
 def merges_heads(segments: Segments, times: int, heads: int) -> bool:
-    """Whether all heads of a segment take part in one product."""
+    """Whether all heads of a segment share one product."""
     return segments.time == "segment" and times * heads <= MERGED
 
 
 def all_heads_at_once(
     segments: Segments, cells: int, asked: int, times: int, heads: int, device: torch.device
 ) -> Layout:
-    """All times and heads of a cell as they lie, where those of other heads are masked."""
+    """All times and heads of a cell as they lie, with scores between heads masked."""
     head = torch.arange(heads, device=device)
     other = head.repeat(asked)[:, None] != head.repeat(times)
     mask = torch.zeros(other.shape, device=device).masked_fill_(other, -torch.inf)[None]
@@ -90,7 +89,7 @@ def all_heads_at_once(
 def head_by_head(
     segments: Segments, cells: int, asked: int, times: int, heads: int, device: torch.device
 ) -> Layout:
-    """Rows sorted by segment, and in a segment by head."""
+    """Rows sorted by segment, then by head."""
     queries, keys = (
         [head_rows(table, heads) for table in segments.tables(cells, frames, device)]
         for frames in (asked, times)
@@ -105,7 +104,7 @@ def head_by_head(
 
 
 def head_rows(table: Int[Tensor, "S L"], heads: int) -> Int[Tensor, "SH L"]:
-    """A table of tokens as one of their heads, each head of a segment in a line of its own."""
+    """Turn a table of tokens into one of their heads: a line for each head of a segment."""
     head = torch.arange(heads, device=table.device)
     return (table[:, None] * heads + head[:, None]).flatten(0, 1)
 
@@ -121,12 +120,12 @@ def order_of(tables: Sequence[Tensor]) -> Order:
 class Products(torch.autograd.Function):
     """Softmax attention of rows `[R d]`, a batched product for each length of segments.
 
-    Written out: autograd would join what reaches the rows of all products piece by piece.
+    Backward is written out: autograd would join the gradients of all rows piece by piece.
     """
 
     @staticmethod
     def forward(ctx, query, key, value, layout, scale):  # type: ignore[no-untyped-def]  # noqa: ANN001
-        """Queries, keys and values to rows in the queries' order before they were sorted."""
+        """Attend; the results are in the order of the unsorted queries."""
         query = sort(query, layout.query_order)
         key, value = sort(key, layout.key_order), sort(value, layout.key_order)
         mixed, weights = torch.empty_like(query), []
@@ -190,7 +189,7 @@ def segments_of(rows: Float[Tensor, "R d"], sizes: Sizes) -> list[Tensor]:
 
 
 def sort(rows: Float[Tensor, "R d"], order: Order | None) -> Float[Tensor, "R d"]:
-    """The rows in some order."""
+    """Rows in the order of the products."""
     return rows if order is None else rows.index_select(0, order.sort)
 
 

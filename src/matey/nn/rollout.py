@@ -27,7 +27,7 @@ Watch = Callable[[Any], None]  # of predictions
 
 @runtime_checkable
 class Model(Protocol):
-    """What a rollout asks of a model: every `Surrogate` has it."""
+    """The part of a model that a rollout uses: every `Surrogate` has it."""
 
     training: bool
     history: int
@@ -42,7 +42,7 @@ class Model(Protocol):
 
 
 def ignore(prediction: Any) -> None:
-    """What watches where nobody does."""
+    """Watch nothing."""
 
 
 def rollout_steps(
@@ -56,11 +56,10 @@ def rollout_steps(
     """The frames after a field's last, one at a time, on the field's own device.
 
     `lead_time` is the time to the next frame in units of the system's dt: a number, or one for
-    each step. Beyond a lead of 1 the history of the second step on is spaced unlike in training.
-    Memory does not grow with `steps`. `seed` is of the shifts of the patches, where the model
-    was made with `jitter`; else nothing is random. `watch` is shown every prediction. Raises
-    DivergenceError, with step and time, where a prediction stops being finite; ConfigError for no
-    step or a lead that is not above 0.
+    each step. With leads other than 1 the history is spaced unlike in training from the second step
+    on. Memory does not grow with `steps`. `seed` shifts the patches of a model made with `jitter`;
+    else nothing is random. `watch` gets every prediction. Raises DivergenceError, with step and
+    time, where a prediction is not finite; ConfigError for no step or a lead that is not above 0.
     """
     leads = schedule(steps, lead_time)
     warn_of_leads(model, leads)
@@ -70,7 +69,7 @@ def rollout_steps(
 def _rollout_steps(
     model: Model, field: Field, leads: Sequence[float], seed: int, watch: Watch
 ) -> Iterator[Field]:
-    """The same, step by step: what is asked was checked when it was asked."""
+    """The generator of `rollout_steps`, which checks its arguments at once."""
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
     inputs = stack_fields([history], [leads[0]], [field.spec.name])
@@ -83,7 +82,7 @@ def _rollout_steps(
                 f"{step + 1} of {len(leads)}, t = {float(time):g}. Ask for fewer steps, or train "
                 "the model longer."
             )
-        # A copy: who keeps a part of the history would keep all of it.
+        # A copy: a view would keep the whole history alive.
         yield replace(field, values=frame.to(field.values, copy=True), times=time)
 
 
@@ -98,15 +97,15 @@ def schedule(steps: int, lead_time: Leads) -> tuple[float, ...]:
 
 
 def warn_of_leads(model: Model, leads: Sequence[float]) -> None:
-    """Warn of lead times that the model was not trained on, if it says what it was trained on."""
+    """Warn of lead times that the model was not trained on, if it says which it was."""
     if model.trained_leads is None:
         return
     least, most = model.trained_leads
-    known = f"{least:g} dt" if least == most else f"{least:g} to {most:g} dt"
+    trained = f"{least:g} dt" if least == most else f"{least:g} to {most:g} dt"
     for lead in dict.fromkeys(leads):
         if not least <= lead <= most:
             log.warning(
-                f"A lead time of {lead:g} dt was asked for, but the model was trained on {known}."
+                f"A lead time of {lead:g} dt was asked for, but the model was trained on {trained}."
             )
 
 
@@ -117,10 +116,10 @@ def continue_inputs(
     seed: int = 0,
     watch: Watch = ignore,
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
-    """The same for many histories at once, on the model's device; static variables stay.
+    """The frames after many histories at once, on the model's device; static variables stay.
 
-    A sample whose prediction stops being finite is left out of the steps that follow, in which
-    its frame is NaN. Ends early when no sample is left.
+    A sample whose prediction stops being finite is left out of later steps: its frames there are
+    NaN. Ends early when no sample is left.
     """
     inputs = known_parameters(model, inputs).to(model.device)
     generator = torch.Generator().manual_seed(seed)
@@ -180,11 +179,11 @@ def advance(
 def known_parameters(model: Model, inputs: Inputs) -> Inputs:
     """The inputs with only those parameters that the model has seen in training."""
     names = inputs.spec.parameters
-    known = [i for i, name in enumerate(names) if model.hears(name)]
-    if len(known) == len(names):
+    learned = [i for i, name in enumerate(names) if model.hears(name)]
+    if len(learned) == len(names):
         return inputs
-    spec = replace(inputs.spec, parameters=tuple(names[i] for i in known))
-    return replace(inputs, spec=spec, parameters=inputs.parameters[:, known])
+    spec = replace(inputs.spec, parameters=tuple(names[i] for i in learned))
+    return replace(inputs, spec=spec, parameters=inputs.parameters[:, learned])
 
 
 def join(frames: Sequence[Field]) -> Field:

@@ -1,6 +1,6 @@
 """Attention schemes: which tokens attend together, as data.
 
-A scheme is a list of stages; a stage is a list of groupings, attended apart and averaged.
+A scheme is a list of stages; a stage averages the attention within several groupings.
 """
 
 import math
@@ -16,25 +16,25 @@ Grouping = Callable[[TokenSequence], Segments | None]
 
 
 def sequence_with_time(tokens: TokenSequence) -> Segments:
-    """All cells of a sequence at all times."""
+    """Group all cells of a sequence at all times."""
     return Segments(runs_of(tokens.lengths), time="inside")
 
 
 def sequence_at_each_time(tokens: TokenSequence) -> Segments:
-    """All cells of a sequence, at each time apart."""
+    """Group all cells of a sequence at each time."""
     return Segments(runs_of(tokens.lengths), time="batch")
 
 
 def time_at_each_cell(tokens: TokenSequence) -> Segments:
-    """One cell over its own times."""
+    """Group the times of each cell."""
     return Segments((Run(len(tokens.sequence), 1),), time="segment")
 
 
 def line_at_each_time(tokens: TokenSequence, axis: int) -> Segments | None:
-    """The cells of a sequence in one line along an axis, at each time apart.
+    """Group the cells of a sequence in each line along an axis, at each time.
 
-    A line is a band of the domain: all cells in it belong to it, whatever their sizes. None
-    for an axis of one grid point.
+    A line is a band of the domain, with all cells in it, whatever their sizes. None for an axis of
+    one grid point.
     """
     if axis not in tokens.active:
         return None
@@ -53,13 +53,13 @@ def line_at_each_time(tokens: TokenSequence, axis: int) -> Segments | None:
             band = tokens.band[:, other]
             line = line * (int(band.max()) + 1) + band
     _, line, lengths = torch.unique(line, return_inverse=True, return_counts=True)
-    # Lines of one length together: each length is one dense call.
+    # Sort lines by length: each length is one dense call.
     order = torch.argsort(lengths[line] * len(lengths) + line, stable=True)
     return Segments(runs_of(lengths.sort().values.tolist()), time="batch", order=order)
 
 
 def runs_of(lengths: Iterable[int]) -> tuple[Run, ...]:
-    """Segments of so many cells, one after the other, as runs of equal length."""
+    """Consecutive segments of the given lengths, in cells, as runs of equal length."""
     return tuple(Run(len(list(group)), length) for length, group in groupby(lengths) if length)
 
 

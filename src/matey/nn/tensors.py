@@ -33,10 +33,10 @@ TYPES = {
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Write tensors by name; the SHA-256 of the file. Raises OSError.
+    """Write tensors by name, and return the SHA-256 of the file. Raises OSError.
 
-    The checksum is made beside the writing, of the values in memory: what the disk makes of
-    them does not enter.
+    The checksum is of the values in memory, not of those that the disk gives back; a thread makes
+    it while the file is written.
     """
     # Large items first, so that each lies at a multiple of its size.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
@@ -65,13 +65,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> str:
 
 
 def content(tensor: Tensor) -> memoryview:
-    """The bytes of a tensor, those of one on the CPU without a copy."""
+    """The bytes of a tensor; on the CPU without a copy."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name. Raises CheckpointError unless it is one of safetensors."""
+    """Read the tensors of a file by name. Raises CheckpointError unless it is safetensors."""
     try:
         return load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
