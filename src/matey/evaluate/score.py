@@ -24,6 +24,7 @@ from matey.errors import ConfigError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
+from matey.nn.operations import count
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Surrogate
 from matey.output import replacing
@@ -78,13 +79,8 @@ def evaluate(
         score_system(model, system, config, out / "examples" / f"{system.spec.name}.npz")
         for system in open_systems(data, training=False).values()
     ]
-    summary: dict[str, Any] = {
-        "name": name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **model.summary(),
-        "history": model.history,
-        "seed": config.seed,
-    }
+    counted = {"name": name, "parameters": count(model)}
+    summary = {**counted, **model.summary(), "history": model.history, "seed": config.seed}
     provenance = {
         "command": " ".join(["matey", *sys.argv[1:]]),
         "started": started,
@@ -193,8 +189,8 @@ def roll(
 def example_leads(leads: Sequence[int], values: int) -> set[int]:
     """Leads of an example, spread evenly from the first to the last: the fewer, the more `values`
     a frame holds."""
-    count = min(len(leads), max(3, min(FRAMES, EXAMPLE_VALUES // values)))
-    return {leads[i * (len(leads) - 1) // max(1, count - 1)] for i in range(count)}
+    frames = min(len(leads), max(3, min(FRAMES, EXAMPLE_VALUES // values)))
+    return {leads[i * (len(leads) - 1) // max(1, frames - 1)] for i in range(frames)}
 
 
 def rollouts_of(model: Surrogate, system: System, config: ScoreConfig) -> Rollouts:

@@ -81,9 +81,8 @@ class Journal:
         self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
     ) -> None:
         self.log, self.writes, self.began = run / LOG, writes, time.monotonic()
-        self.sinks: list[Sink] = [watch]
-        if writes and tensorboard:
-            self.sinks.insert(0, TensorBoard(run / "tensorboard", step))
+        boards = [TensorBoard(run / "tensorboard", step)] if writes and tensorboard else []
+        self.sinks: list[Sink] = [*boards, watch]
 
     def write(self, kind: str, **record: Any) -> None:
         """Add one record, with the seconds since this process began the run, as a line at once.

@@ -1,7 +1,7 @@
 """The steps since the last line of the log: losses, counts, and whether all is finite."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -12,13 +12,15 @@ from matey.train.parallel.distributed import Team
 from matey.train.run_folder import Record
 
 
+@dataclass
 class StepLog:
-    """Losses and counts of the steps since the last line of the log."""
+    """Losses by system and counts of the steps since the last line of the log."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.windows = self.tokens = self.operations = 0
-        self.losses: dict[str, list[torch.Tensor]] = {}
+    seconds: float = 0.0
+    windows: int = 0
+    tokens: int = 0
+    operations: int = 0
+    losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
     def add(
         self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
@@ -35,11 +37,9 @@ class StepLog:
         means = [torch.stack(group).mean() for group in self.losses.values()]
         counts = torch.tensor([self.windows, self.tokens, self.operations], device=team.device)
         mean = team.total(torch.stack(means)) / team.data_ranks
-        whole = StepLog()
-        whole.seconds = self.seconds
-        whole.windows, whole.tokens, whole.operations = team.total(counts).tolist()
-        whole.losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
-        return whole
+        losses = {name: [loss] for name, loss in zip(self.losses, mean, strict=True)}
+        windows, tokens, operations = team.total(counts).tolist()
+        return StepLog(self.seconds, windows, tokens, operations, losses)
 
     @property
     def work(self) -> tuple[float, int, int, int]:

@@ -11,7 +11,6 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 
 import torch.distributed as dist
 
@@ -45,12 +44,7 @@ class Heartbeat:
         self.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         explained = self.explain(error) if isinstance(error, RuntimeError) else None
         if error is not None:
             self.tell(explained or error)
