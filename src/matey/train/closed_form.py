@@ -62,7 +62,7 @@ def fit_run(
     keeper = Keeper(run, config, systems, Engine(model, team), optimizer, journal, stop)
     if progress.pending:
         progress = keeper.score(progress)
-    stop.defer()
+    stop.deferred = True
     if progress.step == 0:
         log = StepLog()
         for group in windows.values():
