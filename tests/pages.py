@@ -64,11 +64,13 @@ command_not_found_handle() { echo "no test knows the program $1" >&2; exit 127; 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page: its language, its text, and the line that the text begins at."""
+    """A fenced block of a page: its language, its text, the line that the text begins at, and its
+    title, which is the file that it belongs into."""
 
     language: str
     text: str
     line: int
+    title: str = ""
 
 
 class UnknownCommandError(Exception):
@@ -78,10 +80,10 @@ class UnknownCommandError(Exception):
 def blocks(page: Path, *languages: str) -> list[Block]:
     """The fenced blocks of a page in these languages, in order."""
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    fences = r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$'
     return [
-        Block(match[1], match[2], text.count("\n", 0, match.start(2)) + 1)
-        for match in found
+        Block(match[1], match[3], text.count("\n", 0, match.start(3)) + 1, match[2] or "")
+        for match in re.finditer(fences, text, re.MULTILINE | re.DOTALL)
         if match[1] in languages
     ]
 

@@ -1,39 +1,33 @@
 """The commands and programs on the pages of the documentation do what the pages say."""
 
-import ast
-import importlib.util
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from contextlib import chdir
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-import h5py
 import numpy as np
 import pytest
-import torch
 import yaml
 
-import matey
-from matey import simulate as simulators
 from matey.cli import main
 from matey.cli.options import load_yaml, make_parser, parse
 from matey.config import DataConfig, RunConfig
-from matey.data import reader
 from matey.data.trajectories import open_source
 from matey.data.write import write_well
 from matey.fields import Boundary
-from matey.nn.schemes import SCHEMES
 from matey.simulate import simulate
-from matey.tokens.criteria import CRITERIA
+from matey.tokens import criteria
 from tests.pages import (
     PAGES,
     ROOT,
+    Block,
     Terminal,
     UnknownCommandError,
     at_smoke_size,
@@ -42,9 +36,8 @@ from tests.pages import (
     inline,
 )
 
-READERS, FORMATS, EXTENDING = (
-    ROOT / "docs" / f"{name}.md" for name in ("readers", "formats", "extending")
-)
+FORMATS = ROOT / "docs/formats.md"
+ADDITIONS = [ROOT / "docs/extending.md", ROOT / "docs/readers.md"]  # whose code goes into files
 ENVIRONMENT = {
     "PDEBENCH": "pdebench",
     "THERMALS": "thermals",
@@ -71,7 +64,6 @@ STAND_INS = {
     "baselines.md": {"mix.yaml": "shallow_water"},
     "clusters.md": {"mix.yaml": "shallow_water"},
     "distributed.md": {"mix.yaml": "shallow_water", "run.yaml": "examples/pretrain-nano.yaml"},
-    "extending.md": USUAL,
     "finetuning.md": {
         "runs/a": "shallow_water",
         "thermals/a_000.nc": "thermals",
@@ -168,23 +160,13 @@ def stock(tmp_path_factory):
     return put
 
 
-@pytest.fixture
-def tables():
-    """What pages add to the package's tables is taken out again."""
-    kept = [(table, dict(table)) for table in (CRITERIA, SCHEMES)]
-    yield
-    for table, before in kept:
-        table.clear()
-        table.update(before)
-
-
 def terminal(folder: Path, run: bool) -> Terminal:
     """A terminal in a folder that has the examples of the repository."""
     (folder / "examples").symlink_to(ROOT / "examples")
     return Terminal(folder, run)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [p for p in PAGES if p not in ADDITIONS], ids=lambda p: p.stem)
 def test_every_command_of_a_page_is_one_that_there_is(page, tmp_path):
     """Programs, commands, options, targets of make, extras of pip; Python that compiles."""
     shell = terminal(tmp_path, run=False)
@@ -194,11 +176,13 @@ def test_every_command_of_a_page_is_one_that_there_is(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "bash", "python")], ids=lambda page: page.stem
+    "page",
+    [page for page in PAGES if blocks(page, "bash", "python") and page not in ADDITIONS],
+    ids=lambda page: page.stem,
 )
-def test_a_page_runs_as_it_is_printed(page, tmp_path, stock):
+def test_a_page_runs_as_it_is_printed(page, tmp_path, stock, monkeypatch):
+    monkeypatch.setattr(criteria, "CRITERIA", dict(criteria.CRITERIA))  # a page adds its own
     for path, system in STAND_INS.get(page.name, {}).items():
         stock(tmp_path, path, system)
     shell = terminal(tmp_path, run=True)
@@ -312,44 +296,6 @@ def test_a_test_on_a_page_that_fails_fails_here(tmp_path):
         Terminal(tmp_path, run=True).take(blocks(page, "python"), {})
 
 
-@pytest.fixture
-def plume(tmp_path):
-    """Diffusion between walls by explicit differences: fluxes cancel in the sum."""
-    state = np.random.default_rng(0).random((2, 1, 6, 8))
-    frames = [state]
-    for _ in range(4):
-        flux_y, flux_x = (np.diff(frames[-1], axis=axis) for axis in (2, 3))
-        change = np.zeros_like(state)
-        change[:, :, :-1] += flux_y
-        change[:, :, 1:] -= flux_y
-        change[..., :-1] += flux_x
-        change[..., 1:] -= flux_x
-        frames.append(frames[-1] + 0.1 * change)
-    with h5py.File(tmp_path / "plume.h5", "w") as file:
-        file["concentration"] = np.concatenate(frames, axis=1).astype(np.float32)
-        file["time"], file["kappa"] = np.arange(5) * 0.1, [0.1, 0.2]
-        file.attrs["cell"] = 0.5
-    return tmp_path / "plume.h5"
-
-
-def test_the_reader_of_the_page_reads_its_files(plume, tmp_path, monkeypatch):
-    code, test = (block.text for block in blocks(READERS, "python"))
-    (tmp_path / "plume.py").write_text(code)
-    spec = importlib.util.spec_from_file_location("plume", tmp_path / "plume.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    (line,) = blocks(READERS, "text")
-    assert line.text.strip() == "Plume(),"
-    monkeypatch.setattr(reader, "LAYOUTS", [module.Plume(), *reader.LAYOUTS])
-    fields = matey.open(plume)
-    assert (fields.spec.name, fields.readers[0].layout) == ("plume", "plume")
-    assert fields.trajectories[1].parameters == {"kappa": 0.2}
-    assert fields[0].grid.spacing == (1.0, 0.5, 0.5)
-    names = {"matey": matey, "torch": torch}
-    exec(test, names)  # the test of the page, as it is printed there
-    names["test_walls_keep_the_amount_of_tracer"](plume)
-
-
 def write_plumes(path: Path) -> np.ndarray:
     """The archive that the page of formats describes; its array `state`."""
     state = np.random.default_rng(0).random((4, 5, 8, 8, 2))
@@ -382,36 +328,125 @@ def test_the_description_of_the_page_reads_its_file(tmp_path):
     assert [t.split for t in fields.trajectories] == ["train"] * 3 + ["test"]
 
 
-def test_the_system_of_the_page_is_simulated_by_its_line_in_the_table(tmp_path, monkeypatch):
-    (code,) = (b.text for b in blocks(EXTENDING, "python") if "class SwiftHohenberg" in b.text)
-    module = ModuleType("matey.simulate.swift_hohenberg")  # the file that the page names
-    exec(code, vars(module))
-    line = ast.literal_eval("{" + blocks(EXTENDING, "text")[0].text + "}")
-    assert line == {"swift_hohenberg": "SwiftHohenberg"}
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    for name in line:
-        monkeypatch.setitem(simulators.SYSTEMS, name, line[name])
-    system = simulators.find_system("swift_hohenberg", 2)
-    words = "simulate swift_hohenberg --ndim 2 --trajectories 3 --resolution 32 --steps 6 --out"
-    assert main([*words.split(), str(tmp_path / "rolls")]) == 0
-    rolls = matey.open(tmp_path / "rolls")
-    assert (rolls.spec.name, rolls.spec.parameters) == ("swift_hohenberg", ("r",))
-    # Rolls of one wave balance at an amplitude of 2 sqrt(r / 3); patterns of several pass that.
-    assert 0.3 < rolls[0].values[-1].abs().max() < 2 * 2 * (system.r / 3) ** 0.5
+@dataclass(frozen=True)
+class Addition:
+    """What a page adds to the package: the lines of each file by its count, and the blocks."""
+
+    name: str
+    counts: dict[str, int]
+    blocks: list[Block]
+
+    def files(self) -> dict[str, str]:
+        """The texts of all files that its blocks make or change, tests too."""
+        texts: dict[str, str] = {}
+        for block in (block for block in self.blocks if block.title):
+            path = ROOT / block.title
+            if block.language == "python":
+                assert not path.exists()
+                texts[block.title] = block.text
+                continue
+            text = texts.get(block.title, path.read_text(encoding="utf-8"))
+            for hunk in block.text.split("@@\n"):
+                rows = hunk.splitlines(keepends=True)
+                before, after = (
+                    "".join(row[1:] for row in rows if row[0] != sign) for sign in "+-"
+                )
+                assert text.count(before) == 1, f"{block.title} has no such place:\n{before}"
+                text = text.replace(before, after)
+            texts[block.title] = text
+        return texts
+
+    def added(self) -> dict[str, int]:
+        """The number of lines that it adds to each file of the package."""
+        lines: dict[str, int] = {}
+        for block in (block for block in self.blocks if block.title.startswith("src/")):
+            marks = "^[+]" if block.language == "diff" else "\n"
+            new = len(re.findall(marks, block.text, re.MULTILINE))
+            lines[block.title] = lines.get(block.title, 0) + new
+        return lines
+
+
+def additions() -> list[Addition]:
+    """Every row of the table of additions, with the blocks of its section or page."""
+    extending, readers = ADDITIONS
+    text = extending.read_text(encoding="utf-8")
+    headings = re.finditer(r"^## (.*)$", text, re.MULTILINE)
+    starts = {match[1].lower(): text.count("\n", 0, match.start()) for match in headings}
+    found = []
+    for name, link, files in re.findall(r"^\| \[(.*?)\]\((.*?)\) \| (.*) \|$", text, re.MULTILINE):
+        each = re.findall(r"`(.*?)`(?:, new)?: (\d+)", files)
+        counts = {f"src/matey/{file}": int(lines) for file, lines in each}
+        if link == readers.name:
+            inside = blocks(readers, "python", "diff", "bash")
+        else:
+            end = min([at for at in starts.values() if at > starts[name]], default=10**6)
+            every = blocks(extending, "python", "diff", "bash")
+            inside = [block for block in every if starts[name] < block.line < end]
+        found.append(Addition(name, counts, inside))
+    return found
+
+
+def test_the_page_has_an_addition_of_every_kind():
+    kinds = "variable system criterion scheme mode term baseline metric reader"
+    assert [addition.name.split()[1] for addition in additions()] == kinds.split()
+
+
+@pytest.mark.parametrize("addition", additions(), ids=lambda addition: addition.name)
+def test_an_addition_fits_the_files_and_has_the_lines_that_the_page_names(addition):
+    assert addition.added() == addition.counts
+    for path, text in addition.files().items():
+        compile(text, path, "exec")
+
+
+# Commands are played small, by Python processes of their own.
+PLAYER = """
+import runpy, sys
+from tests.pages import at_smoke_size
+script, *words = sys.argv[1:]
+sys.argv = [script, *at_smoke_size(words)]
+if script == "matey":
+    runpy.run_module("matey", run_name="__main__")
+else:
+    runpy.run_path(script, run_name="__main__")
+"""
+FOR_ALL = (  # tests that take what is added along
+    "tests/test_house.py",
+    "tests/nn/test_family.py::test_a_config_names_every_scheme_and_mode_that_there_is",
+    "tests/evaluate/test_protocols.py",
+    "tests/metrics/test_stretched.py",
+)
+SHELL = """set -eu
+matey() { "$PYTHON" player.py matey "$@"; }
+python() { "$PYTHON" player.py "$@"; }
+"""
 
 
 @pytest.mark.slow
-def test_a_model_with_the_scheme_of_the_page_learns():
-    """Without executed annotations: `Scheme` does not have the name, as the page says."""
-    code = "import torch\n" + next(
-        block.text for block in blocks(EXTENDING, "python") if 'SCHEMES["window"]' in block.text
+@pytest.mark.parametrize("addition", additions(), ids=lambda addition: addition.name)
+def test_an_addition_works_from_the_page_alone(addition, tmp_path, stock):
+    """In a copy of the repository: its commands, its test, and those that list names."""
+    for folder in ("src", "tests", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "player.py").write_text(PLAYER)
+    for path, system in USUAL.items():
+        stock(tmp_path, path, system)
+    for path, text in addition.files().items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    tests = [block.title for block in addition.blocks if block.title.startswith("tests/")]
+    assert tests
+    if addition.name == "a reader":
+        names: dict[str, Any] = {}
+        exec(addition.files()["tests/data/layouts/test_plume.py"], names)
+        names["write"](tmp_path / "plume.h5", runs=8, points=32)
+    commands = "".join(block.text for block in addition.blocks if block.language == "bash")
+    checks = f'"$PYTHON" -m pytest -q -m "not slow" {" ".join([*tests, *FOR_ALL])}\n'
+    done = subprocess.run(
+        ["bash", "-c", SHELL + checks + commands],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": sys.executable, "PYTHONPATH": f"{tmp_path}/src:{tmp_path}"},
+        capture_output=True,
+        text=True,
     )
-    code += """
-from tests.nn.helpers import rough_inputs, system, tiny_model
-inputs = rough_inputs(system(2), points=32)
-for mode in ("adap_mix", "adap_mul"):
-    model = tiny_model(system(2), scheme=("window", "svit"), mode=mode).train()
-    model(inputs).normalised.square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in model.blocks.parameters())
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
