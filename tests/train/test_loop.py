@@ -21,6 +21,7 @@ from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.folder import save_pretrained
 from matey.nn.tensors import load_tensors
+from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
@@ -271,3 +272,28 @@ def test_data_that_cannot_be_read_leave_no_run_folder(data, tmp_path):
     with pytest.raises(DataError, match="nan"):
         train(config_for(bad), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_local_path_and_stencils_are_trained_resumed_and_fine_tuned(data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    plain = config_for(data, windows=WindowConfig(history=2))
+    config = replace(plain, model=replace(plain.model, local=6, stencil=True))
+    with pytest.raises(ConfigError, match=r"windows.max_lead.*single steps"):
+        replace(config, windows=WindowConfig(history=2, max_lead=2))
+    model = train(config, whole)
+    assert all(model.stencils.fitted(source.name) for source in data.systems)
+    break_and_resume(config, whole, broken, stop=4)
+    field = matey.open(config.data.systems[0].paths[0])[0]
+    loaded = matey.from_pretrained(whole)
+    assert torch.equal(loaded.rollout(field, 2).values, model.rollout(field, 2).values)
+
+    first = tmp_path / "first"
+    one = replace(config, data=replace(data, systems=data.systems[:1]), steps=1)
+    before = train(one, first)
+    other = replace(config, data=replace(data, systems=data.systems[1:]), steps=1)
+    tuned = finetune(first, other, tmp_path / "tuned")
+    names = [source.name for source in data.systems]
+    assert torch.equal(tuned.stencils.weight(names[0]), before.stencils.weight(names[0]))
+    assert tuned.stencils.fitted(names[1])
+    with pytest.raises(ConfigError, match=r"windows.history is 3.*keeps its 2 frames"):
+        finetune(first, replace(other, windows=WindowConfig(history=3)), tmp_path / "longer")

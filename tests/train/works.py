@@ -45,7 +45,11 @@ MODEL = ModelConfig(
 )
 LOCAL = replace(MODEL, mode="adap_mul", scheme=("svit", "avit"))
 UNIFORM = replace(MODEL, mode="uniform", patches=(4,), scheme=("svit", "vit"))
+SANDWICH = replace(LOCAL, local=6, stencil=True)
 CASES = {
+    "ddp-local": (SANDWICH, ParallelConfig()),
+    "fsdp-local": (SANDWICH, ParallelConfig("fsdp")),
+    "sequence-local": (SANDWICH, ParallelConfig(sequence=2)),
     "ddp-mix": (MODEL, ParallelConfig()),
     "ddp-mul": (LOCAL, ParallelConfig()),
     "fsdp-mix": (MODEL, ParallelConfig("fsdp")),

@@ -238,10 +238,11 @@ class RunConfig:
             f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
         )
         require(
-            self.model.baseline.kind != "stencil" or self.windows.max_lead == 1,
+            self.windows.max_lead == 1
+            or not (self.model.stencil or self.model.baseline.kind == "stencil"),
             "windows.max_lead",
             self.windows.max_lead,
-            "1 with model.baseline.kind = stencil, which is fitted to single steps",
+            "1 with a stencil, which is fitted to single steps",
         )
 
     @property

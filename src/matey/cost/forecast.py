@@ -303,13 +303,14 @@ def step_cost(model: Matey, spec: SystemSpec, plan: RefinementPlan) -> Cost:
 
     Gradients flow through frozen blocks, but none of their weights is computed.
     """
-    return model.count(spec, model.lay_out(plan, model.history))
+    return model.count(spec, model.lay_out(plan, model.times))
 
 
 def count_parameters(model: Matey) -> dict[str, int]:
     """How many numbers a model learns, by part."""
     tokenizer = model.tokenizer
-    return {
+    local = {} if model.local is None else {"local": count(model.local)}
+    return local | {
         "encode": count(tokenizer.inputs) + count(tokenizer.encoders),
         "position": count(model.position),
         "conditioning": count(model.conditioning),

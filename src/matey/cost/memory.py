@@ -128,18 +128,18 @@ def rehearse_parts(
     outline: Matey, spec: SystemSpec, plan: RefinementPlan, training: bool, half: bool
 ) -> list[Part]:
     """The parts of the forward pass and the loss, one after the other."""
-    config, times, samples = outline.config, outline.history, plan.samples
+    config, times, samples = outline.config, outline.times, plan.samples
     layout = outline.lay_out(plan, times)
     # With jitter, fields are moved.
     shift: Triple = (0, 0, 1) if config.jitter else (0, 0, 0)
     kinds = (*dict.fromkeys(config.schemes[:-1]), config.schemes[-1])
     with torch.device("meta"):
-        model = Matey(replace(config, scheme=kinds, depth=len(kinds)), [spec], times)
+        model = Matey(replace(config, scheme=kinds, depth=len(kinds)), [spec], outline.history)
     model.train(training).blocks.requires_grad_(next(outline.blocks.parameters()).requires_grad)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         inputs = Inputs(
-            values=torch.empty(samples, times, len(spec.variables), *plan.grid),
+            values=torch.empty(samples, outline.history, len(spec.variables), *plan.grid),
             lead_time=torch.empty(samples),
             boundaries=torch.empty(samples, 3, 2, dtype=torch.int64),
             parameters=torch.empty(samples, len(spec.parameters)),
@@ -150,10 +150,13 @@ def rehearse_parts(
 
         def encode(values: Tensor) -> Tensor:
             read = replace(inputs, values=values)
-            return model.encode(normalised(read, shift)[1], read, layout, shift)
+            return model.encode(normalised(read, shift)[1], read, layout, shift).tokens
+
+        past = model.encode(fields, inputs, layout, shift)  # what goes past the blocks
+        past = replace(past, case=past.case.detach(), features=left_over(past.features))
 
         def decode(tokens: Tensor) -> Tensor:
-            frame = model.decode(tokens, fields, statistics, spec, layout, shift).normalised
+            frame = model.decode(tokens, past, fields, statistics, inputs, layout, shift).normalised
             return (frame - torch.empty_like(frame)).square()
 
         def tokens(times: int) -> Tensor:
@@ -169,6 +172,11 @@ def rehearse_parts(
             work = partial(block, around=layout.around[scheme], frames=frames)
             blocks[scheme, frames] = rehearse("blocks", work, tokens(times))
     return [first, *(blocks[scheme, frames] for _, scheme, frames in outline.turns(times)), last]
+
+
+def left_over(features: Tensor | None) -> Tensor | None:
+    """Features of a local path as they come to be decoded: with a gradient to be computed."""
+    return None if features is None else features.detach().requires_grad_()
 
 
 def rehearsed(

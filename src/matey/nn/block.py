@@ -3,7 +3,7 @@
 Axes: N cells in use, T times, D width, B samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,10 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from matey.config import ModelConfig
+from matey.config import ModelConfig, Scheme
 from matey.nn.attention import Attention
 from matey.nn.operations import Cost
-from matey.tokens.pack import Segments
+from matey.tokens.pack import Packing, Segments, TokenSequence
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,25 @@ class Surroundings:
     turn: Complex[Tensor, "N 1 1 half"]
     sample: Int[Tensor, " N"]
     samples: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cells of a batch are tokens, where they are, and what a block of each scheme is told
+    of them."""
+
+    packing: Packing
+    sequence: TokenSequence
+    around: Mapping[Scheme, Surroundings]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What blocks are given, and what goes past them: the case, and features of a local path."""
+
+    tokens: Float[Tensor, "N T D"]
+    case: Float[Tensor, "B D"]
+    features: Float[Tensor, "B K z y x"] | None
 
 
 class Block(nn.Module):

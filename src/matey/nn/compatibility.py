@@ -4,7 +4,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
+from matey.errors import DataError, nearest
 from matey.fields import SystemSpec
+from matey.nn.embed import Named
 
 ROUNDING = 1e-3  # of dt: a smaller difference is none
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
@@ -72,3 +74,20 @@ def doubts(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str]:
 def names_of(systems: Iterable[SystemSpec]) -> set[str]:
     """The variables of some systems."""
     return {variable.name for system in systems for variable in system.variables}
+
+
+def check_names(spec: SystemSpec, inputs: Named, outputs: Named) -> None:
+    """Raise DataError unless there are weights to read and to predict a system's variables."""
+    for variable in spec.variables:
+        if variable.name not in inputs:
+            raise DataError(
+                f"System {spec.name!r} has variable {variable.name!r}, which the model was "
+                f"never trained on. {nearest(variable.name, inputs.names())} "
+                "Fine-tune it with `matey finetune` first."
+            )
+    for i in spec.predicted:
+        if spec.variables[i].name not in outputs:
+            raise DataError(
+                f"The model was never trained to predict {spec.variables[i].name!r} of system "
+                f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."
+            )

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from matey.fields import Inputs, SystemSpec
 from matey.nn.embed import Named
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, all_patches, join_patches
@@ -43,6 +44,57 @@ class Tokenizer(nn.Module):
                 sizes = (self.embed_dim, self.latent_channels, stem_stages(patch, self.stem))
                 self.encoders[shape_key(patch)] = Encoder(*sizes)
                 self.decoders[shape_key(patch)] = Decoder(*sizes)
+
+    def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
+        """Make the weights that a system needs and that are not there yet."""
+        self.inputs.add([variable.name for variable in spec.variables])
+        self.outputs.add(predicted_names(spec))
+        self.add(patches)
+
+    def named(self, ndim: int) -> tuple[Named, Named]:
+        """The weights by name of what is read and of what is predicted."""
+        return self.inputs, self.outputs
+
+    def has(self, patch: Triple) -> bool:
+        """Whether there are weights for a patch shape."""
+        return shape_key(patch) in self.encoders
+
+    def unused(self, spec: SystemSpec, patches: Sequence[Triple]) -> list[nn.Parameter]:
+        """The weights that no batch of a system reaches: those of other names and patch shapes."""
+        shapes = {shape_key(patch) for patch in patches}
+        coders = (self.encoders, self.decoders)
+        modules = [coder[key] for coder in coders for key in coder if key not in shapes]
+        return [
+            *self.inputs.others([variable.name for variable in spec.variables]),
+            *self.outputs.others(predicted_names(spec)),
+            *(parameter for module in modules for parameter in module.parameters()),
+        ]
+
+    def embed(
+        self,
+        fields: Float[Tensor, "B T C Z Y X"],
+        inputs: Inputs,
+        packing: Packing,
+        case: Float[Tensor, "B D"],
+    ) -> tuple[list[Float[Tensor, "_ T D"]], None]:
+        """Tokens of each level; nothing goes past the blocks."""
+        return self.encode(fields, packing, [v.name for v in inputs.spec.variables]), None
+
+    def predict(
+        self,
+        levels: Sequence[Float[Tensor, "_ D"]],
+        features: Tensor | None,
+        inputs: Inputs,
+        packing: Packing,
+        case: Float[Tensor, "B D"],
+        rest: Float[Tensor, "B P Z Y X"] | float,
+        coarse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of `rest` and what the tokens of each level say of the next frame; and that of
+        the first level alone."""
+        frames = self.decode(levels, packing, predicted_names(inputs.spec))
+        frames[0] = frames[0] + rest
+        return torch.stack(frames).sum(dim=0) if len(frames) > 1 else frames[0], frames[0]
 
     def encode(
         self, fields: Float[Tensor, "B T C Z Y X"], packing: Packing, names: Sequence[str]
@@ -76,8 +128,11 @@ class Tokenizer(nn.Module):
             fields.append(join_patches(patches.unflatten(2, patch), plan.grid))
         return fields
 
-    def count(self, cost: Cost, packing: Packing, times: int, inputs: int, outputs: int) -> None:
-        """Patches of so many variables to tokens, and the last frame's tokens to patches."""
+    def count(
+        self, cost: Cost, packing: Packing, spec: SystemSpec, times: int, coarse: bool
+    ) -> None:
+        """Patches of a system's fields to tokens, and the last frame's tokens to patches."""
+        inputs, outputs = len(spec.variables), len(spec.predicted)
         for patch, used in zip(packing.plan.sizes, packing.levels, strict=True):
             key: str = shape_key(patch)
             encoder, decoder = self.encoders[key], self.decoders[key]
@@ -197,6 +252,11 @@ def stem_stages(patch: Triple, stem: Stem) -> list[Triple]:
     halves: Triple = tuple(2 if points > 1 else 1 for points in patch)  # type: ignore[assignment]
     first: Triple = tuple(points // 2**later if points > 1 else 1 for points in patch)  # type: ignore[assignment]
     return [first] + [halves] * later
+
+
+def predicted_names(spec: SystemSpec) -> list[str]:
+    """Names of the variables that change in time."""
+    return [spec.variables[i].name for i in spec.predicted]
 
 
 def shape_key(patch: Triple) -> str:

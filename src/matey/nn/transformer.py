@@ -5,7 +5,8 @@ N cells in use, D width.
 Source: arXiv:2412.20601.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,31 +16,24 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig, Scheme
-from matey.errors import DataError, ShapeError, nearest
+from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import Points
 from matey.nn.attention import Attention, Share, rotations
-from matey.nn.block import Block, Surroundings
+from matey.nn.block import Block, Given, Layout, Surroundings
+from matey.nn.compatibility import check_names
 from matey.nn.embed import Conditioning, Position
+from matey.nn.local.sandwich import Sandwich
+from matey.nn.local.stencil import Stencils, stencil_of
 from matey.nn.operations import Cost
-from matey.nn.schemes import SCHEMES, segment
+from matey.nn.schemes import segment, stages_of
 from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
-from matey.nn.tokenizer import Tokenizer, shape_key
+from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple
 from matey.tokens.normalise import Statistics
-from matey.tokens.pack import PACKINGS, Packing, TokenSequence, locate, pack, unpack
+from matey.tokens.pack import PACKINGS, Packing, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which cells of a batch are tokens, where they are, and what a block of each scheme is told
-    of them."""
-
-    packing: Packing
-    sequence: TokenSequence
-    around: Mapping[Scheme, Surroundings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,42 +74,47 @@ class Matey(Surrogate):
         self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
         self.conditioning = Conditioning(config.embed_dim)
         self.blocks = nn.ModuleList(
-            Block(config, len(SCHEMES[scheme]), p)
+            Block(config, len(stages_of(scheme, bool(config.local))), p)
             for scheme, p in zip(config.schemes, drop, strict=True)
         )
         self.norm = nn.LayerNorm(config.embed_dim)
+        sizes = (config.embed_dim, history, config.local, config.piece)
+        self.local = Sandwich(*sizes) if config.local else None
+        self.stencils = Stencils(history) if config.stencil else None
         self.add_systems(specs)
 
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:
         """Make the weights that new systems need. What is there stays as it is."""
         for spec in specs:
+            if self.stencils is not None:
+                self.stencils.add(spec, self.specs.get(spec.name))
             self.specs[spec.name] = spec
-            predicted = [spec.variables[i].name for i in spec.predicted]
-            self.tokenizer.inputs.add([variable.name for variable in spec.variables])
-            self.tokenizer.outputs.add(predicted)
-            self.tokenizer.add(self.patches(spec.ndim))
+            self.ends.add_system(spec, self.patches(spec.ndim))
             self.conditioning.names.add(spec.parameters)
         self.to(self.norm.weight.device)
 
     def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
         """The weights that no batch of a system reaches: those of other names and patch shapes."""
-        shapes = {shape_key(patch) for patch in self.patches(spec.ndim)}
-        modules: list[nn.Module] = [
-            coder[key]
-            for coder in (self.tokenizer.encoders, self.tokenizer.decoders)
-            for key in coder
-            if key not in shapes
-        ]
+        modules: list[nn.Module] = []
         if not spec.parameters:
             modules += [self.conditioning.parameter_in, self.conditioning.parameter_out]
         if not self.config.absolute_position:
             modules.append(self.position.centre)
         return [
-            *self.tokenizer.inputs.others([variable.name for variable in spec.variables]),
-            *self.tokenizer.outputs.others([spec.variables[i].name for i in spec.predicted]),
+            *self.ends.unused(spec, self.patches(spec.ndim)),
             *self.conditioning.names.others(spec.parameters),
             *(parameter for module in modules for parameter in module.parameters()),
         ]
+
+    @property
+    def ends(self) -> Tokenizer | Sandwich:
+        """What makes tokens of fields, and fields of tokens."""
+        return self.local or self.tokenizer
+
+    @property
+    def times(self) -> int:
+        """Frames of tokens: those of the history, or the one that they are folded into."""
+        return self.history if self.local is None else 1
 
     def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> TokenPrediction:
         """The frame at the given lead time.
@@ -125,9 +124,10 @@ class Matey(Surrogate):
         """
         statistics, fields = normalised(inputs, shift)
         plan = self.plan_normalised(fields, inputs)
-        layout = self.lay_out(plan, inputs.values.shape[1], inputs.points)
-        tokens = self.attend(self.encode(fields, inputs, layout, shift), layout)
-        return self.decode(tokens, fields, statistics, inputs.spec, layout, shift)
+        layout = self.lay_out(plan, self.times, inputs.points)
+        given = self.encode(fields, inputs, layout, shift)
+        tokens = self.attend(given.tokens, layout)
+        return self.decode(tokens, given, fields, statistics, inputs, layout, shift)
 
     def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
         """The cells of a plan as tokens of so many times: no weight takes part.
@@ -140,7 +140,9 @@ class Matey(Surrogate):
         # Segments are those of all cells, and what is done to each token that of this process' own.
         turn, sample = self.share.own(turn), self.share.own(sequence.sample)
         around = {
-            scheme: Surroundings(segment(scheme, sequence), turn, sample, plan.samples)
+            scheme: Surroundings(
+                segment(scheme, sequence, bool(self.local)), turn, sample, plan.samples
+            )
             for scheme in set(self.config.schemes)
         }
         return Layout(packing, sequence, around)
@@ -151,18 +153,18 @@ class Matey(Surrogate):
         inputs: Inputs,
         layout: Layout,
         shift: Triple = (0, 0, 0),
-    ) -> Float[Tensor, "N T D"]:
+    ) -> Given:
         """Normalised fields, where they are and of which case, as this process' tokens."""
         spec, packing, sequence = inputs.spec, layout.packing, layout.sequence
-        levels = self.tokenizer.encode(fields, packing, [v.name for v in spec.variables])
+        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
+        levels, features = self.ends.embed(fields, inputs, packing, case)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             packing.plan.grid, device=fields.device
         )
-        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
         tokens = pack(levels, packing) + self.position(sequence, inputs.boundaries, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
         tokens = tokens + case.index_select(0, sequence.sample)[:, None]
-        return self.share.own(tokens)
+        return Given(self.share.own(tokens), case, features)
 
     def attend(self, tokens: Float[Tensor, "N T D"], layout: Layout) -> Float[Tensor, "N 1 D"]:
         """The tokens of the last frame after all blocks."""
@@ -184,23 +186,41 @@ class Matey(Surrogate):
     def decode(
         self,
         tokens: Float[Tensor, "N 1 D"],
+        given: Given,
         fields: Float[Tensor, "B T C Z Y X"],
         statistics: Statistics,
-        spec: SystemSpec,
+        inputs: Inputs,
         layout: Layout,
         shift: Triple = (0, 0, 0),
     ) -> TokenPrediction:
         """The sum of what the tokens of each level say of the next frame."""
         last = self.share.all(self.norm(tokens[:, -1]), len(layout.packing.cell))
-        predicted = [spec.variables[i].name for i in spec.predicted]
-        levels = unpack(last, layout.packing)
-        frames = self.tokenizer.decode(levels, layout.packing, predicted)
-        if self.config.predict == "delta":
-            frames[0] = frames[0] + fields[:, -1, list(spec.predicted)]
+        packing, coarse = layout.packing, self.config.mode == "adap_mul"
+        rest, levels = self.without_tokens(fields, inputs), unpack(last, packing)
+        output, first = self.ends.predict(
+            levels, given.features, inputs, packing, given.case, rest, self.writes_coarse
+        )
         back: Triple = (-shift[0], -shift[1], -shift[2])
-        output = moved(torch.stack(frames).sum(dim=0) if len(frames) > 1 else frames[0], back)
-        base = moved(frames[0], back) if self.config.mode == "adap_mul" else None
-        return TokenPrediction(output, statistics.take(spec.predicted), base, layout=layout)
+        base = moved(first, back) if coarse else None
+        known = statistics.take(inputs.spec.predicted)
+        return TokenPrediction(moved(output, back), known, base, layout=layout)
+
+    def without_tokens(
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
+    ) -> Float[Tensor, "B P Z Y X"] | float:
+        """What is added to what tokens say: the last frame, and the stencil's step."""
+        rest: Tensor | float = 0.0
+        if self.config.predict == "delta":
+            rest = fields[:, -1, list(inputs.spec.predicted)]
+        if self.stencils is not None:
+            name = stencil_of(inputs.spec, self.specs)
+            rest = rest + self.stencils(fields, inputs.boundaries, inputs.spec, name)
+        return rest
+
+    @property
+    def writes_coarse(self) -> bool:
+        """Whether what the coarse pass alone says is of interest: in training of `adap_mul`."""
+        return self.training and self.config.mode == "adap_mul"
 
     def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
         """Operations of the step that made a prediction, counted on the cells that it took."""
@@ -210,8 +230,11 @@ class Matey(Surrogate):
     def count(self, spec: SystemSpec, layout: Layout) -> Cost:
         """Operations of a step on a batch of one system that is laid out so."""
         cost, packing, times = Cost(), layout.packing, len(layout.sequence.time)
-        cells, variables = len(packing.cell), len(spec.variables)
-        self.tokenizer.count(cost, packing, times, variables, len(spec.predicted))
+        cells = len(packing.cell)
+        self.ends.count(cost, packing, spec, times, self.writes_coarse)
+        if self.stencils is not None:
+            points = packing.plan.samples * math.prod(packing.plan.grid)
+            self.stencils.count(cost, spec, stencil_of(spec, self.specs), points)
         self.position.count(cost, cells, times)
         self.conditioning.count(cost, packing.plan.samples, spec.parameters)
         for block, scheme, frames in self.turns(times):
@@ -302,24 +325,14 @@ class Matey(Surrogate):
 
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless there are weights for the variables and the dimensions."""
-        for variable in spec.variables:
-            if variable.name not in self.tokenizer.inputs:
-                raise DataError(
-                    f"System {spec.name!r} has variable {variable.name!r}, which the model was "
-                    f"never trained on. {nearest(variable.name, self.tokenizer.inputs.names())} "
-                    "Fine-tune it with `matey finetune` first."
-                )
-        if shape_key(self.patches(spec.ndim)[0]) not in self.tokenizer.encoders:
+        if not self.ends.has(self.patches(spec.ndim)[0]):
             raise DataError(
                 f"System {spec.name!r} has {spec.ndim} dimensions, which the model was never "
                 "trained on. Fine-tune it with `matey finetune` first."
             )
-        for i in spec.predicted:
-            if spec.variables[i].name not in self.tokenizer.outputs:
-                raise DataError(
-                    f"The model was never trained to predict {spec.variables[i].name!r} of system "
-                    f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."
-                )
+        check_names(spec, *self.ends.named(spec.ndim))
+        if self.stencils is not None:
+            stencil_of(spec, self.specs)
 
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
         """Raise ShapeError unless the coarse patches tile a grid."""

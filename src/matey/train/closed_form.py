@@ -15,7 +15,7 @@ from matey.errors import ConfigError
 from matey.fields import Batch
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.folder import save_pretrained
-from matey.nn.local.stencil import ROWS
+from matey.nn.local.stencil import ROWS, Stencils
 from matey.nn.operations import count
 from matey.train.loss import loss_of
 from matey.train.optim import make_optimizer
@@ -80,23 +80,37 @@ def fit_run(
 
 @torch.no_grad()
 def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: StepLog) -> None:
-    """Fit one system's stencil to windows scattered over its training trajectories, and log its
-    loss on them."""
-    began, chosen = time.perf_counter(), windows.scattered(WINDOWS)
-
-    def batches() -> Iterator[Batch]:
-        for first in range(0, len(chosen), AT_ONCE):
-            batch = windows.batch(chosen[first : first + AT_ONCE])
-            check_steps(batch)
-            yield batch
-
-    rows = -(-ROWS // len(chosen))
-    log.operations += model.stencils.fit(windows.spec, batches(), rows, config.seed)
+    """Fit one system's stencil to its training windows, and log its loss on them."""
+    began = time.perf_counter()
+    log.operations += fit_windows(model.stencils, windows, config.seed)
     log.seconds += time.perf_counter() - began
-    for batch in batches():
+    for batch in looked_at(windows):
         batch = batch.to(model.device)
         prediction = model(batch)
         log.add(batch, prediction, loss_of(prediction, batch, config.loss), 0)
+
+
+def fit_missing(stencils: Stencils, windows: Mapping[str, Windows], seed: int) -> None:
+    """Fit the stencils of all systems that have none yet."""
+    for group in windows.values():
+        if not stencils.fitted(group.spec.name):
+            fit_windows(stencils, group, seed)
+
+
+def fit_windows(stencils: Stencils, windows: Windows, seed: int) -> int:
+    """Fit a system's stencil to windows scattered over its training trajectories: the
+    floating-point operations that it took."""
+    rows = -(-ROWS // min(WINDOWS, max(1, len(windows))))
+    return stencils.fit(windows.spec, looked_at(windows), rows, seed)
+
+
+def looked_at(windows: Windows) -> Iterator[Batch]:
+    """Scattered windows, a few at a time. Raises ConfigError for steps of unequal length."""
+    chosen = windows.scattered(WINDOWS)
+    for first in range(0, len(chosen), AT_ONCE):
+        batch = windows.batch(chosen[first : first + AT_ONCE])
+        check_steps(batch)
+        yield batch
 
 
 def check_steps(batch: Batch) -> None:

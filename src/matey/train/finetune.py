@@ -59,6 +59,13 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
             "was trained on as channels. Leave it out, or train one anew: matey train --baseline "
             f"{kind}."
         )
+    folds = old.config.local or old.config.stencil
+    if folds and (history, config.model.piece) != (old.history, old.config.piece):
+        raise ConfigError(
+            f"windows.history is {history} and model.patches {config.model.patches}, but a local "
+            f"path or a stencil keeps its {old.history} frames and its pieces of "
+            f"{old.config.piece} points. Leave them out, or change even patches for even ones."
+        )
     model = make_model(config.model, list(old.specs.values()), history)
     learned, fresh = old.state_dict(), model.state_dict()
     model.load_state_dict({name: learned.get(name, fresh[name]) for name in fresh})

@@ -13,10 +13,10 @@ from typing import Any
 from torch import nn
 
 from matey.config import ModelConfig
-from matey.errors import ConfigError, DataError
+from matey.errors import ConfigError
 from matey.fields import Grid, Inputs, SystemSpec
 from matey.nn.baselines.base import check_spacing
-from matey.nn.local.stencil import Stencils, layout, stand_in
+from matey.nn.local.stencil import Stencils, layout, stencil_of
 from matey.nn.operations import Cost
 from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
 from matey.tokens.lattice import Triple
@@ -48,22 +48,11 @@ class StencilModel(Surrogate):
         spec = inputs.spec
         check_spacing(self.config, inputs.points is None)
         statistics, fields = normalised(inputs, shift)
-        name = self.stencil_of(spec)
+        name = stencil_of(spec, self.specs)
         change = self.stencils(fields, inputs.boundaries, spec, name)
         output = fields[:, -1, list(spec.predicted)] + change
         back: Triple = (-shift[0], -shift[1], -shift[2])
         return Prediction(moved(output, back), statistics.take(spec.predicted))
-
-    def stencil_of(self, spec: SystemSpec) -> str:
-        """The name of the stencil that serves a system. Raises DataError where none does."""
-        name = stand_in(spec, self.specs)
-        if name is None:
-            raise DataError(
-                f"No stencil was fitted to system {spec.name!r}, and not just one to a system of "
-                f"its variables: there are {', '.join(self.specs)}. Name it as one of them, or fit "
-                "one: matey train --baseline stencil."
-            )
-        return name
 
     def hears(self, parameter: str) -> bool:
         """Yes: no parameter is new to it, since it heeds none."""
@@ -80,12 +69,12 @@ class StencilModel(Surrogate):
     def count(self, inputs: Inputs) -> Cost:
         """Operations of a step on such inputs: what is in them does not matter."""
         cost, points = Cost(), inputs.values[:, 0, 0].numel()
-        self.stencils.count(cost, inputs.spec, self.stencil_of(inputs.spec), points)
+        self.stencils.count(cost, inputs.spec, stencil_of(inputs.spec, self.specs), points)
         return cost
 
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless a stencil was fitted to the system, or one alike."""
-        self.stencil_of(spec)
+        stencil_of(spec, self.specs)
 
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
         """Raise ShapeError for a stretched axis."""

@@ -6,9 +6,12 @@ Axes: B samples, K channels, and one to three axes of grid points.
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
+
+from matey.fields import Boundary
 
 CONVOLUTION = {
     1: torch.nn.functional.conv1d,
@@ -28,9 +31,11 @@ def beyond(
     periodic in a sample, else zeros or the nearest point again."""
     for axis in range(2, values.ndim) if width else ():
         periodic = wraps[:, axis - 2]
-        if bool(periodic.all()):
+        # A rehearsal has shapes only, and is that of mixed sides, which take most.
+        rehearsed = isinstance(wraps, FakeTensor)
+        if not rehearsed and bool(periodic.all()):
             values = wrapped(values, width, axis)
-        elif not bool(periodic.any()):
+        elif not rehearsed and not bool(periodic.any()):
             values = filled(values, width, axis, fill)
         else:
             here = periodic.view(-1, *(1,) * (values.ndim - 1))
@@ -65,3 +70,19 @@ def channels_last(values: Float[Tensor, "B K *points"]) -> Float[Tensor, "B K *p
     """The same with the channels of a point side by side, as convolutions are fastest."""
     layout = LAST.get(values.ndim - 2)
     return values.contiguous(memory_format=layout) if layout else values
+
+
+def outside(
+    boundaries: Int[Tensor, "B axes 2"], points: tuple[int, ...], width: int, like: Tensor
+) -> Float[Tensor, "B 2 *more"]:
+    """How many walls, and how many open sides, a point is beyond, of a grid with `width` more
+    points at each side."""
+    samples, axes = boundaries.shape[:2]
+    counts = like.new_zeros(samples, 2, *(count + 2 * width for count in points))
+    for channel, kind in enumerate((Boundary.WALL, Boundary.OPEN)):
+        for axis in range(axes):
+            for side, start in ((0, 0), (1, points[axis] + width)):
+                lies = (boundaries[:, axis, side] == kind).to(like)
+                strip = counts[:, channel].narrow(axis + 1, start, width)
+                strip += lies.view(-1, *(1,) * axes)
+    return counts

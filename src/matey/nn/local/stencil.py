@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from matey.errors import DataError
 from matey.fields import Batch, Boundary, SystemSpec
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last
 from matey.nn.operations import Cost
@@ -39,9 +40,10 @@ class Stencils(nn.Module):
         self.history, self.width = history, width
         self.weights = nn.ParameterDict()
 
-    def add(self, spec: SystemSpec) -> None:
-        """Make room for the weights of a system that has none yet."""
-        if spec.name not in self:
+    def add(self, spec: SystemSpec, before: SystemSpec | None = None) -> None:
+        """Make room for the weights of a system that has none yet, or had other variables `before`:
+        those are to be fitted anew."""
+        if spec.name not in self or (before is not None and layout(before) != layout(spec)):
             width = self.width or WIDTHS[spec.ndim]
             shape = (len(spec.predicted), self.history * len(spec.variables), *(width,) * spec.ndim)
             self.weights[key(spec.name)] = nn.Parameter(torch.zeros(shape), requires_grad=False)
@@ -145,7 +147,7 @@ def rows_of(
     batch: Batch, width: int, rows: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R P"]]:
     """What is around some points of each window of a batch, and the increments there."""
-    spec, statistics = batch.spec, measure(batch.values)
+    spec, statistics = batch.spec, measure(batch.values, batch.points)
     fields = statistics.normalise(batch.values)
     change = statistics.normalise(batch.target) - fields[:, -1]
     change = change[:, by_name(spec, spec.predicted)].flatten(2)
@@ -192,6 +194,17 @@ def stand_in(spec: SystemSpec, specs: Mapping[str, SystemSpec]) -> str | None:
     if spec.name in alike:
         return spec.name
     return alike[0] if len(alike) == 1 and spec.name not in specs else None
+
+
+def stencil_of(spec: SystemSpec, specs: Mapping[str, SystemSpec]) -> str:
+    """The name of the system whose stencil serves another. Raises DataError where none does."""
+    name = stand_in(spec, specs)
+    if name is None:
+        raise DataError(
+            f"No stencil was fitted to system {spec.name!r}, and not just one to a system of its "
+            f"variables: there are {', '.join(specs)}. Name it as one of them, or train on it."
+        )
+    return name
 
 
 def layout(spec: SystemSpec) -> tuple[int, frozenset[tuple[str, bool]]]:

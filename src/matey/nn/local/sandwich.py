@@ -1,0 +1,200 @@
+"""The local path around the tokens: fields to features, patches of features to tokens and back,
+and features to increments.
+
+Axes: B samples, T times, C variables, P predicted variables, K channels, (Z, Y, X) grid points or
+pieces, M cells of one level (_ where levels differ), I features of a cell, D width.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from matey.fields import Inputs, SystemSpec
+from matey.nn.embed import Named
+from matey.nn.local.path import Local
+from matey.nn.operations import Cost
+from matey.nn.tokenizer import predicted_names, shape_key
+from matey.tokens.lattice import Triple, all_patches, join_patches
+from matey.tokens.pack import Packing
+
+
+class Sandwich(nn.Module):
+    """A local path for each number of dimensions, and between its halves the ends of the tokens.
+
+    `width` channels of features. The history is folded into one frame of them.
+    """
+
+    def __init__(self, embed_dim: int, history: int, width: int, piece: int) -> None:
+        super().__init__()
+        self.embed_dim, self.history, self.width, self.piece = embed_dim, history, width, piece
+        self.paths = nn.ModuleDict()
+        self.ends = nn.ModuleDict()
+
+    def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
+        """Make the weights that a system needs and that are not there yet."""
+        if str(spec.ndim) not in self.paths:
+            sizes = (spec.ndim, self.history, self.width, self.embed_dim, self.piece)
+            self.paths[str(spec.ndim)] = Local(*sizes)
+        self.path(spec.ndim).add([v.name for v in spec.variables], predicted_names(spec))
+        for patch in patches:
+            if shape_key(patch) not in self.ends:
+                inner = self.width * math.prod(self.pieces(patch))
+                self.ends[shape_key(patch)] = Ends(inner, self.embed_dim)
+
+    def path(self, ndim: int) -> Local:
+        """The local path for fields of so many dimensions."""
+        path = self.paths[str(ndim)]
+        assert isinstance(path, Local)
+        return path
+
+    def pieces(self, points: Triple) -> Triple:
+        """How many pieces lie along Z, Y and X."""
+        z, y, x = (max(1, count // self.piece) for count in points)
+        return z, y, x
+
+    def named(self, ndim: int) -> tuple[Named, Named]:
+        """The weights by name of what is read and of what is predicted."""
+        return self.path(ndim).inputs, self.path(ndim).outputs
+
+    def unused(self, spec: SystemSpec, patches: Sequence[Triple]) -> list[nn.Parameter]:
+        """The weights that no batch of a system reaches: those of other names, patch shapes and
+        dimensions."""
+        shapes = {shape_key(patch) for patch in patches}
+        modules = [ends for key, ends in self.ends.items() if key not in shapes]
+        modules += [path for key, path in self.paths.items() if key != str(spec.ndim)]
+        inputs, outputs = self.named(spec.ndim)
+        return [
+            *inputs.others([variable.name for variable in spec.variables]),
+            *outputs.others(predicted_names(spec)),
+            *(parameter for module in modules for parameter in module.parameters()),
+        ]
+
+    def has(self, patch: Triple) -> bool:
+        """Whether there are weights for a patch shape."""
+        return shape_key(patch) in self.ends
+
+    def embed(
+        self,
+        fields: Float[Tensor, "B T C Z Y X"],
+        inputs: Inputs,
+        packing: Packing,
+        case: Float[Tensor, "B D"],
+    ) -> tuple[list[Float[Tensor, "_ 1 D"]], Float[Tensor, "B K z y x"]]:
+        """Tokens of each level, and the features, which go past the blocks."""
+        features = self.read(fields, inputs, case)
+        return self.encode(features, packing), features
+
+    def predict(
+        self,
+        levels: Sequence[Float[Tensor, "_ D"]],
+        features: Float[Tensor, "B K z y x"] | None,
+        inputs: Inputs,
+        packing: Packing,
+        case: Float[Tensor, "B D"],
+        rest: Float[Tensor, "B P Z Y X"] | float,
+        coarse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of `rest` and what features say after the tokens of all levels; and after those
+        of the first level alone, if the `coarse` pass is asked for."""
+        assert features is not None
+        added = self.decode(levels, packing)
+        output = rest + self.write(features + sum(added[1:], added[0]), inputs, case)
+        if not coarse:
+            return output, output
+        return output, rest + self.write(features + added[0], inputs, case)
+
+    def read(
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, case: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B K z y x"]:
+        """The features of normalised fields."""
+        spec, grid = inputs.spec, self.pieces(tuple(fields.shape[3:]))  # type: ignore[arg-type]
+        active = fields.reshape(*fields.shape[:3], *fields.shape[6 - spec.ndim :])
+        sides = inputs.boundaries[:, 3 - spec.ndim :]
+        names = [variable.name for variable in spec.variables]
+        features = self.path(spec.ndim).read(active, names, sides, case)
+        return features.reshape(*features.shape[:2], *grid)
+
+    def encode(
+        self, features: Float[Tensor, "B K Z Y X"], packing: Packing
+    ) -> list[Float[Tensor, "_ 1 D"]]:
+        """Tokens of each level's cells in use. The others are not embedded."""
+        levels = []
+        for level, (patch, used) in enumerate(zip(packing.plan.sizes, packing.levels, strict=True)):
+            patches = all_patches(features[:, None], self.pieces(patch))
+            if level > 0 or len(used) < len(patches):  # else they are all there, in order
+                patches = patches.index_select(0, packing.plan.lattice_index(level, used))
+            levels.append(self.ends_of(patch).encode(patches.flatten(2)))
+        return levels
+
+    def decode(
+        self, levels: Sequence[Float[Tensor, "_ D"]], packing: Packing
+    ) -> list[Float[Tensor, "B K Z Y X"]]:
+        """What each level's cells in use add to the features, 0 elsewhere."""
+        plan, added = packing.plan, []
+        for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
+            patches = self.ends_of(patch).decode(levels[level])
+            cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
+            if level > 0 or len(used) < cells:
+                everywhere = patches.new_zeros(cells, patches.shape[1])
+                patches = everywhere.index_copy(0, plan.lattice_index(level, used), patches)
+            patches = patches.unflatten(1, (self.width, *self.pieces(patch)))
+            added.append(join_patches(patches, self.pieces(plan.grid)))
+        return added
+
+    def write(
+        self,
+        features: Float[Tensor, "B K z y x"],
+        inputs: Inputs,
+        case: Float[Tensor, "B D"],
+    ) -> Float[Tensor, "B P Z Y X"]:
+        """The increments that features stand for."""
+        spec = inputs.spec
+        active = features.reshape(*features.shape[:2], *features.shape[5 - spec.ndim :])
+        sides = inputs.boundaries[:, 3 - spec.ndim :]
+        change = self.path(spec.ndim).write(active, predicted_names(spec), sides, case)
+        return change.float().reshape(*change.shape[:2], *inputs.values.shape[3:])
+
+    def ends_of(self, patch: Triple) -> "Ends":
+        """The weights of a patch shape."""
+        ends = self.ends[shape_key(patch)]
+        assert isinstance(ends, Ends)
+        return ends
+
+    def count(
+        self, cost: Cost, packing: Packing, spec: SystemSpec, times: int, coarse: bool
+    ) -> None:
+        """Add the operations of a step of the local path, and of the tokens' ends."""
+        plan = packing.plan
+        points = plan.grid[3 - spec.ndim :]
+        sizes = (len(spec.variables), len(spec.predicted), 1 + coarse)
+        self.path(spec.ndim).count(cost, plan.samples, points, *sizes)
+        for patch, used in zip(plan.sizes, packing.levels, strict=True):
+            inner = self.width * math.prod(self.pieces(patch))
+            cost.product("encode", len(used), inner, self.embed_dim)
+            cost.product("decode", len(used), self.embed_dim, inner)
+
+
+class Ends(nn.Module):
+    """Features of a patch to a token, and a token to what it adds to them.
+
+    Unit weights times an explicit factor, so that a step of Adam moves what comes out as far at
+    any width.
+    """
+
+    def __init__(self, inner: int, embed_dim: int) -> None:
+        super().__init__()
+        self.into = nn.Parameter(torch.randn(embed_dim, inner))
+        self.out = nn.Parameter(torch.randn(inner, embed_dim))
+        self.bias = nn.Parameter(torch.zeros(inner))
+
+    def encode(self, patches: Float[Tensor, "M 1 I"]) -> Float[Tensor, "M 1 D"]:
+        """Tokens of about the features' size."""
+        return linear(patches, self.into / math.sqrt(self.into.shape[1]))
+
+    def decode(self, tokens: Float[Tensor, "M D"]) -> Float[Tensor, "M I"]:
+        """Half as large as the tokens."""
+        return linear(tokens, self.out * (0.5 / math.sqrt(self.out.shape[1])), self.bias)
