@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from matey.config import LossConfig
@@ -61,3 +62,25 @@ def test_the_gradient_term_ignores_a_constant_and_the_conservation_term_sees_not
     rough = batch_loss(target + noise, None, target, LossConfig(conservation=2.0))
     # Means of 64 numbers whose sum is rounding.
     assert abs(float(rough - squared_nrmse(target + noise, target))) < 1e-10
+
+
+def test_root_and_log_are_those_of_the_nrmse_and_weigh_hard_and_easy_alike():
+    torch.manual_seed(0)
+    target = torch.randn(2, 3, 1, 8, 8)
+    wrong = torch.randn_like(target)
+    errors, slopes = {}, {}
+    for of in ("square", "root", "log"):
+        for size in (0.01, 0.1):
+            made = (target + size * wrong).requires_grad_()
+            loss = batch_loss(made, None, target, LossConfig(of=of))
+            loss.backward()
+            errors[of, size], slopes[of, size] = float(loss.detach()), float(made.grad.norm())
+    each = (0.1 * wrong).square().mean((2, 3, 4)) / (1e-3 + target.square().mean((2, 3, 4)))
+    assert errors["root", 0.1] == pytest.approx(float(each.sqrt().mean()), rel=1e-4)
+    assert errors["log", 0.1] == pytest.approx(float(each.sqrt().mean().log()), rel=1e-4)
+    assert slopes["square", 0.1] == pytest.approx(10 * slopes["square", 0.01], rel=1e-3)
+    assert slopes["root", 0.1] == pytest.approx(slopes["root", 0.01], rel=1e-3)
+    assert slopes["log", 0.1] == pytest.approx(slopes["log", 0.01] / 10, rel=1e-3)
+    exact = target.clone().requires_grad_()
+    batch_loss(exact, None, target, LossConfig(of="log")).backward()
+    assert bool(exact.grad.isfinite().all())

@@ -113,20 +113,25 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What training minimises besides the squared NRMSE of the state: 0 leaves a term out.
+    """What training minimises: the error of the state, and other terms, which 0 leaves out.
 
     Args:
-        base: weight of the squared NRMSE of the coarse pass alone, in mode `adap_mul`.
+        of: the error is the `square` of the NRMSE of normalised fields; its `root`, whose gradient
+            does not grow with it, so that hard systems do not drown easy ones; or the `log` of that
+            root, by which a per cent less is worth the same in every system.
+        base: weight of the same error of the coarse pass alone, in mode `adap_mul`.
         gradient: weight of the squared NRMSE of the differences between neighbouring points.
         conservation: weight of the squared error of each variable's mean over the domain.
     """
 
+    of: Literal["square", "root", "log"] = "square"
     base: float = 0.0
     gradient: float = 0.0
     conservation: float = 0.0
 
     def __post_init__(self) -> None:
-        for term in fields(self):
+        require(self.of in ("square", "root", "log"), "loss.of", self.of, "square, root or log")
+        for term in fields(self)[1:]:
             value = getattr(self, term.name)
             require(math.isfinite(value) and value >= 0, f"loss.{term.name}", value, "0 or more")
 

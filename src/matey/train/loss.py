@@ -1,7 +1,9 @@
-"""What training minimises: the squared NRMSE of normalised fields.
+"""What training minimises: the NRMSE of normalised fields, squared unless asked otherwise.
 
 Axes: B samples, C variables, (Z, Y, X) grid points.
 """
+
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +16,7 @@ from matey.nn.surrogate import Prediction
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
 EPSILON = 1e-3
+SMALL = 1e-5  # an NRMSE that is as good as none: roots and logarithms have a slope there
 
 
 def squared_nrmse(
@@ -21,7 +24,29 @@ def squared_nrmse(
     target: Float[Tensor, "B C Z Y X"],
     weights: Float[Tensor, "B 1 Z Y X"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean over samples and variables of MSE / (EPSILON + mean target²).
+    """Mean over samples and variables of `squares`."""
+    return squares(prediction, target, weights).mean()
+
+
+def state_error(
+    prediction: Float[Tensor, "B C Z Y X"],
+    target: Float[Tensor, "B C Z Y X"],
+    weights: Float[Tensor, "B 1 Z Y X"] | None,
+    of: Literal["square", "root", "log"],
+) -> Float[Tensor, ""]:
+    """The squared NRMSE, the mean NRMSE over samples and variables, or the logarithm of that."""
+    if of == "square":
+        return squared_nrmse(prediction, target, weights)
+    root = (squares(prediction, target, weights) + SMALL**2).sqrt().mean()
+    return root if of == "root" else root.log()
+
+
+def squares(
+    prediction: Float[Tensor, "B C Z Y X"],
+    target: Float[Tensor, "B C Z Y X"],
+    weights: Float[Tensor, "B 1 Z Y X"] | None = None,
+) -> Float[Tensor, "B C 1 1 1"]:
+    """MSE / (EPSILON + mean target²) of each sample and variable.
 
     Both are normalised by the history. Numbers are scaled before they are squared, so that
     a variable at rest in the history and moving in the target stays finite. `weights`, which sum
@@ -34,7 +59,7 @@ def squared_nrmse(
     scale = target.abs().amax(dim=points, keepdim=True).clamp(min=1)
     error = mean_over(((prediction - target) / scale).square(), weights)
     power = mean_over((target / scale).square(), weights)
-    return (error / (EPSILON / scale / scale + power)).mean()
+    return error / (EPSILON / scale / scale + power)
 
 
 def batch_loss(
@@ -44,15 +69,15 @@ def batch_loss(
     config: LossConfig,
     points: Points | None = None,
 ) -> Float[Tensor, ""]:
-    """The squared NRMSE of normalised fields, and the terms that the config asks for.
+    """The error of normalised fields, and the terms that the config asks for.
 
     `base` is what the coarse tokens alone predict, where there is such a thing; `points` are
     those of stretched grids, on which means are over the volume.
     """
     weights = None if points is None else points.volumes
-    loss = squared_nrmse(prediction, target, weights)
+    loss = state_error(prediction, target, weights, config.of)
     if config.base and base is not None:
-        loss = loss + config.base * squared_nrmse(base, target, weights)
+        loss = loss + config.base * state_error(base, target, weights, config.of)
     if config.gradient:
         axes = [axis for axis in (-3, -2, -1) if target.shape[axis] > 1]
         slopes = [slope_error(prediction, target, axis, points) for axis in axes]
