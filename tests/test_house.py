@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = (
-    {"errors", "device", "fields", "config", "output", "records"},
+    {"errors", "device", "fields", "config", "output", "records", "words"},
     {"tokens", "metrics", "simulate"},
     {"nn", "data"},
     {"cost"},

@@ -2,7 +2,7 @@
 
 import sys
 
-from matey.cli.progress import show_progress
+from matey.cli.console import show_progress
 
 
 def test_without_a_terminal_each_quarter_is_a_line_with_rate_and_time_left(capsys):

@@ -6,7 +6,7 @@ import pytest
 
 from matey.report.load import load_results, load_run
 from matey.report.verdict import grade_of, judge_results, judge_run
-from matey.report.words import amount, change, duration, listed, number, plural
+from matey.words import amount, change, duration, listed, number, plural
 
 from .conftest import write_results
 

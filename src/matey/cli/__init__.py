@@ -5,9 +5,11 @@ A module holds `COMMANDS`: a `Command` for each word after the family's name, or
 the empty word where the family is a single command.
 """
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -115,8 +117,6 @@ def dispatch(words: list[str]) -> int:
 
 def run(name: str, command: Command, words: list[str]) -> int:
     """Parse one command's words and run it."""
-    from matey.cli.notices import notices
-
     with notices():
         return command.run(parse_words(name, command, words)) or 0
 
@@ -140,8 +140,38 @@ def one_of_many() -> str:
 
 
 def is_first() -> bool:
-    """Whether this process tells what is done, and not another one that torchrun started."""
+    """Whether this process reports to the user, and not another one that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+class Notices(logging.Handler):
+    """Keeps each logged message once, in order, and prints it on stderr if told to."""
+
+    def __init__(self, level: int, show: bool) -> None:
+        super().__init__(level)
+        self.show = show
+        self.messages: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        if message not in self.messages and self.show:
+            print(f"matey: {record.levelname.lower()}: {message}", file=sys.stderr, flush=True)
+        self.messages.setdefault(message)
+
+
+@contextmanager
+def notices(level: int = logging.WARNING, show: bool = True) -> Iterator[Notices]:
+    """Send the package's log here, and nowhere else, while the block runs."""
+    logger = logging.getLogger("matey")
+    before = logger.level, logger.propagate, logger.handlers
+    handler = Notices(level, show and is_first())
+    logger.setLevel(level)
+    logger.propagate, logger.handlers = False, [handler]
+    try:
+        yield handler
+    finally:
+        logger.setLevel(before[0])
+        logger.propagate, logger.handlers = before[1:]
 
 
 def overview() -> str:

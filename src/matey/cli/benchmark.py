@@ -1,6 +1,6 @@
 """`matey benchmark`: what a run will cost, before it is started."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matey.cli import Command
@@ -46,44 +46,47 @@ def run_cost(options: Any) -> None:
     windows = {name: system.windows("train", config.windows) for name, system in systems.items()}
     specs = [group.spec for group in windows.values()]
     model = outline_model(config.model, specs, config.windows.history, config.trains_blocks)
-    found = forecast(model, config, windows)
+    forecasts = forecast(model, config, windows)
     free = free_memory(choose_device(config.device).type)
     if options.json:
-        record = {"free_memory": free, "systems": [one.record() for one in found]}
+        record = {"free_memory": free, "systems": [one.record() for one in forecasts]}
         print(json.dumps(record, indent=2))
     else:
-        show(found, config, free)
+        show(forecasts, config, free)
 
 
-def show(found: "Sequence[Forecast]", config: Any, free: int | None) -> None:
+def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None:
     """Print everything, in 80 columns."""
     from matey.cli.console import console
 
-    model = found[0].step
+    model = forecasts[0].step
     console.print(
-        f"{sum(found[0].parameters.values()) / 1e6:.2f} M parameters: weights "
+        f"{sum(forecasts[0].parameters.values()) / 1e6:.2f} M parameters: weights "
         f"{model.parameters / 1e6:,.0f} MB, gradients {model.gradients / 1e6:,.0f}, "
         f"AdamW's moments {model.moments / 1e6:,.0f}.\nBatch {config.batch}, history "
         f"{config.windows.history}, {config.precision}. Tokens are those of a few windows.",
         highlight=False,
     )
-    console.print(token_table(found))
-    if any(forecast.at_threshold for forecast in found):
-        console.print(threshold_table(found))
-    console.print(operation_table(found))
-    console.print(memory_table(found, config))
+    console.print(token_table(forecasts))
+    if any(one.at_threshold for one in forecasts):
+        console.print(threshold_table(forecasts))
+    console.print(operation_table(forecasts))
+    console.print(memory_table(forecasts, config))
     if free is not None:
-        most = max(forecast.step.total for forecast in found)
-        fits = "fits" if most <= free else "does not fit"
-        console.print(f"{free / 1e9:.3g} GB are free here: a step {fits}.", highlight=False)
+        console.print(f"{fit(forecasts, free)}.", highlight=False)
 
 
-def token_table(found: "Iterable[Forecast]") -> "Table":
-    """Tokens per frame of the refinement chosen."""
-    table = make_table(
-        "Tokens per frame", "system", "grid", "windows", "mean", "largest", "all fine", "of fine"
-    )
-    for one in found:
+def fit(forecasts: "Sequence[Forecast]", free: int) -> str:
+    """Whether the largest step fits into the free memory."""
+    fits = max(one.step.total for one in forecasts) <= free
+    return f"{free / 1e9:.3g} GB are free here: a step {'fits' if fits else 'does not fit'}"
+
+
+def token_table(forecasts: "Sequence[Forecast]") -> "Table":
+    """Tokens per frame of the refinement that the config asks for."""
+    headings = ("grid", "windows", "mean", "largest", "all fine", "of fine")
+    table = system_table("Tokens per frame", headings)
+    for one in forecasts:
         tokens = one.tokens
         table.add_row(
             one.system,
@@ -97,35 +100,29 @@ def token_table(found: "Iterable[Forecast]") -> "Table":
     return table
 
 
-def threshold_table(found: "Iterable[Forecast]") -> "Table":
+def threshold_table(forecasts: "Sequence[Forecast]") -> "Table":
     """Mean tokens per frame at other thresholds."""
-    found = list(found)
-    thresholds = list(found[0].at_threshold)
-    title = "Tokens per frame at refinement threshold γ"
-    table = make_table(title, "system", *(f"{threshold:g}" for threshold in thresholds))
-    for one in found:
+    thresholds = [f"{threshold:g}" for threshold in forecasts[0].at_threshold]
+    table = system_table("Tokens per frame at refinement threshold γ", thresholds)
+    for one in forecasts:
         table.add_row(one.system, *(f"{tokens:,.0f}" for tokens in one.at_threshold.values()))
     return table
 
 
-def operation_table(found: "Iterable[Forecast]") -> "Table":
+def operation_table(forecasts: "Sequence[Forecast]") -> "Table":
     """Operations of a step, forward and backward, by part of the model."""
-    title = "GFLOP of a step, forward and backward"
-    table = make_table(title, "system", *OPERATIONS, "total")
-    for one in found:
+    table = system_table("GFLOP of a step, forward and backward", [*OPERATIONS, "total"])
+    for one in forecasts:
+        sides = (one.cost.forward, one.cost.backward)
         both = [
-            sum(
-                side.get(part, 0)
-                for side in (one.cost.forward, one.cost.backward)
-                for part in parts
-            )
+            sum(side.get(part, 0) for side in sides for part in parts)
             for parts in OPERATIONS.values()
         ]
         table.add_row(one.system, *(short(n / 1e9) for n in (*both, one.cost.operations)))
     return table
 
 
-def memory_table(found: "Iterable[Forecast]", config: Any) -> "Table":
+def memory_table(forecasts: "Sequence[Forecast]", config: Any) -> "Table":
     """Memory of a training step, and of the inference of one sample.
 
     `kept` is for the backward pass, `besides` the most that any part needs meanwhile; `step`
@@ -133,8 +130,8 @@ def memory_table(found: "Iterable[Forecast]", config: Any) -> "Table":
     process on a CPU keeps of freed memory.
     """
     title = f"Memory in MB: a step of {config.batch} samples, inference of one"
-    table = make_table(title, "system", "batch", "kept", "besides", "step", "inference")
-    for one in found:
+    table = system_table(title, ["batch", "kept", "besides", "step", "inference"])
+    for one in forecasts:
         kept = sum(one.step.kept.values())
         sizes = [one.step.batch, kept, one.step.transient, one.step.total, one.inference.total]
         table.add_row(one.system, *(short(size / 1e6) for size in sizes))
@@ -146,18 +143,11 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def make_table(title: str, *headings: str) -> "Table":
-    """An empty table: a name, then numbers."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+def system_table(title: str, headings: Sequence[str]) -> "Table":
+    """An empty table of numbers by system."""
+    from matey.cli.console import make_table
 
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title=title)
-    for heading in headings:
-        name = heading == "system"
-        table.add_column(
-            heading, justify="left" if name else "right", overflow="fold", no_wrap=not name
-        )
-    return table
+    return make_table(title, ["system"], headings)
 
 
 COMMANDS = {

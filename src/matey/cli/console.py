@@ -1,35 +1,37 @@
-"""What long work shows: a progress bar on a terminal, plain lines elsewhere."""
+"""What commands print: text, tables, and progress as a bar on a terminal, else as lines."""
 
 import math
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from matey.cli import is_first
-from matey.report.words import duration
+from matey.words import duration
 
 console = Console(quiet=not is_first())
 errors = Console(stderr=True, quiet=not is_first())
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+NOTE = TextColumn("{task.fields[note]}")
+
+
+def say(text: str) -> None:
+    """Print text as it is: no markup, no colours, no line breaks added."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def watch_training(title: str) -> Iterator[Any]:
     """A watcher for `matey.train.loop.train`: step, loss, rate and time left."""
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    ]
     interactive = errors.is_terminal
-    with Progress(*columns, console=errors, disable=not interactive) as progress:
+    with Progress(*COLUMNS, NOTE, console=errors, disable=not interactive) as progress:
         task = progress.add_task(title, note="")
         steps = 0
 
@@ -40,36 +42,35 @@ def watch_training(title: str) -> Iterator[Any]:
                 progress.update(task, total=steps, completed=record["step"])
             if record["kind"] == "changed":
                 for key, (was, now) in record["settings"].items():
-                    say(f"{title}: goes on with another {key}: {now}, not {was}")
+                    tell(f"{title}: goes on with another {key}: {now}, not {was}")
             if record["kind"] == "threads":
-                say(f"{title}: {shown_threads(record)}")
+                tell(f"{title}: {thread_choice(record)}")
             if record["kind"] == "train":
-                left = duration(record["seconds_left"]).replace("\u00a0", " ")
                 note = (
                     f"loss {record['loss']:.4f}  {record['windows_per_second']:.1f} windows/s  "
-                    f"{record['of_peak']:.0%} of peak  {left} left"
+                    f"{record['of_peak']:.0%} of peak  {span(record['seconds_left'])} left"
                 )
                 progress.update(task, completed=record["step"], note=note)
                 if not interactive:
-                    say(f"{title}: step {record['step']}/{steps}  {note}")
+                    tell(f"{title}: step {record['step']}/{steps}  {note}")
             if record["kind"] == "valid":
                 scores = "  ".join(
                     f"{name} {error:.4f} (persistence {record['persistence'][name]:.4f})"
                     for name, error in record["nrmse"].items()
                 )
                 if scores:
-                    say(f"{title}: step {record['step']}  validation NRMSE  {scores}")
+                    tell(f"{title}: step {record['step']}  validation NRMSE  {scores}")
 
-        def say(line: str) -> None:
+        def tell(line: str) -> None:
             if interactive:
-                progress.console.print(line, highlight=False)
+                errors.print(line, highlight=False)
             else:
                 print(line, file=sys.stderr, flush=True)
 
         yield watch
 
 
-def shown_threads(record: dict[str, Any]) -> str:
+def thread_choice(record: dict[str, Any]) -> str:
     """How many threads a run has, and why."""
     several = "" if record["number"] == 1 else "s"
     steps = ", ".join(f"{s:.3g} s with {number}" for number, s in record["step_seconds"].items())
@@ -80,23 +81,9 @@ def shown_threads(record: dict[str, Any]) -> str:
 def score_table(scores: Any, title: str) -> Table:
     """Errors one step ahead and at the end of the rollout, beside persistence and linear
     extrapolation."""
-    table = Table(title=plain(title), box=SIMPLE, padding=0, pad_edge=False)
     metric = scores[0].primary.upper() if scores else "error"
-    for heading in (
-        "system",
-        "ahead",
-        metric,
-        "persistence",
-        "lower by",
-        "linear",
-        "tokens",
-        "of fine",
-    ):
-        left = heading == "system"
-        # A name is folded rather than cut, a number neither.
-        table.add_column(
-            heading, justify="left" if left else "right", overflow="fold", no_wrap=not left
-        )
+    numbers = ("ahead", metric, "persistence", "lower by", "linear", "tokens", "of fine")
+    table = make_table(plain(title), ["system"], numbers, gap=0)
     for score in scores:
         for at in sorted({0, len(score.steps) - 1}):
             step, skill, linear = score.steps[at], score.main.skill[at], score.main.linear
@@ -104,29 +91,42 @@ def score_table(scores: Any, title: str) -> Table:
             table.add_row(
                 plain(score.name) if at == 0 else "",
                 f"{step} step{'s' if step > 1 else ''}",
-                shown_error(score.main.error[at]),
-                shown_error(score.main.persistence[at]),
+                error_text(score.main.error[at]),
+                error_text(score.main.persistence[at]),
                 f"{skill:.0%}" if math.isfinite(skill) else "-",
-                "-" if linear is None else shown_error(linear[at]),
+                "-" if linear is None else error_text(linear[at]),
                 f"{tokens['mean']:.0f}" if tokens else "",
                 f"{tokens['mean'] / tokens['fine']:.0%}" if tokens else "",
             )
     return table
 
 
+def make_table(
+    title: str | None, words: Sequence[str], numbers: Sequence[str], gap: int = 1
+) -> Table:
+    """An empty table: columns of words, which fold where space is short, then of numbers, which
+    stay whole; `gap` spaces more than one between columns."""
+    table = Table(title=title, box=SIMPLE, padding=(0, gap, 0, 0), pad_edge=False)
+    for heading in words:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", overflow="fold", no_wrap=True)
+    return table
+
+
 def health(scores: Any) -> Iterator[str]:
     """A sentence on each system whose rollouts diverged."""
     for score in scores:
-        found = score.divergence
-        if found.rollouts:
-            ended = f"; {found.unfinished} of them ended, not finite" if found.unfinished else ""
+        bad = score.divergence
+        if bad.rollouts:
+            ended = f"; {bad.unfinished} of them ended, not finite" if bad.unfinished else ""
             yield (
-                f"{score.name}: {found.rollouts} of {score.windows} rollouts diverged, the first "
-                f"at step {found.first:g}{ended}."
+                f"{score.name}: {bad.rollouts} of {score.windows} rollouts diverged, the first "
+                f"at step {bad.first:g}{ended}."
             )
 
 
-def shown_error(error: float) -> str:
+def error_text(error: float) -> str:
     """Four digits; in words where there is no such number."""
     if math.isnan(error):
         return "undefined"
@@ -138,3 +138,44 @@ def plain(text: str) -> str:
     from matey.data.formats.files import shown
 
     return escape(shown(text))
+
+
+def span(seconds: float) -> str:
+    """A time as `3 min 50 s`, with spaces that a line may break at."""
+    return duration(seconds).replace("\u00a0", " ")
+
+
+@contextmanager
+def show_progress(title: str, patience: float = 0.0) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left on a terminal; elsewhere a line on stderr at every quarter,
+    once `patience` seconds have passed since the first frames.
+
+    Call the result with the number of frames done and the number in all.
+    """
+    if sys.stderr.isatty():
+        with Progress(*COLUMNS, NOTE, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=None, note="")
+
+            def update(done: int, total: int) -> None:
+                speed = bar.tasks[0].speed
+                note = f"{speed:.3g} frames/s" if speed else ""
+                bar.update(task, completed=done, total=total, note=note)
+
+            yield update
+        return
+    quarter, first, began = 0, 0, 0.0
+
+    def line(done: int, total: int) -> None:
+        nonlocal quarter, first, began
+        now, quarters = time.perf_counter(), 4 * done // total
+        if not first:  # what came before, such as opening files, is no part of the rate
+            first, began = done, now
+        if quarters > quarter and now - began >= patience:
+            rate, seconds = "", now - began
+            if done > first:
+                pace = seconds / (done - first)
+                rate = f", {1 / pace:.3g} frames/s, {pace * (total - done):.0f} s left"
+            print(f"{title}: {done} of {total} frames{rate}", file=sys.stderr, flush=True)
+        quarter = max(quarter, quarters)
+
+    yield line

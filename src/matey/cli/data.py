@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from matey.config import DataConfig
-    from matey.data.convert import Converted, Rate
+    from matey.data.convert import Converted
     from matey.data.inspect import Inspection, SystemReport
 
 
@@ -51,10 +51,9 @@ def run_inspect(options: Any) -> int:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console
-    from matey.cli.notices import notices
+    from matey.cli import notices
+    from matey.cli.console import say, show_progress
     from matey.cli.options import read_data
-    from matey.cli.progress import show_progress
     from matey.config import SourceConfig, WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
@@ -71,9 +70,9 @@ def run_inspect(options: Any) -> int:
     for system in inspection.systems:
         show(system)
     for message in together(heard.messages):
-        console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
+        say(f"notice: {message}")
     for message in inspection.refused:
-        console.print(f"refused: {message}", markup=False, highlight=False, soft_wrap=True)
+        say(f"refused: {message}")
     if target:
         write_config(inspection, target)
     return 1 if inspection.refused else 0
@@ -101,21 +100,19 @@ def run_convert(options: Any) -> None:
     import logging
     from pathlib import Path
 
-    from matey.cli.console import console
-    from matey.cli.notices import notices
+    from matey.cli import notices
+    from matey.cli.console import say, show_progress
     from matey.cli.options import read_data
-    from matey.cli.progress import show_progress
     from matey.config import SourceConfig
     from matey.data.convert import convert
 
     config = read_data(options.source)
     source = SourceConfig("convert", tuple(options.source), options.uneven, options.thermodynamics)
-    usual = SourceConfig("convert", source.paths)
     check_options(
         config,
         options.source[0],
-        uneven=source.uneven != usual.uneven,
-        thermodynamics=source.thermodynamics != usual.thermodynamics,
+        uneven=options.uneven != SourceConfig.uneven,
+        thermodynamics=options.thermodynamics != SourceConfig.thermodynamics,
     )
     with notices(logging.INFO, show=False) as heard, show_progress("writing", PATIENCE) as watch:
         converted = convert(
@@ -126,45 +123,34 @@ def run_convert(options: Any) -> None:
             watch=watch,
         )
     for message in together(heard.messages):
-        console.print(f"notice: {message}", markup=False, highlight=False, soft_wrap=True)
+        say(f"notice: {message}")
     for system in converted:
-        for line in gains(system):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        show_gains(system)
 
 
-def gains(system: "Converted") -> list[str]:
-    """What a conversion made of one system, in sizes and in windows read per second."""
+def show_gains(system: "Converted") -> None:
+    """Print what a conversion made of one system, in sizes and in windows read per second."""
+    from matey.cli.console import say
     from matey.data.formats.files import shown
 
-    before, after = system.rate_before, system.rate_after
-    lines = [
+    say(
         f"{shown(system.name)}: {system.trajectories} trajectories, {system.frames} frames, in "
-        f"{system.files} file{'s' if system.files > 1 else ''} below {shown(system.folder)}",
-        f"  size       {mebibytes(system.size_before)} before, "
-        f"{mebibytes(system.size_after)} after",
-    ]
-    if before and after:
-        gain = after.windows_per_second / before.windows_per_second
-        lines.append(
-            f"  read rate  {per_second(before)} before, {per_second(after)} after: x {gain:.2g}"
+        f"{system.files} file{'s' if system.files > 1 else ''} below {shown(system.folder)}"
+    )
+    before, after = (f"{size / 2**20:.1f} MiB" for size in (system.size_before, system.size_after))
+    say(f"  size       {before} before, {after} after")
+    if system.rate_before and system.rate_after:
+        rates = [rate.windows_per_second for rate in (system.rate_before, system.rate_after)]
+        before, after = (f"{rate:.0f} windows/s" for rate in rates)
+        say(f"  read rate  {before} before, {after} after: x {rates[1] / rates[0]:.2g}")
+        say(
+            f"             windows of {system.rate_before.history} frames and a target, one process"
         )
-        lines.append(f"             windows of {before.history} frames and a target, one process")
-    return lines
-
-
-def mebibytes(size: int) -> str:
-    """A size for people."""
-    return f"{size / 2**20:.1f} MiB"
-
-
-def per_second(rate: "Rate") -> str:
-    """A rate for people."""
-    return f"{rate.windows_per_second:.0f} windows/s"
 
 
 def show(system: "SystemReport") -> None:
     """Print one system: a few lines, the table of variables, what is odd."""
-    from matey.cli.console import console, plain
+    from matey.cli.console import console, plain, say
     from matey.data.draft_config import describe
 
     console.print(f"\n[bold]{plain(system.name)}[/bold]", highlight=False)
@@ -179,21 +165,15 @@ def show(system: "SystemReport") -> None:
     if system.statistics:
         console.print(variable_table(system))
     for notice in system.notices:
-        console.print(f"notice: {notice}", markup=False, highlight=False, soft_wrap=True)
+        say(f"notice: {notice}")
 
 
 def variable_table(system: "SystemReport") -> "Table":
     """Names, units and ranges of a system's variables, and whether they are pseudo quantities."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+    from matey.cli.console import make_table, plain
 
-    from matey.cli.console import plain
-
-    table = Table(box=SIMPLE, padding=0, pad_edge=False)
-    for heading in ("variable", "in the file", "units", "mirror"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("min", "max", "mean", "std"):
-        table.add_column(heading, justify="right")
+    words, numbers = ("variable", "in the file", "units", "mirror"), ("min", "max", "mean", "std")
+    table = make_table(None, words, numbers, gap=0)
     for variable, values in zip(system.spec.variables, system.statistics, strict=True):
         table.add_row(
             plain(variable.name),
@@ -207,16 +187,15 @@ def variable_table(system: "SystemReport") -> "Table":
 
 def write_config(inspection: "Inspection", target: Any) -> None:
     """Write the data config, unless training on the files would be refused."""
-    from matey.cli.console import console
+    from matey.cli.console import say
     from matey.data.draft_config import config_text
     from matey.output import write_text
 
     if inspection.refused:
-        console.print(f"{target} is not written.", markup=False, highlight=False)
+        say(f"{target} is not written.")
         return
-    text = config_text(inspection, target.parent)
-    write_text(target, text)
-    console.print(f"\nWrote {target}.", markup=False, highlight=False, soft_wrap=True)
+    write_text(target, config_text(inspection, target.parent))
+    say(f"\nWrote {target}.")
 
 
 def together(messages: Iterable[str]) -> list[str]:

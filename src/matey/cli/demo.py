@@ -103,6 +103,8 @@ FILES = {"pretrain": PRETRAIN, "finetune": FINETUNE, "mix": MIX, "thermals": THE
 
 
 def add_arguments(parser: Any) -> None:
+    from matey.cli.options import add_device
+
     parser.add_argument("--scale", type=Literal["full", "smoke"], default="full", help="how much")
     parser.add_argument("--out", default="demo", help="the folder to write")
     parser.add_argument(
@@ -115,9 +117,7 @@ def add_arguments(parser: Any) -> None:
         help="in which to end, with fewer steps where the machine is slow",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the data and the training")
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
-    )
+    add_device(parser)
 
 
 def run(options: Any) -> int:
@@ -161,9 +161,9 @@ def run(options: Any) -> int:
 
 def say(text: str) -> None:
     """A paragraph of the demo's own."""
-    from matey.cli.console import console
+    from matey.cli import console
 
-    console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+    console.say(f"\n{text}")
 
 
 def measure_pace() -> float:
@@ -194,15 +194,14 @@ def reference(scale: Scale) -> dict[str, float]:
 
 
 def seconds_from(stage: str, scale: Scale) -> float:
-    """The same of a stage and all after it, together."""
-    stages = list(STAGES)
-    return sum(reference(scale)[name] for name in stages[stages.index(stage) :])
+    """Seconds of a stage and all that follow, on the same core."""
+    return sum(reference(scale)[name] for name in STAGES[STAGES.index(stage) :])
 
 
 def plan(pace: float, left: float, stage: str) -> Scale:
-    """The most that can be done in the seconds that are left, from a stage on; else the least."""
-    fitting = [choice for choice in CHOICES if pace * seconds_from(stage, choice) <= left]
-    return fitting[0] if fitting else CHOICES[-1]
+    """The largest choice that ends in the seconds left, from a stage on; else the smallest."""
+    fitting = (choice for choice in CHOICES if pace * seconds_from(stage, choice) <= left)
+    return next(fitting, CHOICES[-1])
 
 
 def replan(scale: Scale, pace: float, left: float, stage: str) -> Scale:
@@ -240,22 +239,19 @@ def minutes(seconds: float) -> str:
 
 
 def run_stage(stage: str, made: Sequence[str], several: bool) -> list[int]:
-    """Run the commands of a stage up to the first that fails; their exit codes.
+    """Run the commands of a stage up to the first that fails, and return its exit code.
 
     The two simulations run as two processes where there are `several` cores to use.
     """
     from matey.cli.console import console
     from matey.train.threads import usable_cores
 
-    codes: list[int] = []
     beside = several and stage == "simulate" and usable_cores() > 1
     for command in made:
         console.print(f"\n$ matey {command}", style="bold", highlight=False, soft_wrap=True)
-        if not beside:
-            codes.append(dispatch(shlex.split(command)))
-            if codes[-1]:
-                break
-    return side_by_side(made) if beside else codes
+        if not beside and (code := dispatch(shlex.split(command))):
+            return [code]
+    return side_by_side(made) if beside else []
 
 
 def side_by_side(made: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from matey.cli import Command
 from matey.cost.machine import free_memory, read
@@ -32,6 +32,9 @@ EXTRAS = {
 }
 GIGA = 1e9
 LEAST_MEMORY, LEAST_DISK = 2 * GIGA, 1 * GIGA
+LITTLE_MEMORY = "close other programs, or train with a smaller batch"
+LITTLE_DISK = "runs write checkpoints here: free some, or choose another folder"
+FOLDER = " in the current folder"
 MATRIX = 1024
 CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"  # only in a checkout
 
@@ -62,18 +65,19 @@ def examine(folder: Path) -> list[Finding]:
 
 def versions() -> list[Finding]:
     """Python and the packages, and whether torch is the one that the tests ran with."""
-    found = [
+    return [
         Finding("versions", "matey", version("matey-pde") or "not installed"),
         Finding("versions", "python", platform.python_version()),
         torch_version(),
+        *(package(name, version(name)) for name in PACKAGES),
     ]
-    for name in PACKAGES:
-        installed = version(name)
-        if installed:
-            found.append(Finding("versions", name, installed))
-        else:
-            found.append(Finding("versions", name, "missing", FAIL, install(name)))
-    return found
+
+
+def package(name: str, installed: str) -> Finding:
+    """A package that is needed, with its version; empty if it is missing."""
+    if installed:
+        return Finding("versions", name, installed)
+    return Finding("versions", name, "missing", FAIL, install(name))
 
 
 def version(distribution: str) -> str:
@@ -92,11 +96,9 @@ def install(name: str) -> str:
 def torch_version() -> Finding:
     """Torch beside the pin of constraints.txt, where there is a checkout."""
     installed = version("torch")
-    if not installed:
-        return Finding("versions", "torch", "missing", FAIL, install("torch"))
     pin = re.search(r"^torch==(\S+)$", read(CONSTRAINTS), re.MULTILINE)
-    if pin is None:
-        return Finding("versions", "torch", installed)
+    if pin is None or not installed:
+        return package("torch", installed)
     if installed.split("+")[0] == pin[1]:
         return Finding("versions", "torch", f"{installed}, as constraints.txt pins it")
     advice = f"the tests ran with {pin[1]}: {install('torch')}"
@@ -114,10 +116,7 @@ def processors() -> list[Finding]:
     else:
         advice = "train with precision float32 on this CPU"
         half = Finding("devices", "bfloat16, CPU", "no units: slower than float32", NOTE, advice)
-    return [
-        Finding("devices", "CPU", name),
-        half,
-    ]
+    return [Finding("devices", "CPU", name), half]
 
 
 def devices() -> list[Finding]:
@@ -129,34 +128,31 @@ def devices() -> list[Finding]:
     from matey.train.threads import usable_cores
 
     threads = f"{torch.get_num_threads()} (OMP_NUM_THREADS sets it; training chooses by itself)"
-    found = [
+    findings = [
         Finding("devices", "cores", f"{usable_cores()} usable of {os.cpu_count()}"),
         Finding("devices", "torch threads", threads),
     ]
     if not torch.cuda.is_available():
-        return [*found, Finding("devices", "CUDA", "none: trains on the CPU")]
+        return [*findings, Finding("devices", "CUDA", "none: trains on the CPU")]
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
         half = "" if torch.cuda.is_bf16_supported() else ", no bfloat16"
         value = f"{device.name}, {device.total_memory / GIGA:.0f} GB{half}"
-        found.append(Finding("devices", f"CUDA {index}", value))
-    return found
+        findings.append(Finding("devices", f"CUDA {index}", value))
+    return findings
 
 
 def room(folder: Path) -> list[Finding]:
     """Free memory and disk."""
-    found = []
-    memory = free_memory()
-    if memory is not None:
-        value = f"{memory / GIGA:.1f} GB"
-        few = memory < LEAST_MEMORY
-        advice = "close other programs, or train with a smaller batch" if few else ""
-        found.append(Finding("room", "free memory", value, NOTE if few else OK, advice))
-    disk = shutil.disk_usage(folder).free
-    few = disk < LEAST_DISK
-    advice = "runs write checkpoints here: free some, or choose another folder" if few else ""
-    value = f"{disk / GIGA:.1f} GB in the current folder"
-    return [*found, Finding("room", "free disk", value, NOTE if few else OK, advice)]
+    findings = []
+    for name, size, least, where, advice in (
+        ("free memory", free_memory(), LEAST_MEMORY, "", LITTLE_MEMORY),
+        ("free disk", shutil.disk_usage(folder).free, LEAST_DISK, FOLDER, LITTLE_DISK),
+    ):
+        if size is not None:
+            state, text = (OK, "") if size >= least else (NOTE, advice)
+            findings.append(Finding("room", name, f"{size / GIGA:.1f} GB{where}", state, text))
+    return findings
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:
@@ -193,10 +189,7 @@ def round_trip_hdf5() -> str:
         with h5py.File(path, "w") as file:
             file.create_dataset("u", data=values, chunks=(1, 64, 64), compression="gzip")
         with h5py.File(path, "r") as file:
-            same = np.array_equal(file["u"][:], values)
-    if not same:
-        raise OSError("the values read are not those written")
-    return "written and read back"
+            return compare(file["u"][:], values)
 
 
 def round_trip_netcdf() -> str:
@@ -209,17 +202,14 @@ def round_trip_netcdf() -> str:
         path = Path(folder) / "check.nc"
         xarray.Dataset({"u": (("y", "x"), values)}).to_netcdf(path, engine="netcdf4")
         with xarray.open_dataset(path, engine="netcdf4") as file:
-            same = np.array_equal(file["u"].values, values)
-    if not same:
+            return compare(file["u"].values, values)
+
+
+def compare(read_back: Any, written: Any) -> str:
+    """Raise OSError unless the values read are those written."""
+    if not (read_back == written).all():
         raise OSError("the values read are not those written")
     return "written and read back"
-
-
-def chosen_device(name: str) -> str:
-    """The device that was asked for, if it is there."""
-    from matey.device import choose_device
-
-    return f"{choose_device(name)} is there"
 
 
 def write_here(folder: Path) -> str:
@@ -238,14 +228,12 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 def extras() -> list[Finding]:
     """Packages that only some work needs, and how to get those that are not there."""
-    found = []
-    for name, (module, use) in EXTRAS.items():
-        if importlib.util.find_spec(module) is not None:
-            found.append(Finding("extras", name, version(name) or "there"))
-        else:
-            advice = f"for {use}: {install(name)}"
-            found.append(Finding("extras", name, "not installed", NOTE, advice))
-    return found
+    return [
+        Finding("extras", name, version(name) or "there")
+        if importlib.util.find_spec(module)
+        else Finding("extras", name, "not installed", NOTE, f"for {use}: {install(name)}")
+        for name, (module, use) in EXTRAS.items()
+    ]
 
 
 def show(findings: list[Finding]) -> None:
@@ -268,21 +256,19 @@ def show(findings: list[Finding]) -> None:
 
 
 def add_arguments(parser: Any) -> None:
-    """What `matey doctor` takes."""
+    from matey.cli.options import add_device
+
     parser.add_argument("--json", action="store_true", help="print for a program, not a person")
-    parser.add_argument(
-        "--device",
-        type=Literal["auto", "cpu", "cuda"],
-        default="auto",
-        help="the device that must work",
-    )
+    add_device(parser, "the device that must work")
 
 
 def run(options: Any) -> int:
     """Examine, show, and tell whether training would work."""
+    from matey.device import choose_device
+
     findings = examine(Path.cwd())
     if options.device != "auto":
-        findings.append(attempt("device", lambda: chosen_device(options.device)))
+        findings.append(attempt("device", lambda: f"{choose_device(options.device)} is there"))
     failed = [finding for finding in findings if finding.state == FAIL]
     if options.json:
         record = {"works": not failed, "findings": [asdict(finding) for finding in findings]}

@@ -1,6 +1,6 @@
 """`matey evaluate`: scores on test trajectories."""
 
-from typing import Any, Literal
+from typing import Any
 
 from matey.cli import Command
 
@@ -8,6 +8,7 @@ from matey.cli import Command
 def add_arguments(parser: Any) -> None:
     from jsonargparse.typing import PositiveInt
 
+    from matey.cli.options import add_model_options
     from matey.config import DataConfig
 
     parser.add_argument("checkpoint", help="a run or a model folder")
@@ -26,30 +27,17 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--windows", type=PositiveInt | None, help="rollouts per system, spread evenly; else all"
     )
-    parser.add_argument(
-        "--token-budget",
-        type=PositiveInt | None,
-        help="refine as many cells as leave no more than so many tokens per frame",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
-    )
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
-    )
+    add_model_options(parser)
 
 
 def run(options: Any) -> None:
     from pathlib import Path
 
-    from matey.cli.console import console, health, score_table
-    from matey.device import choose_device
+    from matey.cli.console import console, health, say, score_table
+    from matey.cli.options import load_model
     from matey.evaluate.protocols import find_protocol
     from matey.evaluate.score import ScoreConfig, evaluate
-    from matey.nn.folder import from_pretrained, set_token_budget
-    from matey.train.threads import stay_within_cores
 
-    stay_within_cores()
     ask = ScoreConfig(
         steps=options.rollout,
         batch=options.batch,
@@ -58,13 +46,11 @@ def run(options: Any) -> None:
         lead=options.lead_time,
         protocol=find_protocol(options.protocol),
     )
-    model = from_pretrained(options.checkpoint).to(choose_device(options.device))
-    if options.token_budget is not None:
-        set_token_budget(model, options.token_budget)
+    model = load_model(options)
     scores = evaluate(model, options.checkpoint, options.data, ask, Path(options.out))
     console.print(score_table(scores, f"{options.checkpoint}: test trajectories"))
     for line in health(scores):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(line)
     if model.config.is_adaptive:
         cells = model.cells()  # whose criterion may have capitals of its own
         console.print(f"{cells[0].upper()}{cells[1:]}.", highlight=False)

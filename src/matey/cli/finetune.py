@@ -94,9 +94,9 @@ def rate(text: str) -> float:
 
 def show(plan: "TuningPlan") -> None:
     """Print all of a plan, in 80 columns."""
-    from matey.cli.benchmark import memory_table, token_table
-    from matey.cli.console import console, plain
-    from matey.report.words import duration, plural
+    from matey.cli.benchmark import fit, memory_table, token_table
+    from matey.cli.console import console, plain, span
+    from matey.words import plural
 
     config = plan.config
     data = ", ".join(f"{plain(name)} ({n:,} windows)" for name, n in plan.windows.items())
@@ -115,16 +115,13 @@ def show(plan: "TuningPlan") -> None:
     )
     console.print(token_table(plan.forecasts))
     console.print(memory_table(plan.forecasts, config))
-    most = max(one.step.total for one in plan.forecasts)
     if plan.free is not None:
-        fits = "fits" if most <= plan.free else "does not fit"
-        say(f"Memory: {plan.free / 1e9:.3g} GB are free here: a step {fits}.")
-    taken = duration(plan.seconds).replace("\u00a0", " ")
+        say(f"Memory: {fit(plan.forecasts, plan.free)}.")
     say(
-        f"Time: about {taken}, an estimate: {plural(config.steps, 'step')} of together "
-        f"{plan.operations / 1e12:.3g} TFLOP, at {plan.share:.0%} of the {plan.peak / 1e9:,.0f} "
-        "GFLOP/s of a matrix product here, which steps typically reach. Validation adds to it, and "
-        "steps of less than some 10 GFLOP take longer."
+        f"Time: about {span(plan.seconds)}, an estimate: {plural(config.steps, 'step')} of "
+        f"together {plan.operations / 1e12:.3g} TFLOP, at {plan.share:.0%} of the "
+        f"{plan.peak / 1e9:,.0f} GFLOP/s of a matrix product here, which steps typically reach. "
+        "Validation adds to it, and steps of less than some 10 GFLOP take longer."
     )
     if plan.batch is None:
         say("Batch: by tokens (mixture.tokens_per_batch); batch has no effect.")
@@ -139,19 +136,9 @@ def show(plan: "TuningPlan") -> None:
 
 def part_table(plan: "TuningPlan") -> "Table":
     """The weights by kind, where they come from, and whether they train."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+    from matey.cli.console import make_table, plain
 
-    from matey.cli.console import plain
-
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, title="Weights")
-    for heading in ("part", "which", "numbers", "from", "training"):
-        table.add_column(
-            heading,
-            justify="right" if heading == "numbers" else "left",
-            overflow="fold",
-            no_wrap=heading not in ("part", "which"),
-        )
+    table = make_table("Weights", ["part", "which"], ["numbers", "from", "training"])
     for part in plan.parts:
         training = "yes" if part.trains else "frozen"
         table.add_row(

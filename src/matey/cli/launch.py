@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -166,17 +166,13 @@ def resume_of(words: Sequence[str]) -> str | None:
 
 def seconds(text: str, option: str = "--time") -> int:
     """A span of time as `6h`, `90m`, `1d12h`, or in SLURM's notation, as `1-12:00:00`."""
-    if text and (spans := SPANS.fullmatch(text)):
-        days, hours, minutes, rest = (int(number or 0) for number in spans.groups())
-        return rest + 60 * (minutes + 60 * (hours + 24 * days))
-    if clock := CLOCK.fullmatch(text):
-        days, hours, minutes, rest = (int(number or 0) for number in clock.groups())
+    if text and (parts := SPANS.fullmatch(text) or CLOCK.fullmatch(text)):
+        days, hours, minutes, rest = (int(number or 0) for number in parts.groups())
         return rest + 60 * (minutes + 60 * (hours + 24 * days))
     raise ConfigError(f"{option} is {text!r}, expected one such as 6h, 90m, 1d12h or 1-12:00:00.")
 
 
 def add_arguments(parser: Any) -> None:
-    """What `matey launch slurm` takes."""
     from jsonargparse.typing import PositiveInt
 
     parser.add_argument("--nodes", type=PositiveInt, default=1, help="machines")
@@ -210,18 +206,8 @@ def add_arguments(parser: Any) -> None:
 
 def run(options: Any) -> None:
     """Print the script, or submit it."""
-    job = Job(
-        command=options.command,
-        time=seconds(options.time),
-        nodes=options.nodes,
-        gpus_per_node=options.gpus_per_node,
-        cpus_per_task=options.cpus_per_task,
-        partition=options.partition,
-        account=options.account,
-        output=options.output,
-        notice=options.notice,
-        sbatch=options.sbatch,
-    )
+    settings = {field.name: options[field.name] for field in fields(Job)}
+    job = Job(**{**settings, "time": seconds(options.time)})
     if options.dry_run:
         print(job.script(), end="")
         return

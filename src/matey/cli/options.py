@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
+from jsonargparse.typing import PositiveInt
 
 from matey.config import DataConfig, RunConfig, SourceConfig, current
 from matey.errors import ConfigError, MateyError
 from matey.output import plain_yaml
+
+if TYPE_CHECKING:
+    from matey.nn.surrogate import Surrogate
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -89,16 +93,42 @@ def add_common(parser: Parser) -> None:
 
     Every command takes them, so that a script may pass the same options to all.
     """
-    known = parser._option_string_actions
-    if "--seed" not in known:
+    if "--seed" not in parser._option_string_actions:
         parser.add_argument("--seed", type=int, default=0, help="nothing here is random")
-    if "--device" not in known:
-        parser.add_argument(
-            "--device",
-            type=Literal["auto", "cpu", "cuda"],
-            default="auto",
-            help="this command computes on the CPU",
-        )
+    if "--device" not in parser._option_string_actions:
+        add_device(parser, "this command computes on the CPU")
+
+
+def add_device(parser: Any, text: str = "where to compute") -> None:
+    """`--device` for a command that computes."""
+    devices = Literal["auto", "cpu", "cuda"]
+    parser.add_argument("--device", type=devices, default="auto", help=text)
+
+
+def add_model_options(parser: Any) -> None:
+    """What every command that applies a trained model takes."""
+    parser.add_argument(
+        "--token-budget",
+        type=PositiveInt | None,
+        help="refine as many cells as leave no more than so many tokens per frame",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
+    )
+    add_device(parser)
+
+
+def load_model(options: Namespace) -> "Surrogate":
+    """The model of `checkpoint`, as the options of `add_model_options` want it."""
+    from matey.device import choose_device
+    from matey.nn.folder import from_pretrained, set_token_budget
+    from matey.train.threads import stay_within_cores
+
+    stay_within_cores()
+    model = from_pretrained(options.checkpoint).to(choose_device(options.device))
+    if options.token_budget is not None:
+        set_token_budget(model, options.token_budget)
+    return model
 
 
 def parse(parser: Parser, words: list[str]) -> Namespace:

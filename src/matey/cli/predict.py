@@ -1,12 +1,14 @@
 """`matey predict`: continue a field in time."""
 
-from typing import Any, Literal
+from typing import Any
 
 from matey.cli import Command
 
 
 def add_arguments(parser: Any) -> None:
     from jsonargparse.typing import PositiveInt
+
+    from matey.cli.options import add_model_options
 
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_argument("initial", help="a file whose last frames are the history")
@@ -21,40 +23,25 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--out", default="prediction.nc", help="the NetCDF file, or zarr store (.zarr), to write"
     )
-    parser.add_argument(
-        "--token-budget",
-        type=PositiveInt | None,
-        help="refine as many cells as leave no more than so many tokens per frame",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
-    )
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
-    )
+    add_model_options(parser)
 
 
 def run(options: Any) -> None:
     from pathlib import Path
 
     import matey
-    from matey.cli.console import console
+    from matey.cli.console import say
+    from matey.cli.options import load_model
     from matey.config import require
     from matey.data.formats.files import find_files
-    from matey.device import choose_device
     from matey.errors import ConfigError, MateyError
-    from matey.nn.folder import set_token_budget
     from matey.nn.rollout import schedule
-    from matey.train.threads import stay_within_cores
 
     schedule(options.steps, options.lead_time)
-    stay_within_cores()
     out = Path(options.out)
     if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
         raise ConfigError(f"--out {out} is the file to read. Choose another name.")
-    model = matey.from_pretrained(options.checkpoint).to(choose_device(options.device))
-    if options.token_budget is not None:
-        set_token_budget(model, options.token_budget)
+    model = load_model(options)
     fields = matey.open(options.initial)
     require(
         0 <= options.trajectory < len(fields),
@@ -70,13 +57,10 @@ def run(options: Any) -> None:
         raise type(error)(f"{options.initial}: {error}") from error
     matey.write_field(prediction, out)
     used, cells = (prediction.provenance[name] for name in ("tokens_per_frame", "cells"))
-    console.print(
+    say(
         f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
         f"{float(prediction.times[-1]):g}, in {out}: "
-        + (f"{used} tokens per frame, {cells}" if used != "0" else cells),
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        + (f"{used} tokens per frame, {cells}" if used != "0" else cells)
     )
 
 

@@ -2,16 +2,18 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from matey.cli import Command
-from matey.cli.progress import show_progress
 from matey.errors import ConfigError
 from matey.simulate import SYSTEMS
 
+SETTINGS = ("trajectories", "resolution", "steps", "seed", "ndim")
+
 
 def add_arguments(parser: Any) -> None:
-    """The options of `matey simulate`."""
+    from matey.cli.options import add_device
+
     parser.add_argument("system", type=str, help=", ".join(SYSTEMS))
     parser.add_argument("--out", type=Path, required=True, help="new folder for the files")
     parser.add_argument("--trajectories", type=int, default=32, help="how many")
@@ -25,14 +27,14 @@ def add_arguments(parser: Any) -> None:
         "--steps", type=int, default=21, help="frames per trajectory, the initial state included"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the random initial states")
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
-    )
+    add_device(parser)
 
 
 def run(options: Any) -> None:
     """Simulate, and write what came out. Raises ConfigError before any long work."""
-    check_new(options.out)
+    if options.out.exists() and not (options.out.is_dir() and not any(options.out.iterdir())):
+        raise ConfigError(f"{options.out} is there already. Name a new folder, or remove it first.")
+    from matey.cli.console import show_progress
     from matey.data.write import write_well
     from matey.device import choose_device
     from matey.simulate import find_system, simulate
@@ -41,30 +43,14 @@ def run(options: Any) -> None:
     device = choose_device(options.device)
     began = time.perf_counter()
     with show_progress(options.system) as progress:
-        fields = simulate(
-            options.system,
-            trajectories=options.trajectories,
-            resolution=options.resolution,
-            steps=options.steps,
-            seed=options.seed,
-            ndim=options.ndim,
-            device=device,
-            progress=progress,
-        )
+        settings = {name: options[name] for name in SETTINGS}
+        fields = simulate(options.system, **settings, device=device, progress=progress)
     folder = write_well(fields, options.out, name=options.system)
     points = " x ".join(str(n) for n in fields[0].grid.shape[3 - fields[0].grid.ndim :])
     print(
         f"{len(fields)} trajectories of {options.system}, {options.steps} frames of {points} "
         f"points, in {time.perf_counter() - began:.1f} s: {folder}"
     )
-
-
-def check_new(folder: Path) -> None:
-    """Raise ConfigError if something would be overwritten."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists():
-        raise ConfigError(f"{folder} is there already. Name a new folder, or remove it first.")
 
 
 COMMANDS = {

@@ -16,6 +16,7 @@ def add_arguments(parser: Any) -> None:
 
     from jsonargparse.typing import PositiveInt
 
+    from matey.cli.options import add_device
     from matey.config import DataConfig
 
     parser.add_argument(
@@ -32,9 +33,7 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument("--plan", action="store_true", help="say what it will cost, and stop")
     parser.add_argument("--seed", type=int, default=0, help="the first seed of the cells")
-    parser.add_argument(
-        "--device", type=Literal["auto", "cpu", "cuda"], default="auto", help="where to compute"
-    )
+    add_device(parser)
 
 
 def run(options: Any, study: str) -> None:
@@ -61,14 +60,15 @@ def run(options: Any, study: str) -> None:
         device=options.device,
     )
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         print(f"{study}: {text}", file=sys.stderr, flush=True)
 
     if options.plan:
-        show_price(plan(request, say), request.jobs)
+        show_price(plan(request, tell), request.jobs)
         return
 
-    page = run_study(request, say, partial(show_price, jobs=request.jobs), partial(show_done, say))
+    shows = (partial(show_price, jobs=request.jobs), partial(show_done, tell))
+    page = run_study(request, tell, *shows)
     build([request.out], request.out / "report.html")
     show_claims(page)
     console.print(f"Tables in {request.out}, all of it in {request.out}/report.html")
@@ -76,8 +76,7 @@ def run(options: Any, study: str) -> None:
 
 def show_price(price: "Price", jobs: int) -> None:
     """What a study costs, before it begins."""
-    from matey.cli.console import console
-    from matey.report.words import duration
+    from matey.cli.console import say, span
     from matey.studies.run import GPU
 
     where = "on one thread" if price.device == "cpu" else f"on {price.device}"
@@ -86,23 +85,22 @@ def show_price(price: "Price", jobs: int) -> None:
         f"{price.trainings:.3g} in all, and {price.scoring:.2g} to score.",
         f"Systems: {price.systems}.",
         f"A matrix product runs at {price.peak / 1e9:.0f} GFLOP/s here {where}: about "
-        f"{duration(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
+        f"{span(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
         "what is missing.",
     ]
     if price.trainings > 600 * GPU:
         hours = (price.trainings + price.scoring) / GPU / 3600
         lines.append(f"A GPU that reaches {GPU / 1e12:.0f} TFLOP/s takes about {hours:,.3g} h.")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        say(line)
 
 
-def show_done(say: Any, done: "Done") -> None:
+def show_done(tell: Any, done: "Done") -> None:
     """A line for each cell."""
-    from matey.report.words import duration
+    from matey.cli.console import span
 
     failed = f" failed: {done.failed}" if done.failed else ""
-    left = duration(done.seconds_left).replace("\u00a0", " ")
-    say(f"cell {done.number}/{done.of} {done.cell}{failed}  {left} left")
+    tell(f"cell {done.number}/{done.of} {done.cell}{failed}  {span(done.seconds_left)} left")
 
 
 def show_claims(page: "StudyPage") -> None:

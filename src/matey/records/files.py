@@ -161,15 +161,12 @@ def plain_value(kind: Any, value: Any, where: str) -> Any:
     """A number, a count, a text or a truth value."""
     if kind is float and value is None:
         return math.nan
-    if kind not in (float, int):
-        words = {str: "a text", bool: "true or false"}
-        return value if isinstance(value, kind) else refuse(where, value, words[kind])
-    words = {float: "a number", int: "a count"}
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        refuse(where, value, words[kind])
-    if kind is int and not (math.isfinite(value) and value >= 0):
-        refuse(where, value, words[kind])
-    return kind(value)
+    fits = isinstance(value, kind)
+    if kind in (float, int):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and (kind is float or 0 <= value < math.inf)
+    words = {str: "a text", bool: "true or false", float: "a number", int: "a count"}
+    return kind(value) if fits else refuse(where, value, words[kind])
 
 
 def length(value: Any, where: str) -> int:

@@ -6,6 +6,7 @@ A chart's classes `s0` to `s7` are the series colours and dashes, `still` is per
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from markupsafe import Markup
 
@@ -63,17 +64,15 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        low, high, at = (
-            (math.log(self.low), math.log(self.high), math.log(value))
-            if self.log
-            else (self.low, self.high, value)
-        )
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
         return self.start + (at - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        found = log_ticks(self.low, self.high) if self.log else []
+        ticks = log_ticks(self.low, self.high) if self.log else []
         # A short logarithmic axis holds none of its round values.
-        return found if len(found) > 1 else nice_ticks(self.low, self.high)
+        return ticks if len(ticks) > 1 else nice_ticks(self.low, self.high)
 
 
 def series(index: int) -> str:
@@ -128,9 +127,9 @@ def line_chart(
     ys = [y for line in lines for y in line.y if math.isfinite(y) and (y > 0 or not log)]
     if not ys:
         return Chart(title, NOTHING, tuple(lines))
-    ends = (
-        (min(xs), max(xs) * (1 + (min(xs) == max(xs)))) if log_x else widened(min(xs), max(xs), 0)
-    )
+    ends = widened(min(xs), max(xs), 0)
+    if log_x:
+        ends = min(xs), max(xs) * (1 + (min(xs) == max(xs)))
     across = Axis(*ends, LEFT, WIDTH - RIGHT, log=log_x)
     low, high = min([*ys, *within]), max([*ys, *within])
     if log:
@@ -147,20 +146,18 @@ def line_chart(
 
 def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str) -> Chart:
     """Single points with their names beside them; both axes are linear, the y axis from 0."""
-    known = [point for point in points if math.isfinite(point.y[0])]
-    if not known:
+    points = [point for point in points if math.isfinite(point.y[0])]
+    if not points:
         return Chart(title, NOTHING, ())
-    xs, ys = [point.x[0] for point in known], [point.y[0] for point in known]
+    xs, ys = [point.x[0] for point in points], [point.y[0] for point in points]
     across = Axis(*widened(min(xs), max(xs), 0.08), LEFT, WIDTH - RIGHT)
     up = Axis(*widened(min(0.0, *ys), max(ys), 0.1, fixed=min(ys) >= 0), HEIGHT - BOTTOM, TOP)
     parts = [frame(across, up, x_label, y_label, whole=False)]
-    parts += [drawn(point, across, up) for point in known]
-    for point in known:
+    parts += [drawn(point, across, up) for point in points]
+    for point in points:
         x, y = across.place(point.x[0]), up.place(point.y[0])
-        left = x > (LEFT + WIDTH) / 2
-        parts.append(
-            NAME.format(x - 7 if left else x + 7, y - 5, ("start", "end")[left], point.name)
-        )
+        at, anchor = (x - 7, "end") if x > (LEFT + WIDTH) / 2 else (x + 7, "start")
+        parts.append(NAME.format(at, y - 5, anchor, point.name))
     return Chart(title, drawing(title, x_label, y_label, parts), ())
 
 
@@ -188,12 +185,10 @@ def cloud_chart(plot: Plot) -> Chart:
             text = f"{spot.name}: {short(spot.y)} at {short(spot.x)}"
             inner.append(DOT.format(x, y, spot.x, text))
             if not math.isnan(spot.low + spot.high):
-                bottom, top = (
-                    up.place(min(max(end, up.low), up.high)) for end in (spot.low, spot.high)
-                )
-                inner.append(GRID.format("whisker", x, x, bottom, top))
+                ends = [min(max(end, up.low), up.high) for end in (spot.low, spot.high)]
+                inner.append(GRID.format("whisker", x, x, *map(up.place, ends)))
         path = "M" + "L".join(places) if group.joined and places else ""
-        parts.append(SERIES.format(series(i), path, joined(inner)))
+        parts.append(SERIES.format(series(i), path, Markup().join(inner)))
     return Chart(plot.title, drawing(plot.title, plot.x, plot.y, parts), lines)
 
 
@@ -204,12 +199,7 @@ def has_place(spot: Spot) -> bool:
 
 def drawing(title: str, x_label: str, y_label: str, parts: Iterable[Markup]) -> Markup:
     """A whole chart of its parts."""
-    return SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", joined(parts))
-
-
-def joined(parts: Iterable[Markup]) -> Markup:
-    """Pieces of a drawing as one."""
-    return Markup("").join(parts)
+    return SVG.format(WIDTH, HEIGHT, f"{title}: {y_label} over {x_label}", Markup().join(parts))
 
 
 def widened(low: float, high: float, margin: float, fixed: bool = False) -> tuple[float, float]:
@@ -236,7 +226,7 @@ def frame(across: Axis, up: Axis, x_label: str, y_label: str, whole: bool) -> Ma
     parts.append(GRID.format("axis", LEFT, WIDTH - RIGHT, base, base))
     parts.append(ACROSS.format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, x_label))
     parts.append(UP.format((TOP + base) / 2, y_label))
-    return joined(parts)
+    return Markup().join(parts)
 
 
 def drawn(line: Line, across: Axis, up: Axis) -> Markup:
@@ -253,7 +243,7 @@ def drawn(line: Line, across: Axis, up: Axis) -> Markup:
         pen = "L"
         if len(line.x) <= MARKED:
             dots.append(DOT.format(at_x, at_y, x, f"{line.name}: {short(y)} at {short(x)}"))
-    return SERIES.format(line.style, "".join(path), joined(dots))
+    return SERIES.format(line.style, "".join(path), Markup().join(dots))
 
 
 def rug(band: tuple[float, float], across: Axis) -> Markup:
@@ -285,7 +275,5 @@ def thinned(
     if size <= 1:
         return list(x), list(y)
     starts = range(0, len(x), size)
-    return (
-        [sum(x[i : i + size]) / len(x[i : i + size]) for i in starts],
-        [sum(y[i : i + size]) / len(y[i : i + size]) for i in starts],
-    )
+    xs, ys = ([fmean(values[i : i + size]) for i in starts] for values in (x, y))
+    return xs, ys

@@ -15,7 +15,7 @@ from matey.report.verdict import (
     token_means,
     typical,
 )
-from matey.report.words import beside, listed
+from matey.words import beside, listed
 
 SEVERAL = 4  # models from which on one verdict on all of them comes first
 
@@ -36,10 +36,10 @@ def compare(results: Sequence[Results]) -> Comparison | None:
     best = ranked[0]
     first = max(results, key=lambda result: last(skill(result, 0)))
     grade, badge = grade_of([skill(best, 0), skill(best, -1)])
-    sentences = [f"{len(results)} models were scored on {listed(names(best))}."]
-    sentences.append(
+    sentences = (
+        f"{len(results)} models were scored on {listed(names(best))}.",
         f"At the end of the rollout {best.name} is best: {beside(skill(best, -1))}; the worst is "
-        f"{ranked[-1].name}: {beside(skill(ranked[-1], -1))}."
+        f"{ranked[-1].name}: {beside(skill(ranked[-1], -1))}.",
     )
     tiles = [
         Tile("Best at the end", best.name),
@@ -51,7 +51,7 @@ def compare(results: Sequence[Results]) -> Comparison | None:
     if math.isfinite(tokens(fewest)):
         tiles.append(Tile("Fewest tokens", fewest.name, f"{tokens(fewest):,.0f} per frame"))
     headline = f"Of {len(results)} models {best.name} is best"
-    verdict = Verdict("all models", grade, badge, headline, tuple(sentences), tuple(tiles))
+    verdict = Verdict("all models", grade, badge, headline, sentences, tuple(tiles))
     return Comparison(best.name, verdict)
 
 
@@ -80,13 +80,13 @@ def tradeoffs(results: Sequence[Results]) -> list[Chart]:
     differ in tokens."""
     charts = []
     for name, models in scored(results).items():
-        found = [(model, system) for model, system in models if "mean" in system.tokens]
-        if len({system.tokens["mean"] for _, system in found}) < 2:
+        counted = [(model, system) for model, system in models if "mean" in system.tokens]
+        if len({system.tokens["mean"] for _, system in counted}) < 2:
             continue
         points = [
             Line(model, [s.tokens["mean"]], [s.main.error[-1]], series(i))
-            for i, (model, s) in enumerate(found)
+            for i, (model, s) in enumerate(counted)
         ]
-        label = f"{metric_name([s for _, s in found])} at the end"
+        label = f"{metric_name([s for _, s in counted])} at the end"
         charts.append(scatter_chart(f"Error and tokens: {name}", points, "tokens per frame", label))
     return charts

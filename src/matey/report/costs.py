@@ -1,12 +1,12 @@
 """What models cost: in training, per frame, and in scoring."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from matey.report.load import Results, Run
 from matey.report.verdict import token_means
-from matey.report.words import amount, duration
+from matey.words import amount, duration
 
 UNKNOWN = "–"
 
@@ -34,50 +34,28 @@ def costs(
 
 def cost(name: str, run: Run | None, result: Results | None) -> tuple[str, tuple[Cell, ...]]:
     """The costs of one model."""
-    parameters = (result.scores.model if result else run.provenance if run else {}).get(
-        "parameters"
-    )
-    used, fine = token_means(result.systems) if result else (math.nan, math.nan)
-    tokens = cell("Tokens per frame", used or math.nan, f"{used:,.0f} of {fine:,.0f}")
+    record = result.scores.model if result else run.provenance if run else {}
+    parameters = record.get("parameters")
+    used, fine = token_means(result.systems) if result else (0.0, 0.0)
     points = run.train if run else ()
-    rate = points[-1].windows_per_second if points else math.nan
-    return (
-        name,
-        (
-            counted("Parameters", number_or_nan(parameters)),
-            tokens,
-            cell("Training steps", run.step if run else math.nan, f"{run.step:,}" if run else ""),
-            timed("Training", run.seconds if run else math.nan),
-            counted("Windows", sum(p.windows for p in points) or math.nan),
-            counted("Tokens", sum(p.tokens for p in points) or math.nan),
-            counted("Operations", sum(p.operations for p in points) or math.nan),
-            counted("Windows per second", rate),
-            share("Of peak", points[-1].of_peak if points else math.nan),
-            timed("Scoring", result.scores.seconds if result else math.nan),
-        ),
+    costs: tuple[tuple[str, float, Callable[[float], str]], ...] = (
+        ("Parameters", parameters if isinstance(parameters, int | float) else math.nan, count),
+        ("Tokens per frame", used or math.nan, f"{{:,.0f}} of {fine:,.0f}".format),
+        ("Training steps", run.step if run else math.nan, "{:,}".format),
+        ("Training", run.seconds if run else math.nan, duration),
+        ("Windows", sum(p.windows for p in points) or math.nan, count),
+        ("Tokens", sum(p.tokens for p in points) or math.nan, count),
+        ("Operations", sum(p.operations for p in points) or math.nan, count),
+        ("Windows per second", points[-1].windows_per_second if points else math.nan, count),
+        ("Of peak", points[-1].of_peak if points else math.nan, "{:.0%}".format),
+        ("Scoring", result.scores.seconds if result else math.nan, duration),
+    )
+    return name, tuple(
+        Cell(label, text(value) if math.isfinite(value) else UNKNOWN, value)
+        for label, value, text in costs
     )
 
 
-def number_or_nan(value: object) -> float:
-    """A number of a record; NaN where it has none."""
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def cell(name: str, value: float, text: str) -> Cell:
-    """A cost, or a dash where it is not known."""
-    return Cell(name, text if math.isfinite(value) else UNKNOWN, value)
-
-
-def counted(name: str, value: float) -> Cell:
-    """A cost in things."""
-    return cell(name, value, amount(float(f"{value:.3g}")) if value < 1e12 else f"{value:.2e}")
-
-
-def timed(name: str, value: float) -> Cell:
-    """A cost in seconds."""
-    return cell(name, value, duration(value))
-
-
-def share(name: str, value: float) -> Cell:
-    """A fraction."""
-    return cell(name, value, f"{value:.0%}")
+def count(value: float) -> str:
+    """A number of things: `1.23 M`."""
+    return amount(float(f"{value:.3g}")) if value < 1e12 else f"{value:.2e}"

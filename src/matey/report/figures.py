@@ -20,6 +20,7 @@ from PIL import Image
 
 from matey.errors import DataError
 from matey.report.example import Cells, load_example
+from matey.words import plural
 
 FIELD, SIGNED = "viridis", "RdBu_r"
 MISSING = (128, 128, 128)  # where a prediction is not finite
@@ -99,14 +100,12 @@ def cells_in_slice(cells: Cells, depth: int, rows: int) -> list[tuple[int, int, 
 
     `depth` and `rows` are the grid points along Z and Y.
     """
-    slice_at = depth // 2
-    found = []
-    for (z, y, x), (dz, dy, dx), level in zip(
-        cells.corner.tolist(), cells.size.tolist(), cells.level.tolist(), strict=True
-    ):
-        if z <= slice_at < z + dz:
-            found.append((x, rows - y - dy, dx, dy, level))
-    return found
+    each = zip(cells.corner.tolist(), cells.size.tolist(), cells.level.tolist(), strict=True)
+    return [
+        (x, rows - y - dy, dx, dy, level)
+        for (z, y, x), (dz, dy, dx), level in each
+        if z <= depth // 2 < z + dz
+    ]
 
 
 def cell_outlines(cells: Cells, depth: int, rows: int, key: str) -> Markup:
@@ -131,13 +130,12 @@ def merged(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     >>> merged([(4, 8), (0, 4), (12, 16)])
     [(0, 8), (12, 16)]
     """
-    found: list[tuple[int, int]] = []
+    lines: list[tuple[int, int]] = []
     for start, end in sorted(pieces):
-        if found and found[-1][1] == start:
-            found[-1] = (found[-1][0], end)
-        else:
-            found.append((start, end))
-    return found
+        if lines and lines[-1][1] == start:
+            start = lines.pop()[0]
+        lines.append((start, end))
+    return lines
 
 
 def token_map(
@@ -154,12 +152,16 @@ def token_map(
     loaded = load_example(example)
     if loaded.ndim == 1:
         raise DataError(f"{example} is one-dimensional: a token map needs a plane to draw.")
-    c = chosen(variable, loaded.variables, 0, f"{example}: variable")
-    s = chosen(step, loaded.steps, len(loaded.steps) - 1, f"{example}: step")
+    c = place_of(
+        loaded.variables[0] if variable is None else variable,
+        loaded.variables,
+        f"{example}: variable",
+    )
+    s = place_of(loaded.steps[-1] if step is None else step, loaded.steps, f"{example}: step")
     truth, prediction = middle_slice(loaded.truth[s, c]), middle_slice(loaded.prediction[s, c])
     last = middle_slice(loaded.last[c])
     scale = field_scale(np.stack([truth, last]))
-    ahead = f"{loaded.steps[s]} step{'s' if loaded.steps[s] > 1 else ''} ahead"
+    ahead = f"{plural(loaded.steps[s], 'step')} ahead"
     panels = [
         (last, f"Where the tokens go: {len(loaded.cells):,} cells"),
         (prediction, f"Predicted, {ahead}"),
@@ -197,20 +199,16 @@ def draw_cells(axes: Any, cells: Sequence[tuple[int, int, int, int, int]]) -> No
         boxes = [Rectangle((x, y), w, h) for x, y, w, h, at in cells if at == level]
         for colour, width in (("#0d1b2490", 2.0), ("#ffffff", 0.9)):
             strength = 1.0 if level == finest else 0.6
-            axes.add_collection(
-                PatchCollection(
-                    boxes, facecolor="none", edgecolor=colour, linewidth=width, alpha=strength
-                )
-            )
+            patches = PatchCollection(boxes, facecolor="none", edgecolor=colour, linewidth=width)
+            patches.set_alpha(strength)
+            axes.add_collection(patches)
 
 
-def chosen(wanted: Any, known: Sequence[Any], default: int, what: str) -> int:
-    """The place of a name among the known ones. Raises DataError."""
-    if wanted is None:
-        return default
-    if wanted not in known:
-        raise DataError(f"{what} {wanted!r} is not there; found {', '.join(map(str, known))}.")
-    return list(known).index(wanted)
+def place_of(name: Any, names: Sequence[Any], what: str) -> int:
+    """The place of a name or a step among those that are there. Raises DataError."""
+    if name not in names:
+        raise DataError(f"{what} {name!r} is not there; found {', '.join(map(str, names))}.")
+    return names.index(name)
 
 
 def relative_error(truth: Float[np.ndarray, "..."], prediction: Float[np.ndarray, "..."]) -> float:

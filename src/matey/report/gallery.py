@@ -22,6 +22,7 @@ from matey.report.figures import (
     relative_error,
 )
 from matey.report.load import Results
+from matey.words import plural
 
 DENSE = 36  # finest cells along half the page, from which on their outlines are faint
 KEYS = 3  # frames that are printed, and seen without a script
@@ -49,7 +50,7 @@ class Frame:
 
     @property
     def ahead(self) -> str:
-        return f"{self.step} step{'' if self.step == 1 else 's'} ahead"
+        return f"{plural(self.step, 'step')} ahead"
 
 
 @dataclass(frozen=True)
@@ -98,20 +99,16 @@ class Gallery:
 
 def galleries(results: Sequence[Results]) -> list[Gallery]:
     """The pictures of every example, with as many frames as leave the page light."""
-    found = [
-        (f"g{i}-{j}", result, system, result.examples[system.name])
+    examples = [
+        (f"g{i}-{j}", result.name, system.name, result.examples[system.name])
         for i, result in enumerate(results)
         for j, system in enumerate(result.systems)
         if system.name in result.examples
     ]
-    share = PICTURED // max(1, sum(len(example.variables) for *_, example in found))
-
-    def named(system: str, model: str) -> str:
-        return f"{system}, {model}" if len(results) > 1 else system
-
+    share = PICTURED // max(1, sum(len(example.variables) for *_, example in examples))
     return [
-        gallery(key, result.name, named(system.name, result.name), example, share)
-        for key, result, system, example in found
+        gallery(key, model, f"{system}, {model}" if len(results) > 1 else system, example, share)
+        for key, model, system, example in examples
     ]
 
 
@@ -206,10 +203,7 @@ def error_curve(example: Example, c: int, moving: Sequence[int]) -> Chart | None
         [relative_error(example.truth[s, c], side(s)) for s in moving]
         for side in (lambda s: example.prediction[s, c], lambda _: example.last[c])
     )
-    lines = [
-        Line("this rollout", steps, ours, "s0"),
-        Line("persistence", steps, still, "still"),
-    ]
+    lines = [Line("this rollout", steps, ours, "s0"), Line("persistence", steps, still, "still")]
     return line_chart("Error by step", lines, "steps ahead", "NRMSE")
 
 
@@ -219,11 +213,7 @@ def picture_frame(example: Example, c: int, s: int, values: Scale, key: bool) ->
     error = prediction - truth
     # A scale of its own for each step: errors grow, and the first would be white on the last's.
     errors = error_scale(error)
-    sides = (
-        ("Truth", truth, values),
-        ("Prediction", prediction, values),
-        ("Error", error, errors),
-    )
+    sides = (("Truth", truth, values), ("Prediction", prediction, values), ("Error", error, errors))
     return Frame(
         step=example.steps[s],
         key=key,
@@ -238,8 +228,8 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
     axis = max(range(3), key=lambda a: example.last.shape[1 + a])
     every = -(-example.last.shape[1 + axis] // LARGEST)
     points = list(range(0, example.last.shape[1 + axis], every))
-    own = example.cells if example.later is None else example.later[s]
-    cells = fine_cells(own, axis, int(example.cells.level.max(initial=0)))
+    cells = example.cells if example.later is None else example.later[s]
+    bands = fine_cells(cells, axis, int(example.cells.level.max(initial=0)))
     truth, prediction = example.truth[s, c], example.prediction[s, c]
     sides = (
         ("last frame given", example.last[c], "still"),
@@ -248,20 +238,13 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
     )
     lines = [Line(name, points, v.ravel()[::every].tolist(), style) for name, v, style in sides]
     frame = Frame(example.steps[s], key, relative_error(truth, prediction), values)
-    chart = line_chart(
-        frame.ahead,
-        lines,
-        "grid point",
-        example.variables[c],
-        zero=False,
-        bands=cells,
-        within=(values.low, values.high),
-    )
+    labels, within = ("grid point", example.variables[c]), (values.low, values.high)
+    chart = line_chart(frame.ahead, lines, *labels, zero=False, bands=bands, within=within)
     return replace(frame, chart=chart)
 
 
 def fine_cells(cells: Cells, axis: int, finest: int) -> list[tuple[float, float]]:
     """Where the finest cells lie along an axis."""
-    chosen = cells.level == finest
-    each = zip(cells.corner[chosen, axis], cells.size[chosen, axis], strict=True)
+    fine = cells.level == finest
+    each = zip(cells.corner[fine, axis], cells.size[fine, axis], strict=True)
     return [(float(low), float(low + size)) for low, size in each]

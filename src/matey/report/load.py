@@ -62,9 +62,9 @@ def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
     for source in sources:
         folders = folders_of(source)
         if not folders:
-            found = "holds neither" if source.is_dir() else "is no folder"
+            fault = "holds neither" if source.is_dir() else "is no folder"
             raise DataError(
-                f"{source} {found}: expected a run folder (config.yaml, metrics.jsonl), "
+                f"{source} {fault}: expected a run folder (config.yaml, metrics.jsonl), "
                 "a results folder (scores.json, made by `matey evaluate`), or a folder of these."
             )
         runs += [load_run(folder) for folder in folders if has_run(folder)]
@@ -92,7 +92,7 @@ def folders_of(source: Path, deep: int = 3) -> list[Path]:
     if has_run(source) or has_scores(source):
         return [source]
     inside = sorted(path for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
-    return [found for path in inside if deep for found in folders_of(path, deep - 1)]
+    return [folder for path in inside if deep for folder in folders_of(path, deep - 1)]
 
 
 def shorten_names(runs: list[Run], results: list[Results]) -> tuple[list[Run], list[Results]]:

@@ -6,7 +6,7 @@ from typing import Any
 from matey.config import RefineConfig
 from matey.errors import ConfigError
 from matey.report.load import Run
-from matey.report.words import amount, duration, listed
+from matey.words import amount, duration, listed
 
 BASELINES = {"unet": "a U-Net", "fno": "an FNO", "stencil": "a least-squares stencil"}
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}

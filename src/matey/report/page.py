@@ -19,7 +19,7 @@ from matey.report.provenance import provenance, scoring
 from matey.report.rollouts import ScoreTable, rollout_charts, score_table, spectra_charts
 from matey.report.study import Study, has_study, load_study
 from matey.report.verdict import judge_results, judge_run, metric_name
-from matey.report.words import against, amount, change, duration, listed, number
+from matey.words import against, amount, change, duration, listed, number
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[St
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (
-        *(number, against, change, duration, amount),
-        provenance,
-        scoring,
-    ):
+    for function in (number, against, change, duration, amount, provenance, scoring):
         environment.filters[function.__name__] = function
     environment.filters["tick"] = short
     environment.filters["yaml"] = lambda config: yaml.safe_dump(config, sort_keys=False)
@@ -78,9 +74,7 @@ def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[St
             for system in result.systems
         ],
         metric=metric_name([s for result in results for s in result.systems]),
-        protocols=list(
-            dict.fromkeys(str(r.scores.protocol.get("name", "unnamed")) for r in results)
-        ),
+        protocols=list(dict.fromkeys(result.protocol for result in results)),
         several=len(results) > 1,
         galleries=galleries(results),
         rollouts=rollout_charts(results),
@@ -104,15 +98,10 @@ def title(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[Stu
     """The page's name: the studies, or the models, that it is about."""
     if studies:
         return listed([study.page.title for study in studies])
-    known = {run.name: result.name for result in results if (run := matching(result, runs))}
-    names = dict.fromkeys(
-        [*(result.name for result in results), *(known.get(run.name, run.name) for run in runs)]
-    )
-    most = 3
-    shown = (
-        list(names) if len(names) <= most else [*list(names)[:most], f"{len(names) - most} more"]
-    )
-    return listed(shown)
+    scored = {run.name for result in results if (run := matching(result, runs))}
+    unscored = (run.name for run in runs if run.name not in scored)
+    names = list(dict.fromkeys([*(result.name for result in results), *unscored]))
+    return listed(names if len(names) <= 3 else [*names[:3], f"{len(names) - 3} more"])
 
 
 def training_charts(run: Run) -> tuple[Chart, ...]:
@@ -123,8 +112,8 @@ def training_charts(run: Run) -> tuple[Chart, ...]:
         names = sorted({name for point in run.train for name in point.losses})
         lines = []
         for i, name in enumerate(names if len(names) > 1 else []):
-            own = [point for point in run.train if name in point.losses]
-            x, y = thinned([p.step for p in own], [p.losses[name] for p in own])
+            points = [point for point in run.train if name in point.losses]
+            x, y = thinned([p.step for p in points], [p.losses[name] for p in points])
             lines.append(Line(name, x, y, series(i) + " thin"))
         if not lines:
             lines = [Line("loss", *thinned(steps, [p.loss for p in run.train]), "s0 thin")]
@@ -133,10 +122,10 @@ def training_charts(run: Run) -> tuple[Chart, ...]:
     if run.valid:
         lines = []
         for i, name in enumerate(sorted({name for point in run.valid for name in point.nrmse})):
-            own_valid = [point for point in run.valid if name in point.nrmse]
-            x = [float(point.step) for point in own_valid]
-            lines.append(Line(name, x, [p.nrmse[name] for p in own_valid], series(i)))
-            still = [p.persistence.get(name, float("nan")) for p in own_valid]
+            looks = [valid for valid in run.valid if name in valid.nrmse]
+            x = [float(valid.step) for valid in looks]
+            lines.append(Line(name, x, [valid.nrmse[name] for valid in looks], series(i)))
+            still = [valid.persistence.get(name, float("nan")) for valid in looks]
             lines.append(Line(f"{name}, persistence", x, still, series(i) + " faint"))
         log = spread(y for line in lines for y in line.y) > 20
         charts.append(line_chart("Validation, one window ahead", lines, "step", "NRMSE", log=log))

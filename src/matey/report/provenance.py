@@ -5,7 +5,7 @@ from typing import Any
 
 from matey.report.load import Results, Run
 from matey.report.model import refinement
-from matey.report.words import duration, plural
+from matey.words import duration, plural
 
 
 def provenance(run: Run) -> Iterator[tuple[str, str]]:

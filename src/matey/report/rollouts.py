@@ -55,22 +55,14 @@ def score_table(system: SystemScore) -> ScoreTable:
 
 def health(system: SystemScore) -> list[Health]:
     """Correlation times, and drifts at the end of the rollout as prediction and truth."""
-    found = []
-    for variable, known in system.correlation.items():
-        ends = {}
-        for quantity in ("mean", "mean_square"):
-            drift = system.drift.get(quantity, {}).get(variable)
-            nothing = (float("nan"),) * 2
-            ends[quantity] = (drift.prediction[-1], drift.truth[-1]) if drift else nothing
-        found.append(
-            Health(
-                variable,
-                lasting(known.time, known.fell),
-                lasting(known.persistence_time, known.persistence_fell),
-                **ends,
-            )
-        )
-    return found
+    lines = []
+    for variable, curve in system.correlation.items():
+        drifts = [system.drift.get(name, {}).get(variable) for name in ("mean", "mean_square")]
+        ends = [(d.prediction[-1], d.truth[-1]) if d else (math.nan, math.nan) for d in drifts]
+        times = lasting(curve.time, curve.fell)
+        still = lasting(curve.persistence_time, curve.persistence_fell)
+        lines.append(Health(variable, times, still, *ends))
+    return lines
 
 
 def lasting(time: float, fell: float) -> str:
@@ -105,17 +97,16 @@ def spectra_charts(results: Sequence[Results]) -> list[Chart]:
     """
     charts = []
     for name, models in scored(results).items():
-        found = [(model, system) for model, system in models if system.spectra.truth]
-        if not found:
+        models = [(model, system) for model, system in models if system.spectra.truth]
+        if not models:
             continue
-        variable = most_changed(found[0][1])
-        one = len(found) == 1
+        variable = most_changed(models[0][1])
         predictions = {
-            "prediction" if one else model: system.spectra.prediction[variable][-1]
-            for model, system in found
+            model if len(models) > 1 else "prediction": system.spectra.prediction[variable][-1]
+            for model, system in models
             if variable in system.spectra.truth
         }
-        spectra = found[0][1].spectra
+        spectra = models[0][1].spectra
         title = f"{name}: {variable}, {ahead(spectra.leads[-1])}"
         charts += spectrum_chart(title, spectra.truth[variable][-1], predictions)
     return charts
@@ -123,10 +114,10 @@ def spectra_charts(results: Sequence[Results]) -> list[Chart]:
 
 def most_changed(system: SystemScore) -> str:
     """The variable with a spectrum of which persistence is most wrong at the end."""
-    known = system.metrics[system.primary].by_variable
+    curves = system.metrics[system.primary].by_variable
 
     def change(variable: str) -> float:
-        error = known[variable].persistence[-1] if variable in known else math.nan
+        error = curves[variable].persistence[-1] if variable in curves else math.nan
         return error if math.isfinite(error) else -1.0
 
     return max(system.spectra.truth, key=change)
@@ -142,9 +133,9 @@ def correlation_chart(system: SystemScore) -> list[Chart]:
     if len(system.steps) < 2 or not system.correlation:
         return []
     lines = []
-    for i, (variable, known) in enumerate(system.correlation.items()):
-        lines.append(Line(variable, system.steps, known.correlation, series(i)))
-        still = known.persistence
+    for i, (variable, curve) in enumerate(system.correlation.items()):
+        lines.append(Line(variable, system.steps, curve.correlation, series(i)))
+        still = curve.persistence
         lines.append(Line(f"{variable}, persistence", system.steps, still, series(i) + " faint"))
     return [line_chart("Correlation over space", lines, "steps ahead", "correlation")]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from matey.records.study import STUDY_FILE, StudyPage
 from matey.report.charts import Chart, cloud_chart
 from matey.report.verdict import Verdict
-from matey.report.words import plural
+from matey.words import plural
 
 # What a claim's answer means for its badge: grade, and words.
 ANSWERS = {

@@ -1,13 +1,14 @@
 """The verdict on a model: how its errors compare with persistence, and what it cost."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from matey.records.scores import SystemScore
+from matey.records.scores import Curve, SystemScore
 from matey.report.load import Results, Run
 from matey.report.model import model_sentence, model_settings, trained_systems, training_sentence
-from matey.report.words import (
+from matey.words import (
     amount,
     beside,
     change,
@@ -45,20 +46,18 @@ class Verdict:
 def judge_results(results: Results, run: Run | None) -> Verdict:
     """The verdict on scored rollouts; `run` is the training of that model, if known."""
     systems = results.systems
-    skills = [
-        s.main.skill[at]
-        for at in (0, -1)
-        for s in systems
-        if not math.isnan(s.main.persistence[at])
-    ]
+    skills = [curve.skill[at] for at in (0, -1) for curve in defined(systems, at)]
     grade, badge = grade_of(skills)
-    sentences = [model_sentence(results.scores.model)]
-    if run is not None:
-        sentences.append(training_sentence(run))
-    sentences.append(scoring_sentence(systems, trained_systems(run) if run is not None else []))
-    sentences += [weak_sentence(systems), diverged_sentence(systems), token_sentence(systems)]
+    sentences = [
+        model_sentence(results.scores.model),
+        training_sentence(run) if run else "",
+        scoring_sentence(systems, trained_systems(run) if run else []),
+        weak_sentence(systems),
+        diverged_sentence(systems),
+        token_sentence(systems),
+    ]
     tiles = [
-        Tile(f"{metric_name(systems)}, one step", mean_error(systems), versus(systems, 0)),
+        error_tile(systems),
         beside_persistence("One step ahead", typical(systems, 0)),
     ]
     steps = common_steps(systems)
@@ -67,18 +66,9 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
     used, fine = token_means(systems)
     if fine:
         tiles.append(Tile("Tokens per frame", f"{used:,.0f}", f"of {fine:,.0f} if all fine"))
-    if "parameters" in results.scores.model:
-        tiles.append(Tile("Parameters", amount(results.scores.model["parameters"])))
-    if run is not None and run.seconds:
-        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
-    return Verdict(
-        results.name,
-        grade,
-        badge,
-        headline(systems),
-        tuple(s for s in sentences if s),
-        tuple(tiles),
-    )
+    tiles += size_tiles(results.scores.model, run)
+    text = tuple(s for s in sentences if s)
+    return Verdict(results.name, grade, badge, headline(systems), text, tuple(tiles))
 
 
 def judge_run(run: Run) -> Verdict:
@@ -99,18 +89,21 @@ def judge_run(run: Run) -> Verdict:
             "For a verdict on trajectories that never guided training, run `matey evaluate`."
         )
         tiles.append(beside_persistence("In validation", lower))
-    if "parameters" in run.provenance:
-        tiles.append(Tile("Parameters", amount(run.provenance["parameters"])))
-    if run.seconds:
-        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
-    if run.train and math.isfinite(run.train[-1].windows_per_second):
-        last = run.train[-1]
-        tiles.append(
-            Tile(
-                "Windows per second", number(last.windows_per_second), f"{last.of_peak:.0%} of peak"
-            )
-        )
+    tiles += size_tiles(run.provenance, run)
+    if run.train and math.isfinite(rate := run.train[-1].windows_per_second):
+        of_peak = f"{run.train[-1].of_peak:.0%} of peak"
+        tiles.append(Tile("Windows per second", number(rate), of_peak))
     return Verdict(run.name, grade, badge, text, tuple(s for s in sentences if s), tuple(tiles))
+
+
+def size_tiles(model: Mapping[str, Any], run: Run | None) -> list[Tile]:
+    """How many weights a model has, and how long it was trained, as far as is known."""
+    tiles = []
+    if "parameters" in model:
+        tiles.append(Tile("Parameters", amount(model["parameters"])))
+    if run is not None and run.seconds:
+        tiles.append(Tile("Training", duration(run.seconds), f"{run.step:,} steps"))
+    return tiles
 
 
 def grade_of(skills: Sequence[float]) -> tuple[str, str]:
@@ -173,13 +166,13 @@ def weak_sentence(systems: Sequence[SystemScore]) -> str:
 
 def diverged_sentence(systems: Sequence[SystemScore]) -> str:
     """Which rollouts did not last, and when."""
-    found = [
+    diverged = [
         f"{s.divergence.rollouts:,} of {plural(s.windows, 'rollout')} on {s.name} (first at step "
         f"{s.divergence.first:g})"
         for s in systems
         if s.divergence.rollouts
     ]
-    return f"Diverged: {listed(found)}." if found else ""
+    return f"Diverged: {listed(diverged)}." if diverged else ""
 
 
 def metric_name(systems: Sequence[SystemScore], several: str = "Error") -> str:
@@ -201,8 +194,10 @@ def token_sentence(systems: Sequence[SystemScore]) -> str:
 
 def token_means(systems: Sequence[SystemScore]) -> tuple[float, float]:
     """Tokens used and tokens of uniform fine patches, both means over systems; 0 if unknown."""
-    known = [s.tokens for s in systems if {"mean", "fine"} <= set(s.tokens)]
-    return (mean(t["mean"] for t in known), mean(t["fine"] for t in known)) if known else (0.0, 0.0)
+    counts = [s.tokens for s in systems if {"mean", "fine"} <= set(s.tokens)]
+    if not counts:
+        return 0.0, 0.0
+    return mean(tokens["mean"] for tokens in counts), mean(tokens["fine"] for tokens in counts)
 
 
 def common_steps(systems: Sequence[SystemScore]) -> int:
@@ -220,27 +215,26 @@ def typical(systems: Sequence[SystemScore], index: int) -> float:
     return 1 - geometric_mean(ratios) if ratios else -math.inf
 
 
-def versus(systems: Sequence[SystemScore], index: int) -> str:
-    """What an error is to be compared with."""
-    known = [
-        s.main.persistence[index] for s in systems if not math.isnan(s.main.persistence[index])
-    ]
-    return f"persistence {number(mean(known))}" if known else ""
+def defined(systems: Sequence[SystemScore], index: int) -> list[Curve]:
+    """The errors of the systems whose error is defined there."""
+    return [s.main for s in systems if not math.isnan(s.main.persistence[index])]
 
 
-def mean_error(systems: Sequence[SystemScore]) -> str:
-    """The mean error one step ahead, over the systems where it is defined."""
-    known = [s.main.error[0] for s in systems if not math.isnan(s.main.persistence[0])]
-    return number(mean(known)) if known else "undefined"
+def error_tile(systems: Sequence[SystemScore]) -> Tile:
+    """The mean error one step ahead beside persistence's, over the systems where it is defined."""
+    curves, name = defined(systems, 0), f"{metric_name(systems)}, one step"
+    if not curves:
+        return Tile(name, "undefined")
+    error, still = (mean(c.error[0] for c in curves), mean(c.persistence[0] for c in curves))
+    return Tile(name, number(error), f"persistence {number(still)}")
 
 
 def last_ratios(run: Run) -> list[float]:
     """Error over persistence in the last validation, by system."""
     if not run.valid:
         return []
-    point = run.valid[-1]
-    still = point.persistence
-    return [error / still[name] for name, error in point.nrmse.items() if still.get(name, 0) > 0]
+    errors, still = run.valid[-1].nrmse, run.valid[-1].persistence
+    return [error / still[name] for name, error in errors.items() if still.get(name, 0) > 0]
 
 
 def beside_persistence(name: str, skill: float) -> Tile:

@@ -8,7 +8,6 @@ study gives the same files again.
 
 import hashlib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,8 @@ from matey.errors import ConfigError, DivergenceError
 from matey.evaluate.score import ScoreConfig, evaluate
 from matey.nn.surrogate import Surrogate
 from matey.output import remove
-from matey.records.run import ValidRecord, read_log
-from matey.records.scores import SystemScore
-from matey.records.study import Guide, Outcome
+from matey.records.run import read_log
+from matey.records.study import Outcome
 from matey.simulate.trajectories import one_thread
 from matey.studies.guides import guide_correlations
 from matey.train.finetune import finetune
@@ -28,6 +26,16 @@ from matey.train.loop import train
 
 METRICS = ("nrmse", "vrmse")
 RECORD = "cell.json"
+# What comes of a cell whose training diverged.
+NOTHING: dict[str, Any] = {
+    "parameters": 0,
+    "tokens": math.nan,
+    "leads": (),
+    "errors": dict.fromkeys(METRICS, ()),
+    "persistence": dict.fromkeys(METRICS, ()),
+    "curve": (),
+    "diverged": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -96,16 +104,20 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
     folder = folder_of(out, cell.name)
     with one_thread():
         try:
-            model = train_cell(cell, out, folder / "run")
+            result = score_cell(cell, train_cell(cell, out, folder / "run"), folder)
         except DivergenceError as error:
-            outcome = failure(cell, str(error))
-        else:
-            score = evaluate(model, cell.name, cell.test, cell.ask, folder / "results")[0]
-            curve = validations(folder / "run")
-            guides = (
-                guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else ()
-            )
-            outcome = success(cell, model, score, curve, guides)
+            result = {**NOTHING, "failed": str(error)}
+    outcome = Outcome(
+        cell=cell.name,
+        point=cell.point,
+        system=cell.system,
+        budget=cell.budget,
+        seed=cell.seed,
+        steps=cell.config.steps,
+        operations=cell.operations,
+        fingerprint=cell.fingerprint,
+        **result,
+    )
     outcome.save(folder / RECORD)
     for left in ("run/checkpoints", "run/best", "results/examples"):
         remove(folder / left)
@@ -125,68 +137,31 @@ def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
     return train(cell.config, run, resume=True)
 
 
-def success(
-    cell: Cell,
-    model: Surrogate,
-    score: SystemScore,
-    curve: Sequence[tuple[int, float]],
-    guides: Sequence[Guide],
-) -> Outcome:
-    """What came of a cell that was trained and scored."""
-    return Outcome(
-        **identity(cell),
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        tokens=score.tokens.get("mean", 0.0),
-        leads=tuple(score.steps),
-        errors={name: tuple(score.metrics[name].mean.error) for name in METRICS},
-        persistence={name: tuple(score.metrics[name].mean.persistence) for name in METRICS},
-        curve=tuple(curve),
-        diverged=score.divergence.rollouts,
-        guides=tuple(guides),
-        fingerprint=cell.fingerprint,
-    )
-
-
-def failure(cell: Cell, message: str) -> Outcome:
-    """What came of a cell whose training diverged."""
-    nothing: dict[str, tuple[float, ...]] = dict.fromkeys(METRICS, ())
-    return Outcome(
-        **identity(cell),
-        parameters=0,
-        tokens=math.nan,
-        leads=(),
-        errors=nothing,
-        persistence=nothing,
-        curve=(),
-        diverged=0,
-        failed=message,
-        fingerprint=cell.fingerprint,
-    )
-
-
-def identity(cell: Cell) -> dict[str, Any]:
-    """What an outcome says of its cell."""
+def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
+    """What came of a cell that was trained: its scores, its validations, and its guides."""
+    score = evaluate(model, cell.name, cell.test, cell.ask, folder / "results")[0]
+    means = {name: score.metrics[name].mean for name in METRICS}
     return {
-        "cell": cell.name,
-        "point": cell.point,
-        "system": cell.system,
-        "budget": cell.budget,
-        "seed": cell.seed,
-        "steps": cell.config.steps,
-        "operations": cell.operations,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens": score.tokens.get("mean", 0.0),
+        "leads": tuple(score.steps),
+        "errors": {name: tuple(curve.error) for name, curve in means.items()},
+        "persistence": {name: tuple(curve.persistence) for name, curve in means.items()},
+        "curve": validations(folder / "run"),
+        "diverged": score.divergence.rollouts,
+        "guides": guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else (),
     }
 
 
-def validations(run: Path) -> list[tuple[int, float]]:
-    """Step and mean NRMSE of each validation in a run's log, the last of each step."""
-    means = {one.step: mean_error(one) for one in read_log(run).valid if one.nrmse}
-    return sorted(means.items())
-
-
-def mean_error(valid: ValidRecord) -> float:
-    """The mean NRMSE over systems, infinite where one is not finite."""
-    values = [math.inf if math.isnan(error) else error for error in valid.nrmse.values()]
-    return sum(values) / len(values)
+def validations(run: Path) -> tuple[tuple[int, float], ...]:
+    """Step and mean NRMSE over systems of each validation in a run's log, the last of each step;
+    infinite where the error of a system is not finite."""
+    curve = {}
+    for valid in read_log(run).valid:
+        if valid.nrmse:
+            errors = [math.inf if math.isnan(error) else error for error in valid.nrmse.values()]
+            curve[valid.step] = sum(errors) / len(errors)
+    return tuple(sorted(curve.items()))
 
 
 def step_operations(run: Path) -> float:

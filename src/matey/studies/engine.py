@@ -62,15 +62,15 @@ def studying(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     with locked(out):
         plain_settings = {name: plain(value) for name, value in settings.items()}
         text = yaml.safe_dump(plain_settings, sort_keys=False)
-        known = out / SETTINGS
-        if known.exists() and known.read_text(encoding="utf-8") != text:
+        record = out / SETTINGS
+        if record.exists() and record.read_text(encoding="utf-8") != text:
             raise ConfigError(
-                f"{out} holds another study ({known}): its kind, scale, seed or data are others. "
+                f"{out} holds another study ({record}): its kind, scale, seed or data are others. "
                 "Give the same to go on, or choose another --out."
             )
-        if not known.exists() and any(path.name != ".lock" for path in out.iterdir()):
+        if not record.exists() and any(path.name != ".lock" for path in out.iterdir()):
             raise ConfigError(f"{out} is not empty, and holds no study. Choose another --out.")
-        write_text(known, text, ConfigError)
+        write_text(record, text, ConfigError)
         yield
 
 
@@ -81,26 +81,30 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
     cannot be made, StoppedError where a signal ended it.
     """
     waiting = [cell for cell in cells if not is_done(cell, out)]
-    clock = Clock(cells, waiting)
+    number, done, left = len(cells) - len(waiting), 0.0, sum(cell.operations for cell in waiting)
+    began = time.monotonic()
     for wave in waves(waiting):
         for cell, failure in work_through(wave, out, jobs):
             if failure is not None and failure.signal:
                 raise StoppedError(failure.message, failure.signal)
             if failure is not None:
                 raise ConfigError(f"Cell {cell.name} cannot be made: {failure.message}")
-            watch(clock.tick(cell, Outcome.load(folder_of(out, cell.name) / RECORD).failed))
+            number, done, left = number + 1, done + cell.operations, left - cell.operations
+            seconds = (time.monotonic() - began) / done * max(left, 0.0)
+            failed = Outcome.load(folder_of(out, cell.name) / RECORD).failed
+            watch(Done(cell.name, number, len(cells), seconds, failed))
     return [Outcome.load(folder_of(out, cell.name) / RECORD) for cell in cells]
 
 
 def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
     """Cells that start from none of the others, then those that start from these, and so on."""
-    found: list[list[Cell]] = []
+    ordered: list[list[Cell]] = []
     left = list(cells)
     while left:
         names = {cell.name for cell in left}
-        found.append([cell for cell in left if cell.parent not in names])
+        ordered.append([cell for cell in left if cell.parent not in names])
         left = [cell for cell in left if cell.parent in names]
-    return found
+    return ordered
 
 
 def work_through(
@@ -156,21 +160,3 @@ def end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-class Clock:
-    """How far a study is, and how long it will still take at the pace so far."""
-
-    def __init__(self, cells: Sequence[Cell], waiting: Sequence[Cell]) -> None:
-        self.of, self.number = len(cells), len(cells) - len(waiting)
-        self.left = sum(cell.operations for cell in waiting)
-        self.done = 0.0
-        self.began = time.monotonic()
-
-    def tick(self, cell: Cell, failed: str) -> Done:
-        """One more cell is done."""
-        self.number += 1
-        self.done += cell.operations
-        self.left -= cell.operations
-        pace = (time.monotonic() - self.began) / self.done
-        return Done(cell.name, self.number, self.of, pace * max(self.left, 0.0), failed)

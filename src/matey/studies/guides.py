@@ -22,6 +22,7 @@ from matey.studies.statistics import rank_correlation
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple, cells, patch_shape
 from matey.tokens.normalise import measure
+from matey.words import mean
 
 CRITERIA = ("variance", "gradient")
 
@@ -31,17 +32,21 @@ def guide_correlations(
 ) -> tuple[Guide, ...]:
     """Each criterion against the model's own error in cells of `patch` points a side, at the
     first and the last lead that is scored."""
-    found: dict[tuple[str, int], list[float]] = {}
+    correlations: dict[tuple[str, int], list[float]] = {}
     for inputs, targets in test_rollouts(model, data, ask):
         cell, reach = patch_shape(inputs.spec.ndim, patch), targets.shape[1]
         errors = local_errors(model, inputs, targets, sorted({1, reach}), cell)
         normalised = measure(inputs.values).normalise(inputs.values)
         for name in CRITERIA:
-            guide = find_criterion(name)(normalised, cell).flatten(1).tolist()
+            guides = find_criterion(name)(normalised, cell).flatten(1).tolist()
             for lead, rows in errors.items():
-                for given, error in zip(guide, rows.flatten(1).tolist(), strict=True):
-                    found.setdefault((name, lead), []).append(rank_correlation(given, error))
-    return tuple(Guide(*key, mean_defined(values)) for key, values in found.items())
+                correlations.setdefault((name, lead), []).extend(
+                    map(rank_correlation, guides, rows.flatten(1).tolist())
+                )
+    return tuple(
+        Guide(*key, mean(value for value in values if math.isfinite(value)))
+        for key, values in correlations.items()
+    )
 
 
 def test_rollouts(
@@ -70,9 +75,3 @@ def local_errors(
             apart = (frame.cpu()[:, chosen] - targets[:, lead - 1, chosen]) / scale
             errors[lead] = cells(apart[:, None].square(), cell).mean(dim=(4, 5, 6, 7, 8))
     return errors
-
-
-def mean_defined(values: Sequence[float]) -> float:
-    """The mean of the values that are defined; NaN where none is."""
-    defined = [value for value in values if math.isfinite(value)]
-    return sum(defined) / len(defined) if defined else math.nan

@@ -80,15 +80,15 @@ def write_tables(out: Path, outcomes: Sequence[Outcome], timings: Timings) -> No
         ["cell", "point", "system", "budget", "seed", "lead", "metric", "value", "persistence"]
     ]
     for one in outcomes:
-        own = [one.cell, one.point, one.system, one.budget, one.seed]
+        cell = [one.cell, one.point, one.system, one.budget, one.seed]
         for metric, errors in one.errors.items():
             pairs = zip(one.leads, errors, one.persistence[metric], strict=True)
-            rows += [[*own, lead, metric, *pair] for lead, *pair in pairs]
+            rows += [[*cell, lead, metric, *pair] for lead, *pair in pairs]
         for guide in one.guides:
             name = f"rank_correlation_{guide.criterion}"
-            rows.append([*own, guide.lead, name, guide.correlation, ""])
+            rows.append([*cell, guide.lead, name, guide.correlation, ""])
         for metric in ("tokens", "parameters", "steps", "operations", "valid", "diverged"):
-            rows.append([*own, "", metric, getattr(one, metric), ""])
+            rows.append([*cell, "", metric, getattr(one, metric), ""])
     write_text(out / "results.csv", as_csv(rows))
     costs: list[list[object]] = [["system", "point", "cost", "value"]]
     for system, points in timings.items():
@@ -113,15 +113,7 @@ def brief(value: float, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
-def ranged(found: Estimate, digits: int = 3) -> str:
+def ranged(value: Estimate, digits: int = 3) -> str:
     """A mean with its interval: `0.12 (0.10 to 0.14)`."""
-    if math.isnan(found.mean):
-        return "–"
-    return (
-        f"{brief(found.mean, digits)} ({brief(found.low, digits)} to {brief(found.high, digits)})"
-    )
-
-
-def joined(words: Sequence[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([*([", ".join(words[:-1])] if words[:-1] else []), *words[-1:]])
+    mean, low, high = (brief(number, digits) for number in (value.mean, value.low, value.high))
+    return mean if math.isnan(value.mean) else f"{mean} ({low} to {high})"

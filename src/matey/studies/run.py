@@ -22,7 +22,7 @@ from matey.studies.attention.findings import judge as judge_attention
 from matey.studies.cells import Cell, folder_of, step_operations
 from matey.studies.design import Design, Material, Study
 from matey.studies.engine import Watch, run_cells, studying
-from matey.studies.page import joined, write_tables
+from matey.studies.page import write_tables
 from matey.studies.systems import (
     check_patch,
     check_tiled,
@@ -39,6 +39,7 @@ from matey.studies.tokens import design as tokens
 from matey.studies.tokens.findings import judge as judge_tokens
 from matey.studies.transfer import design as transfer
 from matey.studies.transfer.findings import judge as judge_transfer
+from matey.words import listed, mean
 
 STUDIES: dict[str, Study[Any]] = {
     "tokens": Study(scales.TOKENS, tokens.design, judge_tokens),
@@ -131,15 +132,8 @@ def price(design: Design, material: Material[Any], request: Request) -> Price:
     """The price of a design."""
     each = [cell.operations for cell in design.cells]
     # A rollout's step is a third of a training step for each of its samples.
-    scored = sum(
-        cell.operations
-        / cell.config.steps
-        / 3
-        / cell.config.batch
-        * material.scale.rollout
-        * material.scale.windows
-        for cell in design.cells
-    )
+    samples = sum(cell.operations / cell.config.steps / cell.config.batch for cell in design.cells)
+    scored = samples / 3 * material.scale.rollout * material.scale.windows
     device = choose_device(request.device)
     with one_thread():
         peak = measure_peak(device)
@@ -171,23 +165,21 @@ def run(
         design = study.design(material)
         priced(price(design, material, request))
         if any(is_missing(source) for source in material.sources.values()):
-            folder = request.out / "data"
-            made = (material.scale.recipes, material.sources, folder)
-            make_missing(*made, lambda name: told(f"simulating {name}"))
+            make_missing(material.scale.recipes, material.sources, told)
             material = prepare(request, told)
             design = study.design(material)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
-        found = study.judge(material, outcomes, timings)
+        findings = study.judge(material, outcomes, timings)
         page = StudyPage(
             study=request.study,
-            title=found.title,
-            question=found.question + (SMOKE_NOTE if request.scale == "smoke" else ""),
+            title=findings.title,
+            question=findings.question + (SMOKE_NOTE if request.scale == "smoke" else ""),
             scale=request.scale,
             facts=(*facts(material, design), *budget_kept(design.cells, outcomes, request.out)),
-            claims=found.claims,
-            plots=found.plots,
-            tables=found.tables,
+            claims=findings.claims,
+            plots=findings.plots,
+            tables=findings.tables,
         )
         write_tables(request.out, outcomes, timings)
         page.save(request.out / STUDY_FILE)
@@ -207,8 +199,8 @@ def time_points(
             name: mean_operations(config, probe.spec, probe.inputs)
             for name, config in points.items()
         }
-        known = {name: timing.operations for name, timing in timings.get(system, {}).items()}
-        if known == operations:
+        measured = {name: timing.operations for name, timing in timings.get(system, {}).items()}
+        if measured == operations:
             continue
         told(f"timing {system}")
         opened = open_systems(material.sources[source].data)[source]
@@ -231,13 +223,12 @@ def budget_kept(
         shares.setdefault(name, []).append(took * cell.config.steps / cell.operations)
     if not shares:
         return []
-    means = {name: sum(found) / len(found) for name, found in shares.items()}
-    apart = sorted((m, name) for name, m in means.items() if abs(m - 1) > APART)
-    listed = "; ".join(f"{name} {mean:.2f}" for mean, name in apart)
+    means = sorted((mean(values), name) for name, values in shares.items())
+    apart = [f"{name} {share:.2f}" for share, name in means if abs(share - 1) > APART]
     text = (
-        f"{min(means.values()):.2f} to {max(means.values()):.2f} of those planned from a few "
-        f"windows; {len(means) - len(apart)} of {len(means)} points are within {APART:.0%}"
-        + (f", the others: {listed}" if listed else "")
+        f"{means[0][0]:.2f} to {means[-1][0]:.2f} of those planned from a few windows; "
+        f"{len(means) - len(apart)} of {len(means)} points are within {APART:.0%}"
+        + (f", the others: {'; '.join(apart)}" if apart else "")
     )
     return [("Operations taken", text)]
 
@@ -254,15 +245,12 @@ def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...
             f"{scale.operations:.3g} floating-point operations of training for each cell, or as "
             "many steps as the reference takes for that",
         ),
-        (
-            "Cells",
-            f"{len(design.cells)}, of {design.operations:.3g} operations of training in all",
-        ),
+        ("Cells", f"{len(design.cells)}, of {design.operations:.3g} operations of training in all"),
         ("Seeds", f"{scale.seeds}, from {material.seed} on; the split of the data is the same"),
         (
             "Model",
             f"{scale.model.depth} blocks of width {scale.model.embed_dim} unless its point says "
-            f"otherwise, history {scale.history}, batch {joined(batches)}",
+            f"otherwise, history {scale.history}, batch {listed(batches)}",
         ),
         ("Training", f"AdamW, learning rate {scale.lr:g} for every model"),
         (
@@ -284,12 +272,12 @@ def trajectories(cells: Sequence[Cell]) -> str:
     """How many trajectories of each system cells are trained on, choose by, and are tested on."""
     parts = []
     for system in dict.fromkeys(cell.system for cell in cells):
-        own = [cell for cell in cells if cell.system == system]
-        opened = open_systems(replace(own[0].config.data, trajectories=None)).values()
+        trained = [cell for cell in cells if cell.system == system]
+        opened = open_systems(replace(trained[0].config.data, trajectories=None)).values()
         there, valid = (sum(len(one.split[name]) for one in opened) for name in ("train", "valid"))
-        train = sorted({cell.config.data.trajectories or there for cell in own})
-        scored = open_systems(own[0].test, training=False).values()
+        train = sorted({cell.config.data.trajectories or there for cell in trained})
+        scored = open_systems(trained[0].test, training=False).values()
         test = sum(len(one.split["test"]) for one in scored)
-        taken = joined([str(number) for number in train]).replace(" and ", " or ")
+        taken = listed([str(number) for number in train]).replace(" and ", " or ")
         parts.append(f"{system} {taken} to train on, {valid} to choose by, {test} to test on")
     return "; ".join(parts)

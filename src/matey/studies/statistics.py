@@ -5,6 +5,7 @@ and that is what three seeds are worth.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,33 +33,32 @@ class Estimate:
 
 def estimate(values: Iterable[float]) -> Estimate:
     """The mean with its interval."""
-    found = list(values)
-    if not found or not all(math.isfinite(value) for value in found):
-        return Estimate(math.nan, math.nan, math.nan, len(found))
-    mean = math.fsum(found) / len(found)
-    if len(found) == 1:
+    values = list(values)
+    count = len(values)
+    if not values or not all(math.isfinite(value) for value in values):
+        return Estimate(math.nan, math.nan, math.nan, count)
+    mean = math.fsum(values) / count
+    if count == 1:
         return Estimate(mean, -math.inf, math.inf, 1)
-    variance = math.fsum((value - mean) ** 2 for value in found) / (len(found) - 1)
-    freedom = min(len(found) - 1, len(STUDENT))
-    half = STUDENT[freedom - 1] * math.sqrt(variance / len(found))
-    return Estimate(mean, mean - half, mean + half, len(found))
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    half = STUDENT[min(count - 1, len(STUDENT)) - 1] * math.sqrt(variance / count)
+    return Estimate(mean, mean - half, mean + half, count)
 
 
 def geometric(ratios: Iterable[float]) -> Estimate:
     """The geometric mean of ratios with its interval: that of their logarithms."""
-    found = list(ratios)
-    if any(not ratio > 0 for ratio in found):
-        return Estimate(math.nan, math.nan, math.nan, len(found))
-    logs = estimate(math.log(ratio) for ratio in found)
+    ratios = list(ratios)
+    if any(not ratio > 0 for ratio in ratios):
+        return Estimate(math.nan, math.nan, math.nan, len(ratios))
+    logs = estimate(math.log(ratio) for ratio in ratios)
     # The exponential of an infinite end is an end as well: 0 or infinity.
     return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.count)
 
 
 def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
     """How many times as large, seed by seed: the mean over the seeds that both have."""
-    seeds = sorted({*ours} & {*theirs})
-    usable = [seed for seed in seeds if theirs[seed] > 0]
-    return geometric(ours[seed] / theirs[seed] for seed in usable)
+    seeds = [seed for seed in sorted({*ours} & {*theirs}) if theirs[seed] > 0]
+    return geometric(ours[seed] / theirs[seed] for seed in seeds)
 
 
 def over_systems(ratios: Sequence[Estimate]) -> Estimate:
@@ -73,27 +73,14 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """
     if any(math.isnan(value) for value in (*first, *second)):
         return math.nan
-    a, b = ranks(first), ranks(second)
-    middle = (len(a) - 1) / 2
-    a, b = [rank - middle for rank in a], [rank - middle for rank in b]
+    middle = (len(first) - 1) / 2
+    a, b = ([rank - middle for rank in ranks(values)] for values in (first, second))
     power = math.fsum(x * x for x in a) * math.fsum(y * y for y in b)
-    return (
-        math.fsum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(power)
-        if power
-        else math.nan
-    )
+    product = math.fsum(x * y for x, y in zip(a, b, strict=True))
+    return product / math.sqrt(power) if power else math.nan
 
 
 def ranks(values: Sequence[float]) -> list[float]:
     """The place of each value in rising order, from 0; equal ones have the mean of theirs."""
-    order = sorted(range(len(values)), key=lambda i: values[i])
-    found = [0.0] * len(values)
-    first = 0
-    while first < len(order):
-        last = first
-        while last + 1 < len(order) and values[order[last + 1]] == values[order[first]]:
-            last += 1
-        for place in range(first, last + 1):
-            found[order[place]] = (first + last) / 2
-        first = last + 1
-    return found
+    order = sorted(values)
+    return [(bisect_left(order, value) + bisect_right(order, value) - 1) / 2 for value in values]

@@ -56,12 +56,14 @@ class Source:
 
 def find_sources(recipes: Sequence[Recipe], given: DataConfig, folder: Path) -> dict[str, Source]:
     """The data of each recipe: given under its name, or to be simulated below `folder`."""
-    found = {}
+    files = {source.name: replace(given, systems=(source,)) for source in given.systems}
+    sources = {}
     for recipe in recipes:
-        own = given_source(recipe, given)
-        made = DataConfig((SourceConfig(recipe.name, (str(folder / recipe.name),)),), SPLIT)
-        found[recipe.name] = Source(recipe.name, own or made, real=own is not None)
-    return found
+        name = recipe.name
+        data = files.get(name) if recipe.made_by == name else None
+        made = DataConfig((SourceConfig(name, (str(folder / name),)),), SPLIT)
+        sources[name] = Source(name, data or made, real=data is not None)
+    return sources
 
 
 def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> None:
@@ -72,8 +74,7 @@ def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> No
     read = {recipe.name for recipe in recipes if recipe.made_by == recipe.name}
     names = {source.name for source in given.systems}
     for name in sorted(names - read):
-        near = None if name in SYSTEMS else closest(name, read - names)
-        if near:
+        if name not in SYSTEMS and (near := closest(name, read - names)):
             log.warning(
                 "System %r of --data is not used: this study has none of that name. Did you mean "
                 "%r? That is simulated.",
@@ -88,26 +89,14 @@ def is_missing(source: Source) -> bool:
     return not source.real and not Path(source.data.systems[0].paths[0]).exists()
 
 
-def make_missing(
-    recipes: Sequence[Recipe], sources: Mapping[str, Source], folder: Path, watch: Watch
-) -> None:
-    """Simulate what is neither given nor there; `watch` hears the name of each system before."""
+def make_missing(recipes: Sequence[Recipe], sources: Mapping[str, Source], told: Watch) -> None:
+    """Simulate the systems that are neither given nor there, and say so."""
     for recipe in recipes:
-        place = folder / recipe.name
-        if is_missing(sources[recipe.name]):
-            watch(recipe.name)
-            with replacing(place) as temporary:
+        source = sources[recipe.name]
+        if is_missing(source):
+            told(f"simulating {recipe.name}")
+            with replacing(Path(source.data.systems[0].paths[0])) as temporary:
                 write_well(simulated(recipe), temporary, name=recipe.name)
-
-
-def given_source(recipe: Recipe, given: DataConfig) -> DataConfig | None:
-    """The user's files of a system, if there are any."""
-    if recipe.made_by != recipe.name:
-        return None
-    for source in given.systems:
-        if source.name == recipe.name:
-            return replace(given, systems=(source,))
-    return None
 
 
 def simulated(recipe: Recipe, frames: int | None = None) -> list[Field]:
@@ -158,11 +147,8 @@ def medium_patch(grid: Triple, tokens: int) -> int:
     for a grid that no such patch divides.
     """
     axes = axes_of(grid)
-    fits = [
-        patch
-        for patch in (2**power for power in range(1, 12))
-        if all(points % (2 * patch) == 0 for points in axes)
-    ]
+    sizes = (2**power for power in range(1, 12))
+    fits = [size for size in sizes if all(points % (2 * size) == 0 for points in axes)]
     if not fits:
         raise ConfigError(
             f"a grid of {sides(grid)} points cannot be cut into medium patches and twice as large "
@@ -222,9 +208,9 @@ def distance(axes: Sequence[int], patch: int, tokens: int) -> float:
 
 
 def described(sources: Mapping[str, Source]) -> str:
-    """Which systems are from files of the user's, and which were simulated."""
-    real = [name for name, source in sources.items() if source.real]
-    made = [name for name, source in sources.items() if not source.real]
-    parts = [f"from the files given: {', '.join(real)}"] if real else []
-    parts += [f"simulated: {', '.join(made)}"] if made else []
+    """Which systems are from the user's files, and which were simulated."""
+    parts = []
+    for text, real in (("from the files given", True), ("simulated", False)):
+        names = [name for name, source in sources.items() if source.real == real]
+        parts += [f"{text}: {', '.join(names)}"] if names else []
     return "; ".join(parts)

@@ -82,8 +82,8 @@ def mean_valid(outcomes: Sequence[Outcome], system: str, point: str, budget: str
     """The mean error on validation windows: what choices go by. The medium patch, which is the
     reference, has cells of one budget only."""
     budget = OPERATIONS if point == MEDIUM else budget
-    found = by_seed(outcomes, system, point, budget, lambda one: one.valid).values()
-    return math.fsum(found) / len(found) if found else math.inf
+    errors = by_seed(outcomes, system, point, budget, lambda one: one.valid).values()
+    return math.fsum(errors) / len(errors) if errors else math.inf
 
 
 @dataclass(frozen=True)
@@ -162,16 +162,7 @@ def cost_at(error: float, curve: Sequence[tuple[float, float]]) -> float:
     `curve` are costs with errors. Where even the best has a larger error its cost is the answer:
     the true one is higher. Where the cheapest has a smaller one, that is.
     """
-    envelope = falling(curve)
-    if not envelope:
-        return math.nan
-    if error >= envelope[0][1]:
-        return envelope[0][0]
-    for (cheap, worse), (dear, better) in pairwise(envelope):
-        if error >= better:
-            part = math.log(error / worse) / math.log(better / worse)
-            return cheap * (dear / cheap) ** part
-    return envelope[-1][0]
+    return along(error, [(error, cost) for cost, error in reversed(falling(curve))])
 
 
 def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
@@ -179,20 +170,23 @@ def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
 
     Below the cheapest, and beyond the dearest, theirs.
     """
-    envelope = falling(curve)
-    if not envelope:
+    return along(cost, falling(curve))
+
+
+def along(x: float, curve: Sequence[tuple[float, float]]) -> float:
+    """The value at `x` of a curve of rising x, by power laws; beyond its ends the value there."""
+    if not curve:
         return math.nan
-    if cost <= envelope[0][0]:
-        return envelope[0][1]
-    for (cheap, worse), (dear, better) in pairwise(envelope):
-        if cost <= dear:
-            part = math.log(cost / cheap) / math.log(dear / cheap)
-            return worse * (better / worse) ** part
-    return envelope[-1][1]
+    if x <= curve[0][0]:
+        return curve[0][1]
+    for (before, low), (after, high) in pairwise(curve):
+        if x <= after:
+            return low * (high / low) ** (math.log(x / before) / math.log(after / before))
+    return curve[-1][1]
 
 
 def falling(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those points, by rising cost, whose error is finite and below that of all cheaper ones."""
+    """The points, by rising cost, whose error is finite and below that of all cheaper ones."""
     envelope: list[tuple[float, float]] = []
     for cost, error in sorted(curve):
         if error < (envelope[-1][1] if envelope else math.inf):
@@ -207,10 +201,10 @@ def at_equal_time(
 
     Between them by a power law in the number of steps; beyond both, the nearer one's.
     """
-    found = [o for o in outcomes if (o.system, o.point, o.seed) == (system, point, seed)]
-    reference = next(o for o in outcomes if (o.system, o.point, o.seed) == (system, MEDIUM, seed))
+    trained = [o for o in outcomes if (o.system, o.seed) == (system, seed)]
+    reference = next(one for one in trained if one.point == MEDIUM)
     steps = reference.steps * medium.step_seconds / ours.step_seconds
-    runs = sorted((one.steps, one.error()) for one in found)
+    runs = sorted((one.steps, one.error()) for one in trained if one.point == point)
     (few, early), (many, late) = runs[0], runs[-1]
     if steps <= few or few == many:
         return early
