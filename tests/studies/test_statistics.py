@@ -2,13 +2,7 @@ import math
 
 import pytest
 
-from matey.studies.statistics import (
-    estimate,
-    geometric,
-    paired_ratio,
-    rank_correlation,
-    ranks,
-)
+from matey.studies.statistics import estimate, geometric, paired_ratio, rank_correlation, ranks
 
 
 def test_an_interval_of_three_values_is_that_worked_out_by_hand():

@@ -10,14 +10,7 @@ import pytest
 import torch
 
 import matey
-from matey.config import (
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RefineConfig,
-    RunConfig,
-    WindowConfig,
-)
+from matey.config import DataConfig, ModelConfig, OptimConfig, RefineConfig, RunConfig, WindowConfig
 from matey.cost.forecast import largest_batch
 from matey.errors import ConfigError
 from matey.fields import Variable

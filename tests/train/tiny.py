@@ -4,14 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matey.config import (
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    SourceConfig,
-    WindowConfig,
-)
+from matey.config import DataConfig, ModelConfig, OptimConfig, RunConfig, SourceConfig, WindowConfig
 
 Settings = Mapping[str, Any]
 

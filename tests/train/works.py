@@ -11,13 +11,7 @@ from safetensors.torch import save_file
 
 import matey.train.loop as loop
 from matey.cli import main
-from matey.config import (
-    LossConfig,
-    ModelConfig,
-    ParallelConfig,
-    RefineConfig,
-    RunConfig,
-)
+from matey.config import LossConfig, ModelConfig, ParallelConfig, RefineConfig, RunConfig
 from matey.fields import Batch, SystemSpec
 from matey.nn.transformer import Matey
 from matey.train.parallel.distributed import Engine, Team, processes, whole

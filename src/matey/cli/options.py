@@ -3,7 +3,8 @@
 import difflib
 import re
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -133,8 +134,15 @@ def load_model(options: Namespace) -> "Surrogate":
 
 def parse(parser: Parser, words: list[str]) -> Namespace:
     """The options, or ConfigError with the nearest key to a misspelt one."""
-    try:
+    with explaining(parser, words):
         return parser.instantiate(read(parser, words))
+
+
+@contextmanager
+def explaining(parser: Parser, words: list[str]) -> Iterator[None]:
+    """Raise ConfigError for what a parser complains of while the block runs."""
+    try:
+        yield
     except MateyError:
         raise
     except (ArgumentError, TypeError, ValueError, OSError) as error:
@@ -147,12 +155,8 @@ def read(parser: Parser, words: list[str]) -> Namespace:
     for option in ("--config", "--data"):
         if option in parser._option_string_actions:
             check_text(option, given(option, words))
-    try:
+    with explaining(parser, words):
         options = parser.parse_args(words)
-    except MateyError:
-        raise
-    except (ArgumentError, TypeError, ValueError, OSError) as error:
-        raise ConfigError(explain(parser, str(error), words)) from error
     for action in parser._actions:
         parts = action.dest.split(".")
         for depth in range(1, len(parts)):
@@ -255,27 +259,26 @@ def explain(parser: Parser, message: str, words: list[str]) -> str:
     unknown = re.search(r"(?i)option '([^']+)'|arguments?:? (--\S+)", message)
     if unknown:
         key = (unknown[1] or unknown[2]).lstrip("-").split("=")[0].replace("-", "_")
-        known = {a.dest: str(a.help or "") for a in parser._actions if a.dest != "help"}
+        keys = {a.dest: str(a.help or "") for a in parser._actions if a.dest != "help"}
         if '"data.systems"' in message:
-            known = {field.name: "" for field in fields(SourceConfig)}
-        close = nearest_key(key, known)
-        if close:
+            keys = {field.name: "" for field in fields(SourceConfig)}
+        if close := nearest_key(key, keys):
             message = message.rstrip(".") + f". Did you mean {close!r}?"
     files = [word for word in words if word.endswith((".yaml", ".yml")) and Path(word).exists()]
     return message + (f" (read {', '.join(files)})" if files else "")
 
 
-def nearest_key(key: str, known: Mapping[str, str]) -> str | None:
-    """The known key that is spelt most alike, as a whole or by its last part; else the one whose
-    description has all words of the unknown one, so that `learning_rate` finds `optim.lr`."""
+def nearest_key(key: str, keys: Mapping[str, str]) -> str | None:
+    """The key spelt most alike, as a whole or by its last part; else the one whose description has
+    all words of the unknown one, so that `learning_rate` finds `optim.lr`."""
     leaf = key.split(".")[-1]
-    leaves = {dest.split(".")[-1]: dest for dest in known}
-    close = difflib.get_close_matches(key, known, 1, 0.6)
+    leaves = {dest.split(".")[-1]: dest for dest in keys}
+    close = difflib.get_close_matches(key, keys, 1, 0.6)
     close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
     if close:
         return close[0]
     described = []
-    for dest, text in known.items():
+    for dest, text in keys.items():
         vocabulary = re.findall(r"[a-z]+", text.lower())
         if all(difflib.get_close_matches(word, vocabulary, 1, 0.8) for word in leaf.split("_")):
             described.append((len(text), dest))

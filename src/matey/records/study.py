@@ -143,17 +143,23 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class StudyPage(RecordFile):
+class Findings:
+    """What a study asks, and what it says: a verdict on each claim, charts and tables."""
+
+    title: str
+    question: str
+    claims: tuple[Claim, ...]
+    plots: tuple[Plot, ...]
+    tables: tuple[TextTable, ...]
+
+
+@dataclass(frozen=True)
+class StudyPage(Findings, RecordFile):
     """All that the page of a study shows, as `study.json` holds it."""
 
     FORMAT: ClassVar[int] = 1
     REMEDY: ClassVar[str] = "Give `matey study` the same command again."
 
     study: str
-    title: str
-    question: str
     scale: str
     facts: tuple[tuple[str, str], ...]
-    claims: tuple[Claim, ...]
-    plots: tuple[Plot, ...]
-    tables: tuple[TextTable, ...]

@@ -10,22 +10,18 @@ import yaml
 from matey.errors import DataError
 from matey.output import plain_yaml
 from matey.records.files import read_json, read_text
-from matey.records.run import LOG, TrainRecord, ValidRecord, last_of_each, read_log
+from matey.records.run import LOG, RunLog, last_of_each, read_log
 from matey.records.scores import Scores, SystemScore
 from matey.report.example import Example, load_example
 
 
 @dataclass(frozen=True)
-class Run:
-    """A training run, as far as it has come. `seconds` adds up its resumed parts."""
+class Run(RunLog):
+    """A training run, as far as it has come: its log, without steps that were done again later."""
 
     name: str
     config: dict[str, Any]
     provenance: dict[str, Any]
-    train: tuple[TrainRecord, ...]
-    valid: tuple[ValidRecord, ...]
-    seconds: float
-    ended: bool
 
     @property
     def step(self) -> int:

@@ -1,7 +1,6 @@
 """The page: what is shown, in which order, as one file that needs nothing else."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -9,26 +8,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from matey import __version__
 from matey.output import write_text
-from matey.records.scores import SystemScore
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
 from matey.report.comparison import compare, tradeoffs
 from matey.report.costs import costs
 from matey.report.gallery import galleries
 from matey.report.load import Results, Run, load_sources
 from matey.report.provenance import provenance, scoring
-from matey.report.rollouts import ScoreTable, rollout_charts, score_table, spectra_charts
+from matey.report.rollouts import rollout_charts, score_table, spectra_charts
 from matey.report.study import Study, has_study, load_study
 from matey.report.verdict import judge_results, judge_run, metric_name
 from matey.words import against, amount, change, duration, listed, number
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the score table."""
-
-    model: str
-    system: SystemScore
-    table: ScoreTable
 
 
 def build(sources: Sequence[str | Path], out: str | Path) -> None:
@@ -68,11 +57,7 @@ def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[St
             *(judge_results(result, trained[result.name]) for result in results),
             *(judge_run(run) for run in runs if run.name not in scored),
         ],
-        rows=[
-            Row(result.name, system, score_table(system))
-            for result in results
-            for system in result.systems
-        ],
+        rows=[score_table(result.name, system) for result in results for system in result.systems],
         metric=metric_name([s for result in results for s in result.systems]),
         protocols=list(dict.fromkeys(result.protocol for result in results)),
         several=len(results) > 1,

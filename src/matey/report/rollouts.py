@@ -35,22 +35,24 @@ class Health:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Everything that was measured on one system."""
+    """Everything that was measured of one model on one system."""
 
+    model: str
+    system: SystemScore
     scores: tuple[Score, ...]
     health: tuple[Health, ...]
     charts: tuple[Chart, ...]
 
 
-def score_table(system: SystemScore) -> ScoreTable:
-    """The table of one system, with its charts."""
+def score_table(model: str, system: SystemScore) -> ScoreTable:
+    """The table of one model on one system, with its charts."""
     scores = []
     for name, metric in system.metrics.items():
         if len(metric.by_variable) != 1:
             scores.append(Score(name, "mean of all", metric.mean))
         scores += [Score(name, v, curve) for v, curve in metric.by_variable.items()]
     charts = [*correlation_chart(system), *spectrum_charts(system)]
-    return ScoreTable(tuple(scores), tuple(health(system)), tuple(charts))
+    return ScoreTable(model, system, tuple(scores), tuple(health(system)), tuple(charts))
 
 
 def health(system: SystemScore) -> list[Health]:

@@ -13,9 +13,8 @@ from typing import Generic, TypeVar
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
 from matey.cost.forecast import mean_operations
 from matey.evaluate.score import ScoreConfig
-from matey.records.study import Outcome, Timings
+from matey.records.study import Findings, Outcome, Timings
 from matey.studies.cells import Cell
-from matey.studies.page import Findings
 from matey.studies.statistics import Estimate, estimate
 from matey.studies.systems import Probe, Recipe, Source, medium_patch
 

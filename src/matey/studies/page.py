@@ -8,24 +8,12 @@ import csv
 import io
 import math
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from matey.output import write_text
-from matey.records.study import Answer, Claim, Outcome, Plot, TextTable, Timing, Timings
+from matey.records.study import Answer, Outcome, Timing, Timings
 from matey.studies.statistics import Estimate, over_systems
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a study asks, and what it says: a verdict on each claim, charts and tables."""
-
-    title: str
-    question: str
-    claims: tuple[Claim, ...]
-    plots: tuple[Plot, ...]
-    tables: tuple[TextTable, ...]
-
 
 # What a step takes, in tables.
 COST_COLUMNS = ("GFLOP", "step ms", "inference ms", "step MB")

@@ -171,15 +171,13 @@ def run(
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, told)
         findings = study.judge(material, outcomes, timings)
+        if request.scale == "smoke":
+            findings = replace(findings, question=findings.question + SMOKE_NOTE)
         page = StudyPage(
+            **vars(findings),
             study=request.study,
-            title=findings.title,
-            question=findings.question + (SMOKE_NOTE if request.scale == "smoke" else ""),
             scale=request.scale,
             facts=(*facts(material, design), *budget_kept(design.cells, outcomes, request.out)),
-            claims=findings.claims,
-            plots=findings.plots,
-            tables=findings.tables,
         )
         write_tables(request.out, outcomes, timings)
         page.save(request.out / STUDY_FILE)

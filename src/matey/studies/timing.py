@@ -51,8 +51,8 @@ class Bench:
         self.model.train()
         with torch.autocast(self.device.type, torch.bfloat16, self.half):
             prediction = self.model(self.batch)
-        chosen = list(self.batch.spec.predicted)
-        target = prediction.statistics.normalise(self.batch.target[:, chosen])
+        target = self.batch.target[:, list(self.batch.spec.predicted)]
+        target = prediction.statistics.normalise(target)
         squared_nrmse(prediction.normalised, target).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

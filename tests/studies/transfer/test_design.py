@@ -8,13 +8,7 @@ from matey.errors import ConfigError
 from matey.studies.design import Material
 from matey.studies.scales import TRANSFER
 from matey.studies.systems import Source
-from matey.studies.transfer.design import (
-    FROZEN,
-    SCRATCH,
-    TUNED,
-    check_enough,
-    point,
-)
+from matey.studies.transfer.design import FROZEN, SCRATCH, TUNED, check_enough, point
 from matey.studies.transfer.findings import judge
 from tests.files import write_shallow_water
 from tests.studies.helpers import outcome, timing

@@ -3,17 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from matey.records.study import Claim, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
-from matey.studies.attention.design import (
-    REFERENCE,
-    AttentionScale,
-    point,
-)
+from matey.records.study import Claim, Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
+from matey.studies.attention.design import REFERENCE, AttentionScale, point
 from matey.studies.attention.needs import Needs, needs
 from matey.studies.design import Material, end_of, mean_of, persistence, steps_of
 from matey.studies.page import (
     COST_COLUMNS,
-    Findings,
     answer_above,
     blank,
     brief,

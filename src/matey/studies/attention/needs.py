@@ -48,30 +48,24 @@ def needs(
     middle = scale.middle_width
     ours, base = point(kind, middle), point(REFERENCE, middle)
     # Seed by seed, so that the reference reaches it in each.
-    targets = by_seed(outcomes, system, base, OPERATIONS, valid_error)
+    targets = by_seed(outcomes, system, base, OPERATIONS, lambda one: one.valid)
     times: dict[str, dict[int, Reached]] = {}
     weights: dict[str, dict[int, Reached]] = {}
     for name in (kind, REFERENCE):
-        rows = {s: own for s, own in of_kind(outcomes, system, name).items() if s in targets}
-        times[name] = {
-            seed: first_reached(
-                [reached(one.curve, targets[seed], timings[one.point].step_seconds) for one in own]
-            )
-            for seed, own in rows.items()
-        }
-        weights[name] = {
-            seed: weights_for(targets[seed], [(float(one.parameters), one.valid) for one in own])
-            for seed, own in rows.items()
-        }
+        times[name], weights[name] = {}, {}
+        for seed, models in of_kind(outcomes, system, name).items():
+            if seed in targets:
+                target, sizes = targets[seed], [(float(m.parameters), m.valid) for m in models]
+                looks = [(m.curve, timings[m.point].step_seconds) for m in models]
+                tries = [reached(curve, target, step_seconds) for curve, step_seconds in looks]
+                times[name][seed] = first_reached(tries)
+                weights[name][seed] = weights_for(target, sizes)
+    errors = by_seed(outcomes, system, base, OPERATIONS)
     return Needs(
         system=system,
         kind=kind,
-        error=paired_ratio(
-            by_seed(outcomes, system, ours, OPERATIONS), by_seed(outcomes, system, base, OPERATIONS)
-        ),
-        few=paired_ratio(
-            by_seed(outcomes, system, ours, STEPS), by_seed(outcomes, system, base, OPERATIONS)
-        ),
+        error=paired_ratio(by_seed(outcomes, system, ours, OPERATIONS), errors),
+        few=paired_ratio(by_seed(outcomes, system, ours, STEPS), errors),
         parameters=timings[ours].parameters / timings[base].parameters,
         step_time=timings[ours].step_seconds / timings[base].step_seconds,
         memory=timings[ours].step_bytes / timings[base].step_bytes,
@@ -84,20 +78,15 @@ def needs(
     )
 
 
-def valid_error(one: Outcome) -> float:
-    """What errors are matched by."""
-    return one.valid
-
-
 def of_kind(outcomes: Sequence[Outcome], system: str, kind: str) -> dict[int, list[Outcome]]:
     """The models of one kind and all widths that had equal operations, by seed; those that
     diverged left out."""
-    found: dict[int, list[Outcome]] = {}
+    models: dict[int, list[Outcome]] = {}
     for one in outcomes:
-        mine = (one.system, one.budget, one.point.rpartition(" ")[0]) == (system, OPERATIONS, kind)
-        if mine and not one.failed:
-            found.setdefault(one.seed, []).append(one)
-    return found
+        same = (one.system, one.budget, one.point.rpartition(" ")[0]) == (system, OPERATIONS, kind)
+        if same and not one.failed:
+            models.setdefault(one.seed, []).append(one)
+    return models
 
 
 @dataclass(frozen=True)
@@ -120,14 +109,14 @@ def reached(curve: Sequence[tuple[int, float]], target: float, step_seconds: flo
     return Reached(curve[-1][0] * step_seconds if curve else math.nan, "at least ")
 
 
-def first_reached(found: Sequence[Reached]) -> Reached:
+def first_reached(tries: Sequence[Reached]) -> Reached:
     """The quickest of several models, at most that where one may have been quicker than its first
     look told; the longest try where none got there."""
-    there = [one for one in found if one.side != "at least "]
+    there = [one for one in tries if one.side != "at least "]
     if there:
         best = min(there, key=lambda one: one.value)
         return Reached(best.value, "at most " if any(one.side for one in there) else "")
-    return max(found, key=lambda one: one.value)
+    return max(tries, key=lambda one: one.value)
 
 
 def weights_for(target: float, curve: Sequence[tuple[float, float]]) -> Reached:

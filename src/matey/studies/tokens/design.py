@@ -14,13 +14,7 @@ from typing import Literal
 
 from matey.config import ModelConfig, RefineConfig, RunConfig
 from matey.studies.cells import Cell
-from matey.studies.design import (
-    OPERATIONS,
-    STEPS,
-    Design,
-    Material,
-    Scale,
-)
+from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale
 from matey.studies.systems import medium_patch
 
 COARSE, MEDIUM, FINE = "uniform coarse", "uniform medium", "uniform fine"
@@ -63,14 +57,12 @@ def variants(thresholds: Sequence[float]) -> tuple[Variant, ...]:
     """Both modes at each threshold, and at the middle one by the gradient and with a ring;
     Adap_Mix with finer patches at the highest."""
     middle = thresholds[len(thresholds) // 2]
-    found: list[Variant] = []
     modes: tuple[Literal["adap_mix", "adap_mul"], ...] = ("adap_mix", "adap_mul")
+    points: list[Variant] = []
     for mode in modes:
-        found += [Variant(mode, threshold) for threshold in thresholds]
-        found.append(Variant(mode, middle, criterion="gradient"))
-        found.append(Variant(mode, middle, rings=1))
-    found.append(Variant("adap_mix", thresholds[-1], finer=True))
-    return tuple(found)
+        points += [Variant(mode, threshold) for threshold in thresholds]
+        points += [Variant(mode, middle, "gradient"), Variant(mode, middle, rings=1)]
+    return (*points, Variant("adap_mix", thresholds[-1], finer=True))
 
 
 @dataclass(frozen=True, kw_only=True)

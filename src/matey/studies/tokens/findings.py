@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from matey.records.study import Outcome, Plot, Spot, SpotGroup, TextTable, Timings
+from matey.records.study import Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
 from matey.studies.design import (
     OPERATIONS,
     STEPS,
@@ -15,7 +15,7 @@ from matey.studies.design import (
     steps_of,
 )
 from matey.studies.guides import CRITERIA
-from matey.studies.page import COST_COLUMNS, Findings, blank, brief, cost_columns, ranged
+from matey.studies.page import COST_COLUMNS, blank, brief, cost_columns, ranged
 from matey.studies.statistics import estimate, paired_ratio
 from matey.studies.tokens.claims import (
     better_claim,

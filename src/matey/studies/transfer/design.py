@@ -143,7 +143,9 @@ def cell_of(
     operations: float,
 ) -> Cell:
     """One method on so many trajectories of a system."""
-    parent = f"{PRETRAINING}/{config.seed}" if method in (TUNED, FROZEN) else ""
+    data = material.sources[system].data
+    if system == CAVITY:  # trained on simulations, and tested on all of its files
+        data = replace(data, split=SplitConfig(valid=0, test=1))
     return Cell(
         name=f"{system}/{slug(point(method, number))}-{config.seed}",
         point=point(method, number),
@@ -151,16 +153,10 @@ def cell_of(
         budget=OPERATIONS,
         config=config,
         operations=operations,
-        test=tested_on(material, system),
+        test=data,
         ask=material.ask,
-        parent=parent,
+        parent=f"{PRETRAINING}/{config.seed}" if method in (TUNED, FROZEN) else "",
     )
-
-
-def tested_on(material: Material[TransferScale], system: str) -> DataConfig:
-    """The test data of a system: of the cavity, which is trained on simulations, all of it."""
-    data = material.sources[system].data
-    return replace(data, split=SplitConfig(valid=0, test=1)) if system == CAVITY else data
 
 
 def pretraining(material: Material[TransferScale], seed: int) -> Cell:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from matey.records.study import (
     Answer,
     Claim,
+    Findings,
     Outcome,
     Plot,
     Spot,
@@ -21,25 +22,9 @@ from matey.studies.design import (
     persistence,
     steps_of,
 )
-from matey.studies.page import (
-    COST_COLUMNS,
-    Findings,
-    answer_below,
-    blank,
-    brief,
-    cost_columns,
-    ranged,
-)
+from matey.studies.page import COST_COLUMNS, answer_below, blank, brief, cost_columns, ranged
 from matey.studies.statistics import Estimate, estimate, geometric, paired_ratio
-from matey.studies.transfer.design import (
-    FNO,
-    FROZEN,
-    SCRATCH,
-    TUNED,
-    UNET,
-    TransferScale,
-    point,
-)
+from matey.studies.transfer.design import FNO, FROZEN, SCRATCH, TUNED, UNET, TransferScale, point
 
 HELP: dict[Answer, str] = {
     "held": "helps",
@@ -146,11 +131,15 @@ def most_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -
 
 def frozen_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Is frozen attention as good?"""
-    scale = material.scale
-    rows = {
-        system: pooled_numbers(outcomes, material, system, FROZEN, TUNED)
-        for system in scale.targets
-    }
+    rows = {}
+    for system in material.scale.targets:
+        each = [
+            ratios(
+                errors(outcomes, system, FROZEN, number), errors(outcomes, system, TUNED, number)
+            )
+            for number in material.scale.counts(system)
+        ]
+        rows[system] = {seed: geometric(row[seed] for row in each).mean for seed in each[0]}
     overall = pooled([*rows.values()])
     return Claim(
         "With attention frozen the error is lower than with all weights trained",
@@ -163,44 +152,29 @@ def frozen_claim(material: Material[TransferScale], outcomes: Sequence[Outcome])
     )
 
 
-def pooled_numbers(
-    outcomes: Sequence[Outcome],
-    material: Material[TransferScale],
-    system: str,
-    ours: str,
-    theirs: str,
-) -> dict[int, float]:
-    """The ratio of two methods over all numbers of trajectories, by seed."""
-    rows = [
-        ratios(errors(outcomes, system, ours, number), errors(outcomes, system, theirs, number))
-        for number in material.scale.counts(system)
-    ]
-    return {seed: geometric(row[seed] for row in rows).mean for seed in rows[0]}
-
-
 def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Better than a U-Net and an FNO?"""
     scale = material.scale
     rows: list[Errors] = []
     sentences = []
-    known = [name for name in (UNET, FNO) if name in scale.methods(scale.targets[0])]
+    baselines = [name for name in (UNET, FNO) if name in scale.methods(scale.targets[0])]
     for system in scale.targets:
         each = []
         for number in scale.counts(system):
-            theirs = [errors(outcomes, system, name, number) for name in known]
+            theirs = {name: errors(outcomes, system, name, number) for name in baselines}
             ours = errors(outcomes, system, TUNED, number)
-            better = min(known, key=lambda name: valid(outcomes, system, name, number))
-            rows.append(ratios(ours, theirs[known.index(better)]))
+            better = min(baselines, key=lambda name: valid(outcomes, system, name, number))
+            rows.append(ratios(ours, theirs[better]))
             beside = [
                 f"{brief(paired_ratio(ours, row).mean)} times the {name}'s"
-                for name, row in zip(known, theirs, strict=True)
+                for name, row in theirs.items()
             ]
             each.append(f"{number}: {' and '.join(beside)}")
         sentences.append(f"{system}, by trajectories: {'; '.join(each)}.")
     overall = pooled(rows)
+    best = "the better of a U-Net and an FNO" if FNO in baselines else "a U-Net"
     return Claim(
-        "The pretrained model has a lower error than "
-        f"{'the better of a U-Net and an FNO' if FNO in known else 'a U-Net'} of as many weights",
+        f"The pretrained model has a lower error than {best} of as many weights",
         answer_below(overall),
         (
             f"Over systems and numbers of trajectories {ranged(overall)} times; the better by its "
@@ -218,10 +192,10 @@ def unlike_claim(material: Material[TransferScale], outcomes: Sequence[Outcome])
     for system in scale.unlike:
         number = scale.counts(system)[0]
         row = gain(outcomes, system, number)
-        found = geometric(row.values())
+        overall = geometric(row.values())
         rows.append(row)
         sentences.append(
-            f"{system}: it {HELP[answer_below(found)]}, {ranged(found)} times the error from "
+            f"{system}: it {HELP[answer_below(overall)]}, {ranged(overall)} times the error from "
             f"scratch with {number} trajectory; with attention frozen "
             f"{ranged(geometric(gain(outcomes, system, number, FROZEN).values()))}."
         )
@@ -238,9 +212,9 @@ def plot(material: Material[TransferScale], outcomes: Sequence[Outcome], system:
     for method in material.scale.methods(system):
         spots = []
         for number in material.scale.counts(system):
-            found = estimate(errors(outcomes, system, method, number).values())
+            error = estimate(errors(outcomes, system, method, number).values())
             name = point(method, number)
-            spots.append(Spot(name, float(number), found.mean, found.low, found.high))
+            spots.append(Spot(name, float(number), error.mean, error.low, error.high))
         groups.append(SpotGroup(method, tuple(spots), joined=True))
     return Plot(
         f"{system}: error over data", "training trajectories", "NRMSE one step ahead", tuple(groups)
@@ -254,21 +228,10 @@ def system_table(
     numbers = material.scale.counts(system)
     rows = []
     for method in material.scale.methods(system):
-        found = [
-            ranged(estimate(errors(outcomes, system, method, number).values()))
-            for number in numbers
-        ]
-        over = [
-            ranged(
-                paired_ratio(
-                    errors(outcomes, system, method, number),
-                    errors(outcomes, system, SCRATCH, number),
-                )
-            )
-            for number in numbers
-        ]
+        means = [estimate(errors(outcomes, system, method, n).values()) for n in numbers]
+        over = [geometric(gain(outcomes, system, n, method).values()) for n in numbers]
         late = mean_of(outcomes, system, point(method, numbers[0]), end_of).mean
-        rows.append((method, *found, *over, brief(late)))
+        rows.append((method, *map(ranged, (*means, *over)), brief(late)))
     still, end = (brief(persistence(outcomes, system, lead)) for lead in (0, -1))
     row = blank(("persistence", *[still] * len(numbers)), len(rows[0]) - 1)
     rows.append((*row, end))
