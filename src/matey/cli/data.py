@@ -37,12 +37,12 @@ def add_uneven(parser: Any) -> None:
     )
 
 
-def check_options(config: "DataConfig | None", path: str, **given: bool) -> None:
+def check_options(config: "DataConfig | None", path: str, **options: bool) -> None:
     """Raise ConfigError for an option that was given beside a data config, and means files."""
     from matey.errors import ConfigError
 
-    for name in given if config else ():
-        if given[name]:
+    for name in options if config else ():
+        if options[name]:
             raise ConfigError(f"{path} is a data config: leave out --{name}, or give files.")
 
 

@@ -154,7 +154,7 @@ def read(parser: Parser, words: list[str]) -> Namespace:
     words = [re.sub(r"^--model\.(kind|width|modes)\b", r"--model.baseline.\1", w) for w in words]
     for option in ("--config", "--data"):
         if option in parser._option_string_actions:
-            check_text(option, given(option, words))
+            check_text(option, values_of(option, words))
     with explaining(parser, words):
         options = parser.parse_args(words)
     for action in parser._actions:
@@ -192,7 +192,7 @@ def read_data(paths: list[str]) -> DataConfig | None:
     return config
 
 
-def given(option: str, words: list[str]) -> list[str]:
+def values_of(option: str, words: list[str]) -> list[str]:
     """The values that the words give an option."""
     after = [b for a, b in pairwise(words) if a == option]
     return after + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
@@ -244,10 +244,10 @@ def anchor_paths(options: Namespace, words: list[str]) -> None:
         system.paths = tuple(str(folder / Path(path).expanduser()) for path in system.paths)
 
 
-def run_config(options: Namespace, **given: Any) -> RunConfig:
-    """A run's config from the options of its fields' names, and those given instead."""
+def run_config(options: Namespace) -> RunConfig:
+    """A run's config from the options of its fields' names."""
     names = [field.name for field in fields(RunConfig) if field.name in options]
-    config = RunConfig(**{**{name: options[name] for name in names}, **given})
+    config = RunConfig(**{name: options[name] for name in names})
     few = options.get("trajectories")
     return config if few is None else replace(config, data=replace(config.data, trajectories=few))
 

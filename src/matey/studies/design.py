@@ -214,5 +214,5 @@ def steps_of(one: Outcome) -> float:
 
 def persistence(outcomes: Sequence[Outcome], system: str, lead: int = 0) -> float:
     """The NRMSE of frames that stay as they are, on the windows that models are scored on."""
-    found = (one.persistence["nrmse"] for one in outcomes if one.system == system and one.leads)
-    return next(found, (math.nan,))[lead]
+    errors = (one.persistence["nrmse"] for one in outcomes if one.system == system and one.leads)
+    return next(errors, (math.nan,))[lead]

@@ -66,12 +66,12 @@ def local_errors(
     cell: Triple,
 ) -> dict[int, Float[Tensor, "B Kz Ky Kx"]]:
     """The squared error in each cell, in units of the history's variance, mean over variables."""
-    chosen = list(inputs.spec.predicted)
+    predicted = list(inputs.spec.predicted)
     scale = measure(inputs.values).take(inputs.spec.predicted).scale
     steps = continue_inputs(model, inputs, [1.0] * leads[-1])
     errors = {}
     for lead, frame in enumerate(islice(steps, leads[-1]), start=1):
         if lead in leads:
-            apart = (frame.cpu()[:, chosen] - targets[:, lead - 1, chosen]) / scale
+            apart = (frame.cpu()[:, predicted] - targets[:, lead - 1, predicted]) / scale
             errors[lead] = cells(apart[:, None].square(), cell).mean(dim=(4, 5, 6, 7, 8))
     return errors

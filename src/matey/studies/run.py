@@ -93,18 +93,18 @@ class Price:
     systems: str
 
 
-def plan(request: Request, told: Callable[[str], None]) -> Price:
+def plan(request: Request, tell: Callable[[str], None]) -> Price:
     """What the study will cost; simulates no more than a few frames of what is missing.
 
-    `told` hears what is prepared.
+    `tell` hears what is prepared.
     """
     study = STUDIES[request.study]
-    tell_unused(study.scales[request.scale].recipes, request.data, told)
-    material = prepare(request, told)
+    tell_unused(study.scales[request.scale].recipes, request.data, tell)
+    material = prepare(request, tell)
     return price(study.design(material), material, request)
 
 
-def prepare(request: Request, told: Callable[[str], None]) -> Material[Any]:
+def prepare(request: Request, tell: Callable[[str], None]) -> Material[Any]:
     """What a design is drawn from: histories of the files that are there, or of a few frames that
     are simulated for it.
 
@@ -116,7 +116,7 @@ def prepare(request: Request, told: Callable[[str], None]) -> Material[Any]:
     for recipe in scale.recipes:
         source = sources[recipe.name]
         if is_missing(source):
-            told(f"simulating {scale.history} frames of {recipe.name} to plan with")
+            tell(f"simulating {scale.history} frames of {recipe.name} to plan with")
             probes[recipe.name] = probe_recipe(recipe, scale.history)
         else:
             probes[recipe.name] = probe_files(source, scale.window_config)
@@ -152,24 +152,24 @@ def price(design: Design, material: Material[Any], request: Request) -> Price:
 
 
 def run(
-    request: Request, told: Callable[[str], None], priced: Callable[[Price], None], watch: Watch
+    request: Request, tell: Callable[[str], None], priced: Callable[[Price], None], watch: Watch
 ) -> StudyPage:
     """Run a study, or what is left of it, and write its page, tables and timings.
 
-    `told` hears what is prepared, `priced` the cost before anything is made, `watch` of each cell.
+    `tell` hears what is prepared, `priced` the cost before anything is made, `watch` of each cell.
     """
     study = STUDIES[request.study]
     with studying(request.out, request.settings):
-        tell_unused(study.scales[request.scale].recipes, request.data, told)
-        material = prepare(request, told)
+        tell_unused(study.scales[request.scale].recipes, request.data, tell)
+        material = prepare(request, tell)
         design = study.design(material)
         priced(price(design, material, request))
         if any(is_missing(source) for source in material.sources.values()):
-            make_missing(material.scale.recipes, material.sources, told)
-            material = prepare(request, told)
+            make_missing(material.scale.recipes, material.sources, tell)
+            material = prepare(request, tell)
             design = study.design(material)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
-        timings = time_points(design, material, request.out, told)
+        timings = time_points(design, material, request.out, tell)
         findings = study.judge(material, outcomes, timings)
         if request.scale == "smoke":
             findings = replace(findings, question=findings.question + SMOKE_NOTE)
@@ -185,7 +185,7 @@ def run(
 
 
 def time_points(
-    design: Design, material: Material[Any], out: Path, told: Callable[[str], None]
+    design: Design, material: Material[Any], out: Path, tell: Callable[[str], None]
 ) -> Timings:
     """The timing of every operating point: what is there already of the same points, which shows
     in their operations, and the rest."""
@@ -200,7 +200,7 @@ def time_points(
         measured = {name: timing.operations for name, timing in timings.get(system, {}).items()}
         if measured == operations:
             continue
-        told(f"timing {system}")
+        tell(f"timing {system}")
         opened = open_systems(material.sources[source].data)[source]
         timings[system] = measure_points(points, operations, opened, material.scale.turns)
         save_timings(out, timings, choose_device(material.device))

@@ -54,9 +54,9 @@ class Source:
     real: bool
 
 
-def find_sources(recipes: Sequence[Recipe], given: DataConfig, folder: Path) -> dict[str, Source]:
+def find_sources(recipes: Sequence[Recipe], config: DataConfig, folder: Path) -> dict[str, Source]:
     """The data of each recipe: given under its name, or to be simulated below `folder`."""
-    files = {source.name: replace(given, systems=(source,)) for source in given.systems}
+    files = {source.name: replace(config, systems=(source,)) for source in config.systems}
     sources = {}
     for recipe in recipes:
         name = recipe.name
@@ -66,13 +66,13 @@ def find_sources(recipes: Sequence[Recipe], given: DataConfig, folder: Path) -> 
     return sources
 
 
-def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> None:
+def tell_unused(recipes: Sequence[Recipe], config: DataConfig, tell: Watch) -> None:
     """Say which of the systems given the study has no use for: some are those of other studies.
 
     Logs a warning where the name is close to one that the study would read, and that is not given.
     """
     read = {recipe.name for recipe in recipes if recipe.made_by == recipe.name}
-    names = {source.name for source in given.systems}
+    names = {source.name for source in config.systems}
     for name in sorted(names - read):
         if name not in SYSTEMS and (near := closest(name, read - names)):
             log.warning(
@@ -81,7 +81,7 @@ def tell_unused(recipes: Sequence[Recipe], given: DataConfig, told: Watch) -> No
                 *(name, near),
             )
         else:
-            told(f"system {name!r} of --data is not used: this study reads none of that name")
+            tell(f"system {name!r} of --data is not used: this study reads none of that name")
 
 
 def is_missing(source: Source) -> bool:
@@ -89,12 +89,12 @@ def is_missing(source: Source) -> bool:
     return not source.real and not Path(source.data.systems[0].paths[0]).exists()
 
 
-def make_missing(recipes: Sequence[Recipe], sources: Mapping[str, Source], told: Watch) -> None:
+def make_missing(recipes: Sequence[Recipe], sources: Mapping[str, Source], tell: Watch) -> None:
     """Simulate the systems that are neither given nor there, and say so."""
     for recipe in recipes:
         source = sources[recipe.name]
         if is_missing(source):
-            told(f"simulating {recipe.name}")
+            tell(f"simulating {recipe.name}")
             with replacing(Path(source.data.systems[0].paths[0])) as temporary:
                 write_well(simulated(recipe), temporary, name=recipe.name)
 

@@ -78,16 +78,16 @@ def design(material: Material[AttentionScale]) -> Design:
     middle = scale.middle_width
     for system in material.sources:
         patch = patch_of(material, system)
-        own = {
+        models = {
             point(kind, width): model_of(scale, kind, width, patch)
             for kind in scale.patterns
             for width in (scale.widths if system in scale.trained else (middle,))
         }
-        benches[system] = {name: material.config(system, model) for name, model in own.items()}
+        benches[system] = {name: material.config(system, model) for name, model in models.items()}
         if system not in scale.trained:
             continue
-        reference = material.steps(system, own[point(REFERENCE, middle)], scale.operations)
-        for name, model in own.items():
+        reference = material.steps(system, models[point(REFERENCE, middle)], scale.operations)
+        for name, model in models.items():
             affordable = material.steps(system, model, scale.operations)
             for seed in material.seeds:
                 args = (system, name, model)

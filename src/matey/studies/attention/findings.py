@@ -28,7 +28,7 @@ def judge(
     scale = material.scale
     systems = scale.trained
     others = [kind for kind in scale.patterns if kind != REFERENCE]
-    found = {
+    beside_vit = {
         kind: [needs(outcomes, timings[system], scale, system, kind) for system in systems]
         for kind in others
     }
@@ -37,12 +37,12 @@ def judge(
         question="What do SViT, AViT and partly decoupled models need beside ViT, at matched "
         "width and at matched error?",
         claims=(
-            needs_claim(found["AViT"]),
-            *(accuracy_claim(kind, rows) for kind, rows in found.items()),
+            needs_claim(beside_vit["AViT"]),
+            *(accuracy_claim(kind, rows) for kind, rows in beside_vit.items()),
         ),
         plots=tuple(plot(system, material, outcomes, timings) for system in systems),
         tables=(
-            *(kind_table(system, found) for system in systems),
+            *(kind_table(system, beside_vit) for system in systems),
             *(point_table(system, outcomes, timings) for system in systems),
             resolution_table(material, timings),
         ),
@@ -108,11 +108,11 @@ def plot(
     )
 
 
-def kind_table(system: str, found: dict[str, list[Needs]]) -> TextTable:
+def kind_table(system: str, beside_vit: dict[str, list[Needs]]) -> TextTable:
     """Every kind beside ViT."""
     rows = []
-    for kind, own in found.items():
-        one = next(row for row in own if row.system == system)
+    for kind, systems in beside_vit.items():
+        one = next(row for row in systems if row.system == system)
         rows.append(
             (
                 kind,

@@ -14,23 +14,23 @@ AIM = (2.0, 5.0)  # times cheaper, as claimed
 GOOD_GUIDE = 0.5  # rank correlation from which on a criterion counts as a good guide
 
 
-def best(found: Sequence[Comparison]) -> Comparison:
+def best(points: Sequence[Comparison]) -> Comparison:
     """The point of largest gain in step time, among those that do as well as any in validation.
 
     Chosen without a look at the test: within a tenth of the best validation error, the cheapest.
     """
-    least = min(one.valid for one in found)
-    near = [one for one in found if one.valid <= 1.1 * least]
+    least = min(one.valid for one in points)
+    near = [one for one in points if one.valid <= 1.1 * least]
     return min(near, key=lambda one: one.share["step time"])
 
 
-def cheaper_claim(found: dict[str, list[Comparison]]) -> Claim:
+def cheaper_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
     """2 to 5 times cheaper at equal error?"""
-    chosen = {system: best(own) for system, own in found.items()}
-    gains = [one.steps.cheaper["step time"] for one in chosen.values()]
-    answer = answer_above(gains, AIM[0], {one.steps.bound for one in chosen.values()})
+    judged = {system: best(own) for system, own in comparisons.items()}
+    gains = [one.steps.cheaper["step time"] for one in judged.values()]
+    answer = answer_above(gains, AIM[0], {one.steps.bound for one in judged.values()})
     sentences = []
-    for system, one in chosen.items():
+    for system, one in judged.items():
         steps, equal = one.steps, one.operations
         sentences.append(
             f"{system}: {one.point} is {steps.bound}{ranged(steps.cheaper['step time'])} times "
@@ -47,7 +47,7 @@ def cheaper_claim(found: dict[str, list[Comparison]]) -> Claim:
     )
 
 
-def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) -> Claim:
+def half_claim(comparisons: dict[str, list[Comparison]], coarse: dict[str, Coarse]) -> Claim:
     """Equal or lower error than the medium patch for half its step time, on each system?
 
     Of the points that are quick enough the one of the lowest validation error is judged: the best
@@ -55,8 +55,8 @@ def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) ->
     is cheap as well.
     """
     sentences, held = [], 0
-    for system, own in found.items():
-        one = min((one for one in own if one.quick), key=lambda one: one.valid, default=None)
+    for system, points in comparisons.items():
+        one = min((one for one in points if one.quick), key=lambda one: one.valid, default=None)
         if one is not None and one.operations.medium.mean <= 1:
             held += 1
             error = one.operations.medium
@@ -67,14 +67,15 @@ def half_claim(found: dict[str, list[Comparison]], coarse: dict[str, Coarse]) ->
                 f"{ranged(one.steps.medium)} times. {beside_coarse(coarse[system])}"
             )
         else:
-            sentences.append(f"{system}: none. {why_none(own)} {beside_coarse(coarse[system])}")
+            sentences.append(f"{system}: none. {why_none(points)} {beside_coarse(coarse[system])}")
     return Claim(
         "On each system some adaptive point has no larger an error than the uniform medium patch "
         "for at most half its step time",
-        answer_for(held, len(found)),
+        answer_for(held, len(comparisons)),
         (
-            f"It is so on {held} of {len(found)} systems, after trainings of equal operations. The "
-            f"uniform coarse patch does it on {sum(one.passes for one in coarse.values())}: where "
+            f"It is so on {held} of {len(comparisons)} systems, after trainings of equal "
+            "operations. The uniform coarse patch does it on "
+            f"{sum(one.passes for one in coarse.values())}: where "
             "it does, the gain is one of cheap steps, and need not be one of adaptive tokens.",
             *sentences,
         ),
@@ -89,12 +90,12 @@ def beside_coarse(coarse: Coarse) -> str:
     )
 
 
-def why_none(own: Sequence[Comparison]) -> str:
+def why_none(points: Sequence[Comparison]) -> str:
     """What keeps the adaptive points of a system from it, in numbers."""
-    quick = [one for one in own if one.quick]
-    good = [one for one in own if one.operations.medium.mean <= 1]
+    quick = [one for one in points if one.quick]
+    good = [one for one in points if one.operations.medium.mean <= 1]
     if not quick:
-        one = min(own, key=lambda one: one.share["step time"])
+        one = min(points, key=lambda one: one.share["step time"])
         return (
             f"The quickest, {one.point}, takes {brief(one.share['step time'])} of the step time "
             f"with {brief(one.share['tokens'])} of the tokens and {brief(one.share['operations'])} "
@@ -116,10 +117,12 @@ def why_none(own: Sequence[Comparison]) -> str:
     return text
 
 
-def better_claim(found: dict[str, list[Comparison]]) -> Claim:
+def better_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
     """Lower error at equal cost of training?"""
-    chosen = {system: min(own, key=lambda one: one.valid) for system, own in found.items()}
-    overall = over_systems([one.operations.best for one in chosen.values()])
+    judged = {
+        system: min(points, key=lambda one: one.valid) for system, points in comparisons.items()
+    }
+    overall = over_systems([one.operations.best for one in judged.values()])
     return Claim(
         "At equal cost of training adaptive tokens have a lower error than the best uniform patch",
         answer_below(overall),
@@ -130,7 +133,7 @@ def better_claim(found: dict[str, list[Comparison]]) -> Claim:
             f"Beside the medium patch it is {ranged(one.operations.medium)} after equal "
             f"operations, {ranged(one.time)} after equal time, {ranged(one.steps.medium)} after "
             "equally many steps."
-            for system, one in chosen.items()
+            for system, one in judged.items()
         ),
     )
 
@@ -141,9 +144,9 @@ def guides_of(
     """A criterion's rank correlation with the local error, by seed, at the first or last lead."""
 
     def value(one: Outcome) -> float:
-        own = [guide for guide in one.guides if guide.criterion == criterion]
-        own.sort(key=lambda guide: guide.lead)
-        return own[-1 if last else 0].correlation if own else math.nan
+        guides = [guide for guide in one.guides if guide.criterion == criterion]
+        guides.sort(key=lambda guide: guide.lead)
+        return guides[-1 if last else 0].correlation if guides else math.nan
 
     return by_seed(outcomes, system, point, OPERATIONS, value)
 

@@ -117,7 +117,7 @@ def beside(
     budget: str,
 ) -> Beside:
     """One adaptive point beside the uniform ones, after trainings of one budget."""
-    own = by_seed(outcomes, system, point, budget)
+    adaptive = by_seed(outcomes, system, point, budget)
     uniform = {name: by_seed(outcomes, system, name, budget) for name in UNIFORM}
     # The medium patch is the reference: its cells are of both budgets.
     uniform[MEDIUM] = by_seed(outcomes, system, MEDIUM, OPERATIONS)
@@ -130,24 +130,26 @@ def beside(
     return Beside(
         cheaper={
             cost: geometric(
-                cost_at(error, curve(cost, seed)) / of(costs[point]) for seed, error in own.items()
+                cost_at(error, curve(cost, seed)) / of(costs[point])
+                for seed, error in adaptive.items()
             )
             for cost, of in COSTS.items()
         },
-        bound=bound_of(own, uniform),
+        bound=bound_of(adaptive, uniform),
         at_cost=paired_ratio(
-            own, {s: error_at(costs[point].step_seconds, curve("step time", s)) for s in own}
+            adaptive,
+            {s: error_at(costs[point].step_seconds, curve("step time", s)) for s in adaptive},
         ),
-        best=paired_ratio(own, uniform[best]),
-        medium=paired_ratio(own, uniform[MEDIUM]),
+        best=paired_ratio(adaptive, uniform[best]),
+        medium=paired_ratio(adaptive, uniform[MEDIUM]),
     )
 
 
-def bound_of(own: Mapping[int, float], uniform: Mapping[str, Mapping[int, float]]) -> str:
+def bound_of(adaptive: Mapping[int, float], uniform: Mapping[str, Mapping[int, float]]) -> str:
     """What a gain is where the uniform patches leave it open to a side in some seed: a bound, or
     no more than a guess where they do to both."""
     sides = set()
-    for seed, error in own.items():
+    for seed, error in adaptive.items():
         errors = [row[seed] for row in uniform.values() if math.isfinite(row[seed])]
         if errors and error >= errors[0]:  # the coarsest patch that has an error
             sides.add("at most ")

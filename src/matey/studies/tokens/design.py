@@ -95,10 +95,10 @@ def design(material: Material[TokensScale]) -> Design:
         if system in scale.resolutions:
             continue
         medium = material.medium(system)
-        own = points(scale, medium)
-        benches[system] = {name: material.config(system, model) for name, model in own.items()}
-        reference = material.steps(system, own[MEDIUM], scale.operations)
-        for name, model in own.items():
+        models = points(scale, medium)
+        benches[system] = {name: material.config(system, model) for name, model in models.items()}
+        reference = material.steps(system, models[MEDIUM], scale.operations)
+        for name, model in models.items():
             affordable = material.steps(system, model, scale.operations)
             for budget, steps in ((OPERATIONS, affordable), (STEPS, reference)):
                 dear = steps * material.step_operations(system, model) > MOST * scale.operations
@@ -118,16 +118,17 @@ def repeats(material: Material[TokensScale]) -> tuple[list[Cell], dict[str, dict
         return [], {}
     medium = medium_patch(material.probes[systems[0]].grid, scale.tokens // 4)
     wanted = (MEDIUM, repeated_point(scale))
-    own = points(scale, medium)
-    steps = material.steps(systems[-1], own[MEDIUM], SHARE * scale.operations)
+    models = points(scale, medium)
+    steps = material.steps(systems[-1], models[MEDIUM], SHARE * scale.operations)
     cells = [
-        material.cell(system, name, own[name], steps, SAME_STEPS, seed)
+        material.cell(system, name, models[name], steps, SAME_STEPS, seed)
         for system in systems
         for name in wanted
         for seed in material.seeds
     ]
     return cells, {
-        system: {name: material.config(system, own[name]) for name in wanted} for system in systems
+        system: {name: material.config(system, models[name]) for name in wanted}
+        for system in systems
     }
 
 

@@ -36,7 +36,7 @@ def judge(
 ) -> Findings:
     """The whole page."""
     systems = [name for name in material.sources if name not in material.scale.resolutions]
-    found = {
+    comparisons = {
         system: [
             compare(outcomes, timings[system], system, point)
             for point in points_of(outcomes, system)
@@ -46,14 +46,14 @@ def judge(
     }
     coarse = {system: coarse_of(outcomes, timings[system], system) for system in systems}
     claims = [
-        cheaper_claim(found),
-        half_claim(found, coarse),
-        better_claim(found),
+        cheaper_claim(comparisons),
+        half_claim(comparisons, coarse),
+        better_claim(comparisons),
         guide_claim(outcomes, systems),
         patch_claim(outcomes, systems),
     ]
     tables = [
-        *(point_table(system, outcomes, timings, found[system]) for system in systems),
+        *(point_table(system, outcomes, timings, comparisons[system]) for system in systems),
         guide_table(outcomes, systems),
     ]
     if material.scale.resolutions:
@@ -74,9 +74,9 @@ def pareto(system: str, cost: str, outcomes: Sequence[Outcome], timings: Timings
     """Error over the cost of a step, uniform points joined."""
     groups: dict[str, list[Spot]] = {}
     for point in points_of(outcomes, system):
-        found = mean_of(outcomes, system, point)
+        error = mean_of(outcomes, system, point)
         kind = point.split()[0]
-        spot = Spot(point, COSTS[cost](timings[system][point]), found.mean, found.low, found.high)
+        spot = Spot(point, COSTS[cost](timings[system][point]), error.mean, error.low, error.high)
         groups.setdefault(kind, []).append(spot)
     return Plot(
         f"{system}: error over {cost}",
@@ -92,10 +92,10 @@ def pareto(system: str, cost: str, outcomes: Sequence[Outcome], timings: Timings
 
 
 def point_table(
-    system: str, outcomes: Sequence[Outcome], timings: Timings, found: Sequence[Comparison]
+    system: str, outcomes: Sequence[Outcome], timings: Timings, comparisons: Sequence[Comparison]
 ) -> TextTable:
     """Every operating point of a system."""
-    compared = {one.point: one for one in found}
+    compared = {one.point: one for one in comparisons}
     rows = []
     for point in points_of(outcomes, system):
         timing = timings[system][point]
@@ -172,15 +172,15 @@ def resolution_table(
     rows = []
     point = repeated_point(material.scale)
     for system in material.scale.resolutions:
-        own = by_seed(outcomes, system, point, SAME_STEPS)
+        adaptive = by_seed(outcomes, system, point, SAME_STEPS)
         uniform = by_seed(outcomes, system, MEDIUM, SAME_STEPS)
         ours, medium = timings[system][point], timings[system][MEDIUM]
         rows.append(
             (
                 system,
-                ranged(estimate(own.values())),
+                ranged(estimate(adaptive.values())),
                 ranged(estimate(uniform.values())),
-                ranged(paired_ratio(own, uniform)),
+                ranged(paired_ratio(adaptive, uniform)),
                 brief(ours.tokens),
                 brief(ours.tokens / medium.tokens),
                 brief(ours.operations / medium.operations),

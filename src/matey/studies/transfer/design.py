@@ -68,13 +68,13 @@ def design(material: Material[TransferScale]) -> Design:
     benches: dict[str, dict[str, RunConfig]] = {}
     for system in (*scale.targets, *scale.unlike):
         check_enough(material, system)
-        own = {method: model_of(scale.model, method) for method in scale.methods(system)}
+        models = {method: model_of(scale.model, method) for method in scale.methods(system)}
         benches[system] = {
             method: tuning(material, system, method, model, 1, 0)
-            for method, model in own.items()
+            for method, model in models.items()
             if method != TUNED  # whose steps are those from scratch
         }
-        for method, model in own.items():
+        for method, model in models.items():
             step = step_operations(material, system, method, model)
             steps = max(1, round(scale.operations / step))
             for number in scale.counts(system):
