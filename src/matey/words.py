@@ -6,20 +6,20 @@ from typing import Any
 
 
 def mean(values: Iterable[float]) -> float:
-    """NaN where there is none."""
+    """The mean; NaN of no values."""
     kept = list(values)
     return sum(kept) / len(kept) if kept else math.nan
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """NaN where a value is not finite or none is given."""
+    """The geometric mean; NaN of no values or where one is not finite."""
     if not values or not all(math.isfinite(value) for value in values):
         return math.nan
     return math.exp(mean(math.log(max(value, 1e-12)) for value in values))
 
 
 def number(value: float) -> str:
-    """Three digits that count; what is not finite has diverged."""
+    """Three significant digits; `diverged` where it is not finite."""
     if not math.isfinite(value):
         return "diverged"
     if value and not 1e-3 <= abs(value) < 1e5:

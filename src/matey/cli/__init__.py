@@ -35,7 +35,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Command:
-    """What one command is: its help, its arguments, and the function that runs it.
+    """One command: its help, its arguments, and the function that runs it.
 
     `add_arguments` receives a jsonargparse parser; `run` receives the parsed options and
     returns the exit code, or None for success. `example` is shown below the help.
@@ -50,7 +50,7 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code.
+    """Run one command and return its exit code.
 
     User errors are one line on stderr, and code 2; a run that a signal ended in good order has
     128 and the signal's number.
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def wait_passively() -> None:
-    """Let OpenMP's threads sleep where they wait for each other, unless the environment says more.
+    """Let OpenMP's threads sleep while they wait for each other, unless the environment decides.
 
     They spin by default, also for one that has no core while another program has it: a step then
     takes ten times as long. The library reads this when torch is imported, so it comes before.
@@ -90,7 +90,7 @@ def wait_passively() -> None:
 
 
 def dispatch(words: list[str]) -> int:
-    """Find the command that the words name, and run it."""
+    """Find and run the command that the words name."""
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -134,7 +134,7 @@ def parse_words(name: str, command: Command, words: list[str]) -> Any:
 
 
 def one_of_many() -> str:
-    """Which process this is, where torchrun started several: ` (process 1)`."""
+    """The number of this process, ` (process 1)`, where torchrun started several."""
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     return f" (process {os.environ.get('RANK', '0')})" if several else ""
 

@@ -30,7 +30,7 @@ def add_cost_arguments(parser: Any) -> None:
 
 
 def run_cost(options: Any) -> None:
-    """Count, and show."""
+    """Forecast a run, and print tables or JSON."""
     import json
 
     from matey.cli.options import run_config
@@ -56,7 +56,7 @@ def run_cost(options: Any) -> None:
 
 
 def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None:
-    """Print everything, in 80 columns."""
+    """Print the forecast in 80 columns."""
     from matey.cli.console import console
 
     model = forecasts[0].step
@@ -139,7 +139,7 @@ def memory_table(forecasts: "Sequence[Forecast]", config: Any) -> "Table":
 
 
 def short(number: float) -> str:
-    """A number in three digits, or more before the point."""
+    """A number to three digits."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

@@ -127,7 +127,7 @@ def health(scores: Any) -> Iterator[str]:
 
 
 def error_text(error: float) -> str:
-    """Four digits; in words where there is no such number."""
+    """An error to four decimals, or in words where it is not finite."""
     if math.isnan(error):
         return "undefined"
     return f"{error:.4f}" if math.isfinite(error) else "diverged"

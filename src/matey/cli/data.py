@@ -38,7 +38,7 @@ def add_uneven(parser: Any) -> None:
 
 
 def check_options(config: "DataConfig | None", path: str, **options: bool) -> None:
-    """Raise ConfigError for an option that was given beside a data config, and means files."""
+    """Raise ConfigError for options that apply to files only, beside a data config."""
     from matey.errors import ConfigError
 
     for name in options if config else ():
@@ -96,7 +96,7 @@ def add_convert_arguments(parser: Any) -> None:
 
 
 def run_convert(options: Any) -> None:
-    """Convert files; say what of them does not survive, and what was gained."""
+    """Convert files; report what is lost and how much faster they read."""
     import logging
     from pathlib import Path
 
@@ -149,7 +149,7 @@ def show_gains(system: "Converted") -> None:
 
 
 def show(system: "SystemReport") -> None:
-    """Print one system: a few lines, the table of variables, what is odd."""
+    """Print one system: its grid and times, its variables, and what is odd."""
     from matey.cli.console import console, plain, say
     from matey.data.draft_config import describe
 
@@ -199,7 +199,7 @@ def write_config(inspection: "Inspection", target: Any) -> None:
 
 
 def together(messages: Iterable[str]) -> list[str]:
-    """Notices that say the same of several files as one."""
+    """Merge notices that say the same of several files."""
     files: dict[str, list[str]] = {}
     for message in messages:
         file, _, text = message.partition(": ")

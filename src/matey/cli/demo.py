@@ -160,14 +160,14 @@ def run(options: Any) -> int:
 
 
 def say(text: str) -> None:
-    """A paragraph of the demo's own."""
+    """Print a paragraph."""
     from matey.cli import console
 
     console.say(f"\n{text}")
 
 
 def measure_pace() -> float:
-    """How many times as long a small simulation takes as on the README's machine, by the median."""
+    """Time a small simulation, relative to the README's machine: 2 is twice as slow."""
     from statistics import median
 
     from matey.simulate import simulate
@@ -205,7 +205,7 @@ def plan(pace: float, left: float, stage: str) -> Scale:
 
 
 def replan(scale: Scale, pace: float, left: float, stage: str) -> Scale:
-    """Choose again before a training, and say so where it changes what is done."""
+    """Choose again before a training, and say so if the choice changes."""
     new = plan(pace, left, stage)
     if stage == "finetune":
         new = replace(new, pretrain=scale.pretrain)  # which is done
@@ -218,7 +218,7 @@ def replan(scale: Scale, pace: float, left: float, stage: str) -> Scale:
 
 
 def forecast(scale: Scale, pace: float) -> str:
-    """What was measured, and what follows from it."""
+    """Sentences on the speed of this machine and the time the demo will take."""
     text = (
         f"This machine takes {pace:.1f} times as long as a quiet core of the README's machine: the "
         f"demo takes about {minutes(pace * seconds_from('simulate', scale))}."
@@ -233,7 +233,7 @@ def forecast(scale: Scale, pace: float) -> str:
 
 
 def minutes(seconds: float) -> str:
-    """A span in minutes, rounded up."""
+    """A time in minutes, rounded up."""
     whole = max(1, -int(-seconds // 60))
     return f"{whole} minute{'s' if whole > 1 else ''}"
 
@@ -255,7 +255,7 @@ def run_stage(stage: str, made: Sequence[str], several: bool) -> list[int]:
 
 
 def side_by_side(made: Sequence[str]) -> list[int]:
-    """Run commands at the same time, each in a process of its own; their exit codes."""
+    """Run commands at the same time, one process each, and return their exit codes."""
     started = [
         subprocess.Popen([sys.executable, "-m", "matey", *shlex.split(command)])  # noqa: S603
         for command in made

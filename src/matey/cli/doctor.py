@@ -41,7 +41,7 @@ CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"  # only in a checkou
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `state` is ok, note or fail; only fail stops training."""
+    """One result. `state` is ok, note or fail; only fail stops training."""
 
     section: str
     name: str
@@ -51,7 +51,7 @@ class Finding:
 
 
 def examine(folder: Path) -> list[Finding]:
-    """Everything the doctor looks at; `folder` is where results would be written."""
+    """All results; `folder` is where runs would be written."""
     return [
         *versions(),
         *processors(),
@@ -64,7 +64,7 @@ def examine(folder: Path) -> list[Finding]:
 
 
 def versions() -> list[Finding]:
-    """Python and the packages, and whether torch is the one that the tests ran with."""
+    """Versions of Python, the packages, and torch beside the tested one."""
     return [
         Finding("versions", "matey", version("matey-pde") or "not installed"),
         Finding("versions", "python", platform.python_version()),
@@ -74,7 +74,7 @@ def versions() -> list[Finding]:
 
 
 def package(name: str, installed: str) -> Finding:
-    """A package that is needed, with its version; empty if it is missing."""
+    """A required package; `installed` is its version, empty if missing."""
     if installed:
         return Finding("versions", name, installed)
     return Finding("versions", name, "missing", FAIL, install(name))
@@ -89,12 +89,12 @@ def version(distribution: str) -> str:
 
 
 def install(name: str) -> str:
-    """How to get a package in the version that the tests ran with."""
+    """The command that installs a package in its tested version."""
     return f"pip install {'-c constraints.txt ' if CONSTRAINTS.is_file() else ''}{name}"
 
 
 def torch_version() -> Finding:
-    """Torch beside the pin of constraints.txt, where there is a checkout."""
+    """Compare torch with the version pinned in constraints.txt, in a checkout."""
     installed = version("torch")
     pin = re.search(r"^torch==(\S+)$", read(CONSTRAINTS), re.MULTILINE)
     if pin is None or not installed:
@@ -156,7 +156,7 @@ def room(folder: Path) -> list[Finding]:
 
 
 def attempt(name: str, check: Callable[[], str]) -> Finding:
-    """Run a check; whatever it raises is what does not work."""
+    """Run a check, and report what it returns or raises."""
     try:
         return Finding("checks", name, check())
     except Exception as error:  # a broken library raises anything
@@ -165,7 +165,7 @@ def attempt(name: str, check: Callable[[], str]) -> Finding:
 
 
 def multiply() -> str:
-    """Whether a product of float32 matrices is right, and the rate of large ones."""
+    """Check a float32 matrix product, and time large ones."""
     import torch
 
     from matey.cost.machine import measure_peak
@@ -213,7 +213,7 @@ def compare(read_back: Any, written: Any) -> str:
 
 
 def write_here(folder: Path) -> str:
-    """Runs and results are written to the current folder, if no other is named."""
+    """Check that a file can be written to the folder."""
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"matey")
     return "can be written"
@@ -227,7 +227,7 @@ CHECKS: dict[str, Callable[[], str]] = {
 
 
 def extras() -> list[Finding]:
-    """Packages that only some work needs, and how to get those that are not there."""
+    """Optional packages, and how to install the missing ones."""
     return [
         Finding("extras", name, version(name) or "there")
         if importlib.util.find_spec(module)
@@ -237,7 +237,7 @@ def extras() -> list[Finding]:
 
 
 def show(findings: list[Finding]) -> None:
-    """The findings as one table, with advice under what needs it."""
+    """Print the results as one table, with advice where needed."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -263,7 +263,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def run(options: Any) -> int:
-    """Examine, show, and tell whether training would work."""
+    """Examine this machine and report; 1 if training would not work."""
     from matey.device import choose_device
 
     findings = examine(Path.cwd())

@@ -36,7 +36,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def defaults(options: Any) -> dict[str, Any]:
-    """What the checkpoint is and was trained with, unless told otherwise."""
+    """Defaults from the checkpoint: its model and its history."""
     from pathlib import Path
 
     from matey.nn.folder import outline
@@ -83,7 +83,7 @@ def run(options: Any) -> None:
 
 
 def rate(text: str) -> float:
-    """A learning rate that was given. Raises ConfigError."""
+    """The number in `--lr`. Raises ConfigError."""
     from matey.errors import ConfigError
 
     try:
@@ -93,7 +93,7 @@ def rate(text: str) -> float:
 
 
 def show(plan: "TuningPlan") -> None:
-    """Print all of a plan, in 80 columns."""
+    """Print a plan in 80 columns."""
     from matey.cli.benchmark import fit, memory_table, token_table
     from matey.cli.console import console, plain, span
     from matey.words import plural

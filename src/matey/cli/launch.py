@@ -1,4 +1,4 @@
-"""`matey launch`: training on a cluster. Writes the batch script, and hands it in."""
+"""`matey launch`: write the batch script for a cluster, and submit it."""
 
 import re
 import shlex
@@ -60,7 +60,7 @@ exit "$code"
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked of SLURM, for one `train` or `finetune` command.
+    """A SLURM job for one `train` or `finetune` command.
 
     `time` and `notice` are in seconds: how long the job may take, and how long before its end
     it is told to save. `sbatch` are further options, each as it stands after `#SBATCH`.
@@ -109,7 +109,7 @@ class Job:
                 raise ConfigError(f"--{key} is {value!r}, expected text on one line.")
 
     def script(self) -> str:
-        """The batch script. Everything that a user gave is quoted for the shell."""
+        """The batch script, with the user's text quoted for the shell."""
         days, rest = divmod(self.time, 86400)
         clock = f"{days}-{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}"
         options = {
@@ -134,7 +134,7 @@ class Job:
         )
 
     def threads(self) -> str:
-        """How the cores of a node are shared out, where their number is known."""
+        """Share the cores of a node among its processes, if their number is set."""
         if self.cpus_per_task is None:
             return ""
         return (
@@ -143,7 +143,7 @@ class Job:
         )
 
     def torchrun(self) -> str:
-        """The command of one node."""
+        """The torchrun command of one node."""
         words = list(self.command)
         if resume_of(words) is None:
             words += ["--resume", "auto"]
@@ -155,7 +155,7 @@ class Job:
 
 
 def resume_of(words: Sequence[str]) -> str | None:
-    """What a command says of resuming; None if nothing."""
+    """The value of `--resume` in a command; None without one."""
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if word == "--resume":
             return after
@@ -226,7 +226,7 @@ def check_command(words: Sequence[str]) -> None:
 
 
 def submit(script: str) -> str:
-    """Hand a script in, and return what sbatch says. Raises ConfigError where it cannot."""
+    """Submit a script and return sbatch's answer. Raises ConfigError if that fails."""
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise ConfigError(

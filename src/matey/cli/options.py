@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Plain YAML data only: no tags that make objects, no duplicate keys, no aliases.
+    """Read plain YAML data only: no tags that make objects, no duplicate keys, no aliases.
 
     Numbers like `3e-4` are floats, as in YAML 1.2.
     """
@@ -107,7 +107,7 @@ def add_device(parser: Any, text: str = "where to compute") -> None:
 
 
 def add_model_options(parser: Any) -> None:
-    """What every command that applies a trained model takes."""
+    """The options of every command that applies a trained model."""
     parser.add_argument(
         "--token-budget",
         type=PositiveInt | None,
@@ -120,7 +120,7 @@ def add_model_options(parser: Any) -> None:
 
 
 def load_model(options: Namespace) -> "Surrogate":
-    """The model of `checkpoint`, as the options of `add_model_options` want it."""
+    """Load the model of `checkpoint` with its device and token budget set."""
     from matey.device import choose_device
     from matey.nn.folder import from_pretrained, set_token_budget
     from matey.train.threads import stay_within_cores
@@ -133,14 +133,14 @@ def load_model(options: Namespace) -> "Surrogate":
 
 
 def parse(parser: Parser, words: list[str]) -> Namespace:
-    """The options, or ConfigError with the nearest key to a misspelt one."""
+    """Parse and check the options. Raises ConfigError with the nearest key to a misspelt one."""
     with explaining(parser, words):
         return parser.instantiate(read(parser, words))
 
 
 @contextmanager
 def explaining(parser: Parser, words: list[str]) -> Iterator[None]:
-    """Raise ConfigError for what a parser complains of while the block runs."""
+    """Turn the errors of a parser into one-line ConfigErrors."""
     try:
         yield
     except MateyError:
@@ -150,7 +150,7 @@ def explaining(parser: Parser, words: list[str]) -> Iterator[None]:
 
 
 def read(parser: Parser, words: list[str]) -> Namespace:
-    """The options as plain data, not yet checked against each other."""
+    """Parse the options as plain data, not yet checked against each other."""
     words = [re.sub(r"^--model\.(kind|width|modes)\b", r"--model.baseline.\1", w) for w in words]
     for option in ("--config", "--data"):
         if option in parser._option_string_actions:
@@ -193,7 +193,7 @@ def read_data(paths: list[str]) -> DataConfig | None:
 
 
 def values_of(option: str, words: list[str]) -> list[str]:
-    """The values that the words give an option."""
+    """The values of an option among the words."""
     after = [b for a, b in pairwise(words) if a == option]
     return after + [word.partition("=")[2] for word in words if word.startswith(option + "=")]
 
@@ -222,7 +222,7 @@ def check_text(option: str, values: list[str]) -> None:
 
 
 def is_binary(path: Path) -> bool:
-    """Whether a file starts with what no text holds."""
+    """Whether a file starts with bytes that no text has."""
     with path.open("rb") as file:
         start = file.read(512)
     return b"\0" in start or start.startswith((b"\x89", b"\x93", b"PK", b"CDF"))

@@ -75,7 +75,7 @@ def run(options: Any, study: str) -> None:
 
 
 def show_price(price: "Price", jobs: int) -> None:
-    """What a study costs, before it begins."""
+    """Print what a study will cost."""
     from matey.cli.console import say, span
     from matey.studies.run import GPU
 
@@ -96,7 +96,7 @@ def show_price(price: "Price", jobs: int) -> None:
 
 
 def show_done(tell: Any, done: "Done") -> None:
-    """A line for each cell."""
+    """Print a line for a finished cell."""
     from matey.cli.console import span
 
     failed = f" failed: {done.failed}" if done.failed else ""
@@ -104,7 +104,7 @@ def show_done(tell: Any, done: "Done") -> None:
 
 
 def show_claims(page: "StudyPage") -> None:
-    """The verdicts."""
+    """Print the verdicts."""
     from matey.cli.console import console
 
     for claim in page.claims:

@@ -23,7 +23,7 @@ def add_arguments(parser: Any) -> None:
 
 
 def add_shared(parser: Any) -> None:
-    """What training and fine-tuning take besides a run's settings."""
+    """The options of training and fine-tuning besides a run's settings."""
     from typing import Literal
 
     parser.add_argument(

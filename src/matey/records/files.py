@@ -23,7 +23,7 @@ Endless = Annotated[float, math.inf]  # a number that null stands for infinity i
 
 
 class RecordFile:
-    """A dataclass that is a file of its own.
+    """A dataclass that is stored as a file.
 
     FORMAT is the version that this release writes and reads; 0 where the file does not say.
     REMEDY tells how to get a file that can be read.
@@ -40,7 +40,7 @@ class RecordFile:
 
     @classmethod
     def load(cls: type[F], path: Path) -> F:
-        """Read the file. Raises DataError, which names it and the key that does not fit."""
+        """Read the file. Raises DataError that names the file and the key at fault."""
         record = read_json(path)
         if cls.FORMAT and record.get("format") != cls.FORMAT:
             raise DataError(
@@ -98,7 +98,7 @@ def read(kind: type[T], value: Any, where: str = "") -> T:
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:
-    """What `read` does, for types that are no classes too."""
+    """Do the work of `read`, for types that are not classes, too."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -124,7 +124,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
 
 
 def convert_items(kinds: list[Any], value: Any, where: str) -> list[Any]:
-    """A list with an item of each kind; an item that has a name is called by it in errors."""
+    """Convert the items of a list, one kind each; errors name an item by its `name`, if any."""
     if length(value, where) != len(kinds):
         refuse(where, value, f"{len(kinds)} items")
     names = [item.get("name", i) if isinstance(item, dict) else i for i, item in enumerate(value)]
@@ -133,7 +133,7 @@ def convert_items(kinds: list[Any], value: Any, where: str) -> list[Any]:
 
 
 def build(kind: Any, value: dict[str, Any], where: str) -> Any:
-    """A dataclass of the values under its fields' names."""
+    """Make a dataclass from the values under its fields' names."""
     arguments = {}
     for name, hint, optional in declared(kind):
         if name in value:
@@ -148,7 +148,7 @@ def build(kind: Any, value: dict[str, Any], where: str) -> Any:
 
 @cache
 def declared(kind: Any) -> list[tuple[str, Any, bool]]:
-    """The fields that a dataclass is made of: name, type, and whether it has a default."""
+    """The fields of a dataclass: name, type, and whether there is a default."""
     hints = hints_of(kind, include_extras=True)
     return [
         (f.name, hints[f.name], f.default is not MISSING or f.default_factory is not MISSING)

@@ -59,7 +59,7 @@ R = TypeVar("R", TrainRecord, ValidRecord)
 
 @dataclass(frozen=True)
 class RunLog:
-    """A run's log, as far as it has come: every record, and the seconds of all its parts."""
+    """A run's log so far: every record, and the seconds of all its parts."""
 
     train: tuple[TrainRecord, ...]
     valid: tuple[ValidRecord, ...]

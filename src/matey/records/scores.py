@@ -157,7 +157,7 @@ class SystemScore:
 
     @property
     def metric(self) -> str:
-        """What the primary metric is called in print."""
+        """The name of the primary metric in print."""
         return self.primary.upper()
 
 

@@ -52,12 +52,12 @@ class Outcome(RecordFile):
     fingerprint: str = field(default="", compare=False)
 
     def error(self, lead: int = 0, metric: str = "nrmse") -> float:
-        """The error at the lead of that place: 0 is the first, -1 the last."""
+        """The error at a lead by its place: 0 is the first, -1 the last."""
         return self.errors[metric][lead] if self.leads else math.inf
 
     @property
     def valid(self) -> float:
-        """NRMSE on the validation windows at the end of the training: what choices go by."""
+        """NRMSE on the validation windows at the end of training, by which choices are made."""
         return self.curve[-1][1] if self.curve else math.inf
 
 

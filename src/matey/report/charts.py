@@ -81,7 +81,7 @@ def series(index: int) -> str:
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round values inside [low, high], about so many.
+    """About that many round values inside [low, high].
 
     >>> nice_ticks(0, 0.93)
     [0.0, 0.2, 0.4, 0.6, 0.8]
@@ -253,7 +253,7 @@ def rug(band: tuple[float, float], across: Axis) -> Markup:
 
 
 def short(value: float) -> str:
-    """A number for a tick: at most three digits that count, thousands set apart."""
+    """A number for a tick: three significant digits, thousands set apart."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     size = abs(value)
@@ -270,7 +270,7 @@ def short(value: float) -> str:
 def thinned(
     x: Sequence[float], y: Sequence[float], most: int = 300
 ) -> tuple[list[float], list[float]]:
-    """A long series as the means of equal stretches, at most so many."""
+    """A long series as means over at most `most` equal stretches."""
     size = -(-len(x) // most)
     if size <= 1:
         return list(x), list(y)

@@ -29,7 +29,7 @@ class Comparison:
 
 
 def compare(results: Sequence[Results]) -> Comparison | None:
-    """The verdict on many models that were scored on the same systems; None for few."""
+    """The verdict on four models or more, scored on the same systems; else None."""
     if len(results) < SEVERAL or len({names(result) for result in results}) > 1:
         return None
     ranked = sorted(results, key=lambda result: -last(skill(result, -1)))

@@ -13,7 +13,7 @@ UNKNOWN = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cost: its text on the page, and the value by which a table sorts."""
+    """One cost: its text on the page, and the value that a table sorts by."""
 
     name: str
     text: str

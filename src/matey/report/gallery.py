@@ -83,7 +83,7 @@ class Gallery:
 
     @property
     def dense(self) -> bool:
-        """Whether the finest cells are so small on the page that strong lines would hide them."""
+        """Whether strong lines would hide the finest cells, small as they are on the page."""
         fits = DENSE * (2 if self.wide else 1)
         return bool(self.example.cells.size[:, 2].min(initial=self.width) * fits < self.width)
 
@@ -98,7 +98,7 @@ class Gallery:
 
 
 def galleries(results: Sequence[Results]) -> list[Gallery]:
-    """The pictures of every example, with as many frames as leave the page light."""
+    """The pictures of every example, with as many frames as keep the page small."""
     examples = [
         (f"g{i}-{j}", result.name, system.name, result.examples[system.name])
         for i, result in enumerate(results)
@@ -134,7 +134,7 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
 
 
 def frames_that_fit(example: Example, share: int) -> int:
-    """How many frames of a variable to picture with so many grid points: all lines, if curves."""
+    """The number of frames to draw within a budget of grid points; all of them for curves."""
     points = prod(min(size, MOVING) for size in example.last.shape[2:])
     return len(example.steps) if example.ndim == 1 else max(KEYS, share // (3 * points))
 
@@ -149,7 +149,7 @@ def outlines(example: Example, key: str, moving: Sequence[int]) -> Iterator[Mark
 
 
 def by_change(example: Example) -> list[int]:
-    """Variables, first the one that changes most: what there was to predict."""
+    """Variables sorted by how much they change, largest first."""
     changes = [
         relative_error(true, last)
         for true, last in zip(example.truth[-1], example.last, strict=True)
@@ -195,7 +195,7 @@ def with_cells(frame: Frame, example: Example, s: int, key: str) -> Frame:
 
 
 def error_curve(example: Example, c: int, moving: Sequence[int]) -> Chart | None:
-    """The error of a rollout at the steps that are pictured, beside persistence's."""
+    """The error of a rollout and of persistence at the steps drawn."""
     if len(moving) < 2:
         return None
     steps = [example.steps[s] for s in moving]

@@ -25,14 +25,14 @@ class Run(RunLog):
 
     @property
     def step(self) -> int:
-        """The last step that is logged."""
+        """The last step in the log."""
         logged = [point.step for point in self.train] + [point.step for point in self.valid]
         return max(logged, default=0)
 
 
 @dataclass(frozen=True)
 class Results:
-    """A model's scores as they are shown under a name, with the examples of its systems."""
+    """A model's scores under its name, with an example of each system."""
 
     name: str
     scores: Scores
@@ -45,7 +45,7 @@ class Results:
 
     @property
     def protocol(self) -> str:
-        """What the protocol is called."""
+        """The name of the protocol."""
         return str(self.scores.protocol.get("name", "unnamed"))
 
 
@@ -81,7 +81,7 @@ def has_scores(folder: Path) -> bool:
 
 
 def folders_of(source: Path, deep: int = 3) -> list[Path]:
-    """The folder, if it is of a run or of results; else those so many levels below, by name.
+    """The folder, if a run or results are in it; else such folders up to `deep` levels below.
 
     A study is a folder of runs and results.
     """
@@ -104,7 +104,7 @@ def shorten_names(runs: list[Run], results: list[Results]) -> tuple[list[Run], l
 
 
 def display_name(path: object) -> str:
-    """How a run is called on the page: its folder and the one above, as in `runs/a`."""
+    """The name of a run on the page: its folder and the one above, as in `runs/a`."""
     parts = [part for part in Path(str(path)).parts if part not in ("/", ".", "..")]
     if len(parts) > 1 and parts[-1] == "model":
         parts.pop()

@@ -1,4 +1,4 @@
-"""What a model is, and how it was trained, in sentences."""
+"""Sentences on what a model is and how it was trained."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ PACKING = {
 
 
 def model_settings(run: Run) -> dict[str, Any]:
-    """What a run's config says of its model."""
+    """The model settings in a run's config."""
     model = run.config.get("model")
     settings = dict(model) if isinstance(model, dict) else {}
     baseline = settings.get("baseline")  # earlier versions had its settings beside the others
@@ -59,7 +59,7 @@ def scheme_name(scheme: Any) -> str:
 
 
 def refinement(settings: Any) -> str:
-    """How cells are chosen, in words; nothing where the record does not tell."""
+    """How cells are chosen, in words; empty where the record lacks it."""
     try:
         return RefineConfig(**settings).describe()
     except (TypeError, ConfigError):
@@ -67,7 +67,7 @@ def refinement(settings: Any) -> str:
 
 
 def training_sentence(run: Run) -> str:
-    """On what a model was trained, how long, and from where."""
+    """Data, duration and starting point of a training."""
     names = trained_systems(run)
     text = f"It has trained for {run.step:,} steps"
     if run.seconds:

@@ -1,4 +1,4 @@
-"""The page: what is shown, in which order, as one file that needs nothing else."""
+"""The page: its parts in order, as one self-contained HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,7 +9,7 @@ from matey.words import duration, plural
 
 
 def provenance(run: Run) -> Iterator[tuple[str, str]]:
-    """Of a run; keys that this version does not know stay out."""
+    """The provenance of a run, without keys that this version does not know."""
     record = run.provenance
     yield from told(record)
     if isinstance(split := record.get("split"), dict):
@@ -17,7 +17,7 @@ def provenance(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def scoring(result: Results) -> Iterator[tuple[str, str]]:
-    """Of scores: the protocol, and on what they rest."""
+    """The provenance of scores: protocol, data and rollouts."""
     yield "Protocol", result.protocol
     yield from told(result.scores.provenance)
     if result.scores.model.get("seed") is not None:
@@ -35,7 +35,7 @@ def scoring(result: Results) -> Iterator[tuple[str, str]]:
 
 
 def told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a record of provenance tells."""
+    """The entries of a record of provenance, by name."""
     for key, name in (
         ("command", "Command"),
         ("started", "Started"),
@@ -54,7 +54,7 @@ def told(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def parts(split: Any) -> str:
-    """How many trajectories each part of a split has."""
+    """The number of trajectories in each part of a split."""
     if not isinstance(split, dict):
         return "unknown"
     counts = {name: len(names) for name, names in split.items() if isinstance(names, list)}

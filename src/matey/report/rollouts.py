@@ -1,4 +1,4 @@
-"""Rollouts in numbers: every metric in a table, and what becomes of a prediction as curves."""
+"""Rollouts in numbers: a table of every metric, and curves of error, correlation and spectra."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class Health:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Everything that was measured of one model on one system."""
+    """Every score of one model on one system."""
 
     model: str
     system: SystemScore
@@ -68,7 +68,7 @@ def health(system: SystemScore) -> list[Health]:
 
 
 def lasting(time: float, fell: float) -> str:
-    """A correlation time; it is at least that where not every rollout lost its correlation."""
+    """A correlation time; `≥` where not every rollout lost its correlation."""
     if time != time:
         return "undefined"
     return f"{time:.3g}" if fell == 1 else f"≥ {time:.3g}"
@@ -115,7 +115,7 @@ def spectra_charts(results: Sequence[Results]) -> list[Chart]:
 
 
 def most_changed(system: SystemScore) -> str:
-    """The variable with a spectrum of which persistence is most wrong at the end."""
+    """The variable with a spectrum that persistence predicts worst at the end."""
     curves = system.metrics[system.primary].by_variable
 
     def change(variable: str) -> float:

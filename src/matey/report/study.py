@@ -1,4 +1,4 @@
-"""What a study found, from its `study.json`: verdicts on claims, charts and tables."""
+"""The findings of a study, from its `study.json`: verdicts on claims, charts and tables."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it is shown: its page, with a verdict on each claim and the charts drawn."""
+    """A study on the page: its findings, a verdict on each claim, and the charts drawn."""
 
     page: StudyPage
     summary: str

@@ -24,7 +24,7 @@ from matey.words import (
 
 @dataclass(frozen=True)
 class Tile:
-    """One number that matters, with its name and what it is to be compared with."""
+    """One number with its name, and a note to compare it with."""
 
     name: str
     value: str
@@ -33,7 +33,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What to think of one model. `grade` is `good`, `mixed`, `bad` or `open`."""
+    """The verdict on one model. `grade` is `good`, `mixed`, `bad` or `open`."""
 
     name: str
     grade: str
@@ -72,7 +72,7 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
 
 
 def judge_run(run: Run) -> Verdict:
-    """The verdict on a run that was not scored: what its last validation says."""
+    """The verdict on a run without scores, from its last validation."""
     sentences = [model_sentence({**model_settings(run), **run.provenance}), training_sentence(run)]
     tiles = []
     if run.train:
@@ -138,7 +138,7 @@ def headline(systems: Sequence[SystemScore]) -> str:
 
 
 def scoring_sentence(systems: Sequence[SystemScore], trained: Sequence[str]) -> str:
-    """What the scores rest on; systems are named where they are not those of the training."""
+    """Rollouts and trajectories behind the scores; names the systems if training had others."""
     windows, trajectories = sum(s.windows for s in systems), sum(s.trajectories for s in systems)
     if not windows:
         return ""
@@ -151,7 +151,7 @@ def scoring_sentence(systems: Sequence[SystemScore], trained: Sequence[str]) -> 
 
 
 def weak_sentence(systems: Sequence[SystemScore]) -> str:
-    """Where the model loses against persistence: said, not left to be found."""
+    """The systems on which the model loses against persistence."""
     weak = []
     for system in systems:
         lost = [
@@ -165,7 +165,7 @@ def weak_sentence(systems: Sequence[SystemScore]) -> str:
 
 
 def diverged_sentence(systems: Sequence[SystemScore]) -> str:
-    """Which rollouts did not last, and when."""
+    """The rollouts that diverged, and when."""
     diverged = [
         f"{s.divergence.rollouts:,} of {plural(s.windows, 'rollout')} on {s.name} (first at step "
         f"{s.divergence.first:g})"
@@ -176,13 +176,13 @@ def diverged_sentence(systems: Sequence[SystemScore]) -> str:
 
 
 def metric_name(systems: Sequence[SystemScore], several: str = "Error") -> str:
-    """What the errors are called that systems are judged by, `several` where they differ."""
+    """The primary metric of the systems; `several` where they have different ones."""
     names = {system.metric for system in systems}
     return names.pop() if len(names) == 1 else several
 
 
 def token_sentence(systems: Sequence[SystemScore]) -> str:
-    """What adaptivity saved."""
+    """The tokens that adaptivity saved."""
     used, fine = token_means(systems)
     if not fine or used >= 0.995 * fine:
         return ""
@@ -201,13 +201,13 @@ def token_means(systems: Sequence[SystemScore]) -> tuple[float, float]:
 
 
 def common_steps(systems: Sequence[SystemScore]) -> int:
-    """The last step, where all systems have the same one; else 0."""
+    """The last step, if it is the same for all systems; else 0."""
     last = {system.steps[-1] for system in systems}
     return last.pop() if len(last) == 1 else 0
 
 
 def typical(systems: Sequence[SystemScore], index: int) -> float:
-    """1 - the geometric mean of error / persistence, over systems where that has a meaning.
+    """1 - the geometric mean of error / persistence, over systems where persistence is above 0.
 
     -inf where it has none in any of them.
     """

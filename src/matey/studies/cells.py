@@ -1,4 +1,4 @@
-"""A cell of a study: one model trained, scored, and put on record.
+"""A cell of a study: one model, trained, scored and recorded.
 
 A cell's folder `out/cells/<name>/` holds `run/` (as `matey train` writes it: config, provenance,
 log, model), `results/scores.json` (as `matey evaluate`) and, written last, `cell.json`: a cell
@@ -61,7 +61,7 @@ class Cell:
 
     @property
     def seed(self) -> int:
-        """Of weights and sampling; cells of one seed are compared with each other."""
+        """The seed of weights and sampling; cells of one seed are compared with each other."""
         return self.config.seed
 
     @property
@@ -73,7 +73,7 @@ class Cell:
 
 
 def anywhere(data: DataConfig) -> DataConfig:
-    """A data config whose files are called by their last names only."""
+    """A data config with the names of its files only, without folders."""
     systems = tuple(
         replace(source, paths=tuple(Path(path).name for path in source.paths))
         for source in data.systems
@@ -82,7 +82,7 @@ def anywhere(data: DataConfig) -> DataConfig:
 
 
 def folder_of(out: Path, name: str) -> Path:
-    """Where a cell is kept."""
+    """The folder of a cell."""
     return out / "cells" / name
 
 
@@ -138,7 +138,7 @@ def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
 
 
 def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
-    """What came of a cell that was trained: its scores, its validations, and its guides."""
+    """Score a trained cell: fields of its outcome."""
     score = evaluate(model, cell.name, cell.test, cell.ask, folder / "results")[0]
     means = {name: score.metrics[name].mean for name in METRICS}
     return {

@@ -1,4 +1,4 @@
-"""What a study is made of: its scale, its cells, and what they will cost.
+"""The parts of a study: its scale, its cells, and their cost.
 
 The cells of a study spend the same number of floating-point operations on training, so that a
 model with cheaper steps takes more of them. For the comparison at equal optimizer steps a second
@@ -23,7 +23,7 @@ OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells ha
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How large a study is; each study's own scale adds what it varies.
+    """The size of a study; a subclass adds what the study varies.
 
     `operations` are those that each cell may spend on training, and `model` is the transformer
     but for what the study varies. `tokens` are about how many the medium patch cuts a frame into;
@@ -47,7 +47,7 @@ class Scale:
 
     @property
     def window_config(self) -> WindowConfig:
-        """What one training sample is."""
+        """The windows that make one training sample."""
         return WindowConfig(history=self.history)
 
 
@@ -64,7 +64,7 @@ class Design:
 
     @property
     def operations(self) -> float:
-        """Of all trainings."""
+        """Operations of all trainings."""
         return math.fsum(cell.operations for cell in self.cells)
 
 
@@ -73,7 +73,7 @@ S = TypeVar("S", bound=Scale)
 
 @dataclass(frozen=True)
 class Material(Generic[S]):
-    """What a design is drawn from: the scale, the systems, and the first seed."""
+    """The input of a design: the scale, the systems, and the first seed."""
 
     scale: S
     sources: Mapping[str, Source]
@@ -111,7 +111,7 @@ class Material(Generic[S]):
         return self.counted[system, model]
 
     def steps(self, system: str, model: ModelConfig, operations: float) -> int:
-        """How many steps so many operations pay for; one at least."""
+        """The number of steps that the operations pay for, at least one."""
         return max(1, round(operations / self.step_operations(system, model)))
 
     def cell(
@@ -167,7 +167,7 @@ def run_config(
 
 
 def slug(text: str) -> str:
-    """A name that can be a folder's."""
+    """A name that is safe for a folder."""
     return "".join(c if c.isalnum() or c in ".-" else "_" for c in text)
 
 
@@ -208,11 +208,11 @@ def end_of(one: Outcome) -> float:
 
 
 def steps_of(one: Outcome) -> float:
-    """How many steps a cell was trained for."""
+    """The number of steps that a cell was trained for."""
     return float(one.steps)
 
 
 def persistence(outcomes: Sequence[Outcome], system: str, lead: int = 0) -> float:
-    """The NRMSE of frames that stay as they are, on the windows that models are scored on."""
+    """The NRMSE of persistence on the windows that models are scored on."""
     errors = (one.persistence["nrmse"] for one in outcomes if one.system == system and one.leads)
     return next(errors, (math.nan,))[lead]

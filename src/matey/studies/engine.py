@@ -1,4 +1,4 @@
-"""Runs the cells of a study, several at a time, and goes on where a study was stopped.
+"""Run the cells of a study, several at a time, and resume a study that was stopped.
 
 Cells run in processes of one thread each: two of these use two cores better than one process with
 two threads, and what a cell computes does not depend on how many run beside it. A cell that has
@@ -33,7 +33,7 @@ SETTINGS = "study.yaml"
 
 @dataclass(frozen=True)
 class Done:
-    """A cell that was finished: its place among all, and the seconds that are left, by estimate."""
+    """A finished cell: its place among all, and the estimated seconds left."""
 
     cell: str
     number: int
@@ -47,7 +47,7 @@ Watch = Callable[[Done], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell could not be made, as it is told across processes; `signal` ended it, if any."""
+    """Why a cell could not be made, sent between processes; `signal` ended it, if any."""
 
     message: str
     signal: int = 0
@@ -75,7 +75,7 @@ def studying(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
 
 
 def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list[Outcome]:
-    """The outcome of each cell, made now unless it is there.
+    """Make the cells that are missing, and return the outcome of each.
 
     Cells that start from others come after them. Raises ConfigError that names the cell where one
     cannot be made, StoppedError where a signal ended it.
@@ -97,7 +97,7 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
 
 
 def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that start from none of the others, then those that start from these, and so on."""
+    """Sort cells so that parents come first: each wave starts from earlier ones only."""
     ordered: list[list[Cell]] = []
     left = list(cells)
     while left:
@@ -110,7 +110,7 @@ def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
 def work_through(
     cells: Sequence[Cell], out: Path, jobs: int
 ) -> Iterator[tuple[Cell, Failure | None]]:
-    """Make the cells, and tell of each when it is done and how it failed, if it did.
+    """Make the cells, and yield each when it is done, with its failure if there is one.
 
     The longest begin first, so that none is left alone at the end.
     """
@@ -135,7 +135,7 @@ def work_through(
 
 
 def attempt(cell: Cell, out: Path) -> Failure | None:
-    """Make one cell; errors of ours are told as values, since they have to cross processes."""
+    """Make one cell; return our errors as values that can cross processes."""
     try:
         run_cell(cell, out)
     except StoppedError as stop:
@@ -146,7 +146,7 @@ def attempt(cell: Cell, out: Path) -> Failure | None:
 
 
 def prepare_process() -> None:
-    """What a new process does before its first cell: it ends when its parent does.
+    """Prepare a new process: it shows no notices, and ends when its parent does.
 
     Notices are the same in all cells, and were shown when the study was planned.
     """

@@ -1,4 +1,4 @@
-"""What a study says: verdicts on claims, charts and tables, as plain data.
+"""Answers, numbers and tables of a study, and the files that hold them.
 
 `study.json` holds them, and all that `matey report` needs for a page. `results.csv` has one row for
 each cell, system, lead and metric; `timing.csv` one for each operating point and cost.
@@ -35,7 +35,7 @@ def blank(cells: Sequence[str], columns: int) -> tuple[str, ...]:
 
 
 def decide(held: bool, refuted: bool) -> Answer:
-    """The answer to a claim; undecided where neither is known, as by comparisons with NaN."""
+    """The answer to a claim; undecided where neither holds, as in comparisons with NaN."""
     return "held" if held else "not held" if refuted else "undecided"
 
 
@@ -58,7 +58,7 @@ def answer_above(ratios: Sequence[Estimate], aim: float, bounds: Set[str]) -> An
 
 
 def answer_for(held: int, of: int) -> Answer:
-    """The answer where a claim holds for so many of some systems."""
+    """The answer to a claim that holds on `held` of `of` systems."""
     return decide(held == of, not held)
 
 

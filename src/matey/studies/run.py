@@ -1,4 +1,4 @@
-"""Plans a study, runs it, and writes what it found."""
+"""Plan a study, run it, and write its findings."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ GPU = 1e14  # operations per second: what a large GPU may reach; not measured, f
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for."""
+    """The study that a user asks for."""
 
     study: str
     scale: str
@@ -73,7 +73,7 @@ class Request:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What makes it this study and no other."""
+        """The settings that tell this study from others."""
         return {"study": self.study, "scale": self.scale, "seed": self.seed, "data": self.data}
 
 
@@ -94,7 +94,7 @@ class Price:
 
 
 def plan(request: Request, tell: Callable[[str], None]) -> Price:
-    """What the study will cost; simulates no more than a few frames of what is missing.
+    """The cost of a study, from a few simulated frames where files are missing.
 
     `tell` hears what is prepared.
     """
@@ -267,7 +267,7 @@ def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...
 
 
 def trajectories(cells: Sequence[Cell]) -> str:
-    """How many trajectories of each system cells are trained on, choose by, and are tested on."""
+    """The numbers of trajectories of each system for training, choices and tests."""
     parts = []
     for system in dict.fromkeys(cell.system for cell in cells):
         trained = [cell for cell in cells if cell.system == system]

@@ -20,7 +20,7 @@ STUDENT = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of so many values, and the interval that holds it with 95 %.
+    """The mean of `count` values, and its 95 % interval.
 
     Of one value the interval is everything; of none, or where one is not finite, all is NaN.
     """
@@ -56,7 +56,7 @@ def geometric(ratios: Iterable[float]) -> Estimate:
 
 
 def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
-    """How many times as large, seed by seed: the mean over the seeds that both have."""
+    """The mean ratio over the seeds that both have."""
     seeds = [seed for seed in sorted({*ours} & {*theirs}) if theirs[seed] > 0]
     return geometric(ours[seed] / theirs[seed] for seed in seeds)
 

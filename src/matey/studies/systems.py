@@ -1,4 +1,4 @@
-"""The systems of a study: files that the user gives, and simulations of all that is missing."""
+"""The systems of a study: the user's files, and simulations where there are none."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ SPLIT = SplitConfig(valid=0.1, test=0.2)  # of what is simulated
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a system is simulated where no files of it are given.
+    """How to simulate a system of which there are no files.
 
     `frames` are over the published time span. A system whose name is not that of its simulator
     is never taken from files.
@@ -85,12 +85,12 @@ def tell_unused(recipes: Sequence[Recipe], config: DataConfig, tell: Watch) -> N
 
 
 def is_missing(source: Source) -> bool:
-    """Whether a system is neither given nor simulated already."""
+    """Whether a system still has to be simulated."""
     return not source.real and not Path(source.data.systems[0].paths[0]).exists()
 
 
 def make_missing(recipes: Sequence[Recipe], sources: Mapping[str, Source], tell: Watch) -> None:
-    """Simulate the systems that are neither given nor there, and say so."""
+    """Simulate the systems that are missing, and say so."""
     for recipe in recipes:
         source = sources[recipe.name]
         if is_missing(source):
@@ -114,7 +114,7 @@ def simulated(recipe: Recipe, frames: int | None = None) -> list[Field]:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a study's design needs to know of a system: some of its histories."""
+    """Some histories of a system, to plan a study with."""
 
     inputs: list[Inputs]
 
@@ -141,7 +141,7 @@ def probe_recipe(recipe: Recipe, history: int) -> Probe:
 
 
 def medium_patch(grid: Triple, tokens: int) -> int:
-    """The power of two that cuts a grid into about so many patches, fewer rather than more.
+    """The power of two that cuts a grid into about `tokens` patches, fewer rather than more.
 
     Twice as large a one divides the grid too, and half of it is a whole number. Raises ConfigError
     for a grid that no such patch divides.
@@ -187,7 +187,7 @@ def check_tiled(source: Source, grid: Triple, patch: int) -> None:
 
 
 def or_simulated(source: Source) -> str:
-    """The other way out, where files are given that the study cannot use."""
+    """The other way out where the user's files do not fit the study."""
     return ", or leave the system out of --data, and it is simulated" if source.real else ""
 
 
@@ -202,7 +202,7 @@ def sides(grid: Triple) -> str:
 
 
 def distance(axes: Sequence[int], patch: int, tokens: int) -> float:
-    """How far the number of patches is from so many, in octaves."""
+    """How far the number of patches is from `tokens`, in octaves."""
     count = math.prod(points // patch for points in axes)
     return abs(round(math.log2(count / tokens), 6))
 

@@ -85,7 +85,7 @@ class Bench:
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """How long some work takes, the device's included."""
+    """Time some work in seconds, including what the device still computes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -96,7 +96,7 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 
 
 def held(work: Callable[[], None], model: torch.nn.Module, device: torch.device) -> int:
-    """The most bytes of tensors that there are during some work, the weights included."""
+    """The peak bytes of tensors during some work, including the weights."""
     weights = sum(parameter.nbytes for parameter in model.parameters())
     if device.type == "cuda":  # where the models of the other points are, too
         before = torch.cuda.memory_allocated(device)
@@ -149,13 +149,13 @@ def typical_batch(windows: Windows, config: RunConfig) -> Batch:
 
 
 def load_timings(out: Path) -> Timings:
-    """What was measured already; nothing where there is no file. Raises DataError."""
+    """The timings measured so far; empty without a file. Raises DataError."""
     path = out / FILE
     return TimingTable.load(path).systems if path.is_file() else {}
 
 
 def save_timings(out: Path, timings: Timings, device: torch.device) -> None:
-    """Write what was measured, and on what."""
+    """Write the timings and the machine they were measured on."""
     machine = {
         "processor": processor(device),
         "threads": 1,

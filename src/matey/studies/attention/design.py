@@ -28,7 +28,7 @@ PATTERNS: dict[str, tuple[Scheme, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionScale(Scale):
-    """How large the study of attention is: the widths, and the kinds of models, where not all."""
+    """The size of the study of attention: its widths, and the kinds of models."""
 
     widths: tuple[int, ...]
     kinds: tuple[str, ...] = tuple(PATTERNS)

@@ -1,4 +1,4 @@
-"""What the study of attention found: its verdicts, charts and tables."""
+"""Verdicts, charts and tables of the study of attention."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a kind of model needs beside ViT: time, weights and error, matched either way."""
+"""Time, weights and error of a kind of model, relative to ViT."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ OPPOSITE: dict[Side, Side] = {"": "", "at least ": "at most ", "at most ": "at l
 
 @dataclass(frozen=True)
 class Needs:
-    """What a kind of model needs over what ViT does, on one system.
+    """Costs and errors of a kind of model on one system, over those of ViT.
 
     At matched width: `error` after equal operations and `few` after equally many steps,
     `parameters`, `step_time` and `memory`. At matched error: `time` and `weights`; `bounds` are
@@ -99,7 +99,7 @@ class Reached:
 
 
 def reached(curve: Sequence[tuple[int, float]], target: float, step_seconds: float) -> Reached:
-    """The time until a validation curve first lies at or below an error, by straight lines."""
+    """The time until a validation curve first reaches an error, by linear interpolation."""
     for (early, above), (late, below) in pairwise(((0, math.inf), *curve)):
         if below <= target:
             if not math.isfinite(above):
@@ -120,7 +120,7 @@ def first_reached(tries: Sequence[Reached]) -> Reached:
 
 
 def weights_for(target: float, curve: Sequence[tuple[float, float]]) -> Reached:
-    """The fewest weights with which an error is reached, between two widths by a power law."""
+    """The fewest weights that reach an error, by a power law between two widths."""
     rows = sorted(curve)
     if rows[0][1] <= target:
         return Reached(rows[0][0], "at most ")

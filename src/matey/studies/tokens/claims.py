@@ -1,4 +1,4 @@
-"""What the study of tokens says of each claim."""
+"""Verdicts of the study of tokens."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ GOOD_GUIDE = 0.5  # rank correlation from which on a criterion counts as a good 
 
 
 def best(points: Sequence[Comparison]) -> Comparison:
-    """The point of largest gain in step time, among those that do as well as any in validation.
+    """The cheapest point in step time among those with nearly the best validation error.
 
     Chosen without a look at the test: within a tenth of the best validation error, the cheapest.
     """
@@ -91,7 +91,7 @@ def beside_coarse(coarse: Coarse) -> str:
 
 
 def why_none(points: Sequence[Comparison]) -> str:
-    """What keeps the adaptive points of a system from it, in numbers."""
+    """Why no adaptive point of a system qualifies, in numbers."""
     quick = [one for one in points if one.quick]
     good = [one for one in points if one.operations.medium.mean <= 1]
     if not quick:

@@ -96,7 +96,7 @@ class Coarse:
 
     @property
     def passes(self) -> bool:
-        """Whether it has no larger an error for at most half the step time."""
+        """Whether its error is no larger at half the step time or less."""
         return self.error.mean <= 1 and self.share <= 0.5
 
 

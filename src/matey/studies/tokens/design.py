@@ -36,7 +36,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """How it is called on the page."""
+        """Its name on the page."""
         words = [self.mode, f"{self.threshold:g}"]
         words += ["gradient"] if self.criterion == "gradient" else []
         words += ["ring"] if self.rings else []
@@ -44,7 +44,7 @@ class Variant:
         return " ".join(words)
 
     def model(self, model: ModelConfig, medium: int) -> ModelConfig:
-        """The model of this point, where the medium patch is so large."""
+        """The model of this point for a medium patch of this size."""
         return replace(
             model,
             mode=self.mode,

@@ -1,4 +1,4 @@
-"""What the study of tokens found: its page, with charts and tables."""
+"""Charts and tables of the study of tokens."""
 
 from collections.abc import Sequence
 

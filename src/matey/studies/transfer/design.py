@@ -50,7 +50,7 @@ class TransferScale(Scale):
         return self.trajectories if system in self.targets else self.unlike_trajectories
 
     def methods(self, system: str) -> tuple[str, ...]:
-        """What is tried on a system: an FNO only where the package that it needs is installed."""
+        """The methods tried on a system; an FNO only if its package is installed."""
         if system not in self.targets:
             return METHODS[:3]
         return METHODS if find_spec("neuralop") else METHODS[:4]

@@ -1,4 +1,4 @@
-"""What the study of transfer found: its verdicts, charts and tables."""
+"""Verdicts, charts and tables of the study of transfer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -64,12 +64,12 @@ def errors(outcomes: Sequence[Outcome], system: str, method: str, number: int) -
 
 
 def valid(outcomes: Sequence[Outcome], system: str, method: str, number: int) -> float:
-    """The mean error of a method on validation windows: what choices go by."""
+    """The mean validation error of a method, by which choices are made."""
     return mean_of(outcomes, system, point(method, number), lambda one: one.valid).mean
 
 
 def ratios(ours: Errors, theirs: Errors) -> dict[int, float]:
-    """How many times as large, seed by seed."""
+    """Ratios seed by seed."""
     return {seed: error / theirs[seed] for seed, error in ours.items() if theirs.get(seed)}
 
 
