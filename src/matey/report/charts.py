@@ -139,7 +139,8 @@ def line_chart(
         up = Axis(*widened(low, high, 0.06, fixed=zero and low == 0), HEIGHT - BOTTOM, TOP)
     whole = all(x == int(x) for x in xs)
     parts = [frame(across, up, x_label, y_label, whole)]
-    parts += [rug(band, across) for band in bands]
+    for low, high in (map(across.place, band) for band in bands):
+        parts.append(CELL.format(low, HEIGHT - BOTTOM - 7, max(high - low - 1, 0.5)))
     parts += [drawn(line, across, up) for line in lines]
     return Chart(title, drawing(title, x_label, y_label, parts), tuple(lines))
 
@@ -244,12 +245,6 @@ def drawn(line: Line, across: Axis, up: Axis) -> Markup:
         if len(line.x) <= MARKED:
             dots.append(DOT.format(at_x, at_y, x, f"{line.name}: {short(y)} at {short(x)}"))
     return SERIES.format(line.style, "".join(path), Markup().join(dots))
-
-
-def rug(band: tuple[float, float], across: Axis) -> Markup:
-    """A cell as a mark just above the x axis."""
-    low, high = (across.place(end) for end in band)
-    return CELL.format(low, HEIGHT - BOTTOM - 7, max(high - low - 1, 0.5))
 
 
 def short(value: float) -> str:

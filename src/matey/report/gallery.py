@@ -118,7 +118,9 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
     counts = {level: int((cells.level == level).sum()) for level in sorted(set(cells.level))}
     sizes = {level: tuple(cells.size[cells.level == level][0]) for level in counts}
     active = [axis for axis in range(3) if example.last.shape[1 + axis] > 1] or [2]
-    moving = evenly(len(example.steps), frames_that_fit(example, share))
+    points = 3 * prod(min(size, MOVING) for size in example.last.shape[2:])
+    most = len(example.steps) if example.ndim == 1 else max(KEYS, share // points)
+    moving = evenly(len(example.steps), most)
     return Gallery(
         key=key,
         title=title,
@@ -131,12 +133,6 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
         ),
         panels=tuple(panel(example, c, key, moving) for c in by_change(example)),
     )
-
-
-def frames_that_fit(example: Example, share: int) -> int:
-    """The number of frames to draw within a budget of grid points; all of them for curves."""
-    points = prod(min(size, MOVING) for size in example.last.shape[2:])
-    return len(example.steps) if example.ndim == 1 else max(KEYS, share // (3 * points))
 
 
 def outlines(example: Example, key: str, moving: Sequence[int]) -> Iterator[Markup]:
