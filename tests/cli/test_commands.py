@@ -186,6 +186,21 @@ def test_a_typo_in_a_config_key_names_the_nearest_key(folder, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model.mode", "adap_mixx"], "'adap_mixx' is unknown. Did you mean 'adap_mix'?"),
+        (["--baseline", "unett"], "'unett' is unknown. Did you mean 'unet'?"),
+        (["--model.scheme", "svitt"], "'svitt' is unknown. Did you mean 'svit'?"),
+        (["--model.scheme", "[vit, svitt]"], "'svitt' is unknown. Did you mean 'svit'?"),
+        (["--model.scheme", "joint"], "'joint' is unknown. Known: avit, svit, vit."),
+        (["--threads", "many"], "threads"),
+    ],
+)
+def test_a_typo_in_a_name_names_the_nearest_one(folder, capsys, words, said):
+    assert said in refusal(capsys, *TRAIN, *words)
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("steps: 4", "steps: many", "steps"),

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 from jsonargparse.typing import PositiveInt
 
 from matey.config import DataConfig, RunConfig, SourceConfig, current
-from matey.errors import ConfigError, MateyError
+from matey.errors import ConfigError, MateyError, nearest
 from matey.output import plain_yaml
 
 if TYPE_CHECKING:
@@ -256,6 +256,14 @@ def explain(parser: Parser, message: str, words: list[str]) -> str:
     """A parser's complaint as one line, with a suggestion where a name is unknown."""
     message = " ".join(message.replace("Parser key", "option").split())
     message = re.sub(r"Problem with given class_path '[^']*': ", "", message)
+    choices = set(re.findall(r"typing\.Literal\[(.*?)\]", message))
+    if len(choices) == 1 and "'int'" not in message:  # one of some names, or a list of them
+        names = re.findall(r"[\w-]+", choices.pop())
+        words_given = re.findall(r"value: \W*([\w-]+)", message)
+        name = next((word for word in words_given if word not in names), None)
+        if name is not None:
+            wrong = f"{name!r} is unknown. {nearest(name, names)}"
+            message = re.sub(r"(Does not validate|Expected a) .*", wrong, message)
     unknown = re.search(r"(?i)option '([^']+)'|arguments?:? (--\S+)", message)
     if unknown:
         key = (unknown[1] or unknown[2]).lstrip("-").split("=")[0].replace("-", "_")
