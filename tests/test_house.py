@@ -1,6 +1,7 @@
 """The rules of the house, enforced on the syntax trees of the package."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal
 UNSAFE_FLAGS = {("weights_only", False), ("allow_pickle", True)}
 UNSAFE_LOADERS = {f"{c}{kind}Loader" for c in ("", "C") for kind in ("", "Full", "Unsafe")}
 LONGEST_FUNCTION = 80
+LONGEST_MODULE = 350
+MOST_MODULES = 16  # in a folder, but for the simulators, of which there is one a system
 
 
 def room_of(path: str) -> str:
@@ -134,6 +137,9 @@ def violations(source: str, path: str) -> list[str]:
     tree = ast.parse(source)
     unexecuted = checking_only(tree)
     broken: list[tuple[int, str]] = []
+    lines = len(source.splitlines())
+    if lines > LONGEST_MODULE:
+        broken.append((1, f"the module has {lines} lines, over {LONGEST_MODULE}"))
     if ast.get_docstring(tree) is None:
         broken.append((1, "the module has no docstring"))
     for node in ast.walk(tree):
@@ -173,6 +179,13 @@ def test_every_module_keeps_the_rules_of_the_house():
         )
     ]
     assert not broken, "\n" + "\n".join(broken)
+
+
+def test_no_folder_holds_too_many_modules():
+    named = [module for module in modules() if module.name != "__init__.py"]
+    counts = Counter(module.parent.relative_to(SOURCE).as_posix() for module in named)
+    del counts["matey/simulate"]
+    assert not {folder: n for folder, n in counts.items() if n > MOST_MODULES}
 
 
 def test_every_room_has_a_layer():
@@ -225,6 +238,8 @@ def test_every_room_has_a_layer():
         ("__init__.py", "def f():\n    import torch", None),
         ("nn/long.py", "def f():\n" + "    x = 1\n" * 81, "f has 81 lines, over 80"),
         ("nn/good.py", "def f():\n" + "    x = 1\n" * 80, None),
+        ("nn/long.py", "x = 1\n" * 349, "the module has 351 lines, over 350"),
+        ("nn/good.py", "x = 1\n" * 348, None),
         (
             "nn/good.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import xarray",
