@@ -161,7 +161,7 @@ def test_cells_that_start_from_others_wait_for_them():
 def test_an_operating_point_is_timed_once_and_again_when_it_has_become_another(tmp_path):
     recipe = TOKENS["smoke"].recipes[0]
     source = find_sources([recipe], DataConfig(), tmp_path)[recipe.name]
-    make_missing([recipe], {recipe.name: source}, tmp_path, lambda name: None)
+    make_missing([recipe], {recipe.name: source}, lambda text: None)
     probes = {recipe.name: probe_files(source, TOKENS["smoke"].window_config)}
     material = Material(TOKENS["smoke"], {recipe.name: source}, probes, 0, "cpu")
     told: list[str] = []
