@@ -1,5 +1,7 @@
 """Small systems, inputs and models for the tests of the model."""
 
+from dataclasses import replace
+
 import torch
 
 from matey.config import ModelConfig, RefineConfig
@@ -46,3 +48,15 @@ def share_weights(source: Matey, target: Matey) -> Matey:
     known = source.state_dict()
     target.load_state_dict({name: known[name] for name in target.state_dict()})
     return target
+
+
+def check_thresholds(make, spec: SystemSpec, **config) -> None:
+    """Thresholds of 0 and 1 equal the uniform models of fine and of coarse patches, to rounding."""
+    inputs, adaptive = rough_inputs(spec), make(spec, **config)
+    for threshold, patch in ((0.0, 4), (1.0, 8)):
+        adaptive.config = replace(adaptive.config, refine=RefineConfig(threshold=threshold))
+        uniform = make(spec, mode="uniform", patches=(patch,), **config)
+        share_weights(adaptive, uniform)
+        mixed, plain = adaptive(inputs), uniform(inputs)
+        assert mixed.plan.tokens.tolist() == plain.plan.tokens.tolist()
+        torch.testing.assert_close(mixed.normalised, plain.normalised, rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ from matey.config import RefineConfig
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, Variable
 from matey.nn.folder import set_token_budget
-from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
+from tests.nn.helpers import check_thresholds, rough_inputs, system, tiny_model
 
 MODES = [("vit", "delta"), ("svit", "state")]
 # Two float32 paths through two blocks: rounding of some 1e-7 per operation.
@@ -18,16 +18,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 @pytest.mark.parametrize(("scheme", "predict"), MODES)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_thresholds_0_and_1_equal_the_uniform_fine_and_coarse_models(scheme, predict, ndim):
-    spec = system(ndim)
-    inputs = rough_inputs(spec)
-    adaptive = tiny_model(spec, scheme=scheme, predict=predict)
-    for threshold, patch in ((0.0, 4), (1.0, 8)):
-        adaptive.config = replace(adaptive.config, refine=RefineConfig(threshold=threshold))
-        uniform = tiny_model(spec, scheme=scheme, predict=predict, mode="uniform", patches=(patch,))
-        share_weights(adaptive, uniform)
-        mixed, plain = adaptive(inputs), uniform(inputs)
-        assert mixed.plan.tokens.tolist() == plain.plan.tokens.tolist()
-        torch.testing.assert_close(mixed.normalised, plain.normalised, **CLOSE)
+    check_thresholds(tiny_model, system(ndim), scheme=scheme, predict=predict)
 
 
 @pytest.mark.parametrize(("scheme", "predict"), MODES)

@@ -38,14 +38,9 @@ def run(options: Any) -> None:
     from matey.evaluate.protocols import find_protocol
     from matey.evaluate.score import ScoreConfig, evaluate
 
-    ask = ScoreConfig(
-        steps=options.rollout,
-        batch=options.batch,
-        windows=options.windows,
-        seed=options.seed,
-        lead=options.lead_time,
-        protocol=find_protocol(options.protocol),
-    )
+    limits = options.rollout, options.batch, options.windows
+    protocol = find_protocol(options.protocol)
+    ask = ScoreConfig(*limits, options.seed, options.lead_time, protocol)
     model = load_model(options)
     scores = evaluate(model, options.checkpoint, options.data, ask, Path(options.out))
     console.print(score_table(scores, f"{options.checkpoint}: test trajectories"))

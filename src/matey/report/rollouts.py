@@ -37,11 +37,11 @@ class Health:
 class ScoreTable:
     """Every score of one model on one system."""
 
-    model: str
-    system: SystemScore
     scores: tuple[Score, ...]
     health: tuple[Health, ...]
     charts: tuple[Chart, ...]
+    model: str
+    system: SystemScore
 
 
 def score_table(model: str, system: SystemScore) -> ScoreTable:
@@ -52,7 +52,7 @@ def score_table(model: str, system: SystemScore) -> ScoreTable:
             scores.append(Score(name, "mean of all", metric.mean))
         scores += [Score(name, v, curve) for v, curve in metric.by_variable.items()]
     charts = [*correlation_chart(system), *spectrum_charts(system)]
-    return ScoreTable(model, system, tuple(scores), tuple(health(system)), tuple(charts))
+    return ScoreTable(tuple(scores), tuple(health(system)), tuple(charts), model, system)
 
 
 def health(system: SystemScore) -> list[Health]:

@@ -21,9 +21,9 @@ class Study:
     """A study on the page: its findings, a verdict on each claim, and the charts drawn."""
 
     page: StudyPage
-    summary: str
     claims: tuple[Verdict, ...]
     charts: tuple[Chart, ...]
+    summary: str
 
 
 def has_study(folder: Path) -> bool:

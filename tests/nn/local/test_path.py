@@ -6,14 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from matey.config import RefineConfig
 from matey.cost.memory import step_memory
 from matey.fields import Boundary
 from matey.nn.local.path import Local, dealt_out
 from matey.nn.local.sides import beyond, outside
 from matey.nn.local.stencil import WIDTHS
 from matey.nn.make import outline_model
-from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
+from tests.nn.helpers import check_thresholds, rough_inputs, system, tiny_model
 from tests.nn.test_transformer import CLOSE, take
 
 MODES = [("vit", "delta", "adap_mix"), ("svit", "state", "adap_mix"), ("avit", "delta", "adap_mul")]
@@ -38,18 +37,7 @@ def sided(inputs, kind, axis=2):
 @pytest.mark.parametrize(("scheme", "predict"), [("vit", "delta"), ("svit", "state")])
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_thresholds_0_and_1_equal_the_uniform_models(scheme, predict, ndim):
-    spec = system(ndim)
-    inputs = rough_inputs(spec)
-    adaptive = local_model(spec, scheme=scheme, predict=predict)
-    for threshold, patch in ((0.0, 4), (1.0, 8)):
-        adaptive.config = replace(adaptive.config, refine=RefineConfig(threshold=threshold))
-        uniform = local_model(
-            spec, scheme=scheme, predict=predict, mode="uniform", patches=(patch,)
-        )
-        share_weights(adaptive, uniform)
-        mixed, plain = adaptive(inputs), uniform(inputs)
-        assert mixed.plan.tokens.tolist() == plain.plan.tokens.tolist()
-        torch.testing.assert_close(mixed.normalised, plain.normalised, **CLOSE)
+    check_thresholds(local_model, system(ndim), scheme=scheme, predict=predict)
 
 
 @pytest.mark.parametrize(("scheme", "predict", "mode"), MODES)
