@@ -124,7 +124,8 @@ class Matey(Surrogate):
         """
         statistics, fields = normalised(inputs, shift)
         plan = self.plan_normalised(fields, inputs)
-        layout = self.lay_out(plan, self.times, inputs.points)
+        times = inputs.values.shape[1] if self.local is None else self.times
+        layout = self.lay_out(plan, times, inputs.points)
         given = self.encode(fields, inputs, layout, shift)
         tokens = self.attend(given.tokens, layout)
         return self.decode(tokens, given, fields, statistics, inputs, layout, shift)
