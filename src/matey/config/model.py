@@ -79,6 +79,11 @@ class ModelConfig:
             each step of a rollout, so that no patch edge stays in one place.
         absolute_position: tell tokens where in the domain they are; how far apart two of them
             are, attention knows in any case.
+        local: channels of the local path around the tokens, which sees neighbouring points across
+            patch edges, and folds the history into one frame of features; 0 leaves it out, as
+            the published design does.
+        stencil: start from the linear map of the points around that fits each system best, in
+            closed form, fitted when training begins.
         latent_channels: width of the space that variables are mixed into.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
@@ -104,6 +109,8 @@ class ModelConfig:
     stem: Literal["linear", "hierarchical"] = "linear"
     jitter: bool = False
     absolute_position: bool = True
+    local: int = 0
+    stencil: bool = False
     latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
     mlp_ratio: int = 4
@@ -116,6 +123,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
         require_positive(self, "model.", "mlp_ratio", "layer_scale")
+        require(self.local >= 0, "model.local", self.local, "0 channels or more")
         require_fraction(self, "model.", "drop_path")
         require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(
@@ -178,6 +186,11 @@ class ModelConfig:
     def is_adaptive(self) -> bool:
         """Whether there is a choice of cells to refine."""
         return not self.is_baseline and len(self.patches) > 1
+
+    @property
+    def piece(self) -> int:
+        """Points along each axis that the local path takes together."""
+        return 1 if any(patch % 2 for patch in self.patches) else 2
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

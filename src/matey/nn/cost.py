@@ -19,7 +19,7 @@ from matey.fields import SystemSpec
 from matey.nn.block import Block
 from matey.nn.embed import Conditioning, Position
 from matey.nn.kernels import SHORT, mean_length
-from matey.nn.schemes import SCHEMES, segment
+from matey.nn.schemes import segment, stages_of
 from matey.nn.short import merges_heads
 from matey.nn.tokenizer import Tokenizer, stem_stages
 from matey.tokens.lattice import patch_shape
@@ -72,7 +72,16 @@ def step_cost(
     cost = Cost()
     times, width = history, config.embed_dim
     cells, samples = len(packing.cell), packing.plan.samples
-    count_stem(cost, config, spec, packing, times)
+    if config.local:
+        count_features(cost, config, spec, packing, times)
+        times = 1
+    else:
+        count_stem(cost, config, spec, packing, times)
+    if config.stencil:
+        from matey.nn.stencil import count_stencil
+
+        variables = (len(spec.variables), len(spec.predicted))
+        count_stencil(cost, history, variables, samples, packing.plan.grid[3 - spec.ndim :])
 
     # Position and conditioning: numbers of features as in `embed`.
     for features in (3 * 13, 3 * 16 * config.absolute_position, 3 * 6):
@@ -84,7 +93,9 @@ def step_cost(
         sequence = pack(
             [torch.empty(len(used), times, 0) for used in packing.levels], packing, config.band
         )
-        stages = {scheme: segment(scheme, sequence) for scheme in set(config.schemes)}
+        stages = {
+            scheme: segment(scheme, sequence, bool(config.local)) for scheme in set(config.schemes)
+        }
     for index, scheme in enumerate(config.schemes):
         frames = 1 if index == config.depth - 1 else times
         count_block(cost, config, stages[scheme], cells, times, frames, trains_blocks)
@@ -140,6 +151,21 @@ def count_attention(
         cost.backward["attention"] = cost.backward.get("attention", 0) + int(
             operations * (2 if is_short else 2.5)
         )
+
+
+def count_features(
+    cost: Cost, config: ModelConfig, spec: SystemSpec, packing: Packing, times: int
+) -> None:
+    """The local path, and its features to tokens and back, level by level."""
+    from matey.nn.local import count_local
+
+    sizes, plan = (times, config.local, config.piece), packing.plan
+    variables = (len(spec.variables), len(spec.predicted))
+    count_local(cost, sizes, variables, plan.samples, plan.grid[3 - spec.ndim :])
+    for patch, used in zip(plan.sizes, packing.levels, strict=True):
+        inner = config.local * math.prod(max(1, points // config.piece) for points in patch)
+        cost.product("encode", len(used), inner, config.embed_dim)
+        cost.product("decode", len(used), config.embed_dim, inner)
 
 
 def count_stem(
@@ -207,4 +233,4 @@ def make_ends(
 
 def make_block(config: ModelConfig, scheme: Scheme) -> Block:
     """One of the model's blocks."""
-    return Block(config, len(SCHEMES[scheme]), config.drop_path)
+    return Block(config, len(stages_of(scheme, bool(config.local))), config.drop_path)

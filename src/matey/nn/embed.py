@@ -32,6 +32,10 @@ class Named(nn.Module):
         """The vectors of some names, stacked in their order."""
         return torch.stack([self.vectors[_key(name)] for name in names])
 
+    def vector(self, name: str) -> nn.Parameter:
+        """The vector of one name."""
+        return self.vectors[_key(name)]
+
     def others(self, names: Sequence[str]) -> list[nn.Parameter]:
         """The vectors of all other names."""
         keys = {_key(name) for name in names}

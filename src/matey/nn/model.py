@@ -21,9 +21,12 @@ from matey.nn.attention import Attention, rotations
 from matey.nn.block import Block, Surroundings
 from matey.nn.cost import Cost, step_cost
 from matey.nn.embed import Conditioning, Position
+from matey.nn.features import FeatureTokenizer
+from matey.nn.local import BLOCKS, Local
 from matey.nn.normalise import measure
-from matey.nn.schemes import SCHEMES, segment
+from matey.nn.schemes import segment, stages_of
 from matey.nn.share import Share
+from matey.nn.stencil import Stencils
 from matey.nn.surrogate import Prediction, Surrogate, moved
 from matey.nn.tokenizer import Tokenizer, shape_key
 from matey.tokens.criteria import find_criterion
@@ -67,10 +70,15 @@ class Matey(Surrogate):
         self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
         self.conditioning = Conditioning(config.embed_dim)
         self.blocks = nn.ModuleList(
-            Block(config, len(SCHEMES[scheme]), p)
+            Block(config, len(stages_of(scheme, bool(config.local))), p)
             for scheme, p in zip(config.schemes, drop, strict=True)
         )
         self.norm = nn.LayerNorm(config.embed_dim)
+        if config.local:
+            self.features = FeatureTokenizer(config.embed_dim, config.local, config.piece)
+            self.locals = nn.ModuleDict()
+        if config.stencil:
+            self.stencils = Stencils(history)
         self.add_systems(specs)
 
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:
@@ -78,9 +86,19 @@ class Matey(Surrogate):
         for spec in specs:
             self.specs[spec.name] = spec
             predicted = [spec.variables[i].name for i in spec.predicted]
-            self.tokenizer.inputs.add([variable.name for variable in spec.variables])
-            self.tokenizer.outputs.add(predicted)
-            self.tokenizer.add(self.patches(spec.ndim))
+            names = [variable.name for variable in spec.variables]
+            if self.config.local:
+                if str(spec.ndim) not in self.locals:
+                    sizes = (self.config.local, BLOCKS, self.config.embed_dim, self.config.piece)
+                    self.locals[str(spec.ndim)] = Local(spec.ndim, self.history, *sizes)
+                self.locals[str(spec.ndim)].add(names, predicted)
+                self.features.add(self.patches(spec.ndim))
+            else:
+                self.tokenizer.inputs.add(names)
+                self.tokenizer.outputs.add(predicted)
+                self.tokenizer.add(self.patches(spec.ndim))
+            if self.config.stencil:
+                self.stencils.add(spec)
             self.conditioning.names.add(spec.parameters)
         self.to(self.norm.weight.device)
 
@@ -117,11 +135,21 @@ class Matey(Surrogate):
 
         names = [variable.name for variable in spec.variables]
         packing = PACKINGS[self.config.mode](plan)
-        sequence = pack(self.tokenizer.encode(fields, packing, names), packing, self.config.band)
+        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
+        local: Local | None = None
+        if self.config.local:
+            local = self.locals[str(spec.ndim)]
+            active = fields.flatten(3, 5).unflatten(3, fields.shape[6 - spec.ndim :])
+            sides = inputs.boundaries[:, 3 - spec.ndim :]
+            features = local.read(active, names, sides, case)
+            whole = features.reshape(*features.shape[:2], *self.features.pieces(plan.grid))
+            encoded = self.features.encode(whole, packing)
+        else:
+            encoded = self.tokenizer.encode(fields, packing, names)
+        sequence = pack(encoded, packing, self.config.band)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             plan.grid, device=fields.device
         )
-        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
         tokens = sequence.tokens + self.position(sequence, inputs.boundaries, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
         tokens = tokens + case.index_select(0, sequence.sample)[:, None]
@@ -130,7 +158,9 @@ class Matey(Surrogate):
         tokens, sample = self.share.own(tokens), self.share.own(sequence.sample)
         turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
         turn = self.share.own(turn)
-        stages = {scheme: segment(scheme, sequence) for scheme in set(self.config.schemes)}
+        stages = {
+            scheme: segment(scheme, sequence, bool(local)) for scheme in set(self.config.schemes)
+        }
         around = {
             scheme: Surroundings(segments, turn, sample, plan.samples)
             for scheme, segments in stages.items()
@@ -146,11 +176,27 @@ class Matey(Surrogate):
         last = self.share.all(self.norm(tokens[:, -1]), len(packing.cell))
         back: Triple = (-shift[0], -shift[1], -shift[2])
         predicted = [names[i] for i in spec.predicted]
-        levels = self.tokenizer.decode(unpack(last, packing), packing, predicted)
-        if self.config.predict == "delta":
-            levels[0] = levels[0] + fields[:, -1, list(spec.predicted)]
-        output = moved(torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0], back)
-        base = moved(levels[0], back) if self.config.mode == "adap_mul" else None
+        if local is not None:
+            added = self.features.decode(unpack(last, packing), packing)
+            totals = [sum(added[1:], added[0])]
+            if self.config.mode == "adap_mul" and self.training:
+                totals.append(added[0])
+            frames_out = [
+                local.write(features + total.reshape(features.shape), predicted, sides, case)
+                for total in totals
+            ]
+            frames_out = [
+                frame.reshape(*frame.shape[:2], *fields.shape[3:]).to(fields)
+                for frame in frames_out
+            ]
+            output, base = frames_out[0], frames_out[-1] if len(frames_out) > 1 else None
+        else:
+            levels = self.tokenizer.decode(unpack(last, packing), packing, predicted)
+            output = torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0]
+            base = levels[0] if self.config.mode == "adap_mul" else None
+        rest = self.known_of_next(fields, inputs)
+        output = moved(output + rest, back)
+        base = None if base is None else moved(base + rest, back)
         return TokenPrediction(
             normalised=output,
             statistics=statistics.take(spec.predicted),
@@ -158,6 +204,22 @@ class Matey(Surrogate):
             packing=packing,
             stages=stages,
         )
+
+    def known_of_next(
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
+    ) -> Float[Tensor, "B P Z Y X"] | float:
+        """What is there before anything is learned: the last frame, and the stencil's step."""
+        spec = inputs.spec
+        rest: Tensor | float = 0.0
+        if self.config.predict == "delta":
+            rest = fields[:, -1, list(spec.predicted)]
+        name = self.stencils.find(spec, self.specs) if self.config.stencil else None
+        if name is not None:
+            active = fields.flatten(3, 5).unflatten(3, fields.shape[6 - spec.ndim :])
+            wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2)[:, 3 - spec.ndim :]
+            step = self.stencils(active, wraps, name)
+            rest = rest + step.reshape(*step.shape[:2], *fields.shape[3:])
+        return rest
 
     def cost(self, inputs: Inputs, prediction: Prediction) -> Cost:
         """Operations of the step that made a prediction, counted on the cells that it took."""

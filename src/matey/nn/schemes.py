@@ -73,7 +73,12 @@ SCHEMES: dict[str, tuple[tuple[Grouping, ...], ...]] = {
 }
 
 
-def segment(scheme: str, tokens: TokenSequence) -> list[list[Segments]]:
+def stages_of(scheme: str, folded: bool) -> list[tuple[Grouping, ...]]:
+    """The stages of a scheme; where the history is folded into one frame, none over times."""
+    return [stage for stage in SCHEMES[scheme] if not folded or stage != (time_at_each_cell,)]
+
+
+def segment(scheme: str, tokens: TokenSequence, folded: bool = False) -> list[list[Segments]]:
     """The segments of each stage of a scheme: computed once for all blocks."""
-    stages = [[grouping(tokens) for grouping in stage] for stage in SCHEMES[scheme]]
+    stages = [[grouping(tokens) for grouping in stage] for stage in stages_of(scheme, folded)]
     return [[segments for segments in stage if segments is not None] for stage in stages]

@@ -1,0 +1,163 @@
+"""The path at high resolution: what a point makes of its neighbours, wherever tokens are.
+
+Fields become features of pieces of two points along each axis, gated convolutions look at
+neighbouring pieces, tokens add what is far away, more convolutions follow, and features become
+increments at all points. It does not depend on the plan, and it sees across patch edges.
+
+Axes: B samples, T times, C variables, P predicted variables, K channels, D width of the case,
+points the active axes of the grid, and pieces those of the grid of pieces.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from matey.fields import Boundary
+from matey.nn.cost import Cost
+from matey.nn.embed import Named
+from matey.nn.sides import CONVOLUTION, beyond, channels_last, outside
+
+HALO = 2  # points around a piece that its features see
+STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
+BLOCKS = (1, 2)  # of convolutions before and after the tokens
+FIRST = 0.1  # size of the weights of the increments before training
+
+
+class Local(nn.Module):
+    """Fields to features, and features to increments, on grids of `ndim` axes."""
+
+    def __init__(
+        self, ndim: int, history: int, width: int, blocks: tuple[int, int], case: int, piece: int
+    ) -> None:
+        super().__init__()
+        self.ndim, self.history, self.width, self.piece = ndim, history, width, piece
+        self.size = piece + 2 * HALO
+        self.inputs = Named(width * history * self.size**ndim)
+        self.sides = nn.Parameter(torch.zeros(width, 2, *(self.size,) * ndim))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.before = nn.ModuleList(Mix(ndim, width, case) for _ in range(blocks[0]))
+        self.after = nn.ModuleList(Mix(ndim, width, case) for _ in range(blocks[1]))
+        self.outputs = Named(width * piece**ndim * 3**ndim)
+
+    def add(self, names: Sequence[str], predicted: Sequence[str]) -> None:
+        """Make weights for the variables that have none yet."""
+        self.inputs.add(names)
+        new = [name for name in predicted if name not in self.outputs]
+        self.outputs.add(new)
+        for name in new:
+            nn.init.normal_(self.outputs.vector(name), std=FIRST)
+
+    def read(
+        self,
+        fields: Float[Tensor, "B T C *points"],
+        names: Sequence[str],
+        boundaries: Int[Tensor, "B axes 2"],
+        case: Float[Tensor, "B D"],
+    ) -> Float[Tensor, "B K *pieces"]:
+        """The features of normalised fields, from the last frame and the changes before it."""
+        wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        given = beyond(frame_and_changes(fields).flatten(1, 2), HALO, wraps, "nearest")
+        points = tuple(fields.shape[3:])
+        given = torch.cat([given, outside(boundaries, points, HALO, given)], dim=1)
+        shape = (len(names), self.width, self.history, *(self.size,) * self.ndim)
+        weight = self.inputs(names).view(shape).movedim(0, 2).flatten(1, 2)
+        weight = weight / math.sqrt(len(names) * self.history * self.size**self.ndim)
+        weight = torch.cat([weight, self.sides], dim=1)
+        convolve = CONVOLUTION[self.ndim]
+        values = convolve(channels_last(given), weight, self.bias, stride=self.piece)
+        for mix in self.before:
+            values = mix(values, case, wraps)
+        return values
+
+    def write(
+        self,
+        values: Float[Tensor, "B K *pieces"],
+        names: Sequence[str],
+        boundaries: Int[Tensor, "B axes 2"],
+        case: Float[Tensor, "B D"],
+    ) -> Float[Tensor, "B P *points"]:
+        """The increments that features stand for."""
+        wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        for mix in self.after:
+            values = mix(values, case, wraps)
+        shape = (len(names) * self.piece**self.ndim, self.width, *(3,) * self.ndim)
+        # Small beside unit vectors, so that a step of Adam moves increments by about its rate.
+        weight = self.outputs(names).view(shape) * (0.5 / math.sqrt(self.width * 3**self.ndim))
+        values = CONVOLUTION[self.ndim](beyond(values, 1, wraps, "zero"), weight)
+        return dealt_out(values, len(names), self.piece)
+
+
+def count_local(
+    cost: Cost,
+    sizes: tuple[int, int, int],
+    variables: tuple[int, int],
+    samples: int,
+    points: Sequence[int],
+) -> None:
+    """Add the operations of a step of the local path on so many grid points.
+
+    `sizes` are history, width and piece; `variables` how many are read and predicted.
+    """
+    (history, width, piece), (inputs, outputs), ndim = sizes, variables, len(points)
+    rows, near = samples * math.prod(points) // piece**ndim, 3**ndim
+    given = (inputs * history + len((Boundary.WALL, Boundary.OPEN))) * (piece + 2 * HALO) ** ndim
+    cost.product("local", rows, given, width, first=True)
+    for _ in range(sum(BLOCKS)):
+        cost.product("local", rows, width * near, 2 * width)
+        cost.product("local", rows, width, width)
+    cost.product("local", rows, width * near, outputs * piece**ndim)
+
+
+class Mix(nn.Module):
+    """A convolution over neighbours with gates, told of the case; added to what came in.
+
+    Gates are between 0 and 2: products of features without a bound would explode in rollouts.
+    """
+
+    def __init__(self, ndim: int, width: int, case: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+        scale = 1 / math.sqrt(width * 3**ndim)
+        self.weight = nn.Parameter(torch.randn(2 * width, width, *(3,) * ndim) * scale)
+        self.bias = nn.Parameter(torch.zeros(2 * width))
+        self.out = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
+        self.case = nn.Linear(case, 2 * width)
+        nn.init.normal_(self.case.weight, std=0.3 / math.sqrt(case))
+        nn.init.zeros_(self.case.bias)
+
+    def forward(
+        self,
+        values: Float[Tensor, "B K *pieces"],
+        case: Float[Tensor, "B D"],
+        wraps: Bool[Tensor, "B axes"],
+    ) -> Float[Tensor, "B K *pieces"]:
+        convolve = CONVOLUTION[self.ndim]
+        # Zeros beyond a side tell where it is.
+        hidden = convolve(beyond(values, 1, wraps, "zero"), self.weight, self.bias)
+        value, gate = hidden.chunk(2, dim=1)
+        told = self.case(case)
+        scale, shift = told.view(len(told), -1, *(1,) * self.ndim).chunk(2, dim=1)
+        return values + convolve(value * (1 + scale) * (2 * torch.sigmoid(gate + shift)), self.out)
+
+
+def frame_and_changes(fields: Float[Tensor, "B T C *points"]) -> Float[Tensor, "B T C *points"]:
+    """The last frame, and the changes from frame to frame over the size of the last one."""
+    changes = fields.diff(dim=1)
+    axes = tuple(range(3, fields.ndim))
+    size = changes[:, -1:].square().mean(dim=axes, keepdim=True).sqrt().clamp(min=STILL)
+    return torch.cat([fields[:, -1:], changes / size], dim=1)
+
+
+def dealt_out(
+    values: Float[Tensor, "B PS *pieces"], variables: int, piece: int
+) -> Float[Tensor, "B P *points"]:
+    """Channels dealt out to the points of each piece."""
+    ndim = values.ndim - 2
+    pieces = values.shape[2:]
+    values = values.reshape(len(values), variables, *(piece,) * ndim, *pieces)
+    order = [0, 1] + [axis for i in range(ndim) for axis in (2 + ndim + i, 2 + i)]
+    points = [count * piece for count in pieces]
+    return values.permute(order).reshape(len(values), variables, *points)
