@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from torch.utils.flop_counter import FlopCounterMode
 
 from matey.config import RefineConfig

@@ -113,14 +113,17 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What training minimises besides the squared NRMSE of the state: 0 leaves a term out.
+    """What training minimises: a measure of the state's error, and other terms (0: left out).
 
     Args:
+        of: `square`, the squared NRMSE of normalised fields; or `log`, the logarithm of the NRMSE
+            in physical units, so that every system gains by as many per cent.
         base: weight of the same for the coarse pass alone, in mode `adap_mul`.
         gradient: weight of the squared NRMSE of the differences between neighbouring points.
         conservation: weight of the squared error of each variable's mean over the domain.
     """
 
+    of: Literal["square", "log"] = "square"
     base: float = 0.0
     gradient: float = 0.0
     conservation: float = 0.0

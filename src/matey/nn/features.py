@@ -37,6 +37,12 @@ class FeatureTokenizer(nn.Module):
         z, y, x = (max(1, count // self.piece) for count in points)
         return z, y, x
 
+    def ends_of(self, patch: Triple) -> "Ends":
+        """The weights of a patch shape."""
+        ends = self.ends[shape_key(patch)]
+        assert isinstance(ends, Ends)
+        return ends
+
     def encode(
         self, features: Float[Tensor, "B K Z Y X"], packing: Packing
     ) -> list[Float[Tensor, "_ 1 D"]]:
@@ -46,7 +52,7 @@ class FeatureTokenizer(nn.Module):
             patches = all_patches(features[:, None], self.pieces(patch))
             if level > 0 or len(used) < len(patches):  # else they are all there, in order
                 patches = patches.index_select(0, packing.plan.place(level, used))
-            levels.append(self.ends[shape_key(patch)].encode(patches.flatten(2)))
+            levels.append(self.ends_of(patch).encode(patches.flatten(2)))
         return levels
 
     def decode(
@@ -55,7 +61,7 @@ class FeatureTokenizer(nn.Module):
         """What each level's cells in use add to the features, 0 elsewhere."""
         plan, fields = packing.plan, []
         for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
-            patches = self.ends[shape_key(patch)].decode(levels[level])
+            patches = self.ends_of(patch).decode(levels[level])
             cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
             if level > 0 or len(used) < cells:
                 everywhere = patches.new_zeros(cells, patches.shape[1])

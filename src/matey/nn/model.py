@@ -7,6 +7,7 @@ Source: arXiv:2412.20601.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
 from matey.nn.attention import Attention, rotations
 from matey.nn.block import Block, Surroundings
 from matey.nn.cost import Cost, step_cost
-from matey.nn.embed import Conditioning, Position
+from matey.nn.embed import Conditioning, Named, Position
 from matey.nn.features import FeatureTokenizer
 from matey.nn.local import BLOCKS, Local
 from matey.nn.normalise import measure
@@ -91,7 +92,7 @@ class Matey(Surrogate):
                 if str(spec.ndim) not in self.locals:
                     sizes = (self.config.local, BLOCKS, self.config.embed_dim, self.config.piece)
                     self.locals[str(spec.ndim)] = Local(spec.ndim, self.history, *sizes)
-                self.locals[str(spec.ndim)].add(names, predicted)
+                self.local_of(spec.ndim).add(names, predicted)
                 self.features.add(self.patches(spec.ndim))
             else:
                 self.tokenizer.inputs.add(names)
@@ -105,22 +106,31 @@ class Matey(Surrogate):
     def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
         """The weights that no batch of a system reaches: those of other names and patch shapes."""
         shapes = {shape_key(patch) for patch in self.patches(spec.ndim)}
+        coders = [self.tokenizer.encoders, self.tokenizer.decoders]
+        if self.config.local:
+            coders = [self.features.ends]
         modules: list[nn.Module] = [
-            coder[key]
-            for coder in (self.tokenizer.encoders, self.tokenizer.decoders)
-            for key in coder
-            if key not in shapes
+            coder[key] for coder in coders for key in coder if key not in shapes
         ]
+        if self.config.local:
+            modules += [self.locals[key] for key in self.locals if key != str(spec.ndim)]
         if not spec.parameters:
             modules += [self.conditioning.parameter_in, self.conditioning.parameter_out]
         if not self.config.absolute_position:
             modules.append(self.position.centre)
+        inputs, outputs = self.named(spec.ndim)
         return [
-            *self.tokenizer.inputs.others([variable.name for variable in spec.variables]),
-            *self.tokenizer.outputs.others([spec.variables[i].name for i in spec.predicted]),
+            *inputs.others([variable.name for variable in spec.variables]),
+            *outputs.others([spec.variables[i].name for i in spec.predicted]),
             *self.conditioning.names.others(spec.parameters),
             *(parameter for module in modules for parameter in module.parameters()),
         ]
+
+    def named(self, ndim: int) -> tuple[Named, Named]:
+        """The weights by name of what is read and of what is predicted."""
+        if self.config.local:
+            return self.local_of(ndim).inputs, self.local_of(ndim).outputs
+        return self.tokenizer.inputs, self.tokenizer.outputs
 
     def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> TokenPrediction:
         """The frame at the given lead time.
@@ -138,7 +148,7 @@ class Matey(Surrogate):
         case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
         local: Local | None = None
         if self.config.local:
-            local = self.locals[str(spec.ndim)]
+            local = self.local_of(spec.ndim)
             active = fields.flatten(3, 5).unflatten(3, fields.shape[6 - spec.ndim :])
             sides = inputs.boundaries[:, 3 - spec.ndim :]
             features = local.read(active, names, sides, case)
@@ -176,27 +186,23 @@ class Matey(Surrogate):
         last = self.share.all(self.norm(tokens[:, -1]), len(packing.cell))
         back: Triple = (-shift[0], -shift[1], -shift[2])
         predicted = [names[i] for i in spec.predicted]
+        rest = self.known_of_next(fields, inputs)
         if local is not None:
             added = self.features.decode(unpack(last, packing), packing)
-            totals = [sum(added[1:], added[0])]
+            write = partial(local.write, names=predicted, boundaries=sides, case=case)
+            frame = write(features + sum(added[1:], added[0]).reshape(features.shape))
+            output = frame.reshape(*frame.shape[:2], *fields.shape[3:]).to(fields) + rest
+            base = None
             if self.config.mode == "adap_mul" and self.training:
-                totals.append(added[0])
-            frames_out = [
-                local.write(features + total.reshape(features.shape), predicted, sides, case)
-                for total in totals
-            ]
-            frames_out = [
-                frame.reshape(*frame.shape[:2], *fields.shape[3:]).to(fields)
-                for frame in frames_out
-            ]
-            output, base = frames_out[0], frames_out[-1] if len(frames_out) > 1 else None
+                frame = write(features + added[0].reshape(features.shape))
+                base = frame.reshape(output.shape).to(fields) + rest
         else:
             levels = self.tokenizer.decode(unpack(last, packing), packing, predicted)
+            levels[0] = levels[0] + rest
             output = torch.stack(levels).sum(dim=0) if len(levels) > 1 else levels[0]
             base = levels[0] if self.config.mode == "adap_mul" else None
-        rest = self.known_of_next(fields, inputs)
-        output = moved(output + rest, back)
-        base = None if base is None else moved(base + rest, back)
+        output = moved(output, back)
+        base = None if base is None else moved(base, back)
         return TokenPrediction(
             normalised=output,
             statistics=statistics.take(spec.predicted),
@@ -204,6 +210,12 @@ class Matey(Surrogate):
             packing=packing,
             stages=stages,
         )
+
+    def local_of(self, ndim: int) -> Local:
+        """The local path for fields of so many dimensions."""
+        local = self.locals[str(ndim)]
+        assert isinstance(local, Local)
+        return local
 
     def known_of_next(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
@@ -308,20 +320,24 @@ class Matey(Surrogate):
 
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless there are weights for the variables and the dimensions."""
-        for variable in spec.variables:
-            if variable.name not in self.tokenizer.inputs:
-                raise DataError(
-                    f"System {spec.name!r} has variable {variable.name!r}, which the model was "
-                    f"never trained on. {nearest(variable.name, self.tokenizer.inputs.names())} "
-                    "Fine-tune it with `matey finetune` first."
-                )
-        if shape_key(self.patches(spec.ndim)[0]) not in self.tokenizer.encoders:
+        coders = self.features.ends if self.config.local else self.tokenizer.encoders
+        if shape_key(self.patches(spec.ndim)[0]) not in coders or (
+            self.config.local and str(spec.ndim) not in self.locals
+        ):
             raise DataError(
                 f"System {spec.name!r} has {spec.ndim} dimensions, which the model was never "
                 "trained on. Fine-tune it with `matey finetune` first."
             )
+        inputs, outputs = self.named(spec.ndim)
+        for variable in spec.variables:
+            if variable.name not in inputs:
+                raise DataError(
+                    f"System {spec.name!r} has variable {variable.name!r}, which the model was "
+                    f"never trained on. {nearest(variable.name, inputs.names())} "
+                    "Fine-tune it with `matey finetune` first."
+                )
         for i in spec.predicted:
-            if spec.variables[i].name not in self.tokenizer.outputs:
+            if spec.variables[i].name not in outputs:
                 raise DataError(
                     f"The model was never trained to predict {spec.variables[i].name!r} of system "
                     f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from matey.config import LossConfig
 from matey.fields import Batch
+from matey.nn.normalise import Statistics
 from matey.nn.surrogate import Prediction
 
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
 EPSILON = 1e-3
+SMALL = 1e-5  # an NRMSE that is as good as none
 
 
 def squared_nrmse(
@@ -55,7 +57,28 @@ def batch_loss(
     return loss
 
 
+def log_nrmse(
+    prediction: Float[Tensor, "B C Z Y X"],
+    target: Float[Tensor, "B C Z Y X"],
+    statistics: Statistics,
+) -> Float[Tensor, ""]:
+    """Logarithm of the mean NRMSE in physical units, of normalised fields.
+
+    Its gradient is the relative gain of a batch's score, whatever the system's difficulty.
+    """
+    prediction, target = prediction.float(), target.float()
+    points = (-3, -2, -1)
+    error = (prediction - target).square().mean(dim=points)
+    power = (target + statistics.mean / statistics.scale).square().mean(dim=points)
+    return ((error / (power + SMALL) + SMALL**2).sqrt().mean() + SMALL).log()
+
+
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
     """The loss on the variables that change in time, normalised as the history."""
     target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
+    if config.of == "log":
+        loss = log_nrmse(prediction.normalised, target, prediction.statistics)
+        if config.base and prediction.base is not None:
+            loss = loss + config.base * log_nrmse(prediction.base, target, prediction.statistics)
+        return loss
     return batch_loss(prediction.normalised, prediction.base, target, config)
