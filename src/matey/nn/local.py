@@ -23,7 +23,7 @@ from matey.nn.sides import CONVOLUTION, beyond, channels_last, outside
 HALO = 2  # points around a piece that its features see
 STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
 BLOCKS = (1, 2)  # of convolutions before and after the tokens
-FIRST = 0.1  # size of the weights of the increments before training
+FIRST = 0.01  # size of the weights of the increments before training: the stencil is not drowned
 
 
 class Local(nn.Module):
