@@ -19,7 +19,7 @@ MODES = [("vit", "delta", "adap_mix"), ("svit", "state", "adap_mix"), ("avit", "
 
 def local_model(spec, **config):
     """A model with a local path, whose stencils are random."""
-    model = tiny_model(spec, **({"local": 8, "stencil": True} | config))
+    model = tiny_model(spec, **({"local": 8, "levels": 1, "stencil": True} | config))
     generator = torch.Generator().manual_seed(1)
     for weight in model.stencils.weights.values():
         weight.data = torch.randn(weight.shape, generator=generator) * 0.1
@@ -185,7 +185,7 @@ def test_channels_go_to_the_points_of_their_piece():
 
 def test_gradients_equal_finite_differences():
     torch.manual_seed(0)
-    local = Local(1, 2, 4, (1, 1), 3, 2)
+    local = Local(1, 2, 4, (1, 1), 3, 2, 1)
     local.add(["a", "b"], ["a"])
     local = local.double()
     fields = torch.randn(2, 2, 2, 8, dtype=torch.float64)
@@ -209,5 +209,5 @@ def test_operations_are_those_that_torch_counts(ndim):
         prediction = model(inputs)
         prediction.normalised.sum().backward()
     counted = model.cost(inputs, prediction).operations
-    # The sides' channels are counted as if they took no gradient, and so is the case.
+    # The sides' channels are counted as if they took no gradient.
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)

@@ -82,6 +82,8 @@ class ModelConfig:
         local: channels of the local path around the tokens, which sees neighbouring points across
             patch edges, and folds the history into one frame of features; 0 leaves it out, as
             the published design does.
+        levels: coarser resolutions of the local path, each half of the one before: it sees farther
+            at little cost. A coarse patch must hold a whole number of pieces of the coarsest.
         stencil: start from the linear map of the points around that fits each system best, in
             closed form, fitted when training begins.
         latent_channels: width of the space that variables are mixed into.
@@ -110,6 +112,7 @@ class ModelConfig:
     jitter: bool = False
     absolute_position: bool = True
     local: int = 0
+    levels: int = 0
     stencil: bool = False
     latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
@@ -124,6 +127,12 @@ class ModelConfig:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
         require_positive(self, "model.", "mlp_ratio", "layer_scale")
         require(self.local >= 0, "model.local", self.local, "0 channels or more")
+        require(
+            self.levels >= 0 and (self.levels == 0 or self.local > 0),
+            "model.levels",
+            self.levels,
+            "0 or more, and 0 without model.local",
+        )
         require_fraction(self, "model.", "drop_path")
         require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(
@@ -151,6 +160,13 @@ class ModelConfig:
                 self.patches,
                 "sizes from coarse to fine, each dividing the one before",
             )
+        coarsest = self.piece * 2**self.levels
+        require(
+            self.levels == 0 or self.patches[0] % coarsest == 0,
+            "model.levels",
+            self.levels,
+            f"fewer: model.patches[0] = {self.patches[0]} is no multiple of {coarsest} points",
+        )
         if self.mode == "uniform":
             require(len(self.patches) == 1, "model.patches", self.patches, "one size for uniform")
         if self.band is not None:

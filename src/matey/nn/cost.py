@@ -159,7 +159,8 @@ def count_features(
     """The local path, and its features to tokens and back, level by level."""
     from matey.nn.local import count_local
 
-    sizes, plan = (times, config.local, config.piece), packing.plan
+    sizes = (times, config.local, config.piece, config.levels, config.embed_dim)
+    plan = packing.plan
     variables = (len(spec.variables), len(spec.predicted))
     count_local(cost, sizes, variables, plan.samples, plan.grid[3 - spec.ndim :])
     for patch, used in zip(plan.sizes, packing.levels, strict=True):

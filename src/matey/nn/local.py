@@ -30,7 +30,14 @@ class Local(nn.Module):
     """Fields to features, and features to increments, on grids of `ndim` axes."""
 
     def __init__(
-        self, ndim: int, history: int, width: int, blocks: tuple[int, int], case: int, piece: int
+        self,
+        ndim: int,
+        history: int,
+        width: int,
+        blocks: tuple[int, int],
+        case: int,
+        piece: int,
+        levels: int,
     ) -> None:
         super().__init__()
         self.ndim, self.history, self.width, self.piece = ndim, history, width, piece
@@ -39,6 +46,7 @@ class Local(nn.Module):
         self.sides = nn.Parameter(torch.zeros(width, 2, *(self.size,) * ndim))
         self.bias = nn.Parameter(torch.zeros(width))
         self.before = nn.ModuleList(Mix(ndim, width, case) for _ in range(blocks[0]))
+        self.coarse = Descent(ndim, width, case, levels) if levels else None
         self.after = nn.ModuleList(Mix(ndim, width, case) for _ in range(blocks[1]))
         self.outputs = Named(width * piece**ndim * 3**ndim)
 
@@ -81,6 +89,8 @@ class Local(nn.Module):
     ) -> Float[Tensor, "B P *points"]:
         """The increments that features stand for."""
         wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        if self.coarse is not None:
+            values = self.coarse(values, case, wraps)
         for mix in self.after:
             values = mix(values, case, wraps)
         shape = (len(names) * self.piece**self.ndim, self.width, *(3,) * self.ndim)
@@ -92,23 +102,73 @@ class Local(nn.Module):
 
 def count_local(
     cost: Cost,
-    sizes: tuple[int, int, int],
+    sizes: tuple[int, int, int, int, int],
     variables: tuple[int, int],
     samples: int,
     points: Sequence[int],
 ) -> None:
     """Add the operations of a step of the local path on so many grid points.
 
-    `sizes` are history, width and piece; `variables` how many are read and predicted.
+    `sizes` are history, width, piece, levels and width of the case; `variables` how many are
+    read and predicted.
     """
-    (history, width, piece), (inputs, outputs), ndim = sizes, variables, len(points)
+    (history, width, piece, levels, case), (inputs, outputs), ndim = sizes, variables, len(points)
     rows, near = samples * math.prod(points) // piece**ndim, 3**ndim
     given = (inputs * history + len((Boundary.WALL, Boundary.OPEN))) * (piece + 2 * HALO) ** ndim
     cost.product("local", rows, given, width, first=True)
-    for _ in range(sum(BLOCKS)):
-        cost.product("local", rows, width * near, 2 * width)
-        cost.product("local", rows, width, width)
+    mixes = [rows] * sum(BLOCKS)
+    for level in range(1, levels + 1):
+        low = rows // 2 ** (ndim * level)
+        cost.product("local", low, width * 2**ndim, width)
+        cost.product("local", low, width, width)
+        mixes += [low, low]
+    for pieces in mixes:
+        cost.product("local", pieces, width * near, 2 * width)
+        cost.product("local", pieces, width, width)
+        cost.product("local", samples, case, 2 * width)
     cost.product("local", rows, width * near, outputs * piece**ndim)
+
+
+class Descent(nn.Module):
+    """What is seen at half the resolution, a quarter, ..., added: reach at little cost.
+
+    Each level is smoothed on its way up, so that its pieces leave no edges.
+    """
+
+    def __init__(self, ndim: int, width: int, case: int, levels: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+        scale = 1 / math.sqrt(width * 2**ndim)
+        self.down = nn.Parameter(torch.randn(width, width, *(2,) * ndim) * scale)
+        self.first, self.second = Mix(ndim, width, case), Mix(ndim, width, case)
+        self.below = Descent(ndim, width, case, levels - 1) if levels > 1 else None
+        self.up = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
+
+    def forward(
+        self,
+        values: Float[Tensor, "B K *pieces"],
+        case: Float[Tensor, "B D"],
+        wraps: Bool[Tensor, "B axes"],
+    ) -> Float[Tensor, "B K *pieces"]:
+        convolve = CONVOLUTION[self.ndim]
+        low = self.first(convolve(values, self.down, stride=2), case, wraps)
+        if self.below is not None:
+            low = self.below(low, case, wraps)
+        low = convolve(self.second(low, case, wraps), self.up)
+        return values + doubled(low, wraps)
+
+
+def doubled(
+    values: Float[Tensor, "B K *pieces"], wraps: Bool[Tensor, "B axes"]
+) -> Float[Tensor, "B K *twice"]:
+    """Values between those of a grid, on one of twice the resolution."""
+    mode = ("linear", "bilinear", "trilinear")[values.ndim - 3]
+    wide = nn.functional.interpolate(
+        beyond(values, 1, wraps, "nearest"), scale_factor=2, mode=mode, align_corners=False
+    )
+    for axis in range(2, values.ndim):
+        wide = wide.narrow(axis, 2, 2 * values.shape[axis])
+    return wide
 
 
 class Mix(nn.Module):

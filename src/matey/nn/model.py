@@ -91,6 +91,7 @@ class Matey(Surrogate):
             if self.config.local:
                 if str(spec.ndim) not in self.locals:
                     sizes = (self.config.local, BLOCKS, self.config.embed_dim, self.config.piece)
+                    sizes = (*sizes, self.config.levels)
                     self.locals[str(spec.ndim)] = Local(spec.ndim, self.history, *sizes)
                 self.local_of(spec.ndim).add(names, predicted)
                 self.features.add(self.patches(spec.ndim))
