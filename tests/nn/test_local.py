@@ -9,8 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from matey.config import RefineConfig
 from matey.fields import Batch, Boundary
 from matey.nn.local import Local, dealt_out
+from matey.nn.normalise import measure
 from matey.nn.sides import beyond, outside
 from matey.nn.stencil import SIZES, Stencils, growth
+from matey.nn.usual import Usual
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 from tests.nn.test_model import CLOSE, take
 
@@ -183,6 +185,20 @@ def test_channels_go_to_the_points_of_their_piece():
     assert fields[0, 0].tolist() == [[0, 2, 1, 3], [4, 6, 5, 7]]
 
 
+def test_a_sample_is_told_how_large_it_is_beside_what_is_usual():
+    spec = system()
+    inputs, usual = rough_inputs(spec), Usual()
+    usual.add(spec)
+    statistics = measure(inputs.values)
+    ratios = usual.ratios(inputs.values, statistics, spec, {spec.name: spec})
+    assert bool((ratios == 1).all())  # nothing is measured yet
+    usual.measure(spec, [Batch(**vars(inputs), target=inputs.values[:, -1])])
+    ratios = usual.ratios(inputs.values, statistics, spec, {spec.name: spec})
+    torch.testing.assert_close(ratios.log().mean(dim=0), torch.zeros(ratios.shape[1:]), **CLOSE)
+    twice = usual.ratios(2 * inputs.values, measure(2 * inputs.values), spec, {spec.name: spec})
+    torch.testing.assert_close(twice, 2 * ratios)
+
+
 def test_gradients_equal_finite_differences():
     torch.manual_seed(0)
     local = Local(1, 2, 4, (1, 1), 3, 2, 1)
@@ -190,12 +206,13 @@ def test_gradients_equal_finite_differences():
     local = local.double()
     fields = torch.randn(2, 2, 2, 8, dtype=torch.float64)
     case = torch.randn(2, 3, dtype=torch.float64)
+    ratio = torch.tensor([[0.5, 2.0], [1.0, 3.0]], dtype=torch.float64)
     for kind in Boundary:
         sides = torch.full((2, 1, 2), int(kind))
 
         def output(values, case, sides=sides):
-            features = local.read(values, ["a", "b"], sides, case)
-            return local.write(features, ["a"], sides, case)
+            features = local.read(values, ratio, ["a", "b"], sides, case)
+            return local.write(features, ratio[:, :1], ["a"], sides, case)
 
         inputs = (fields.requires_grad_(), case.requires_grad_())
         assert torch.autograd.gradcheck(output, inputs)

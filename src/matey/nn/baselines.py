@@ -93,7 +93,7 @@ class Baseline(Surrogate):
         """Operations of the step that made a prediction."""
         cost = Cost()
         samples, spec = len(inputs.values), inputs.spec
-        count_conditioning(cost, spec, samples, CASE)
+        count_conditioning(cost, len(spec.parameters), samples, CASE)
         network: Any = self.blocks[0]
         network.count(cost, samples, inputs.values.shape[6 - spec.ndim :])
         return cost

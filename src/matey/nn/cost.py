@@ -22,6 +22,7 @@ from matey.nn.kernels import SHORT, mean_length
 from matey.nn.schemes import segment, stages_of
 from matey.nn.short import merges_heads
 from matey.nn.tokenizer import Tokenizer, stem_stages
+from matey.nn.usual import SIZES
 from matey.tokens.lattice import patch_shape
 from matey.tokens.pack import Packing, Segments, pack
 
@@ -87,7 +88,8 @@ def step_cost(
     for features in (3 * 13, 3 * 16 * config.absolute_position, 3 * 6):
         cost.product("position", cells, features, width, first=True)
     cost.product("position", times, 13, width, first=True)
-    count_conditioning(cost, spec, samples, width)
+    ratios = len(SIZES) * len(spec.predicted) if config.local else 0
+    count_conditioning(cost, len(spec.parameters) + ratios, samples, width)
 
     if stages is None:
         sequence = pack(
@@ -102,13 +104,13 @@ def step_cost(
     return cost
 
 
-def count_conditioning(cost: Cost, spec: SystemSpec, samples: int, width: int) -> None:
-    """The vectors of lead time and parameters."""
+def count_conditioning(cost: Cost, told: int, samples: int, width: int) -> None:
+    """The vectors of lead time, and of so many numbers beside it."""
     cost.product("conditioning", samples, 17, width, first=True)
     cost.product("conditioning", samples, width, width)
-    if spec.parameters:
-        cost.product("conditioning", samples * len(spec.parameters), 18, width, first=True)
-        cost.product("conditioning", samples * len(spec.parameters), width, width)
+    if told:
+        cost.product("conditioning", samples * told, 18, width, first=True)
+        cost.product("conditioning", samples * told, width, width)
 
 
 def count_block(

@@ -23,6 +23,7 @@ from matey.nn.sides import CONVOLUTION, beyond, channels_last, outside
 HALO = 2  # points around a piece that its features see
 STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
 BLOCKS = (1, 2)  # of convolutions before and after the tokens
+LEAST = 0.1  # of the usual deviation: an increment over it is not magnified further
 FIRST = 0.01  # size of the weights of the increments before training: the stencil is not drowned
 
 
@@ -52,8 +53,8 @@ class Local(nn.Module):
 
     def add(self, names: Sequence[str], predicted: Sequence[str]) -> None:
         """Make weights for the variables that have none yet."""
-        self.inputs.add(names)
-        new = [name for name in predicted if name not in self.outputs]
+        self.inputs.add(twice(names))
+        new = [name for name in twice(predicted) if name not in self.outputs]
         self.outputs.add(new)
         for name in new:
             nn.init.normal_(self.outputs.vector(name), std=FIRST)
@@ -61,15 +62,24 @@ class Local(nn.Module):
     def read(
         self,
         fields: Float[Tensor, "B T C *points"],
+        ratio: Float[Tensor, "B C"],
         names: Sequence[str],
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B K *pieces"]:
-        """The features of normalised fields, from the last frame and the changes before it."""
+        """The features of normalised fields, from the last frame and the changes before it.
+
+        `ratio` is the deviation of a variable in the sample over that usual for the system:
+        fields times it are larger where they are larger in truth.
+        """
         wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
-        given = beyond(frame_and_changes(fields).flatten(1, 2), HALO, wraps, "nearest")
+        usual = fields * ratio[:, None].unflatten(2, (-1, *(1,) * self.ndim))
+        usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
+        given = torch.cat([frame_and_changes(fields), usual], dim=2)
+        given = beyond(given.flatten(1, 2), HALO, wraps, "nearest")
         points = tuple(fields.shape[3:])
         given = torch.cat([given, outside(boundaries, points, HALO, given)], dim=1)
+        names = twice(names)
         shape = (len(names), self.width, self.history, *(self.size,) * self.ndim)
         weight = self.inputs(names).view(shape).movedim(0, 2).flatten(1, 2)
         weight = weight / math.sqrt(len(names) * self.history * self.size**self.ndim)
@@ -83,21 +93,30 @@ class Local(nn.Module):
     def write(
         self,
         values: Float[Tensor, "B K *pieces"],
+        ratio: Float[Tensor, "B P"],
         names: Sequence[str],
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B P *points"]:
-        """The increments that features stand for."""
+        """The increments that features stand for: some over the sample's deviation, some over
+        the usual one."""
         wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
         if self.coarse is not None:
             values = self.coarse(values, case, wraps)
         for mix in self.after:
             values = mix(values, case, wraps)
+        count, names = len(names), twice(names)
         shape = (len(names) * self.piece**self.ndim, self.width, *(3,) * self.ndim)
         # Small beside unit vectors, so that a step of Adam moves increments by about its rate.
         weight = self.outputs(names).view(shape) * (0.5 / math.sqrt(self.width * 3**self.ndim))
         values = CONVOLUTION[self.ndim](beyond(values, 1, wraps, "zero"), weight)
-        return dealt_out(values, len(names), self.piece)
+        sample, usual = dealt_out(values, len(names), self.piece).split(count, dim=1)
+        return sample + usual / ratio.clamp(min=LEAST).unflatten(1, (-1, *(1,) * self.ndim))
+
+
+def twice(names: Sequence[str]) -> list[str]:
+    """Names of variables over the sample's deviation, then over the usual one."""
+    return [*names, *(f"{name} over the usual" for name in names)]
 
 
 def count_local(
@@ -113,6 +132,7 @@ def count_local(
     read and predicted.
     """
     (history, width, piece, levels, case), (inputs, outputs), ndim = sizes, variables, len(points)
+    inputs, outputs = 2 * inputs, 2 * outputs  # over the sample's deviation, and the usual one
     rows, near = samples * math.prod(points) // piece**ndim, 3**ndim
     given = (inputs * history + len((Boundary.WALL, Boundary.OPEN))) * (piece + 2 * HALO) ** ndim
     cost.product("local", rows, given, width, first=True)

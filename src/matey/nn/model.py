@@ -30,6 +30,7 @@ from matey.nn.share import Share
 from matey.nn.stencil import Stencils
 from matey.nn.surrogate import Prediction, Surrogate, moved
 from matey.nn.tokenizer import Tokenizer, shape_key
+from matey.nn.usual import DEVIATION, Usual, told
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple
 from matey.tokens.pack import PACKINGS, Packing, Segments, pack, unpack
@@ -78,6 +79,7 @@ class Matey(Surrogate):
         if config.local:
             self.features = FeatureTokenizer(config.embed_dim, config.local, config.piece)
             self.locals = nn.ModuleDict()
+            self.usual = Usual()
         if config.stencil:
             self.stencils = Stencils(history)
         self.add_systems(specs)
@@ -90,11 +92,13 @@ class Matey(Surrogate):
             names = [variable.name for variable in spec.variables]
             if self.config.local:
                 if str(spec.ndim) not in self.locals:
-                    sizes = (self.config.local, BLOCKS, self.config.embed_dim, self.config.piece)
-                    sizes = (*sizes, self.config.levels)
-                    self.locals[str(spec.ndim)] = Local(spec.ndim, self.history, *sizes)
+                    config, sizes = self.config, (BLOCKS, self.config.embed_dim)
+                    sizes_of = (config.local, *sizes, config.piece, config.levels)
+                    self.locals[str(spec.ndim)] = Local(spec.ndim, self.history, *sizes_of)
                 self.local_of(spec.ndim).add(names, predicted)
                 self.features.add(self.patches(spec.ndim))
+                self.usual.add(spec)
+                self.conditioning.names.add(told(spec))
             else:
                 self.tokenizer.inputs.add(names)
                 self.tokenizer.outputs.add(predicted)
@@ -115,7 +119,7 @@ class Matey(Surrogate):
         ]
         if self.config.local:
             modules += [self.locals[key] for key in self.locals if key != str(spec.ndim)]
-        if not spec.parameters:
+        if not self.told(spec):
             modules += [self.conditioning.parameter_in, self.conditioning.parameter_out]
         if not self.config.absolute_position:
             modules.append(self.position.centre)
@@ -123,9 +127,13 @@ class Matey(Surrogate):
         return [
             *inputs.others([variable.name for variable in spec.variables]),
             *outputs.others([spec.variables[i].name for i in spec.predicted]),
-            *self.conditioning.names.others(spec.parameters),
+            *self.conditioning.names.others(self.told(spec)),
             *(parameter for module in modules for parameter in module.parameters()),
         ]
+
+    def told(self, spec: SystemSpec) -> tuple[str, ...]:
+        """Names of what the conditioning is told of a sample."""
+        return (*spec.parameters, *(told(spec) if self.config.local else ()))
 
     def named(self, ndim: int) -> tuple[Named, Named]:
         """The weights by name of what is read and of what is predicted."""
@@ -146,13 +154,18 @@ class Matey(Surrogate):
 
         names = [variable.name for variable in spec.variables]
         packing = PACKINGS[self.config.mode](plan)
-        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
+        parameters = inputs.parameters
+        if self.config.local:
+            ratios = self.usual.ratios(inputs.values, statistics, spec, self.specs)
+            parameters = torch.cat([parameters, ratios[:, list(spec.predicted)].flatten(1)], dim=1)
+            ratio = ratios[:, :, DEVIATION]
+        case = self.conditioning(inputs.lead_time, parameters, self.told(spec))
         local: Local | None = None
         if self.config.local:
             local = self.local_of(spec.ndim)
             active = fields.flatten(3, 5).unflatten(3, fields.shape[6 - spec.ndim :])
             sides = inputs.boundaries[:, 3 - spec.ndim :]
-            features = local.read(active, names, sides, case)
+            features = local.read(active, ratio, names, sides, case)
             whole = features.reshape(*features.shape[:2], *self.features.pieces(plan.grid))
             encoded = self.features.encode(whole, packing)
         else:
@@ -190,7 +203,8 @@ class Matey(Surrogate):
         rest = self.known_of_next(fields, inputs)
         if local is not None:
             added = self.features.decode(unpack(last, packing), packing)
-            write = partial(local.write, names=predicted, boundaries=sides, case=case)
+            ratio = ratio[:, list(spec.predicted)]
+            write = partial(local.write, ratio=ratio, names=predicted, boundaries=sides, case=case)
             frame = write(features + sum(added[1:], added[0]).reshape(features.shape))
             output = frame.reshape(*frame.shape[:2], *fields.shape[3:]).to(fields) + rest
             base = None

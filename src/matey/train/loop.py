@@ -35,7 +35,7 @@ from matey.train.room import return_large_blocks
 from matey.train.signals import Stop, heeding_signals
 from matey.train.sinks import Sink
 from matey.train.speed import Speedometer
-from matey.train.stencils import fit_stencils
+from matey.train.stencils import measure_systems
 from matey.train.tally import Loss, Tally, check_finite
 
 
@@ -87,7 +87,7 @@ def take_steps(
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     model = prepare_model(model, config, systems, [w.spec for w in windows.values()], team)
-    fit_stencils(model, windows, config.seed)
+    measure_systems(model, windows, config.seed)
     engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)

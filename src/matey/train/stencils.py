@@ -1,4 +1,4 @@
-"""Stencils fitted before training: what the neighbours of a point say in closed form."""
+"""What is measured before training: stencils, and how large fields usually are."""
 
 from collections.abc import Mapping
 
@@ -6,20 +6,24 @@ from matey.data.windows import Windows
 from matey.nn.model import Matey
 from matey.nn.surrogate import Surrogate
 
-WINDOWS = 96  # that a stencil is fitted to
+WINDOWS = 96  # of a system that are looked at
 AT_ONCE = 8
 
 
-def fit_stencils(model: Surrogate, windows: Mapping[str, Windows], seed: int) -> None:
-    """Fit the stencil of every system that has none yet to its training windows."""
-    if not isinstance(model, Matey) or not model.config.stencil:
+def measure_systems(model: Surrogate, windows: Mapping[str, Windows], seed: int) -> None:
+    """Fit the stencil of every system that has none yet to its training windows, and measure
+    the sizes of its fields."""
+    if not isinstance(model, Matey):
         return
     for group in windows.values():
-        weight = model.stencils.weights[group.spec.name]
-        if len(group) and not bool(weight.any()):
+        spec = group.spec
+        fits = model.config.stencil and not bool(model.stencils.weights[spec.name].any())
+        measures = model.config.local and not bool(model.usual.logs[spec.name].any())
+        if len(group) and (fits or measures):
             chosen = group.scattered(WINDOWS)
-            batches = (
-                group.batch(chosen[first : first + AT_ONCE])
-                for first in range(0, len(chosen), AT_ONCE)
-            )
-            model.stencils.fit(group.spec, batches, seed)
+            starts = range(0, len(chosen), AT_ONCE)
+            batches = [group.batch(chosen[first : first + AT_ONCE]) for first in starts]
+            if measures:
+                model.usual.measure(spec, batches)
+            if fits:
+                model.stencils.fit(spec, batches, seed)
