@@ -25,6 +25,7 @@ SIZES = {1: 25, 2: 13, 3: 5}  # points of the stencil along each axis, by dimens
 RIDGES = (1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # over the inputs' mean power
 GROWTH = 1.6  # of the amplitude of a wave in one step
 WAVES = {1: 64, 2: 16, 3: 8}  # along each axis, whose growth is looked at
+STILL = 1e-3  # of the fields' scale: an increment that weighs no more if it is smaller
 ROWS = 2**17  # of a fit, at most
 
 
@@ -114,8 +115,11 @@ def rows_of(
     around = around.movedim(1, spec.ndim + 1).flatten(0, spec.ndim)  # [points, TC, S...]
     count = round(share * len(around))
     picked = torch.randperm(len(around), generator=generator)[:count]
-    wanted = target.reshape(len(target), len(chosen), -1).movedim(1, 2).flatten(0, 1)
-    return around[picked].flatten(1).double(), wanted[picked].double()
+    wanted = target.reshape(len(target), len(chosen), -1).movedim(1, 2)
+    # A window that moves much, as a start that is no solution yet, would speak for all others.
+    size = wanted.square().mean(dim=(1, 2)).sqrt().clamp(min=STILL)
+    weight = size.rsqrt().repeat_interleave(wanted.shape[1])[picked, None].double()
+    return weight * around[picked].flatten(1), weight * wanted.flatten(0, 1)[picked]
 
 
 def growth(weight: Float[Tensor, "P TC *size"], predicted: Sequence[int], history: int) -> float:
