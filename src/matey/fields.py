@@ -286,11 +286,13 @@ class Inputs:
 class Batch(Inputs):
     """Inputs, and the frame to learn from. Systems mix between batches.
 
-    The target lies `pushes` steps of lead 1 and then `lead_time` after the inputs.
+    The target lies `pushes` steps of lead 1 and then `lead_time` after the inputs; `between` are
+    the frames of these steps, where they are asked for.
     """
 
     target: Float[Tensor, "B C Z Y X"]
     pushes: int = 0
+    between: Float[Tensor, "B pushes C Z Y X"] | None = None
 
 
 def dense(values: Tensor, device: torch.device) -> Tensor:

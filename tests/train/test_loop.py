@@ -10,6 +10,7 @@ import torch
 import matey
 from matey.config import (
     DataConfig,
+    LossConfig,
     MixtureConfig,
     ModelConfig,
     OptimConfig,
@@ -20,8 +21,11 @@ from matey.config import (
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError, ShapeError
 from matey.nn.pretrained import save_pretrained
+from matey.nn.rollout import followed
 from matey.nn.tensors import load_tensors
-from matey.train.loop import push_forward, train
+from matey.train.distributed import Engine, Team
+from matey.train.loop import learn, push_forward, train
+from matey.train.loss import loss_of
 from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
 
@@ -109,6 +113,28 @@ def test_pushed_batches_continue_with_the_models_own_frames(data):
     assert torch.equal(pushed.values[0], rolled[-2:])
     assert torch.equal(pushed.target[0], fields[0].values[3 + 3])
     assert not pushed.values.requires_grad
+
+
+def test_every_frame_of_a_rollout_is_learned_from(data):
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec)
+    windows = Windows(fields, [0], WindowConfig(history=2, pushforward=2, learn_rollout=True))
+    batch = windows.batch([Choice(1, pushes=2)])
+    assert batch.between is not None
+    assert torch.equal(batch.between[0], fields[0].values[3:5])
+    engine = Engine(model, Team(RunConfig(data=data).parallel, torch.device("cpu")))
+    loss = learn(engine, batch, LossConfig(), last=True)[2]
+
+    alone, inputs = [], replace(batch, between=None, pushes=0)
+    for target in (*batch.between.unbind(dim=1), batch.target):
+        inputs = replace(inputs, target=target)
+        prediction = model(inputs)
+        alone.append(loss_of(prediction, inputs, LossConfig()))
+        inputs = followed(inputs, prediction.fields)
+    torch.testing.assert_close(loss, sum(alone) / 3)
+    # The gradient flows through the model's own frames.
+    (gradient,) = torch.autograd.grad(loss, model.norm.weight)
+    torch.testing.assert_close(gradient, torch.autograd.grad(sum(alone) / 3, model.norm.weight)[0])
 
 
 def test_a_run_folder_in_use_is_not_overwritten(data, tmp_path):

@@ -22,6 +22,8 @@ class WindowConfig:
         pushforward: in training, let the model itself predict up to this many of the frames
             before the target, drawn anew for each batch: it learns to go on from its own errors,
             as in a rollout. Costs a third more per frame.
+        learn_rollout: with pushforward, learn from each of the model's own frames too, with the
+            gradient through all of them: more costly, and more accurate many steps ahead.
         roll: in training, shift each window at random along its periodic axes: physics is the
             same there, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
@@ -35,6 +37,7 @@ class WindowConfig:
     min_lead: int = 1
     max_lead: int = 1
     pushforward: int = 0
+    learn_rollout: bool = False
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
 

@@ -12,6 +12,7 @@ known by name (`PSEUDO`).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -56,11 +57,12 @@ def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
     for sides, symmetry in zip(boundaries, symmetries, strict=True):
         for axis in symmetry.mirrored:
             sides[axis] = sides[axis].flip(0)
-    values, target = (
-        stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
-        for each in (batch.values, batch.target)
-    )
-    return replace(batch, values=values, target=target, boundaries=boundaries)
+    changed: dict[str, Any] = {
+        name: stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
+        for name in ("values", "target", "between")
+        if (each := getattr(batch, name)) is not None
+    }
+    return replace(batch, boundaries=boundaries, **changed)
 
 
 def move(

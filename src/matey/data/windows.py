@@ -80,6 +80,7 @@ class Place(NamedTuple):
     trajectory: int
     frames: range
     target: int
+    between: range
 
 
 class Windows:
@@ -190,6 +191,7 @@ class Windows:
             sources=tuple(self._source(place) for place in places),
             target=read.targets,
             pushes=choices[0].pushes,
+            between=read.between if self.config.learn_rollout else None,
         )
 
     def read(self, choices: Sequence[Choice]) -> list[Window]:
@@ -218,7 +220,8 @@ class Windows:
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
         grid, variables = shapes.pop(), len(self.spec.variables)
-        count, length = len(places), self.config.history + 1
+        history = self.config.history
+        count, length = len(places), history + len(places[0].between) + 1
         first = self.fields.readers[0]
         files.check_size(
             4 * count * length * variables * prod(grid), first.path, f"a batch of {count} windows"
@@ -226,8 +229,8 @@ class Windows:
         # In memory a variable's frames follow each other, as in its dataset.
         values = room_for((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
         pieces = [
-            Piece(trajectory, (*frames, target), room)
-            for (trajectory, frames, target), room in zip(places, values, strict=True)
+            Piece(trajectory, (*frames, *between, target), room)
+            for (trajectory, frames, target, between), room in zip(places, values, strict=True)
         ]
         self.fields.read_into(pieces)
         # A sum with a value that is not finite is not finite, and one pass is all it takes; so
@@ -236,7 +239,7 @@ class Windows:
         if not isfinite(np.einsum("i->", values.ravel(order="K"))):
             self.fields.check_finite(pieces)
         read = torch.from_numpy(values)
-        return Frames(read[:, :-1], read[:, -1])
+        return Frames(read[:, :history], read[:, history:-1], read[:, -1])
 
     def _find(self, choice: Choice) -> Place:
         """Where a choice lies. Raises DataError unless its target is after its history and
@@ -256,7 +259,9 @@ class Windows:
                 f"Lead time {choice.lead} after frame {last} of {known.name} lies beyond its end: "
                 f"{left} steps of {stride} frames are left."
             )
-        return Place(trajectory, range(start, last + 1, stride), target)
+        steps = choice.pushes if self.config.learn_rollout else 0
+        between = range(last + stride, last + stride * (steps + 1), stride)
+        return Place(trajectory, range(start, last + 1, stride), target, between)
 
     def _lead_time(self, place: Place, choice: Choice) -> float:
         """Steps from a history, or from what is pushed, to the target."""
@@ -275,9 +280,11 @@ class Windows:
 
 @dataclass(frozen=True)
 class Frames:
-    """What was read of some windows: `histories` [B T C Z Y X] and `targets` [B C Z Y X]."""
+    """What was read of some windows: `histories` [B T C Z Y X], the frames `between` them and
+    the `targets` [B C Z Y X]."""
 
     histories: Tensor
+    between: Tensor
     targets: Tensor
 
 

@@ -137,6 +137,11 @@ def advance(
     model.eval()
     prediction = model(inputs, model.draw_shift(inputs, generator)).fields
     model.train(was_training)
+    return followed(inputs, prediction)
+
+
+def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked:
+    """The inputs with a predicted frame as the last of the history, and the first left out."""
     frame = inputs.values[:, -1].clone()
     frame[:, list(inputs.spec.predicted)] = prediction
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))

@@ -117,8 +117,8 @@ def rows_of(
     picked = torch.randperm(len(around), generator=generator)[:count]
     wanted = target.reshape(len(target), len(chosen), -1).movedim(1, 2)
     # A window that moves much, as a start that is no solution yet, would speak for all others.
-    size = wanted.square().mean(dim=(1, 2)).sqrt().clamp(min=STILL)
-    weight = size.rsqrt().repeat_interleave(wanted.shape[1])[picked, None].double()
+    moved = wanted.square().mean(dim=(1, 2)).sqrt().clamp(min=STILL)
+    weight = moved.rsqrt().repeat_interleave(wanted.shape[1])[picked, None].double()
     return weight * around[picked].flatten(1), weight * wanted.flatten(0, 1)[picked]
 
 

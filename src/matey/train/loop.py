@@ -10,15 +10,16 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from matey.config import RunConfig, require
+from matey.config import LossConfig, RunConfig, require
 from matey.data.mixture import Mixture, System, open_systems
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec
 from matey.nn.contract import warn_of_doubts
 from matey.nn.make import make_model
 from matey.nn.pretrained import save_pretrained
-from matey.nn.rollout import advance
+from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
@@ -126,12 +127,11 @@ def take_steps(
         for turn in range(config.accumulate):
             batch = next(batches).to(device)
             with torch.autocast(device.type, torch.bfloat16, config.precision == "bfloat16"):
-                pushes, batch = batch.pushes, push_forward(model, batch)
-                prediction = engine(batch, model.draw_shift(batch), turn == config.accumulate - 1)
-            loss = loss_of(prediction, batch, config.loss)
+                last = turn == config.accumulate - 1
+                batch, prediction, loss, cost = learn(engine, batch, config.loss, last)
             engine.backward(loss / config.accumulate, batch.spec)
             losses.append(Loss(loss.detach(), batch.spec.name, batch.sources))
-            tally.add(batch, prediction, loss, operations(model, batch, prediction, pushes))
+            tally.add(batch, prediction, loss, cost)
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
@@ -185,6 +185,32 @@ def prepare_model(
     if config.compile:
         model.compile_blocks()
     return model
+
+
+def learn(
+    engine: Engine, batch: Batch, config: LossConfig, last: bool
+) -> tuple[Batch, Prediction, Tensor, int]:
+    """The last step of a batch, its prediction, the loss of the batch, and operations spent.
+
+    With frames in `between` the loss is the mean over the steps to each of them and to the
+    target, from the model's own frames, with the gradient through all of them.
+    """
+    model = engine.model
+    if batch.between is None:
+        pushes, batch = batch.pushes, push_forward(model, batch)
+        prediction = engine(batch, model.draw_shift(batch), last)
+        loss = loss_of(prediction, batch, config)
+        return batch, prediction, loss, operations(model, batch, prediction, pushes)
+    total, losses = 0, []
+    one, between = torch.ones_like(batch.lead_time), batch.between.unbind(dim=1)
+    goals = [*((frame, one) for frame in between), (batch.target, batch.lead_time)]
+    for target, lead in goals:
+        batch = replace(batch, target=target, lead_time=lead, pushes=0, between=None)
+        prediction = engine(batch, model.draw_shift(batch), last)
+        losses.append(loss_of(prediction, batch, config))
+        total += operations(model, batch, prediction, 0)
+        step, batch = batch, followed(batch, prediction.fields)
+    return step, prediction, torch.stack(losses).mean(), total
 
 
 def push_forward(model: Surrogate, batch: Batch) -> Batch:

@@ -192,11 +192,13 @@ def notes(old: Surrogate, config: RunConfig, specs: Sequence[SystemSpec]) -> lis
 def operations(config: RunConfig, found: Sequence[Forecast], windows: Mapping[str, int]) -> float:
     """Floating-point operations of the training, systems weighed as the mixture does.
 
-    Of up to `pushforward` forward passes before a step half are taken on average.
+    Of up to `pushforward` forward passes before a step half are taken on average, and as many
+    whole steps where the rollout is learned from.
     """
     weights = system_weights([windows[one.system] for one in found], config.mixture)
+    before, learns = config.windows.pushforward / 2, config.windows.learn_rollout
     of_step = sum(
-        weight * (one.cost.operations + config.windows.pushforward / 2 * forward(one))
+        weight * (one.cost.operations + before * (one.cost.operations if learns else forward(one)))
         for weight, one in zip(weights, found, strict=True)
     )
     return float(config.steps * config.accumulate * of_step)
