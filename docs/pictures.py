@@ -25,7 +25,7 @@ from matey.report.figures import field_scale
 from matey.simulate import simulate
 from matey.tokens.lattice import patch_shape
 from matey.tokens.normalise import measure
-from matey.tokens.pack import TokenSequence, pack, pack_local, pack_mixed
+from matey.tokens.pack import TokenSequence, locate, pack_local, pack_mixed
 from matey.tokens.refine import RefinementPlan, plan_refinement
 
 HISTORY = 4
@@ -138,13 +138,13 @@ def draw_systems(out: Path, resolution: int) -> None:
 
 def together(tokens: TokenSequence, scheme: str, stage: int, token: int) -> set[int]:
     """The tokens that one token attends to in a stage of a scheme."""
-    cells, times = tokens.tokens.shape[:2]
-    found: set[int] = set()
-    for segments in segment(scheme, tokens)[stage]:
-        for table in segments.tables(cells, times, tokens.cell.device):
+    cells, times = len(tokens.sequence), len(tokens.time)
+    reached: set[int] = set()
+    for segments in segment(scheme, tokens, folded=False)[stage]:
+        for table in segments.tables(cells, times, tokens.sequence.device):
             rows = table[(table == token).any(dim=1)]
-            found |= set(rows.flatten().tolist())
-    return found
+            reached |= set(rows.flatten().tolist())
+    return reached
 
 
 def draw_schemes(out: Path, resolution: int) -> None:
@@ -152,7 +152,7 @@ def draw_schemes(out: Path, resolution: int) -> None:
     field = history("shallow_water", resolution)
     plan = plan_of(field, (16, 8), RefineConfig(threshold=0.3))
     packing, times = pack_mixed(plan), 2
-    tokens = pack([torch.zeros(len(level), times, 1) for level in packing.levels], packing)
+    tokens = locate(packing, times)
     corner, fine = plan.corner[packing.cell], plan.level[packing.cell] == 1
     away = (corner - corner[fine].float().mean(dim=0)).square().sum(dim=1)
     token = int(away.where(fine, torch.inf).argmin()) * times + times - 1
