@@ -47,6 +47,7 @@ def test_asserts_of_the_package_are_few_and_known():
             listed[module.relative_to(ROOT / "src/matey").as_posix()] = tests
     assert listed == {
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
+        "nn/local/sandwich.py": ["features is not None"],
         "records/files.py": ["is_dataclass(self)"],
         "train/parallel/distributed.py": ["dist.group.WORLD is not None"],
     }
