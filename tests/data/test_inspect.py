@@ -15,7 +15,7 @@ from matey.cli import main
 from matey.cli.options import load_yaml, read_data
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.draft_config import config_text
-from matey.data.formats.files import find_files
+from matey.data.formats.find import find_files
 from matey.data.inspect import inspect
 from matey.data.systems import open_systems
 from matey.data.trajectories import open_source

@@ -10,7 +10,7 @@ import torch
 from matey import open as open_fields
 from matey.config import SourceConfig
 from matey.data.formats import files, hdf5
-from matey.data.formats.files import find_files
+from matey.data.formats.find import find_files
 from matey.data.reader import open_reader
 from matey.data.trajectories import Fields, open_source
 from matey.errors import DataError

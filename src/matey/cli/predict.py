@@ -33,7 +33,7 @@ def run(options: Any) -> None:
     from matey.cli.console import say
     from matey.cli.options import load_model
     from matey.config import require
-    from matey.data.formats.files import find_files
+    from matey.data.formats.find import find_files
     from matey.errors import ConfigError, MateyError
     from matey.nn.rollout import schedule
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from matey.config import DataConfig, SourceConfig, WindowConfig
 from matey.data.checks import wider_types
-from matey.data.formats.files import close_files, find_files, log, quiet
+from matey.data.formats.files import close_files, log, quiet
+from matey.data.formats.find import find_files
 from matey.data.mixture import Mixture
 from matey.data.reader import Reader
 from matey.data.trajectories import Fields, group_by_system, open_readers, open_source, unused

@@ -21,7 +21,9 @@ from matey.data.checks import (
     unresolved,
     without_training,
 )
-from matey.data.formats.files import UnknownLayoutError, find_files, log
+from matey.data.formats.files import UnknownLayoutError, log
+from matey.data.formats.find import find_named
+from matey.data.naming import name_alike
 from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
 from matey.data.trajectories import Fields, group_by_system, open_source, unused
@@ -233,26 +235,21 @@ def open_each(
 ) -> dict[Reader, str | Path]:
     """A reader per file, and the path that named it; errors of other files join the `problems`."""
     origin: dict[Reader, str | Path] = {}
-    seen: set[Path] = set()
-    for path in paths:
-        unknown, opened = [], 0
-        for file in find_files([path]):
-            if file in seen:
-                continue
-            seen.add(file)
-            try:
-                origin[open_reader(file, options)] = path
-                opened += 1
-            except UnknownLayoutError as error:
-                unknown.append(str(error))
-            except MateyError as error:
-                problems.append(str(error))
-        if opened and unknown and not Path(path).is_file():
-            for message in unknown:
+    unknown: dict[str | Path, list[str]] = {}
+    for file, path in find_named(paths).items():
+        try:
+            origin[open_reader(file, options)] = path
+        except UnknownLayoutError as error:
+            unknown.setdefault(path, []).append(str(error))
+        except MateyError as error:
+            problems.append(str(error))
+    for path, messages in unknown.items():
+        if path in origin.values() and not Path(path).is_file():
+            for message in messages:
                 log.warning(f"Left out: {message}")
         else:
-            problems += unknown
-    return origin
+            problems += messages
+    return name_alike(origin)
 
 
 def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:

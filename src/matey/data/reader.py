@@ -81,6 +81,10 @@ class Reader:
 
         return open_reader, (self.path, self._options)
 
+    def with_contents(self, contents: Contents) -> "Reader":
+        """A reader of the same file that says something else of it."""
+        return Reader(self.path, self._options, self.layout, contents)
+
     def read(self, index: int, frames: slice = slice(None)) -> Field:
         """The given frames as a Field of float32 values; no others are read.
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from matey.config import SourceConfig
-from matey.data.formats.files import UnknownLayoutError, find_files, log, shown
-from matey.data.layouts.base import ROUNDING, Trajectory
+from matey.data.formats.files import UnknownLayoutError, log, shown
+from matey.data.formats.find import find_named
+from matey.data.layouts.base import Trajectory
+from matey.data.naming import name_alike, same_system
 from matey.data.reader import Piece, Reader, open_reader
 from matey.errors import DataError
 from matey.fields import Field
@@ -124,16 +126,6 @@ def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list
     return groups
 
 
-def same_system(a: Reader, b: Reader) -> bool:
-    """Whether variables, dimension, boundaries and dt (to rounding) agree."""
-    return (
-        a.spec.variables == b.spec.variables
-        and a.spec.ndim == b.spec.ndim
-        and a.trajectories[0].boundaries == b.trajectories[0].boundaries
-        and abs(a.spec.dt - b.spec.dt) <= ROUNDING * a.spec.dt
-    )
-
-
 def open(*paths: str | Path) -> Fields:
     """The trajectories of one system in files, folders or patterns.
 
@@ -151,17 +143,18 @@ def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = Non
     """A reader per file. Beside files that are recognised, a folder may hold others, which
     are left out with a notice; a file that is damaged, or named itself, is an error."""
     named = [Path(os.path.abspath(path)) for path in paths]
-    readers: list[Reader] = []
+    origin: dict[Reader, str | Path] = {}
     unknown: list[UnknownLayoutError] = []
-    for file in find_files(paths):
+    for file, path in find_named(paths).items():
         try:
-            readers.append(open_reader(file, options))
+            origin[open_reader(file, options)] = path
         except UnknownLayoutError as error:
             if file in named:
                 raise
             unknown.append(error)
-    if not readers:
+    if not origin:
         raise unknown[0]
+    readers = list(name_alike(origin))
     for reason in unknown:
         log.warning(f"Left out: {reason}")
     recognised = [r for r in readers if r.contents.described is None or r.path in named]

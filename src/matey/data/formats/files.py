@@ -4,11 +4,10 @@ Handles are kept open per process, so that forked and spawned loader workers eac
 their own. Shapes that memory cannot hold are refused before anything is read.
 """
 
-import glob
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from math import prod
@@ -19,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from matey.errors import DataError, MateyError, StoppedError, nearest
+from matey.errors import DataError, MateyError, StoppedError
 
 log = logging.getLogger("matey")
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
@@ -205,47 +204,3 @@ def check_size(size: int, path: Path, what: str) -> None:
             f"{memory_limit() / 2**30:.3g} GiB of this machine. Read fewer frames, or check "
             "the file: it may declare a shape that it does not hold."
         )
-
-
-def find_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Files named by files, folders (searched to the bottom) and patterns, sorted.
-
-    Raises DataError where a path names nothing.
-    """
-    named = (file for path in paths for file in sorted(_named(Path(path))))
-    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in named))
-
-
-def _named(path: Path) -> list[Path]:
-    """The files that one path names. A file is taken as it is, whatever its suffix."""
-    path = path.expanduser()
-    if path.is_file() or zarr_metadata(path):
-        return [path]
-    if path.is_dir():
-        inside = list(_inside(path))
-        if not inside:
-            raise DataError(f"{shown(path)} holds no file that ends in {', '.join(SUFFIXES)}.")
-        return inside
-    if glob.has_magic(str(path)):
-        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
-        if not matches:
-            raise DataError(f"No file fits the pattern {shown(path)}.")
-        return [file for match in matches for file in _named(match)]
-    if not path.parent.is_dir():
-        raise DataError(f"{shown(path)} does not exist. Its folder does not exist either.")
-    near = [p.name for p in path.parent.iterdir()]
-    way_out = nearest(path.name, near) if near else f"Its folder {shown(path.parent)} is empty."
-    raise DataError(f"{shown(path)} does not exist. {shown(way_out)}")
-
-
-def _inside(folder: Path) -> Iterator[Path]:
-    """Files of fields in a folder, to the bottom. A zarr store counts as a file. Hidden folders
-    are left out: a conversion that was killed leaves one."""
-    for top, folders, names in os.walk(folder):
-        seen = [name for name in folders if not name.startswith(".")]
-        stores = [name for name in seen if zarr_metadata(Path(top) / name)]
-        folders[:] = [name for name in seen if name not in stores]
-        for name in (*names, *stores):
-            readable = name in stores or Path(name).suffix.lower() in SUFFIXES
-            if readable and not name.startswith("."):
-                yield Path(top) / name

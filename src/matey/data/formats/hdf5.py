@@ -3,6 +3,7 @@
 Links and views that lead out of a file are refused: they can make a file show what lies in another.
 """
 
+import errno
 import os
 import re
 from collections import OrderedDict
@@ -112,18 +113,44 @@ def is_nameless(dataset: h5py.Dataset) -> bool:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading. Raises DataError with both sizes where the file is cut short."""
+    """Open for reading.
+
+    Raises DataError with both sizes where the file is cut short, and says where another program
+    has it open, or its disk has no locks.
+    """
     try:
         return h5py.File(os.fsencode(path), "r")
     except OSError as error:
-        size = path.stat().st_size
-        expected = re.search(r"stored_eof = (\d+)", str(error))
-        if expected:
-            raise DataError(
-                f"{shown(path)} is cut short: {size} bytes, expected {expected[1]}. "
-                "Copy or download it again."
-            ) from error
-        raise DataError(f"{shown(path)} ({size} bytes) is damaged HDF5: {error}.") from error
+        raise DataError(why_closed(path, str(error))) from error
+
+
+def why_closed(path: Path, reason: str) -> str:
+    """What keeps a file from being opened, by what HDF5 says of it."""
+    size = path.stat().st_size
+    cut = re.search(r"stored_eof = (\d+)", reason)
+    if cut:
+        return (
+            f"{shown(path)} is cut short: {size} bytes, expected {cut[1]}. Copy or download it "
+            "again; if a program still writes it, wait for it."
+        )
+    lock = re.search(r"unable to lock file, errno = (\d+)", reason)
+    if lock and int(lock[1]) in (errno.EAGAIN, errno.EACCES):
+        return (
+            f"{shown(path)} is open in another program, which writes to it: a simulation that "
+            "still runs, or a notebook. Wait for it, or close it there; with "
+            "HDF5_USE_FILE_LOCKING=FALSE before the command, what is written so far is read."
+        )
+    if lock:
+        return (
+            f"{shown(path)} cannot be locked: its file system has no locks "
+            f"({os.strerror(int(lock[1]))}). Set HDF5_USE_FILE_LOCKING=FALSE before the command."
+        )
+    if "already open for write" in reason or "consistency flags" in reason:
+        return (
+            f"{shown(path)} is marked as open for writing: a program writes it still, or ended "
+            "without closing it. Wait for it, or clear the mark of a copy: h5clear -s FILE."
+        )
+    return f"{shown(path)} ({size} bytes) is damaged HDF5: {reason}."
 
 
 def member(group: h5py.Group, name: str) -> Any:

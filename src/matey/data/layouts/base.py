@@ -65,7 +65,8 @@ class Contents:
     """A file but for its values: its system, its trajectories, and its arrays.
 
     `keys` are the trajectories' groups, where each has one. `described` is the draft that a
-    file in no layout here was read by, with what it assumes.
+    file in no layout here was read by, with what it assumes. `named` says that the file or its
+    layout names the system, and not its folder.
     """
 
     spec: SystemSpec
@@ -74,6 +75,7 @@ class Contents:
     keys: Sequence[str] = ()
     described: LayoutConfig | None = None
     assumptions: Sequence[str] = ()
+    named: bool = True
 
 
 @runtime_checkable

@@ -67,7 +67,10 @@ def read_described(file: Container, layout: LayoutConfig, options: SourceConfig 
         here = [replace(a, name=a.name.format(key=key)) if keys else a for a in arrays]
         base.required(path, names, [a.name for a in here])
         trajectories += read_trajectories(file, layout, letters, here, key)
-    return base.make_contents(file, system_name(file), arrays, trajectories, options, keys)
+    written = text(file.attributes().get("system", ""))
+    name = written or name_of_folder(path.parent) or path.stem
+    contents = base.make_contents(file, name, arrays, trajectories, options, keys)
+    return replace(contents, named=bool(written))
 
 
 def groups_with(names: Sequence[str], array: str) -> list[str]:
@@ -231,8 +234,7 @@ def split_of(name: str, path: Path, layout: LayoutConfig) -> str | None:
     return path.parent.name if path.parent.name in SPLITS else None
 
 
-def system_name(file: Container) -> str:
-    """What the file says, else its folder's name: the files of one folder are of one system."""
-    written = text(file.attributes().get("system", ""))
-    folders = [part for part in file.path.parts[1:-1] if part not in (*SPLITS, "data")]
-    return written or (folders[-1] if folders else file.path.stem)
+def name_of_folder(folder: Path) -> str:
+    """A system's name after a folder: the files of one folder are of one system."""
+    parts = [part for part in folder.parts[1:] if part not in (*SPLITS, "data")]
+    return parts[-1] if parts else ""
