@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
+from matey.cli import running_elsewhere
 from matey.config import ParallelConfig
 from matey.errors import ConfigError
 from matey.train import checkpoint, threads
@@ -214,17 +216,37 @@ def test_all_numbers_are_tried_on_few_cores_and_powers_of_two_on_many():
     assert numbers_to_try(24) == [1, 2, 3, 4, 8, 16, 24]
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "9"}, None)],
+    ("given", "running", "expected"),
+    [
+        ({}, 0, {"GOMP_SPINCOUNT": "10000"}),
+        ({}, 99, {"OMP_WAIT_POLICY": "passive"}),
+        ({"OMP_WAIT_POLICY": "active"}, 99, {"OMP_WAIT_POLICY": "active"}),
+        ({"GOMP_SPINCOUNT": "9"}, 99, {"GOMP_SPINCOUNT": "9"}),
+    ],
 )
-def test_the_command_line_lets_threads_sleep_before_torch_is_there(given, expected):
+def test_threads_spin_briefly_or_sleep_by_load_before_torch_is_there(given, running, expected):
     code = (
-        "import os, sys, matey.cli; early = 'torch' in sys.modules; matey.cli.main(['--version']);"
-        "print(early, os.environ.get('OMP_WAIT_POLICY'))"
+        "import os, sys, matey.cli as cli; early = 'torch' in sys.modules;"
+        f"cli.running_elsewhere = lambda: {running}; cli.main(['--version']);"
+        f"print(early, {{k: os.environ[k] for k in {WAITING} if k in os.environ}})"
     )
-    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    environment = {k: v for k, v in os.environ.items() if k not in names} | given
+    environment = {k: v for k, v in os.environ.items() if k not in WAITING} | given
     words = [sys.executable, "-c", code]
     output = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert output.stdout.split("\n")[1] == f"False {expected}"
+
+
+def test_a_program_beside_is_seen():
+    words = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(words) for _ in range(1 + (os.cpu_count() or 1))]
+    try:
+        time.sleep(0.5)
+        assert running_elsewhere() >= 1
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
