@@ -53,6 +53,11 @@ def yardstick(skill: float) -> str:
     return "the error of persistence" if -math.inf < skill <= -1 else "error than persistence"
 
 
+def ratio(value: float) -> str:
+    """How many times: `1.03`; a dash where it is undefined."""
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
 def amount(value: Any) -> str:
     """A large count: `1.23 M`."""
     if isinstance(value, bool) or not isinstance(value, int | float):

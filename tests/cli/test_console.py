@@ -4,10 +4,10 @@ import sys
 from rich.console import Console
 
 from matey.cli.console import health, score_table, show_progress
-from matey.records.scores import Curve, Divergence, MetricScore, Spectra, SystemScore
+from matey.records.scores import Curve, Divergence, MetricScore, Seams, Spectra, SystemScore
 
 
-def score(name, error, still, diverged=0):
+def score(name, error, still, diverged=0, seams=None):
     return SystemScore(
         name=name,
         variables=["height"],
@@ -25,6 +25,7 @@ def score(name, error, still, diverged=0):
         divergence=Divergence(diverged, diverged, 1.0 if diverged else float("nan")),
         drift={},
         spectra=Spectra([], [], {}, {}),
+        seams=seams,
     )
 
 
@@ -36,11 +37,11 @@ def printed(*scores, width=80):
 
 def test_the_score_table_fits_80_columns_with_every_name_and_number_whole():
     name = "incompressible_navier_stokes_inhomogeneous"
-    shown = printed(score(name, 0.0123, 0.0456))
+    shown = printed(score(name, 0.0123, 0.0456, seams=Seams([1.2345])))
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in shown
-    for text in ("0.0123", "0.0456", "73%", "1024", "25%"):
+    for text in ("0.0123", "0.0456", "73%", "1024", "25%", "1.23"):
         assert text in shown
     folded = "".join(line.split()[0] for line in lines if line.strip())
     assert name in folded
@@ -51,6 +52,14 @@ def test_what_is_undefined_or_diverged_is_said_in_words():
     assert "undefined" in shown
     assert "nan" not in shown
     assert "diverged" in printed(score("bad", float("inf"), 0.1))
+
+
+def test_seams_are_a_column_where_a_model_has_patches():
+    shown = printed(score("a", 0.1, 0.2, seams=Seams([float("nan")])), score("b", 0.1, 0.2))
+    assert "seams" in shown
+    assert "across patch edges" in " ".join(shown.split())
+    assert "nan" not in shown
+    assert "eams" not in printed(score("b", 0.1, 0.2))
 
 
 def test_rollouts_that_diverged_are_counted_in_a_sentence():

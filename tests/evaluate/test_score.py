@@ -6,16 +6,18 @@ import pytest
 import torch
 
 import matey
-from matey.config import DataConfig, SourceConfig, SplitConfig
+from matey.config import BaselineConfig, DataConfig, ModelConfig, SourceConfig, SplitConfig
 from matey.data.systems import open_systems
 from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
 from matey.evaluate.score import ScoreConfig, evaluate, example_leads
 from matey.fields import stack_fields
 from matey.metrics.error import nrmse
+from matey.metrics.seams import jumps
 from matey.metrics.spectrum import energy_spectrum, power
+from matey.nn.make import make_model
 from tests.files import write_shallow_water
-from tests.nn.helpers import tiny_model
+from tests.nn.helpers import rough_inputs, system, tiny_model
 
 
 @pytest.fixture
@@ -265,3 +267,62 @@ def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):
     model.history = 1
     (score,) = evaluate(model, "toy", data, ScoreConfig(1), tmp_path / "out")
     assert score.main.linear is None
+
+
+def test_seams_are_those_of_the_cells_that_each_step_is_made_of(data, tmp_path):
+    """By lead: what `jumps` says of rollouts made one by one, with the plan of their own frames."""
+    fields = matey.open(data.systems[0].paths[0])
+    model = tiny_model(fields.spec)
+    (score,) = evaluate(model, "toy", data, ScoreConfig(2, batch=3), tmp_path / "out")
+    (trajectory,) = open_systems(data)["shallow_water"].split["test"]
+    values = fields[trajectory].values
+    across, inside = torch.zeros(2), torch.zeros(2)
+    for start in range(score.windows):
+        history = fields.read(trajectory, slice(start, start + 2))
+        rolled = model.rollout(history, steps=2)
+        frames = torch.cat([history.values, rolled.values])
+        for step in range(2):
+            given = replace(history, values=frames[step : step + 2])
+            labels = model.plan(given).labels
+            made = frames[step + 2 : step + 3]
+            found = jumps(made, values[start + step + 2 : start + step + 3], labels)
+            across[step] += found.across[0, 0]
+            inside[step] += found.inside[0, 0]
+    # One rollout at a time instead of three: float32 rounding in the model.
+    assert score.seams.mean == pytest.approx((across / inside).tolist(), rel=1e-3)
+    assert score.seams.by_variable == {"height": score.seams.mean}
+    results = json.loads((tmp_path / "out/scores.json").read_text())
+    assert results["systems"][0]["seams"]["mean"] == score.seams.mean
+
+
+def test_a_moved_lattice_moves_the_cells_with_it():
+    """Moved by 3 and 5 points, a plan has its edges there, across the periodic sides too."""
+    inputs = rough_inputs(system())
+    model = tiny_model(inputs.spec, threshold=1.0)  # patches of 8 everywhere
+    still, moved = model(inputs), model(inputs, (0, 3, 5))
+    assert torch.equal(moved.patches, still.patches.roll((-3, -5), (-2, -1)))
+    edges = (moved.patches[0, 0].diff(dim=1) != 0).any(dim=0).nonzero().flatten().tolist()
+    assert edges == [2, 10]  # of cells from 8 and 16 on, 5 points before
+    assert still.patches.unique().numel() == 3 * 4
+
+
+def test_a_rollout_that_ends_leaves_the_seams_to_the_others(data, tmp_path):
+    spec = matey.open(data.systems[0].paths[0]).spec
+    (whole,) = evaluate(tiny_model(spec), "toy", data, ScoreConfig(4, batch=3), tmp_path / "whole")
+    model = tiny_model(spec)
+    diverging(model, frames=2)
+    (score,) = evaluate(model, "toy", data, ScoreConfig(4, batch=3), tmp_path / "out")
+    assert score.seams.mean[0] == pytest.approx(whole.seams.mean[0])
+    assert np.isfinite(score.seams.mean).all()
+    assert score.seams.mean[1] != whole.seams.mean[1]
+
+
+@pytest.mark.parametrize("kind", ["unet", "stencil"])
+def test_models_without_patches_have_no_seams(data, tmp_path, kind):
+    spec = matey.open(data.systems[0].paths[0]).spec
+    width = {"unet": 4, "stencil": 3}[kind]
+    config = ModelConfig(baseline=BaselineConfig(kind=kind, width=width))
+    model = make_model(config, [spec], 2).eval()
+    (score,) = evaluate(model, "toy", data, ScoreConfig(1), tmp_path / "out")
+    assert score.seams is None
+    assert json.loads((tmp_path / "out/scores.json").read_text())["systems"][0]["seams"] is None

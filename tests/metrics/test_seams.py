@@ -32,6 +32,48 @@ def test_a_step_at_an_edge_doubles_the_ratio():
     assert seam_ratio(jumps(error, torch.zeros_like(error), patches)).tolist() == [2.0]
 
 
+def test_an_edge_is_compared_with_the_patches_that_meet_there():
+    """Small patches of 2 lie where the error is rough: jumps of 10 inside and across. In the large
+    one of 6 it rises by 1. No edge shows but in the middle, where 5.5 is between 10 and 1. Over all
+    pairs inside, of which most are calm, the same jumps would look twice as large and more."""
+    patches = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2, 2, 2]).expand(1, 1, 1, 10)
+    error = torch.tensor([0.0, 10, 20, 30, 35.5, 36.5, 37.5, 38.5, 39.5, 40.5])
+    error = error.expand(1, 1, 1, 1, 10)
+    found = jumps(error, torch.zeros_like(error), patches)
+    assert found.across.tolist() == [[(10 + 5.5) / 2]]
+    assert found.inside.tolist() == [[(10 + 5.5) / 2]]
+
+
+def test_patches_of_one_point_are_compared_with_their_neighbours_inside():
+    """Points 0 and 1 are patches by themselves: their edge has nothing to be set against, and that
+    to the patch of 3 is set against it alone."""
+    error = torch.tensor([0.0, 100, 104, 106, 108]).expand(1, 1, 1, 1, 5)
+    patches = torch.tensor([0, 1, 2, 2, 2]).expand(1, 1, 1, 5)
+    found = jumps(error, torch.zeros_like(error), patches)
+    assert (found.across.tolist(), found.inside.tolist()) == ([[4.0]], [[2.0]])
+
+
+def test_samples_of_one_numbering_do_not_mix():
+    """Patches of two samples have the same numbers; the first is steep, the second flat."""
+    steep = torch.arange(6.0)
+    error = torch.stack([10 * steep, steep]).view(2, 1, 1, 1, 6)
+    patches = (torch.arange(6) // 3).expand(2, 1, 1, 6)
+    found = jumps(error, torch.zeros_like(error), patches)
+    assert found.inside.tolist() == [[10.0], [1.0]]
+
+
+def test_an_error_blind_to_patches_shows_none_where_they_are_chosen_by_it():
+    """Rough in the left half, where cells are fine. Cells around it are coarse and calm."""
+    generator = torch.Generator().manual_seed(0)
+    size = torch.where(torch.arange(64) < 32, 1.0, 0.02)
+    error = torch.randn(4, 1, 1, 64, 64, generator=generator) * size
+    sizes = [(1, 16, 16), (1, 4, 4)]
+    plan = plan_refinement(error[:, None], sides(error), sizes, RefineConfig())
+    assert set(plan.level.tolist()) == {0, 1}
+    found = jumps(error, torch.zeros_like(error), plan.labels)
+    assert abs(float(seam_ratio(found)) - 1) < 0.05  # 2e4 pairs across edges of random numbers
+
+
 def test_one_patch_has_no_edges():
     error = torch.randn(1, 1, 1, 4, 4)
     found = jumps(error, torch.zeros_like(error), torch.zeros(1, 1, 4, 4, dtype=torch.long))

@@ -182,6 +182,28 @@ def test_every_metric_of_every_variable_stands_in_a_sortable_table(tmp_path):
     assert "Correlation over space" in page
 
 
+def with_seams(results: Path, seams: dict) -> Path:
+    """Give the systems of a results folder how far edges show one step ahead, or None."""
+    scores = json.loads((results / "scores.json").read_text())
+    for system in scores["systems"]:
+        seam = seams.get(system["name"])
+        system["seams"] = seam and {"mean": [seam, *[1.0] * 9], "by_variable": {}}
+    (results / "scores.json").write_text(json.dumps(scores))
+    return results
+
+
+def test_seams_stand_beside_the_scores_where_a_model_has_patches(tmp_path):
+    named = {"burgers": (0.01, 0.1), "thermals": (0.01, 0.1)}
+    results = write_results(tmp_path / "results", systems=named)
+    page = page_of(with_seams(results, {"burgers": 1.734}), out=tmp_path / "report.html")
+    shown = re.findall(r'<td data-label="Seams" data-value="(.*?)">(.*?)</td>', page)
+    assert shown == [("1.734", "1.73"), ("nan", "–")]
+    assert "one step ahead: 1 is no edges" in page.split('id="reading"')[0]
+
+    bare = page_of(with_seams(results, {}), out=tmp_path / "bare.html").split('id="reading"')[0]
+    assert "Seams" not in bare
+
+
 def test_other_metrics_than_the_nrmse_are_called_by_their_name(tmp_path):
     results = write_results(tmp_path / "results", systems={"burgers": (0.01, 0.1)})
     scores = json.loads((results / "scores.json").read_text())

@@ -20,6 +20,7 @@ console = Console(quiet=not is_first())
 errors = Console(stderr=True, quiet=not is_first())
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
 NOTE = TextColumn("{task.fields[note]}")
+SEAMS = "Seams: how many times further the error jumps across patch edges than inside; 1 is none."
 
 
 def say(text: str) -> None:
@@ -80,25 +81,33 @@ def thread_choice(record: dict[str, Any]) -> str:
 
 def score_table(scores: Any, title: str) -> Table:
     """Errors one step ahead and at the end of the rollout, beside persistence and linear
-    extrapolation."""
+    extrapolation; and how far patch edges show, of models that have patches."""
     metric = scores[0].primary.upper() if scores else "error"
-    numbers = ("ahead", metric, "persistence", "lower by", "linear", "tokens", "of fine")
-    table = make_table(plain(title), ["system"], numbers, gap=0)
+    edges = any(score.seams for score in scores)
+    numbers = ["step", metric, "persistence", "lower\nby", "linear", "tokens,\nof fine"]
+    table = make_table(plain(title), ["system"], [*numbers, *["seams"] * edges], gap=0)
     for score in scores:
         for at in sorted({0, len(score.steps) - 1}):
-            step, skill, linear = score.steps[at], score.main.skill[at], score.main.linear
-            tokens = score.tokens if at == 0 else {}
+            skill, linear = score.main.skill[at], score.main.linear
+            seam = score.seams.mean[at] if score.seams else math.nan
             table.add_row(
                 plain(score.name) if at == 0 else "",
-                f"{step} step{'s' if step > 1 else ''}",
+                str(score.steps[at]),
                 error_text(score.main.error[at]),
                 error_text(score.main.persistence[at]),
                 f"{skill:.0%}" if math.isfinite(skill) else "-",
                 "-" if linear is None else error_text(linear[at]),
-                f"{tokens['mean']:.0f}" if tokens else "",
-                f"{tokens['mean'] / tokens['fine']:.0%}" if tokens else "",
+                tokens_text(score.tokens) if at == 0 else "",
+                *[f"{seam:.2f}" if math.isfinite(seam) else "-"] * edges,
             )
+    if edges:
+        table.caption, table.caption_justify = SEAMS, "left"
     return table
+
+
+def tokens_text(tokens: Any) -> str:
+    """Tokens per frame, and their share of as many as fine patches everywhere would be."""
+    return f"{tokens['mean']:.0f} {tokens['mean'] / tokens['fine']:.0%}" if tokens else ""
 
 
 def make_table(

@@ -8,14 +8,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from matey.evaluate.protocols import INTERPOLATE, UNEVEN_SPECTRA, Frame, Protocol, score_frame
 from matey.metrics import conserved
 from matey.metrics.error import correlation, mean_score, rmse, variance
+from matey.metrics.seams import Jumps, jumps, seam_ratio
 from matey.metrics.time import correlation_time, divergence_time
-from matey.records.scores import Correlation, Curve, Divergence, Drift, MetricScore, Spectra, skill
+from matey.records.scores import (
+    Correlation,
+    Curve,
+    Divergence,
+    Drift,
+    MetricScore,
+    Seams,
+    Spectra,
+    skill,
+)
 
 log = logging.getLogger("matey")
 
@@ -45,10 +55,12 @@ class ScoreAccumulator:
         last: Float[Tensor, "B C Z Y X"],
         trend: Float[Tensor, "B C Z Y X"] | None = None,
         weights: Float[Tensor, "B 1 Z Y X"] | None = None,
+        patches: Int[Tensor, "B Z Y X"] | None = None,
     ) -> None:
         """Score a frame of a group of rollouts beside persistence, the `last` frame before them,
         and beside linear extrapolation by its `trend`, the change over one dt. `weights` are the
-        points' shares of the domain on stretched grids."""
+        points' shares of the domain on stretched grids; `patches` number the patch of each point
+        that the prediction was made of, of a model that has them."""
         step, self._stretched = self._group, self._stretched or weights is not None
         sides = {MODEL: prediction, STILL: last}
         if trend is not None:
@@ -62,6 +74,10 @@ class ScoreAccumulator:
                 step[f"{side} r"].append(correlation(fields, target, eps, correction, weights))
             if side == MODEL and lead in self.spectral and weights is None:
                 self._keep_spectra(lead, frame)
+        if patches is not None:
+            edges = jumps(prediction, target, patches)
+            step["across"].append(edges.across)
+            step["inside"].append(edges.inside)
         step["error"].append(rmse(prediction, target, weights))
         step["deviation"].append(variance(target, weights=weights).sqrt())
         for name, quantity in QUANTITIES.items():
@@ -145,6 +161,15 @@ class ScoreAccumulator:
             each = zip(self.variables, truth, ours, strict=True)
             drifts[name] = {variable: Drift(t, p) for variable, t, p in each}
         return drifts
+
+    def seams(self) -> Seams | None:
+        """How far patch edges show in the error, by lead; None of a model without patches."""
+        if "across" not in self._rows:
+            return None
+        steps = zip(self._all("across").unbind(1), self._all("inside").unbind(1), strict=True)
+        ratios = torch.stack([seam_ratio(Jumps(*step)) for step in steps])  # [S C]
+        each = zip(self.variables, ratios.T.tolist(), strict=True)
+        return Seams(ratios.nanmean(dim=1).tolist(), dict(each))
 
     def spectra(self) -> Spectra:
         """Energy spectra; none of rollouts on stretched grids."""

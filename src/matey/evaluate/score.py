@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 import matey
 from matey.config import DataConfig, require
@@ -26,7 +28,7 @@ from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
 from matey.nn.operations import count
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
-from matey.nn.surrogate import Surrogate
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.output import replacing
 from matey.records.scores import Scores, SystemScore
 from matey.tokens.pack import PACKINGS
@@ -132,6 +134,7 @@ def score_system(
         divergence=tally.divergence(),
         drift=tally.drift(),
         spectra=tally.spectra(),
+        seams=tally.seams(),
     )
 
 
@@ -166,14 +169,20 @@ def roll(
     last = newest[:, -1]
     trend = last - newest[:, -2] if history > 1 else None
     weights = None if inputs.points is None else inputs.points.to(model.device).volumes
-    steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed)
+    made: list[Prediction] = []
+    steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed, made.append)
+    going = torch.ones(len(inputs.values), dtype=torch.bool, device=model.device)
     first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
+    patches = None
     for lead in leads:
         frame = next(steps, None)  # none where every rollout of the group has ended
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
         target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
-        tally.add(lead, predicted, target.to(model.device), last, trend, weights)
+        if frame is not None:
+            patches = spread_out(made.pop().patches, going)
+            going = frame.flatten(1).isfinite().all(dim=1)
+        tally.add(lead, predicted, target.to(model.device), last, trend, weights, patches)
         if frame is None or not bool(frame[0].isfinite().all()):
             first = None
         elif kept and first is not None:
@@ -184,6 +193,18 @@ def roll(
             frames[lead] = {"prediction": predicted[0].cpu().numpy(), **cells(plan)}
     tally.end_group()
     return frames
+
+
+def spread_out(
+    patches: Int[Tensor, "going Z Y X"] | None, going: Bool[Tensor, " B"]
+) -> Int[Tensor, "B Z Y X"] | None:
+    """The patches of the samples that are still going, in their places among all: one patch for
+    each of the others."""
+    if patches is None:
+        return None
+    return patches.new_zeros(len(going), *patches.shape[1:]).index_copy(
+        0, going.nonzero().squeeze(1), patches
+    )
 
 
 def example_leads(leads: Sequence[int], values: int) -> set[int]:

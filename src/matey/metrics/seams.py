@@ -1,18 +1,18 @@
 """How far patch edges show in a prediction.
 
-Axes: B samples, C variables, (Z, Y, X) grid points.
+Axes: B samples, C variables, (Z, Y, X) grid points, M patches of all samples.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Jumps:
-    """Mean difference of neighbouring errors across patch edges, and inside patches.
+    """Mean difference of neighbouring errors across patch edges, and inside the patches there.
 
     NaN if there is only one patch, or patches are single points.
     """
@@ -29,21 +29,51 @@ def jumps(
     """Mean |e_i − e_j| of neighbouring points i, j along all axes, e being prediction − target.
 
     `patches` numbers the patch of each point. Neighbours in one patch count as inside, the others
-    as across; points at opposite sides of a periodic domain are not compared. The mean inside
-    weighs each axis by its number of edges, so that a smooth error gives equal means.
+    as across; points at opposite sides of a periodic domain are not compared. Each pair across an
+    edge is set against the mean inside the two patches that meet there, along the same axis: an
+    error without edges gives equal means also where small patches lie where it is roughest.
     """
-    error = prediction.double() - target.double()
-    edges = error.new_zeros(len(error), 1)
-    across, inside = error.new_zeros(2, *error.shape[:2])
+    error = (prediction.double() - target.double()).movedim(1, 0)  # [C B Z Y X]
+    variables, samples = error.shape[:2]
+    number, count = numbered(patches)
+    sample = torch.arange(samples, device=error.device).view(-1, 1, 1, 1).expand(number.shape)
+    pairs = error.new_zeros(samples)
+    across, inside = error.new_zeros(2, variables, samples)
     for axis in (-3, -2, -1):
-        jump = error.diff(dim=axis).abs()
-        crosses = (patches.diff(dim=axis) != 0).unsqueeze(1)
-        within = (~crosses).sum(dim=(-3, -2, -1))
-        here = crosses.sum(dim=(-3, -2, -1)) * (within > 0)
-        edges += here
-        across += (jump * crosses).sum(dim=(-3, -2, -1)) * (within > 0)
-        inside += (jump * ~crosses).sum(dim=(-3, -2, -1)) / within.clamp(min=1) * here
-    return Jumps(*(torch.where(edges > 0, one / edges, torch.nan) for one in (across, inside)))
+        length = number.shape[axis] - 1
+        low, high = number.narrow(axis, 0, length), number.narrow(axis, 1, length)
+        jump, crosses = error.diff(dim=axis).abs(), low != high
+        within, known = means_inside(jump, low, ~crosses, count)
+        low, high = low[crosses], high[crosses]
+        sides = known[low].to(error) + known[high].to(error)  # along edges of single points: none
+        where = sample.narrow(axis, 0, length)[crosses]
+        compared = sides > 0
+        near = (within[:, low] + within[:, high]) / sides.clamp(min=1)
+        pairs.index_add_(0, where, compared.to(error))
+        across.index_add_(1, where, torch.where(compared, jump[:, crosses], 0))
+        inside.index_add_(1, where, torch.where(compared, near, 0))
+    return Jumps(*(torch.where(pairs > 0, one / pairs, torch.nan).T for one in (across, inside)))
+
+
+def numbered(patches: Int[Tensor, "B Z Y X"]) -> tuple[Int[Tensor, "B Z Y X"], int]:
+    """Patches by numbers that no two samples share, and how many there may be."""
+    most = int(patches.max()) + 1
+    sample = torch.arange(len(patches), device=patches.device).view(-1, 1, 1, 1)
+    return patches + most * sample, most * len(patches)
+
+
+def means_inside(
+    jump: Float[Tensor, "C B Z Y X"],
+    number: Int[Tensor, "B Z Y X"],
+    inside: Bool[Tensor, "B Z Y X"],
+    count: int,
+) -> tuple[Float[Tensor, "C M"], Bool[Tensor, " M"]]:
+    """The mean jump inside each of so many patches along one axis, 0 where there is none, and
+    whether there is one."""
+    where = number[inside]
+    total = jump.new_zeros(len(jump), count).index_add_(1, where, jump[:, inside])
+    counts = torch.bincount(where, minlength=count)
+    return total / counts.clamp(min=1), counts > 0
 
 
 def seam_ratio(jumps: Jumps) -> Float[Tensor, " C"]:

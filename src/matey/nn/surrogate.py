@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from matey.config import ModelConfig
 from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
+from matey.nn.block import Layout
 from matey.nn.compatibility import differences
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.normalise import Statistics, measure
+from matey.tokens.pack import Packing
 from matey.tokens.refine import RefinementPlan
 
 log = logging.getLogger("matey")
@@ -48,6 +50,40 @@ class Prediction:
     def tokens(self) -> int:
         """Tokens of each frame, of all samples together; 0 of a model without any."""
         return 0
+
+    @property
+    def patches(self) -> Int[Tensor, "B Z Y X"] | None:
+        """The number of the patch that each grid point lies in; None of a model without any."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPrediction(Prediction):
+    """What the transformer predicts, and from which tokens of a lattice moved by `shift`."""
+
+    layout: Layout
+    shift: Triple = (0, 0, 0)
+
+    @property
+    def packing(self) -> Packing:
+        """Which cells the tokens were."""
+        return self.layout.packing
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of each frame, of all samples together."""
+        return len(self.packing.cell)
+
+    @property
+    def plan(self) -> RefinementPlan:
+        """Which cells were refined."""
+        return self.packing.plan
+
+    @property
+    def patches(self) -> Int[Tensor, "B Z Y X"]:
+        """The number of the leaf cell that each grid point lies in."""
+        z, y, x = self.shift
+        return moved(self.plan.labels, (-z, -y, -x))
 
 
 class Surrogate(nn.Module, ABC):
@@ -187,7 +223,7 @@ class Surrogate(nn.Module, ABC):
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
 
 
-def moved(fields: Float[Tensor, "*axes Z Y X"], shift: Triple) -> Float[Tensor, "*axes Z Y X"]:
+def moved(fields: Num[Tensor, "*axes Z Y X"], shift: Triple) -> Num[Tensor, "*axes Z Y X"]:
     """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
     return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields
 

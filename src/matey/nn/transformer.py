@@ -7,7 +7,7 @@ Source: arXiv:2412.20601.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -27,35 +27,13 @@ from matey.nn.local.sandwich import Sandwich
 from matey.nn.local.stencil import Stencils, stencil_of
 from matey.nn.operations import Cost
 from matey.nn.schemes import segment, stages_of
-from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
+from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import Triple
 from matey.tokens.normalise import Statistics
-from matey.tokens.pack import PACKINGS, Packing, locate, pack, unpack
+from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenPrediction(Prediction):
-    """What the transformer predicts, and from which tokens."""
-
-    layout: Layout
-
-    @property
-    def packing(self) -> Packing:
-        """Which cells the tokens were."""
-        return self.layout.packing
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of each frame, of all samples together."""
-        return len(self.packing.cell)
-
-    @property
-    def plan(self) -> RefinementPlan:
-        """Which cells were refined."""
-        return self.packing.plan
 
 
 class Matey(Surrogate):
@@ -204,7 +182,7 @@ class Matey(Surrogate):
         back: Triple = (-shift[0], -shift[1], -shift[2])
         base = moved(first, back) if coarse else None
         known = statistics.take(inputs.spec.predicted)
-        return TokenPrediction(moved(output, back), known, base, layout=layout)
+        return TokenPrediction(moved(output, back), known, base, layout=layout, shift=shift)
 
     def without_tokens(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs

@@ -99,6 +99,15 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class Seams:
+    """The mean jump of the error across patch edges over that inside patches, by lead: 1 where
+    edges do not show. The mean over variables, and each; NaN where nothing is there to compare."""
+
+    mean: list[float]
+    by_variable: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Spectra:
     """Energy spectra at a few leads, the mean over rollouts: variable to a list per lead."""
 
@@ -121,6 +130,7 @@ class SystemScore:
     all steps: from every such frame, or from as many as were asked for. `steps` are the leads in
     units of `dt`, `lead` apart. `tokens` are per frame: the mean used, and what uniform coarse
     and fine patches would cost. `drift` is by quantity (`mean`, `mean_square`) and variable.
+    `seams` are None of a model without patches, and in files of older versions.
     """
 
     name: str
@@ -139,13 +149,14 @@ class SystemScore:
     divergence: Divergence = Divergence()
     drift: dict[str, dict[str, Drift]] = field(default_factory=dict)
     spectra: Spectra = field(default_factory=Spectra)
+    seams: Seams | None = None
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("steps is empty")
         if self.primary not in self.metrics:
             raise ValueError(f"metrics has no {self.primary!r}; found {sorted(self.metrics)}")
-        for name in ("metrics", "correlation", "drift"):
+        for name in ("metrics", "correlation", "drift", "seams"):
             for where, row in rows_of(getattr(self, name), name):
                 if len(row) != len(self.steps):
                     raise ValueError(f"{where} has {len(row)} values for {len(self.steps)} steps")

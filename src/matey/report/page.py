@@ -17,7 +17,7 @@ from matey.report.provenance import provenance, scoring
 from matey.report.rollouts import rollout_charts, score_table, spectra_charts
 from matey.report.study import Study, has_study, load_study
 from matey.report.verdict import judge_results, judge_run, metric_name
-from matey.words import against, amount, change, duration, listed, number
+from matey.words import against, amount, change, duration, listed, number, ratio
 
 
 def build(sources: Sequence[str | Path], out: str | Path) -> None:
@@ -43,7 +43,7 @@ def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[St
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (number, against, change, duration, amount, provenance, scoring):
+    for function in (number, against, change, duration, ratio, amount, provenance, scoring):
         environment.filters[function.__name__] = function
     environment.filters["tick"] = short
     environment.filters["yaml"] = lambda config: yaml.safe_dump(config, sort_keys=False)
