@@ -294,6 +294,8 @@ class Matey(Surrogate):
             "refine": asdict(config.refine) if config.is_adaptive else None,
             "embed_dim": config.embed_dim,
             "depth": config.depth,
+            "local": config.local,
+            "stencil": config.stencil,
         }
 
     def cells(self) -> str:

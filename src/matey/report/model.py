@@ -5,6 +5,7 @@ from typing import Any
 
 from matey.config import RefineConfig
 from matey.errors import ConfigError
+from matey.nn.card import around_tokens
 from matey.report.load import Run
 from matey.words import amount, duration, listed
 
@@ -46,7 +47,7 @@ def model_sentence(model: dict[str, Any]) -> str:
         cut += f", finer {cells}" if cells else ""
     elif patches:
         cut = f"uniform patches of {patches[0]} grid points"
-    facts = "; ".join(fact for fact in (size, shape, cut) if fact)
+    facts = "; ".join(fact for fact in (size, shape, cut) if fact) + around_tokens(model)
     return f"The model is a {scheme_name(model['scheme'])} transformer" + (
         f": {facts}." if facts else "."
     )

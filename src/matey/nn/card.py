@@ -1,0 +1,162 @@
+"""The model card: what a model folder holds, for a reader, as Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matey.config import RefineConfig
+from matey.words import plural
+
+
+def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[str, Any]) -> str:
+    """The card of a model of so many `parameters`, as Markdown.
+
+    `description` is what stands in `config.json`; `spent` are windows, tokens, operations and
+    seconds. Anything may be missing, in the part `training` too, and is then not mentioned.
+    """
+    training = description["training"]
+    sections = [
+        "# A matey model",
+        summary(description, parameters),
+        use(description),
+        contract(description),
+        scores(training.get("scores") or {}, training.get("windows") or {}),
+        cost(training, spent),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def summary(description: Mapping[str, Any], parameters: int) -> str:
+    """What kind of model it is."""
+    model = description["model"]
+    baseline = model["baseline"]
+    if baseline["kind"] != "none":
+        width = f" of width {baseline['width']}" if baseline["width"] else ""
+        return (
+            f"A baseline to compare transformers with: it continues fields in time. A "
+            f"{baseline['kind']}{width}, {parameters / 1e6:.3g} million weights."
+        )
+    scheme = model["scheme"] if isinstance(model["scheme"], str) else ", ".join(model["scheme"])
+    patches = ", ".join(str(patch) for patch in model["patches"])
+    cells = f"uniform patches of {patches} grid points"
+    if len(model["patches"]) > 1:
+        refined = RefineConfig(**model["refine"]).describe()
+        cells = f"patches of {patches} grid points ({model['mode']}), refined {refined}"
+    return (
+        f"A transformer surrogate of physical systems: it continues fields in time. "
+        f"{parameters / 1e6:.3g} million weights; width {model['embed_dim']}, {model['heads']} "
+        f"heads, depth {model['depth']}, attention {scheme}; {cells}{around_tokens(model)}. "
+        "Method: arXiv:2412.20601."
+    )
+
+
+def around_tokens(model: Mapping[str, Any]) -> str:
+    """What a transformer has beside its tokens, by its settings, a phrase each after a semicolon:
+    `; a local path of 32 channels with 3 coarser levels`."""
+    parts = []
+    if model.get("local"):
+        levels = model.get("levels") or 0
+        coarser = f" with {plural(levels, 'coarser level')}" if levels else ""
+        parts.append(f"a local path of {plural(model['local'], 'channel')}{coarser}")
+    if model.get("stencil"):
+        parts.append("increments beyond those of a least-squares stencil")
+    return "".join(f"; {part}" for part in parts)
+
+
+def use(description: Mapping[str, Any]) -> str:
+    """How it is loaded."""
+    return (
+        "## Use\n\n```python\nimport matey\n\n"
+        'model = matey.from_pretrained("FOLDER")  # where this file is\n'
+        f'field = matey.open("FILE")[0]  # {description["history"]} frames or more\n'
+        "prediction = model.rollout(field, steps=10)  # in physical units\n```"
+    )
+
+
+def contract(description: Mapping[str, Any]) -> str:
+    """What it takes and gives: system by system."""
+    training = description["training"]
+    rows = []
+    for spec in description["systems"]:
+        name = spec["name"]
+        sides = (training.get("boundaries") or {}).get(name) or {}
+        rows.append(
+            [
+                name,
+                f"{spec['ndim']}D",
+                ", ".join(map(variable, spec["variables"])),
+                ", ".join(spec["parameters"]) or "none",
+                f"{spec['dt']:g}",
+                "; ".join(f"{axis} {'-'.join(dict.fromkeys(s))}" for axis, s in sides.items())
+                or "not recorded",
+                str((training.get("trajectories") or {}).get(name, "earlier")),
+                (training.get("data_fingerprint") or {}).get(name, ""),
+            ]
+        )
+    heading = [
+        *("System", "Dimensions", "Variables", "Parameters", "dt", "Boundaries"),
+        *("Trained on", "Data fingerprint"),
+    ]
+    windows = training.get("windows") or {}
+    lines = [f"- History: {description['history']} frames, one dt apart."]
+    if windows:
+        least, most = windows["min_lead"], windows["max_lead"]
+        lines.append(f"- Lead time: {least if least == most else f'{least} to {most}'} dt.")
+    if "normalisation" in training:
+        lines.append(f"- Normalisation: {training['normalisation']}.")
+    lines.append(
+        '- "Trained on" counts trajectories; "earlier": the system was learned before the last '
+        "fine-tuning, and may have been forgotten in part."
+    )
+    return "## Data contract\n\n" + table(heading, rows) + "\n\n" + "\n".join(lines)
+
+
+def variable(entry: Mapping[str, Any]) -> str:
+    """`height (m)`; what is only read says so."""
+    notes = [*([entry["units"]] if entry["units"] else []), *(["input"] if entry["static"] else [])]
+    return entry["name"] + (f" ({', '.join(notes)})" if notes else "")
+
+
+def scores(found: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
+    """The last validation of the run."""
+    if not found.get("nrmse"):
+        return ""
+    rows = []
+    for name, error in found["nrmse"].items():
+        still = found["persistence"].get(name)
+        known = error is not None and still is not None and still > 0
+        skill = 1 - error / still if known else math.nan
+        rows.append([name, number(error), number(still), f"{skill:.0%}" if known else "-"])
+    return (
+        "## Scores\n\n"
+        f"NRMSE {windows.get('min_lead', 1)} dt ahead on validation trajectories, after step "
+        f"{found['step']}, beside persistence (nothing changes). No test scores: "
+        "`matey evaluate` makes them.\n\n"
+        + table(["System", "NRMSE", "Persistence", "Lower by"], rows)
+    )
+
+
+def cost(training: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
+    """What the training took."""
+    if not spent.get("windows"):
+        return ""
+    blocks = " The blocks were frozen." if training.get("mode") == "frozen-attention" else ""
+    versions = ", ".join(f"{k} {v}" for k, v in (training.get("versions") or {}).items())
+    tokens = f"{spent['tokens']:,} tokens, " if spent["tokens"] else ""
+    return (
+        f"## Cost of the last training\n\n{training['steps']} steps, {spent['windows']:,} windows, "
+        f"{tokens}{spent['operations']:.3g} floating-point operations, "
+        f"{spent['seconds']:.0f} s of steps.{blocks} Made with {versions}."
+    )
+
+
+def number(value: float | None) -> str:
+    """Four digits; `undefined` for what is not a number."""
+    return "undefined" if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table. Units come from files: nothing in them breaks a row."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    cells = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
