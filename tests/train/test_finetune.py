@@ -12,12 +12,12 @@ import torch
 import matey
 from matey.config import DataConfig, ModelConfig, OptimConfig, RefineConfig, RunConfig, WindowConfig
 from matey.cost.forecast import largest_batch
-from matey.errors import ConfigError
+from matey.errors import CheckpointError, ConfigError
 from matey.fields import Variable
 from matey.nn import folder
 from matey.nn.compatibility import doubts
 from matey.nn.operations import count
-from matey.nn.tensors import load_tensors
+from matey.nn.tensors import load_tensors, save_tensors
 from matey.train import finetune_plan as planning
 from matey.train.finetune import adapt, finetune
 from matey.train.finetune_plan import plan_tuning
@@ -290,6 +290,22 @@ def test_the_plan_tells_what_a_new_patch_level_makes_and_leaves_out(old, gas):
     notes = planning.notes(model, config, [])
     assert any("model.patches is (16, 8), and was (8, 4)" in note for note in notes)
     assert "History is 4 frames, and was 2." in notes
+
+
+def test_a_model_with_a_local_path_is_planned_and_one_of_an_older_version_refused(data, tmp_path):
+    model = replace(MODEL, local=6, levels=1, stencil=True)
+    config = config_for(data, model=model, windows=WindowConfig(history=2), steps=1)
+    train(replace(config, data=DataConfig(data.systems[:1])), tmp_path / "run")
+    gas = replace(config, data=DataConfig(data.systems[1:]))
+    plan = plan_tuning(tmp_path / "run", gas)
+    kinds = {(part.kind, part.origin) for part in plan.parts}
+    assert {("local path", "checkpoint"), ("stencils and usual sizes", "new")} <= kinds
+    weights = tmp_path / "run/model/model.safetensors"
+    older = {n: w.clone() for n, w in load_tensors(weights).items() if "usual." not in n}
+    weights.unlink()
+    save_tensors(older, weights)
+    with pytest.raises(CheckpointError, match=r"usual.logs.*missing.*train the model anew"):
+        matey.from_pretrained(tmp_path / "run")
 
 
 def test_the_suggested_batch_is_the_largest_power_of_two_that_fits(data):

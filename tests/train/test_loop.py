@@ -277,11 +277,12 @@ def test_data_that_cannot_be_read_leave_no_run_folder(data, tmp_path):
 def test_a_local_path_and_stencils_are_trained_resumed_and_fine_tuned(data, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     plain = config_for(data, windows=WindowConfig(history=2))
-    config = replace(plain, model=replace(plain.model, local=6, stencil=True))
+    config = replace(plain, model=replace(plain.model, local=6, levels=1, stencil=True))
     with pytest.raises(ConfigError, match=r"windows.max_lead.*single steps"):
         replace(config, windows=WindowConfig(history=2, max_lead=2))
     model = train(config, whole)
     assert all(model.stencils.fitted(source.name) for source in data.systems)
+    assert all(model.usual.measured(source.name) for source in data.systems)
     break_and_resume(config, whole, broken, stop=4)
     field = matey.open(config.data.systems[0].paths[0])[0]
     loaded = matey.from_pretrained(whole)
@@ -295,5 +296,7 @@ def test_a_local_path_and_stencils_are_trained_resumed_and_fine_tuned(data, tmp_
     names = [source.name for source in data.systems]
     assert torch.equal(tuned.stencils.weight(names[0]), before.stencils.weight(names[0]))
     assert tuned.stencils.fitted(names[1])
+    for logs in zip(tuned.usual.logs.values(), model.usual.logs.values(), strict=True):
+        assert torch.equal(*logs)  # of the same windows
     with pytest.raises(ConfigError, match=r"windows.history is 3.*keeps its 2 frames"):
         finetune(first, replace(other, windows=WindowConfig(history=3)), tmp_path / "longer")

@@ -39,7 +39,7 @@ MODEL = ModelConfig(
 )
 LOCAL = replace(MODEL, mode="adap_mul", scheme=("svit", "avit"))
 UNIFORM = replace(MODEL, mode="uniform", patches=(4,), scheme=("svit", "vit"))
-SANDWICH = replace(LOCAL, local=6, stencil=True)
+SANDWICH = replace(LOCAL, local=6, levels=1, stencil=True)
 CASES = {
     "ddp-local": (SANDWICH, ParallelConfig()),
     "fsdp-local": (SANDWICH, ParallelConfig("fsdp")),

@@ -127,6 +127,9 @@ class ModelConfig:
         local: channels of the local path around the tokens: convolutions that see neighbouring
             points across the edges of patches, and fold the history into one frame of features;
             0 leaves it out. Start with 32.
+        levels: coarser resolutions of the local path, each half of the one before: it sees farther
+            at little cost. A coarse patch holds whole pieces of the coarsest: up to 3 with patches
+            of 16. Start with 3.
         stencil: predict the increments beyond those of the least-squares stencil of each system,
             which is fitted when training begins and stays as it is (see docs/baselines.md).
         latent_channels: width of the space that variables are mixed into.
@@ -149,6 +152,7 @@ class ModelConfig:
     jitter: bool = False
     absolute_position: bool = True
     local: int = 0
+    levels: int = 0
     stencil: bool = False
     latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
@@ -161,6 +165,8 @@ class ModelConfig:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
         require_positive(self, "model.", "mlp_ratio", "layer_scale")
         require(self.local >= 0, "model.local", self.local, "0 channels or more")
+        fits = self.levels == 0 or (self.levels > 0 and self.local > 0)
+        require(fits, "model.levels", self.levels, "0 or more, and 0 without model.local")
         require_fraction(self, "model.", "drop_path")
         require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(
@@ -188,6 +194,14 @@ class ModelConfig:
                 self.patches,
                 "sizes from coarse to fine, each dividing the one before",
             )
+        coarsest = self.piece * 2**self.levels
+        require(
+            self.levels == 0 or self.patches[0] % coarsest == 0,
+            "model.levels",
+            self.levels,
+            f"fewer, since model.patches[0] = {self.patches[0]} is no multiple of the {coarsest} "
+            "points of a coarsest piece",
+        )
         if self.mode == "uniform":
             require(len(self.patches) == 1, "model.patches", self.patches, "one size for uniform")
         if self.band is not None:

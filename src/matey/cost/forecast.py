@@ -309,8 +309,12 @@ def step_cost(model: Matey, spec: SystemSpec, plan: RefinementPlan) -> Cost:
 def count_parameters(model: Matey) -> dict[str, int]:
     """How many numbers a model learns, by part."""
     tokenizer = model.tokenizer
-    local = {} if model.local is None else {"local": count(model.local)}
-    return local | {
+    around: dict[str, int] = {}
+    if model.local is not None and model.usual is not None:
+        around["local"] = count(model.local) + count(model.usual)
+    if model.stencils is not None:
+        around["stencil"] = count(model.stencils)
+    return around | {
         "encode": count(tokenizer.inputs) + count(tokenizer.encoders),
         "position": count(model.position),
         "conditioning": count(model.conditioning),

@@ -150,10 +150,13 @@ def rehearse_parts(
 
         def encode(values: Tensor) -> Tensor:
             read = replace(inputs, values=values)
-            return model.encode(normalised(read, shift)[1], read, layout, shift).tokens
+            measured, normal = normalised(read, shift)
+            return model.encode(normal, measured, read, layout, shift).tokens
 
-        past = model.encode(fields, inputs, layout, shift)  # what goes past the blocks
-        past = replace(past, case=past.case.detach(), features=left_over(past.features))
+        # What goes past the blocks.
+        past = model.encode(fields, statistics, inputs, layout, shift)
+        case = replace(past.case, vector=past.case.vector.detach())
+        past = replace(past, case=case, features=left_over(past.features))
 
         def decode(tokens: Tensor) -> Tensor:
             frame = model.decode(tokens, past, fields, statistics, inputs, layout, shift).normalised

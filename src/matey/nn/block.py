@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 from matey.config import ModelConfig, Scheme
 from matey.nn.attention import Attention
+from matey.nn.embed import Case
 from matey.nn.operations import Cost
 from matey.tokens.pack import Packing, Segments, TokenSequence
 
@@ -46,7 +47,7 @@ class Given:
     """What blocks are given, and what goes past them: the case, and features of a local path."""
 
     tokens: Float[Tensor, "N T D"]
-    case: Float[Tensor, "B D"]
+    case: Case
     features: Float[Tensor, "B K z y x"] | None
 
 

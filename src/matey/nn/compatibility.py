@@ -4,9 +4,10 @@ import logging
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-from matey.errors import DataError, nearest
-from matey.fields import SystemSpec
+from matey.errors import DataError, ShapeError, nearest
+from matey.fields import Grid, SystemSpec
 from matey.nn.embed import Named
+from matey.tokens.lattice import Triple
 
 ROUNDING = 1e-3  # of dt: a smaller difference is none
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
@@ -90,4 +91,16 @@ def check_names(spec: SystemSpec, inputs: Named, outputs: Named) -> None:
             raise DataError(
                 f"The model was never trained to predict {spec.variables[i].name!r} of system "
                 f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."
+            )
+
+
+def check_cells(grid: Grid, spec: SystemSpec, cell: Triple) -> None:
+    """Raise ShapeError unless the coarse cells of a model tile a grid."""
+    for axis, points, size in zip("ZYX", grid.shape, cell, strict=True):
+        if points % size:
+            below = points - points % size
+            raise ShapeError(
+                f"Axis {axis} of system {spec.name!r} has {points} grid points, which this "
+                f"model's patches of {size} cannot tile. Give it a multiple of them, "
+                f"such as {below or size}."
             )

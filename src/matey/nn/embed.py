@@ -1,10 +1,11 @@
 """What a token is told besides its patch: where, when, at which boundary, of which case.
 
-Axes: N cells in use, T times, D width, B samples, P parameters, F features.
+Axes: N cells in use, T times, D width, B samples, P parameters, F features, C variables, S sizes.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -119,6 +120,15 @@ def touched_sides(
     touches = tokens.at_side & ~tokens.at_side.all(dim=-1, keepdim=True)
     kinds = nn.functional.one_hot(boundaries[tokens.sample].long(), len(Boundary))
     return (kinds * touches[..., None]).to(tokens.centre)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is told of a sample besides its fields: a vector of its lead time and parameters, and
+    the sizes of its variables over the usual ones, of a model with a local path."""
+
+    vector: Float[Tensor, "B D"]
+    ratios: Float[Tensor, "B C S"]
 
 
 class Conditioning(nn.Module):

@@ -150,7 +150,15 @@ def put_weights(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], so
     """Load all weights of a module. Raises CheckpointError unless names and shapes agree."""
     wrong = misfits(module, weights)
     if wrong:
-        raise CheckpointError(f"{source} does not fit the model: {'; '.join(wrong[:8])}.")
+        older = ""
+        if any(name.startswith("usual.") for name in module.state_dict()) and not any(
+            name.startswith("usual.") for name in weights
+        ):
+            older = (
+                " It was written before local paths were told how large fields usually are: train "
+                "the model anew, or go on with the version of matey that wrote it."
+            )
+        raise CheckpointError(f"{source} does not fit the model: {'; '.join(wrong[:8])}.{older}")
     module.load_state_dict(weights)
 
 

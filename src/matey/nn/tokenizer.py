@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from matey.fields import Inputs, SystemSpec
-from matey.nn.embed import Named
+from matey.nn.embed import Case, Named
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, all_patches, join_patches
 from matey.tokens.pack import Packing
@@ -75,7 +75,7 @@ class Tokenizer(nn.Module):
         fields: Float[Tensor, "B T C Z Y X"],
         inputs: Inputs,
         packing: Packing,
-        case: Float[Tensor, "B D"],
+        case: Case,
     ) -> tuple[list[Float[Tensor, "_ T D"]], None]:
         """Tokens of each level; nothing goes past the blocks."""
         return self.encode(fields, packing, [v.name for v in inputs.spec.variables]), None
@@ -86,7 +86,7 @@ class Tokenizer(nn.Module):
         features: Tensor | None,
         inputs: Inputs,
         packing: Packing,
-        case: Float[Tensor, "B D"],
+        case: Case,
         rest: Float[Tensor, "B P Z Y X"] | float,
         coarse: bool,
     ) -> tuple[Tensor, Tensor]:

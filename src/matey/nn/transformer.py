@@ -5,6 +5,7 @@ N cells in use, D width.
 Source: arXiv:2412.20601.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -16,24 +17,27 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig, Scheme
-from matey.errors import DataError, ShapeError
+from matey.errors import DataError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import Points
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Given, Layout, Surroundings
-from matey.nn.compatibility import check_names
-from matey.nn.embed import Conditioning, Position
+from matey.nn.compatibility import check_cells, check_names
+from matey.nn.embed import Case, Conditioning, Position
 from matey.nn.local.sandwich import Sandwich
-from matey.nn.local.stencil import Stencils, stencil_of
+from matey.nn.local.stencil import Stencils, stand_in, stencil_of
+from matey.nn.local.usual import Usual, told
 from matey.nn.operations import Cost
 from matey.nn.schemes import segment, stages_of
 from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
-from matey.tokens.lattice import Triple
+from matey.tokens.lattice import Triple, random_shift
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
+
+log = logging.getLogger("matey")
 
 
 class Matey(Surrogate):
@@ -56,33 +60,39 @@ class Matey(Surrogate):
             for scheme, p in zip(config.schemes, drop, strict=True)
         )
         self.norm = nn.LayerNorm(config.embed_dim)
-        sizes = (config.embed_dim, history, config.local, config.piece)
+        sizes = (config.embed_dim, history, config.local, config.piece, config.levels)
         self.local = Sandwich(*sizes) if config.local else None
+        self.usual = Usual() if config.local else None
         self.stencils = Stencils(history) if config.stencil else None
         self.add_systems(specs)
 
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:
         """Make the weights that new systems need. What is there stays as it is."""
         for spec in specs:
-            if self.stencils is not None:
-                self.stencils.add(spec, self.specs.get(spec.name))
+            for measured in (self.stencils, self.usual):
+                if measured is not None:
+                    measured.add(spec, self.specs.get(spec.name))
             self.specs[spec.name] = spec
             self.ends.add_system(spec, self.patches(spec.ndim))
-            self.conditioning.names.add(spec.parameters)
+            self.conditioning.names.add(self.told(spec))
         self.to(self.norm.weight.device)
 
     def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
         """The weights that no batch of a system reaches: those of other names and patch shapes."""
         modules: list[nn.Module] = []
-        if not spec.parameters:
+        if not self.told(spec):
             modules += [self.conditioning.parameter_in, self.conditioning.parameter_out]
         if not self.config.absolute_position:
             modules.append(self.position.centre)
         return [
             *self.ends.unused(spec, self.patches(spec.ndim)),
-            *self.conditioning.names.others(spec.parameters),
+            *self.conditioning.names.others(self.told(spec)),
             *(parameter for module in modules for parameter in module.parameters()),
         ]
+
+    def told(self, spec: SystemSpec) -> tuple[str, ...]:
+        """Names of what the conditioning is told of a sample besides its lead time."""
+        return spec.parameters + (() if self.usual is None else told(spec))
 
     @property
     def ends(self) -> Tokenizer | Sandwich:
@@ -104,7 +114,7 @@ class Matey(Surrogate):
         plan = self.plan_normalised(fields, inputs)
         times = inputs.values.shape[1] if self.local is None else self.times
         layout = self.lay_out(plan, times, inputs.points)
-        given = self.encode(fields, inputs, layout, shift)
+        given = self.encode(fields, statistics, inputs, layout, shift)
         tokens = self.attend(given.tokens, layout)
         return self.decode(tokens, given, fields, statistics, inputs, layout, shift)
 
@@ -129,21 +139,34 @@ class Matey(Surrogate):
     def encode(
         self,
         fields: Float[Tensor, "B T C Z Y X"],
+        statistics: Statistics,
         inputs: Inputs,
         layout: Layout,
         shift: Triple = (0, 0, 0),
     ) -> Given:
         """Normalised fields, where they are and of which case, as this process' tokens."""
-        spec, packing, sequence = inputs.spec, layout.packing, layout.sequence
-        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
+        packing, sequence = layout.packing, layout.sequence
+        case = self.case_of(fields, statistics, inputs)
         levels, features = self.ends.embed(fields, inputs, packing, case)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             packing.plan.grid, device=fields.device
         )
         tokens = pack(levels, packing) + self.position(sequence, inputs.boundaries, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
-        tokens = tokens + case.index_select(0, sequence.sample)[:, None]
+        tokens = tokens + case.vector.index_select(0, sequence.sample)[:, None]
         return Given(self.share.own(tokens), case, features)
+
+    def case_of(
+        self, fields: Float[Tensor, "B T C Z Y X"], statistics: Statistics, inputs: Inputs
+    ) -> Case:
+        """What is told of each sample: lead time, parameters, and how large it is."""
+        spec, parameters = inputs.spec, inputs.parameters
+        ratios = fields.new_ones(*fields.shape[:3:2], 0)
+        if self.usual is not None:
+            ratios = self.usual.ratios(fields, statistics, inputs, self.specs)
+            parameters = torch.cat([parameters, ratios[:, list(spec.predicted)].flatten(1)], dim=1)
+        vector = self.conditioning(inputs.lead_time, parameters, self.told(spec))
+        return Case(vector, ratios)
 
     def attend(self, tokens: Float[Tensor, "N T D"], layout: Layout) -> Float[Tensor, "N 1 D"]:
         """The tokens of the last frame after all blocks."""
@@ -215,7 +238,7 @@ class Matey(Surrogate):
             points = packing.plan.samples * math.prod(packing.plan.grid)
             self.stencils.count(cost, spec, stencil_of(spec, self.specs), points)
         self.position.count(cost, cells, times)
-        self.conditioning.count(cost, packing.plan.samples, spec.parameters)
+        self.conditioning.count(cost, packing.plan.samples, self.told(spec))
         for block, scheme, frames in self.turns(times):
             block.count(cost, layout.around[scheme].stages, cells, times, frames)
         return cost
@@ -247,17 +270,11 @@ class Matey(Surrogate):
         """
         if not self.config.jitter:
             return (0, 0, 0)
-        coarse = self.patches(inputs.spec.ndim)[0]
-        periodic = (inputs.boundaries == Boundary.PERIODIC).all(dim=2).all(dim=0).tolist()
+        wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2).all(dim=0).tolist()
         if inputs.points is not None:
             stretched = inputs.points.stretched
-            periodic = [wraps and not s for wraps, s in zip(periodic, stretched, strict=True)]
-        drawn = torch.rand(3, generator=generator).tolist()
-        z, y, x = (
-            int(number * cell) if wraps else 0
-            for number, cell, wraps in zip(drawn, coarse, periodic, strict=True)
-        )
-        return z, y, x
+            wraps = [wrap and not s for wrap, s in zip(wraps, stretched, strict=True)]
+        return random_shift(self.patches(inputs.spec.ndim)[0], wraps, generator)
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks for any number of tokens; the attention kernel stays as it is."""
@@ -304,6 +321,16 @@ class Matey(Surrogate):
             return f"refined {self.refine.describe()}"
         return f"uniform patches of {self.config.patches[0]} grid points"
 
+    def check(self, field: Field) -> None:
+        """As of any model; warns of a system whose usual sizes are not known."""
+        super().check(field)
+        if self.usual is not None and stand_in(field.spec, self.specs) is None:
+            log.warning(
+                "System %r is new to the model, and not just one that it was trained on has its "
+                "variables: its fields are taken to be as large as usual.",
+                field.spec.name,
+            )
+
     def check_system(self, spec: SystemSpec) -> None:
         """Raise DataError unless there are weights for the variables and the dimensions."""
         if not self.ends.has(self.patches(spec.ndim)[0]):
@@ -317,11 +344,4 @@ class Matey(Surrogate):
 
     def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
         """Raise ShapeError unless the coarse patches tile a grid."""
-        for axis, points, cell in zip("ZYX", grid.shape, self.patches(spec.ndim)[0], strict=True):
-            if points % cell:
-                below = points - points % cell
-                raise ShapeError(
-                    f"Axis {axis} of system {spec.name!r} has {points} grid points, which this "
-                    f"model's patches of {cell} cannot tile. Give it a multiple of them, "
-                    f"such as {below or cell}."
-                )
+        check_cells(grid, spec, self.patches(spec.ndim)[0])

@@ -4,6 +4,8 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells
 M cells of all samples, (z, y, x) points of one cell.
 """
 
+from collections.abc import Sequence
+
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -17,6 +19,16 @@ Triple = tuple[int, int, int]
 def patch_shape(ndim: int, patch: int) -> Triple:
     """A patch of `patch` points along each active axis, as (z, y, x)."""
     z, y, x = (1,) * (3 - ndim) + (patch,) * ndim
+    return z, y, x
+
+
+def random_shift(cell: Triple, wraps: Sequence[bool], generator: torch.Generator | None) -> Triple:
+    """A shift by less than a cell along the axes that wrap round, in grid points."""
+    drawn = torch.rand(3, generator=generator).tolist()
+    z, y, x = (
+        int(number * size) if wrap else 0
+        for number, size, wrap in zip(drawn, cell, wraps, strict=True)
+    )
     return z, y, x
 
 

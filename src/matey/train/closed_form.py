@@ -1,4 +1,4 @@
-"""Stencils, which are fitted in closed form: no optimizer steps."""
+"""What is measured before training: stencils, in closed form, and how large fields usually are."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,8 @@ from matey.nn.baselines.stencil import StencilModel
 from matey.nn.folder import save_pretrained
 from matey.nn.local.stencil import ROWS, Stencils
 from matey.nn.operations import count
+from matey.nn.surrogate import Surrogate
+from matey.nn.transformer import Matey
 from matey.train.loss import loss_of
 from matey.train.optim import make_optimizer
 from matey.train.parallel.distributed import Engine, Team
@@ -90,11 +92,17 @@ def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: St
         log.add(batch, prediction, loss_of(prediction, batch, config.loss), 0)
 
 
-def fit_missing(stencils: Stencils, windows: Mapping[str, Windows], seed: int) -> None:
-    """Fit the stencils of all systems that have none yet."""
+def measure_missing(model: Surrogate, windows: Mapping[str, Windows], seed: int) -> None:
+    """Fit the stencils of a transformer's systems that have none yet, and measure the sizes of
+    those whose sizes are not."""
+    if not isinstance(model, Matey):
+        return
     for group in windows.values():
-        if not stencils.fitted(group.spec.name):
-            fit_windows(stencils, group, seed)
+        name = group.spec.name
+        if model.usual is not None and not model.usual.measured(name):
+            model.usual.measure(group.spec, scattered(group))
+        if model.stencils is not None and not model.stencils.fitted(name):
+            fit_windows(model.stencils, group, seed)
 
 
 def fit_windows(stencils: Stencils, windows: Windows, seed: int) -> int:
@@ -106,11 +114,16 @@ def fit_windows(stencils: Stencils, windows: Windows, seed: int) -> int:
 
 def looked_at(windows: Windows) -> Iterator[Batch]:
     """Scattered windows, a few at a time. Raises ConfigError for steps of unequal length."""
-    chosen = windows.scattered(WINDOWS)
-    for first in range(0, len(chosen), AT_ONCE):
-        batch = windows.batch(chosen[first : first + AT_ONCE])
+    for batch in scattered(windows):
         check_steps(batch)
         yield batch
+
+
+def scattered(windows: Windows) -> Iterator[Batch]:
+    """Windows scattered over the training trajectories, a few at a time."""
+    chosen = windows.scattered(WINDOWS)
+    for first in range(0, len(chosen), AT_ONCE):
+        yield windows.batch(chosen[first : first + AT_ONCE])
 
 
 def check_steps(batch: Batch) -> None:

@@ -31,8 +31,10 @@ Origin = Literal["checkpoint", "new", "left out"]
 # The kind of a weight by its name, with the name of its patch size, variable or parameter.
 PARTS = {
     r"blocks\.": "blocks",
-    r"tokenizer\.(?:en|de)coders\.([^.]+)": "patches",
-    r"tokenizer\.(?:in|out)puts\.vectors\.(.+)_$": "variables",
+    r"(?:tokenizer\.(?:en|de)coders|local\.ends)\.([^.]+)": "patches",
+    r"(?:tokenizer|local\.paths\.\d)\.(?:in|out)puts\.vectors\.(.+)_$": "variables",
+    r"local\.paths\.": "local path",
+    r"(?:stencils\.weights|usual\.logs)\.(.+)_$": "stencils and usual sizes",
     r"conditioning\.names\.vectors\.(.+)_$": "parameters",
     r"conditioning\.": "lead time and parameters",
     r"position\.": "position",

@@ -26,10 +26,9 @@ from matey.nn.folder import save_pretrained
 from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
-from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
-from matey.train.closed_form import fit_missing, fit_run
+from matey.train.closed_form import fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import learning_rate, make_optimizer
@@ -92,8 +91,8 @@ def take_steps(
     model = prepare_model(model, config, systems, windows, team)
     if isinstance(model, StencilModel):
         return fit_run(model, config, run, watch, systems, windows, parent, stop, team)
-    if isinstance(model, Matey) and model.stencils is not None and not checkpoint.folders(run):
-        fit_missing(model.stencils, windows, config.seed)
+    if not checkpoint.folders(run):
+        measure_missing(model, windows, config.seed)
     engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)

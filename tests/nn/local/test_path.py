@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from matey.cost.forecast import count_parameters
 from matey.cost.memory import step_memory
-from matey.fields import Boundary
-from matey.nn.local.path import Local, dealt_out
+from matey.fields import Batch, Boundary
+from matey.nn.local.path import Local, dealt_out, doubled
 from matey.nn.local.sides import beyond, outside
 from matey.nn.local.stencil import WIDTHS
 from matey.nn.make import outline_model
+from matey.nn.operations import count
 from tests.nn.helpers import check_thresholds, rough_inputs, system, tiny_model
 from tests.nn.test_transformer import CLOSE, take
 
@@ -19,12 +21,17 @@ MODES = [("vit", "delta", "adap_mix"), ("svit", "state", "adap_mix"), ("avit", "
 
 
 def local_model(spec, **config):
-    """A model with a local path, whose stencils are random."""
-    model = tiny_model(spec, **({"local": 8, "stencil": True} | config))
+    """A model with a local path, whose stencils and usual sizes are random."""
+    model = tiny_model(spec, **({"local": 8, "levels": 1, "stencil": True} | config))
     generator = torch.Generator().manual_seed(1)
     for weight in model.stencils.weights.values():
         weight.data = torch.randn(weight.shape, generator=generator) * 0.1
+    for logs in model.usual.logs.values():
+        logs.data = torch.randn(logs.shape, generator=generator)
     return model
+
+
+UNITS = torch.tensor([2.0**40, 2.0**-30])
 
 
 def sided(inputs, kind, axis=2):
@@ -66,12 +73,24 @@ def test_a_shift_by_coarse_cells_commutes_with_the_model(scheme, predict, mode, 
     )
 
 
-def test_units_scaled_by_a_power_of_two_change_no_bit():
+def test_units_scaled_by_a_power_of_two_change_no_bit_where_no_sizes_are_measured():
     spec = system()
     inputs, model = rough_inputs(spec), local_model(spec)
-    scale = torch.tensor([2.0**40, 2.0**-30])[:, None, None, None]
-    before, after = model(inputs), model(replace(inputs, values=inputs.values * scale))
-    assert torch.equal(before.normalised, after.normalised)
+    scaled = replace(inputs, values=inputs.values * UNITS[:, None, None, None])
+    assert not torch.equal(model(inputs).normalised, model(scaled).normalised)
+    for logs in model.usual.logs.values():
+        logs.data.zero_()
+    assert torch.equal(model(inputs).normalised, model(scaled).normalised)
+
+
+def test_other_units_change_nothing_where_sizes_were_measured_in_them():
+    spec = system()
+    inputs, model, other = rough_inputs(spec), local_model(spec), local_model(spec)
+    scaled = replace(inputs, values=inputs.values * UNITS[:, None, None, None])
+    for one, given in ((model, inputs), (other, scaled)):
+        one.usual.measure(spec, [Batch(**vars(given), target=given.values[:, -1])])
+        assert one.usual.measured(spec.name)
+    torch.testing.assert_close(model(inputs).normalised, other(scaled).normalised, **CLOSE)
 
 
 def test_lead_time_parameters_and_sides_matter_from_the_first_step_on():
@@ -94,8 +113,10 @@ def test_new_variables_leave_old_predictions_as_they_are():
     model.add_systems([system(name="other", variables=("a", "c"), parameters=("Re",))])
     assert torch.equal(model(inputs).normalised, before)
     assert not model.stencils.fitted("other")
+    assert not model.usual.measured("other")
     model.add_systems([system(variables=("a", "c"))])
     assert not model.stencils.fitted("toy")  # it has other variables now
+    assert not model.usual.measured("toy")
 
 
 @pytest.mark.parametrize("kind", list(Boundary))
@@ -133,19 +154,35 @@ def test_channels_go_to_the_points_of_their_piece():
     assert fields[0, 0].tolist() == [[0, 2, 1, 3], [4, 6, 5, 7]]
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_twice_the_resolution_is_linear_in_between(ndim):
+    """Of an affine field, apart from the sides; and periodic sides are crossed."""
+    places = torch.meshgrid(*[torch.arange(4.0)] * ndim, indexing="ij")
+    values = sum(3**i * place for i, place in enumerate(places))[None, None]
+    fine = torch.meshgrid(*[torch.arange(8.0) / 2 - 0.25] * ndim, indexing="ij")
+    expected = sum(3**i * place for i, place in enumerate(fine))
+    inside = (slice(1, -1),) * ndim
+    for wraps in (True, False):
+        made = doubled(values, torch.full((1, ndim), wraps))[0, 0]
+        torch.testing.assert_close(made[inside], expected[inside])
+    line = doubled(torch.arange(4.0)[None, None], torch.tensor([[True]]))[0, 0]
+    assert line[[0, -1]].tolist() == [0.25 * 3, 0.75 * 3]
+
+
 def test_gradients_equal_finite_differences():
     torch.manual_seed(0)
-    local = Local(1, 2, 4, 3, 2)
+    local = Local(1, 2, 4, 3, 2, levels=2)
     local.add(["a", "b"], ["a"])
     local = local.double()
     fields = torch.randn(2, 2, 2, 8, dtype=torch.float64)
     case = torch.randn(2, 3, dtype=torch.float64)
+    deviation = torch.tensor([[0.5, 2.0], [1.0, 3.0]], dtype=torch.float64)
     for kind in Boundary:
         sides = torch.full((2, 1, 2), int(kind))
 
         def output(values, case, sides=sides):
-            features = local.read(values, ["a", "b"], sides, case)
-            return local.write(features, ["a"], sides, case)
+            features = local.read(values, deviation, ["a", "b"], sides, case)
+            return local.write(features, deviation[:, :1], ["a"], sides, case)
 
         inputs = (fields.requires_grad_(), case.requires_grad_())
         assert torch.autograd.gradcheck(output, inputs)
@@ -161,14 +198,14 @@ def test_operations_are_those_that_torch_counts(ndim, mode):
         total = prediction.normalised.sum()
         (total if prediction.base is None else total + prediction.base.sum()).backward()
     counted = model.cost(inputs, prediction).operations
-    # The sides' channels are counted as if they took no gradient, and so is the case.
+    # The sides' channels are counted as if they took no gradient.
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 @pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
 def test_memory_is_forecast_and_unused_weights_are_those_without_a_gradient(mode):
     spec, other = system(), system(1, "line", (), ("b", "c"))
-    model = tiny_model(spec, other, local=8, stencil=True, mode=mode).train()
+    model = tiny_model(spec, other, local=8, levels=1, stencil=True, mode=mode).train()
     inputs = rough_inputs(spec)
     prediction = model(inputs)
     total = prediction.normalised.square().sum()
@@ -178,6 +215,7 @@ def test_memory_is_forecast_and_unused_weights_are_those_without_a_gradient(mode
         if weight.requires_grad:
             assert (weight.grad is None) == (id(weight) in unused), name
     outline = outline_model(model.config, [spec], 2)
+    assert sum(count_parameters(model).values()) == count(model)
     memory = step_memory(outline, spec, model.plan_inputs(inputs))
     assert memory.total > 0
     assert memory.kept["encode"] > 0

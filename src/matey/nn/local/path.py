@@ -1,9 +1,13 @@
 """The path at high resolution: what a point makes of its neighbours, wherever tokens are.
 
 Fields become features of pieces of two points along each axis, a gated convolution looks at
-neighbouring pieces, tokens add what is far away, two more convolutions follow, and features become
-increments at all points. It does not depend on the plan, and it sees across patch edges. On
-stretched grids neighbours are those by index.
+neighbouring pieces, tokens add what is far away, coarser resolutions and two more convolutions
+follow, and features become increments at all points. It does not depend on the plan, and it sees
+across patch edges. On stretched grids neighbours are those by index.
+
+Fields come twice, over the deviation of the sample and over that usual for their system, and
+increments are made of both: an equation has fixed coefficients in the second, and any amplitude is
+as well resolved in the first.
 
 Axes: B samples, T times, C variables, P predicted variables, K channels, D width of the case,
 points the active axes of the grid, and pieces those of the grid of pieces.
@@ -24,26 +28,31 @@ from matey.nn.operations import Cost
 HALO = 2  # points around a piece that its features see
 STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
 BLOCKS = (1, 2)  # of convolutions before and after the tokens
+LEAST = 0.1  # of the usual deviation: increments over a smaller one are not magnified further
 FIRST = 0.01  # size of the weights of the increments before training: the stencil is not drowned
 
 
 class Local(nn.Module):
     """Fields to features, and features to increments, on grids of `ndim` axes.
 
-    `width` channels of features of pieces of `piece` points along each axis; `case` is the width of
-    the vector that tells lead time and parameters.
+    `width` channels of features of pieces of `piece` points along each axis, which `levels` coarser
+    resolutions are looked at, too; `case` is the width of the vector that tells lead time and
+    parameters.
     """
 
-    def __init__(self, ndim: int, history: int, width: int, case: int, piece: int) -> None:
+    def __init__(
+        self, ndim: int, history: int, width: int, case: int, piece: int, levels: int = 0
+    ) -> None:
         super().__init__()
         self.ndim, self.history, self.width, self.piece = ndim, history, width, piece
         self.size = piece + 2 * HALO
-        self.inputs = Named(width * history * self.size**ndim)
+        self.inputs = Named(2 * width * history * self.size**ndim)
         self.sides = nn.Parameter(torch.zeros(width, 2, *(self.size,) * ndim))
         self.bias = nn.Parameter(torch.zeros(width))
         self.before = nn.ModuleList(Mix(ndim, width, case) for _ in range(BLOCKS[0]))
+        self.coarser = Coarser(ndim, width, case, levels) if levels else None
         self.after = nn.ModuleList(Mix(ndim, width, case) for _ in range(BLOCKS[1]))
-        self.outputs = Named(width * piece**ndim * 3**ndim)
+        self.outputs = Named(2 * piece**ndim * width * 3**ndim)
 
     def add(self, names: Sequence[str], predicted: Sequence[str]) -> None:
         """Make weights for the variables that have none yet."""
@@ -56,18 +65,25 @@ class Local(nn.Module):
     def read(
         self,
         fields: Float[Tensor, "B T C *points"],
+        deviation: Float[Tensor, "B C"],
         names: Sequence[str],
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B K *pieces"]:
-        """The features of normalised fields, from the last frame and the changes before it."""
+        """The features of normalised fields, from the last frame and the changes before it.
+
+        `deviation` is that of each variable in the sample over the usual one.
+        """
         wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
-        given = beyond(frame_and_changes(fields).flatten(1, 2), HALO, wraps, "nearest")
+        usual = fields * self.everywhere(deviation)[:, None]
+        usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
+        given = torch.cat([frame_and_changes(fields), usual], dim=2)  # [B T 2C *points]
+        given = beyond(given.flatten(1, 2), HALO, wraps, "nearest")
         points = tuple(fields.shape[3:])
         given = torch.cat([given, outside(boundaries, points, HALO, given)], dim=1)
-        shape = (len(names), self.width, self.history, *(self.size,) * self.ndim)
-        weight = self.inputs(names).view(shape).movedim(0, 2).flatten(1, 2)
-        weight = weight / math.sqrt(len(names) * self.history * self.size**self.ndim)
+        shape = (len(names), 2, self.width, self.history, *(self.size,) * self.ndim)
+        weight = self.inputs(names).view(shape).movedim((2, 3, 1, 0), (0, 1, 2, 3)).flatten(1, 3)
+        weight = weight / math.sqrt(2 * len(names) * self.history * self.size**self.ndim)
         weight = torch.cat([weight, self.sides], dim=1)
         convolve = CONVOLUTION[self.ndim]
         values: Tensor = convolve(channels_last(given), weight, self.bias, stride=self.piece)
@@ -78,19 +94,28 @@ class Local(nn.Module):
     def write(
         self,
         values: Float[Tensor, "B K *pieces"],
+        deviation: Float[Tensor, "B P"],
         names: Sequence[str],
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B P *points"]:
-        """The increments that features stand for."""
+        """The increments that features stand for, over the sample's deviation."""
         wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        if self.coarser is not None:
+            values = self.coarser(values, case, wraps)
         for mix in self.after:
             values = mix(values, case, wraps)
-        shape = (len(names) * self.piece**self.ndim, self.width, *(3,) * self.ndim)
+        shape = (len(names), 2, self.piece**self.ndim, self.width, *(3,) * self.ndim)
         # Small beside unit vectors, so that a step of Adam moves increments by about its rate.
         weight = self.outputs(names).view(shape) * (0.5 / math.sqrt(self.width * 3**self.ndim))
+        weight = weight.transpose(0, 1).flatten(0, 2)
         values = CONVOLUTION[self.ndim](beyond(values, 1, wraps, "zero"), weight)
-        return dealt_out(values, len(names), self.piece)
+        sample, usual = dealt_out(values, 2 * len(names), self.piece).chunk(2, dim=1)
+        return sample + usual / self.everywhere(deviation).clamp(min=LEAST)
+
+    def everywhere(self, values: Float[Tensor, "B C"]) -> Float[Tensor, "B C *ones"]:
+        """Values of each variable, to be multiplied with fields."""
+        return values.view(*values.shape, *(1,) * self.ndim)
 
     def count(
         self,
@@ -104,12 +129,14 @@ class Local(nn.Module):
         """Add the operations of a step on so many grid points and variables, written so often."""
         ndim, width, near = self.ndim, self.width, 3**self.ndim
         rows = samples * math.prod(points) // self.piece**ndim
-        cost.product("local", rows, (inputs * self.history + 2) * self.size**ndim, width, True)
+        cost.product("local", rows, (2 * inputs * self.history + 2) * self.size**ndim, width, True)
         for mix in [*self.before, *(writes * [*self.after])]:
-            cost.product("local", rows, width * near, 2 * width)
-            cost.product("local", rows, width, width)
-            cost.map("local", samples, mix.get_submodule("case"))
-        cost.product("local", writes * rows, width * near, outputs * self.piece**ndim)
+            assert isinstance(mix, Mix)
+            mix.count(cost, samples, rows)
+        if self.coarser is not None:
+            for _ in range(writes):
+                self.coarser.count(cost, samples, rows)
+        cost.product("local", writes * rows, width * near, 2 * outputs * self.piece**ndim)
 
 
 class Mix(nn.Module):
@@ -143,12 +170,75 @@ class Mix(nn.Module):
         scale, shift = told.view(len(told), -1, *(1,) * self.ndim).chunk(2, dim=1)
         return values + convolve(value * (1 + scale) * (2 * torch.sigmoid(gate + shift)), self.out)
 
+    def count(self, cost: Cost, samples: int, rows: int) -> None:
+        """So many pieces, of all samples together."""
+        width = self.out.shape[0]
+        cost.product("local", rows, width * 3**self.ndim, 2 * width)
+        cost.product("local", rows, width, width)
+        cost.map("local", samples, self.case)
+
+
+class Coarser(nn.Module):
+    """What is seen at half the resolution, a quarter, ..., added: reach at little cost.
+
+    Each level is smoothed on its way up, so that its pieces leave no edges.
+    """
+
+    def __init__(self, ndim: int, width: int, case: int, levels: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+        scale = 1 / math.sqrt(width * 2**ndim)
+        self.down = nn.Parameter(torch.randn(width, width, *(2,) * ndim) * scale)
+        self.first, self.second = Mix(ndim, width, case), Mix(ndim, width, case)
+        self.below = Coarser(ndim, width, case, levels - 1) if levels > 1 else None
+        self.up = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
+
+    def forward(
+        self,
+        values: Float[Tensor, "B K *pieces"],
+        case: Float[Tensor, "B D"],
+        wraps: Bool[Tensor, "B axes"],
+    ) -> Float[Tensor, "B K *pieces"]:
+        convolve = CONVOLUTION[self.ndim]
+        low = self.first(convolve(values, self.down, stride=2), case, wraps)
+        if self.below is not None:
+            low = self.below(low, case, wraps)
+        return values + doubled(convolve(self.second(low, case, wraps), self.up), wraps)
+
+    def count(self, cost: Cost, samples: int, rows: int) -> None:
+        """So many pieces at the resolution above, of all samples together."""
+        width, low = self.up.shape[0], rows // 2**self.ndim
+        cost.product("local", low, width * 2**self.ndim, width)
+        cost.product("local", low, width, width)
+        for mix in (self.first, self.second):
+            mix.count(cost, samples, low)
+        if self.below is not None:
+            self.below.count(cost, samples, low)
+
+
+def doubled(
+    values: Float[Tensor, "B K *pieces"], wraps: Bool[Tensor, "B axes"]
+) -> Float[Tensor, "B K *twice"]:
+    """Values on a grid of twice the resolution, linearly between those of this one.
+
+    Sums in one order on every device: interpolation by torch is not deterministic on CUDA.
+    """
+    values = beyond(values, 1, wraps, "nearest")
+    for axis in range(2, values.ndim):
+        count = values.shape[axis] - 2
+        low, here, high = (values.narrow(axis, start, count) for start in range(3))
+        near = 0.75 * here
+        both = torch.stack([0.25 * low + near, near + 0.25 * high], dim=axis + 1)
+        values = both.flatten(axis, axis + 1)
+    return values
+
 
 def frame_and_changes(fields: Float[Tensor, "B T C *points"]) -> Float[Tensor, "B T C *points"]:
     """The last frame, and the changes from frame to frame over the size of the last one."""
     changes = fields.diff(dim=1)
     axes = tuple(range(3, fields.ndim))
-    size = changes[:, -1:].square().mean(dim=axes, keepdim=True).sqrt().clamp(min=STILL)
+    power = changes[:, -1:].square().mean(dim=axes, keepdim=True)
+    size = power.clamp(min=STILL**2).sqrt()  # a root has no gradient at zero
     return torch.cat([fields[:, -1:], changes / size], dim=1)
 
 

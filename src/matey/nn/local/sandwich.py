@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from matey.fields import Inputs, SystemSpec
-from matey.nn.embed import Named
+from matey.nn.embed import Case, Named
 from matey.nn.local.path import Local
+from matey.nn.local.usual import DEVIATION
 from matey.nn.operations import Cost
 from matey.nn.tokenizer import predicted_names, shape_key
 from matey.tokens.lattice import Triple, all_patches, join_patches
@@ -25,19 +26,21 @@ from matey.tokens.pack import Packing
 class Sandwich(nn.Module):
     """A local path for each number of dimensions, and between its halves the ends of the tokens.
 
-    `width` channels of features. The history is folded into one frame of them.
+    `width` channels of features, seen at `levels` coarser resolutions, too. The history is folded
+    into one frame of them.
     """
 
-    def __init__(self, embed_dim: int, history: int, width: int, piece: int) -> None:
+    def __init__(self, embed_dim: int, history: int, width: int, piece: int, levels: int) -> None:
         super().__init__()
         self.embed_dim, self.history, self.width, self.piece = embed_dim, history, width, piece
+        self.levels = levels
         self.paths = nn.ModuleDict()
         self.ends = nn.ModuleDict()
 
     def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
         """Make the weights that a system needs and that are not there yet."""
         if str(spec.ndim) not in self.paths:
-            sizes = (spec.ndim, self.history, self.width, self.embed_dim, self.piece)
+            sizes = (spec.ndim, self.history, self.width, self.embed_dim, self.piece, self.levels)
             self.paths[str(spec.ndim)] = Local(*sizes)
         self.path(spec.ndim).add([v.name for v in spec.variables], predicted_names(spec))
         for patch in patches:
@@ -82,7 +85,7 @@ class Sandwich(nn.Module):
         fields: Float[Tensor, "B T C Z Y X"],
         inputs: Inputs,
         packing: Packing,
-        case: Float[Tensor, "B D"],
+        case: Case,
     ) -> tuple[list[Float[Tensor, "_ 1 D"]], Float[Tensor, "B K z y x"]]:
         """Tokens of each level, and the features, which go past the blocks."""
         features = self.read(fields, inputs, case)
@@ -94,7 +97,7 @@ class Sandwich(nn.Module):
         features: Float[Tensor, "B K z y x"] | None,
         inputs: Inputs,
         packing: Packing,
-        case: Float[Tensor, "B D"],
+        case: Case,
         rest: Float[Tensor, "B P Z Y X"] | float,
         coarse: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -108,14 +111,15 @@ class Sandwich(nn.Module):
         return output, rest + self.write(features + added[0], inputs, case)
 
     def read(
-        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, case: Float[Tensor, "B D"]
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, case: Case
     ) -> Float[Tensor, "B K z y x"]:
         """The features of normalised fields."""
         spec, grid = inputs.spec, self.pieces(tuple(fields.shape[3:]))  # type: ignore[arg-type]
         active = fields.reshape(*fields.shape[:3], *fields.shape[6 - spec.ndim :])
         sides = inputs.boundaries[:, 3 - spec.ndim :]
         names = [variable.name for variable in spec.variables]
-        features = self.path(spec.ndim).read(active, names, sides, case)
+        deviation = case.ratios[:, :, DEVIATION]
+        features = self.path(spec.ndim).read(active, deviation, names, sides, case.vector)
         return features.reshape(*features.shape[:2], *grid)
 
     def encode(
@@ -149,13 +153,15 @@ class Sandwich(nn.Module):
         self,
         features: Float[Tensor, "B K z y x"],
         inputs: Inputs,
-        case: Float[Tensor, "B D"],
+        case: Case,
     ) -> Float[Tensor, "B P Z Y X"]:
         """The increments that features stand for."""
         spec = inputs.spec
         active = features.reshape(*features.shape[:2], *features.shape[5 - spec.ndim :])
         sides = inputs.boundaries[:, 3 - spec.ndim :]
-        change = self.path(spec.ndim).write(active, predicted_names(spec), sides, case)
+        deviation = case.ratios[:, list(spec.predicted), DEVIATION]
+        names = predicted_names(spec)
+        change = self.path(spec.ndim).write(active, deviation, names, sides, case.vector)
         return change.float().reshape(*change.shape[:2], *inputs.values.shape[3:])
 
     def ends_of(self, patch: Triple) -> "Ends":
