@@ -228,7 +228,8 @@ def test_grids_and_variables_never_mix_within_a_batch_but_all_have_their_turn(tm
 
 def test_a_system_left_without_trajectories_to_train_on_is_named(tmp_path):
     source = SourceConfig("water", (str(write_shallow_water(tmp_path / "2D_rdb.h5", 1)),))
-    systems = open_systems(DataConfig((source,)))  # a single trajectory is for training
+    alone = SplitConfig(valid=0, test=0)
+    systems = open_systems(DataConfig((source,), alone))  # a single trajectory is for training
     assert systems["water"].split == {"train": [0], "valid": [], "test": []}
     assert in_order(systems["water"].windows("valid", WindowConfig()), 4) == []
     with pytest.raises(DataError, match=r"No window to train on in any .*\['water'\]"):

@@ -12,8 +12,9 @@ import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data.layouts.base import SPLITS
 from matey.data.reader import progressions
+from matey.data.selection import every_nth
 from matey.data.systems import split_trajectories
-from matey.data.trajectories import EveryNth, open_source
+from matey.data.trajectories import open_source
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
@@ -98,7 +99,7 @@ def test_a_stride_spreads_the_history_and_makes_a_step_as_long(fields):
 
 
 def test_every_nth_frame_is_a_sequence_of_its_own(fields):
-    thinned = EveryNth(fields, 3)
+    thinned = every_nth(fields, 3)
     assert thinned.spec.dt == pytest.approx(3 * fields.spec.dt)
     for other in (thinned, pickle.loads(pickle.dumps(thinned))):
         assert torch.equal(other[2].values, fields[2].values[::3])

@@ -43,7 +43,9 @@ def run(options: Any) -> None:
     ask = ScoreConfig(*limits, options.seed, options.lead_time, protocol)
     model = load_model(options)
     scores = evaluate(model, options.checkpoint, options.data, ask, Path(options.out))
-    console.print(score_table(scores, f"{options.checkpoint}: test trajectories"))
+    seen = any(score.trained_on for score in scores)
+    scored = "trajectories, some of which it was trained on" if seen else "test trajectories"
+    console.print(score_table(scores, f"{options.checkpoint}: {scored}"))
     for line in health(scores):
         say(line)
     if model.config.is_adaptive:

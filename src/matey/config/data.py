@@ -132,19 +132,30 @@ class SplitConfig:
     """How trajectories are divided into train, valid and test. Files that come divided stay so.
 
     Args:
-        valid: fraction of the trajectories for validation, at least one of three or more.
-        test: fraction for the final scores, at least one of two or more.
+        valid: fraction of the trajectories, or of their frames, for validation; at least one of
+            three or more trajectories.
+        test: fraction for the final scores, at least one of two or more trajectories.
         seed: of the random division.
+        by: `trajectory` gives whole trajectories to each; `time` cuts every trajectory into a
+            stretch to train on, one to validate on and one for the test, in this order, which
+            share no frame: for one long run.
+        gap: frames left out between the stretches of `by: time`, so that what is tested is not
+            the moment after what was learned.
     """
 
     valid: float = 0.1
     test: float = 0.1
     seed: int = 0
+    by: Literal["trajectory", "time"] = "trajectory"
+    gap: int = 0
 
     def __post_init__(self) -> None:
         require_fraction(self, "data.split.", "valid", "test")
         total = self.valid + self.test
         require(total <= 1, "data.split", total, "valid + test of 1 at most")
+        require(self.gap >= 0, "data.split.gap", self.gap, "0 frames or more")
+        in_time = self.by == "time" or not self.gap
+        require(in_time, "data.split.gap", self.gap, "0 unless data.split.by is time")
         require(self.seed >= 0, "data.split.seed", self.seed, "0 or more")
 
 

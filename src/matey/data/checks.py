@@ -14,8 +14,9 @@ from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Stored
 from matey.data.layouts.the_well import TheWell, stated_statistics
 from matey.data.reader import Reader, read_stored
+from matey.data.selection import Selection
 from matey.data.statistics import VariableStatistics
-from matey.data.systems import split_trajectories
+from matey.data.systems import divide, single, split_trajectories
 from matey.data.trajectories import Fields
 from matey.errors import DataError
 
@@ -25,6 +26,22 @@ OUTLIER = 50  # standard deviations from the mean; strong shocks reach 25
 OVERLAP = 0.5  # share of frames in common that makes two trajectories one; all start alike at rest
 LISTED = 20  # notices of one kind
 RESOLVED = 1e-6  # of its mean a variable varies by more; numbers of float32 are up to 1.2e-7 apart
+
+
+def check_division(
+    fields: Fields, split: SplitConfig, windows: WindowConfig, problems: list[str]
+) -> tuple[Parts, list[str], list[str]]:
+    """The split of whole trajectories, empty where they are split in time; problems and notices of
+    the division."""
+    try:
+        stretches = divide(fields, split)
+    except DataError as error:
+        return {}, [str(error)], []
+    parts = divided(stretches, split, problems)
+    refused, short = too_short(stretches, parts, windows)
+    alone = single(stretches, split)
+    refused = [*without_training(stretches, parts), *([alone] if alone else []), *refused]
+    return {} if split.by == "time" else parts, refused, short
 
 
 def divided(fields: Fields, split: SplitConfig, problems: list[str]) -> Parts:
@@ -54,10 +71,11 @@ def too_short(fields: Fields, parts: Parts, windows: WindowConfig) -> tuple[list
     short = {
         i for i, trajectory in enumerate(fields.trajectories) if len(trajectory.times) <= needed
     }
+    longer = "a larger share (data.split)" if isinstance(fields, Selection) else "longer ones"
     name, few = shown(fields.spec.name), f"too few frames for windows.history = {windows.history}"
     problems = [
         f"All {len(parts[split])} trajectories of {name} to {purpose} have {few} and a target. "
-        "Lower it (--history), or give longer ones."
+        f"Lower it (--history), or give {longer}."
         for split, purpose in SHARE.items()
         if parts[split] and short.issuperset(parts[split])
     ]

@@ -29,7 +29,7 @@ def data_config(*paths: str | Path) -> DataConfig:
         )
         for system in inspection.systems
     ]
-    return DataConfig(tuple(sources))
+    return DataConfig(tuple(sources), inspection.split)
 
 
 def config_text(inspection: Inspection, folder: Path) -> str:
@@ -51,11 +51,28 @@ def config_text(inspection: Inspection, folder: Path) -> str:
             lines += ["    # Drafted by looking at the file: check it."]
             lines += [f"    # Assumed: {shown(text)}." for text in system.assumptions]
             lines += indented({"layout": settings(system.described)}, 4)
-    split = SplitConfig()
-    lines.append("# Fractions of the trajectories. Files that come divided keep their division.")
-    lines.append("split:")
-    lines += [f"  {key}: {getattr(split, key)}" for key in ("valid", "test", "seed")]
+    lines += ["# Files that come divided keep their division.", "split:"]
+    lines += split_lines(inspection.split)
     return "\n".join(lines) + "\n"
+
+
+def split_lines(split: SplitConfig) -> list[str]:
+    """How the data are divided, with what it means."""
+    if split.by == "time":
+        return [
+            "  by: time  # a single long run: train on its beginning, test on its end",
+            f"  valid: {split.valid}  # fractions of the frames",
+            f"  test: {split.test}",
+            f"  gap: {split.gap}  # frames left out between them",
+        ]
+    if not split.valid + split.test:
+        return [
+            "  valid: 0  # a single run, too short to be divided: train on all of it",
+            "  test: 0",
+        ]
+    lines = [f"  {key}: {getattr(split, key)}" for key in ("valid", "test", "seed")]
+    lines[0] += "  # fractions of the trajectories"
+    return lines
 
 
 def describe(system: SystemReport) -> list[str]:

@@ -6,26 +6,25 @@ Values are streamed a few frames at a time, so a file may be larger than memory.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Literal
 
 from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.checks import (
-    divided,
+    check_division,
     odd_values,
     overlaps,
-    too_short,
     uneven_lengths,
     unresolved,
-    without_training,
 )
 from matey.data.formats.files import UnknownLayoutError, log
 from matey.data.formats.find import find_named
 from matey.data.naming import name_alike
 from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
+from matey.data.systems import usual_split
 from matey.data.trajectories import Fields, group_by_system, open_source, unused
 from matey.data.windows import is_uniform
 from matey.errors import MateyError
@@ -71,10 +70,11 @@ class SystemReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The systems found, and the files that could not be read."""
+    """The systems found, the files that could not be read, and how a draft divides the data."""
 
     systems: tuple[SystemReport, ...]
     problems: tuple[str, ...]
+    split: SplitConfig = field(default_factory=SplitConfig)
 
     @property
     def refused(self) -> list[str]:
@@ -94,10 +94,12 @@ def inspect(
     what a sample would be; `watch` hears how many frames were looked at, of how many. Files that
     cannot be read are problems of the result. Raises DataError only where a path names nothing.
     """
+    windows = windows or WindowConfig()
     if isinstance(paths, DataConfig):
         opened, problems, split = *open_config(paths), paths.split
     else:
-        opened, problems, split = *open_systems_in(paths, options), SplitConfig()
+        opened, problems = open_systems_in(paths, options)
+        split = usual_split(opened, (windows.history - 1 + windows.min_lead) * windows.stride + 1)
     total = sum(len(t.times) for fields in opened for t in fields.trajectories)
     done = 0
 
@@ -106,9 +108,8 @@ def inspect(
         done += frames
         watch(done, total)
 
-    windows = windows or WindowConfig()
     reports = [report(*system, windows, split, count) for system in opened.items()]
-    return Inspection(tuple(reports), tuple(problems))
+    return Inspection(tuple(reports), tuple(problems), split)
 
 
 def report(
@@ -127,9 +128,8 @@ def report(
             problems.append(str(error))
     trajectories, statistics = fields.trajectories, running.statistics()
     lost = [] if problems else unresolved(fields, statistics)  # of a damaged file no more is read
-    parts = divided(fields, split, problems)
-    refused, short = too_short(fields, parts, windows)
-    problems += [*without_training(fields, parts), *refused]
+    parts, refused, short = check_division(fields, split, windows, problems)
+    problems += refused
     alike = all(
         s.constant or v.name in lost
         for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))

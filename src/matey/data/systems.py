@@ -1,12 +1,15 @@
 """The systems of a data config: their files, and which trajectories are for what."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
 from matey.config import DataConfig, SplitConfig, WindowConfig
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS
+from matey.data.selection import in_stretches
 from matey.data.trajectories import Fields, open_source
 from matey.data.windows import Windows
 from matey.errors import DataError
@@ -42,12 +45,54 @@ def open_systems(config: DataConfig, *, training: bool = True) -> dict[str, Syst
         )
     systems = {}
     for source in config.systems:
-        fields = open_source(source)
+        fields = divide(open_source(source), config.split)
         split = split_trajectories(fields, config.split)
         if training:
+            if problem := single(fields, config.split):
+                raise DataError(problem)
             split["train"] = take_training(split["train"], config.trajectories, fields)
         systems[source.name] = System(fields, split)
     return systems
+
+
+def training_windows(systems: Mapping[str, System], config: WindowConfig) -> dict[str, Windows]:
+    """The windows to train on. Raises DataError where those, or the ones to validate on, are of
+    trajectories that are too short: before any work."""
+    windows = {name: system.windows("train", config) for name, system in systems.items()}
+    for system in systems.values():
+        system.windows("valid", config)
+    return windows
+
+
+def divide(fields: Fields, config: SplitConfig) -> Fields:
+    """The trajectories, or where they are to be split in time, their stretches."""
+    return in_stretches(fields, config) if config.by == "time" else fields
+
+
+def usual_split(systems: Collection[Fields], needed: int) -> SplitConfig:
+    """How a draft divides data: by trajectories, and where a system is one long run, by time, with
+    stretches of at least the `needed` frames. Nothing is divided of one run that is too short."""
+    alone = [fields for fields in systems if single(fields, SplitConfig())]
+    if not alone:
+        return SplitConfig()
+    frames = min(len(fields.trajectories[0].times) for fields in alone)
+    share = max(SplitConfig.test, min(0.25, ceil(100 * needed / frames) / 100))
+    if round(share * frames) < needed and len(alone) == len(systems):
+        return SplitConfig(valid=0, test=0)
+    return SplitConfig(by="time", valid=share, test=share)
+
+
+def single(fields: Fields, config: SplitConfig) -> str:
+    """Why a run of one trajectory cannot be divided as the config says; empty where it can, or
+    need not."""
+    one = len(fields.trajectories) == 1 and not fields.trajectories[0].split
+    if not one or not config.valid + config.test:
+        return ""
+    return (
+        f"System {fields.spec.name!r} is one trajectory: none is left to validate and test on. "
+        "Divide it in time (`split: {by: time}` in the data config, or --data.split.by time), or "
+        "train on all of it (--data.split.valid 0 --data.split.test 0)."
+    )
 
 
 def take_training(there: list[int], wanted: int | None, fields: Fields) -> list[int]:

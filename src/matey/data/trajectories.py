@@ -56,11 +56,18 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
         for reader, inside in self._by_reader(pieces).items():
             reader.read_into(inside)
 
+    def place(self, trajectory: int) -> tuple[Reader, int, range]:
+        """Where a trajectory lies: its file, its number there, and which frames it has of it."""
+        reader, index = self._places[trajectory]
+        return reader, index, range(len(reader.trajectories[index].times))
+
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
-        """The pieces of each file, with the trajectories as it counts them."""
+        """The pieces of each file, with the trajectories and frames as it counts them."""
         groups: dict[Reader, list[Piece]] = {}
         for trajectory, frames, values in pieces:
-            reader, index = self._places[trajectory]
+            reader, index, stored = self.place(trajectory)
+            if stored.start or stored.step > 1:
+                frames = [stored[frame] for frame in frames]
             groups.setdefault(reader, []).append(Piece(index, frames, values))
         return groups
 
@@ -165,28 +172,3 @@ def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = Non
                 "are. Name it itself to read it."
             )
     return recognised or readers
-
-
-class EveryNth(Fields):
-    """The same trajectories with every `stride`-th frame, from the first on, and a dt as long."""
-
-    def __init__(self, fields: Fields, stride: int) -> None:
-        super().__init__(fields.readers, fields.spec.name)
-        self.stride, self._whole = stride, self.trajectories
-        self.spec = replace(self.spec, dt=self.spec.dt * stride)
-        self.trajectories = [replace(t, times=t.times[::stride]) for t in self._whole]
-
-    def read(self, trajectory: int, frames: slice = slice(None)) -> Field:
-        """Some of the frames that are left."""
-        left = range(len(self._whole[trajectory].times))[:: self.stride][frames]
-        return super().read(trajectory, slice(left.start, left.stop, left.step))
-
-    def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
-        thinned = []
-        for trajectory, frames, values in pieces:
-            stored = [frame * self.stride for frame in frames]
-            thinned.append(Piece(trajectory, stored, values))
-        return super()._by_reader(thinned)
-
-    def __reduce__(self) -> Any:
-        return EveryNth, (Fields(self.readers, self.spec.name), self.stride)

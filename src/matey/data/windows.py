@@ -19,6 +19,7 @@ from matey.config import WindowConfig
 from matey.data.formats import files
 from matey.data.layouts.base import UNIFORM
 from matey.data.reader import Piece, allocate
+from matey.data.selection import Selection
 from matey.data.symmetry import check_flips
 from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
@@ -95,6 +96,8 @@ class Windows:
         way_out = "Lower them."
         if config.stride == 1 and room > 0:
             way_out = f"Set windows.history to {room} or less."
+        if isinstance(self.fields, Selection):
+            way_out += " Or give its stretch of time a larger share (data.split)."
         raise DataError(
             f"System {self.spec.name!r} has at most {longest} frames a trajectory: too few for "
             f"windows.history = {config.history} and a target (stride {config.stride}, "
@@ -265,7 +268,7 @@ class Rollouts:
         if not trajectories:
             raise DataError(
                 f"System {fields.spec.name!r} has no test trajectory: {len(fields.trajectories)} "
-                "in all. To score on all of them: --data.split.test 1 --data.split.valid 0."
+                "in all."
             )
         shortest = min(len(fields.trajectories[i].times) for i in trajectories)
         if shortest < history + lead:

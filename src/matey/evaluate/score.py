@@ -3,6 +3,7 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
+import logging
 import os
 import sys
 import time
@@ -19,10 +20,11 @@ from torch import Tensor
 
 import matey
 from matey.config import DataConfig, require
+from matey.data.identity import overlapping
+from matey.data.selection import every_nth
 from matey.data.systems import System, open_systems
-from matey.data.trajectories import EveryNth
 from matey.data.windows import Rollouts, cut
-from matey.errors import ConfigError, MateyError
+from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
@@ -34,6 +36,7 @@ from matey.records.scores import Scores, SystemScore
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan
 
+log = logging.getLogger("matey")
 FRAMES = 17  # of an example, at most
 EXAMPLE_VALUES = 2**24  # numbers on each side of an example, where three frames have not more
 
@@ -99,6 +102,14 @@ def score_system(
 ) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     rollouts = rollouts_of(model, system, config)
+    scored = sorted({trajectory for trajectory, _ in rollouts.starts})
+    seen = seen_in_training(model, system, scored)
+    if seen:
+        log.warning(
+            "%s: the model was trained on %d of the %d trajectories that it is scored on. Such "
+            "scores are no test.",
+            *(system.spec.name, seen, len(scored)),
+        )
     fields, starts = rollouts.fields, rollouts.starts
     leads = list(range(config.lead, rollouts.steps + 1, config.lead))
     spec = fields.spec
@@ -120,7 +131,8 @@ def score_system(
     return SystemScore(
         name=spec.name,
         variables=names,
-        trajectories=len({trajectory for trajectory, _ in starts}),
+        trajectories=len(scored),
+        trained_on=seen,
         windows=tally.rollouts,
         history=model.history,
         grid=grid,
@@ -136,6 +148,13 @@ def score_system(
         spectra=tally.spectra(),
         seams=tally.seams(),
     )
+
+
+def seen_in_training(model: Surrogate, system: System, trajectories: Sequence[int]) -> int | None:
+    """How many of some trajectories the model was trained on, wholly or in part; None where it
+    does not say what it was trained on."""
+    seen = model.learned_from.get("trained_frames")
+    return None if seen is None else overlapping(system.fields, trajectories, seen)
 
 
 def count_tokens(plans: Sequence[RefinementPlan], mode: str) -> dict[str, float]:
@@ -221,9 +240,29 @@ def rollouts_of(model: Surrogate, system: System, config: ScoreConfig) -> Rollou
     stride = round(ratio)
     # dt is read to six digits; other ratios are other data, whose steps are left as they are.
     if stride > 1 and abs(ratio - stride) < 0.01:
-        fields = EveryNth(fields, stride)
+        fields = every_nth(fields, stride)
     test, steps = system.split["test"], config.steps
+    if not test:
+        refuse_untested(model, system)
     return Rollouts(fields, test, model.history, steps, lead=config.lead, limit=config.windows)
+
+
+def refuse_untested(model: Surrogate, system: System) -> None:
+    """Raise DataError for a system without test trajectories: with what they can be got from."""
+    count = len(system.fields)
+    seen = seen_in_training(model, system, range(count))
+    way_out = (
+        "Train with `split: {by: time}` in the data config, which keeps the end of each trajectory "
+        "for the test, or give trajectories that the model was not trained on."
+    )
+    if seen == 0:
+        way_out = (
+            "The model was trained on none of them; to score on all: --data.split.test 1 "
+            "--data.split.valid 0."
+        )
+    raise DataError(
+        f"System {system.spec.name!r} has no test trajectory: {count} in all. {way_out}"
+    )
 
 
 def write_example(

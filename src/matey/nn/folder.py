@@ -24,9 +24,11 @@ from matey.nn.surrogate import Surrogate
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
+from matey.records.files import convert
 
 FORMAT = 1
-BY_SYSTEM = ("boundaries", "data_fingerprint")  # what fine-tuning keeps of earlier systems
+# What fine-tuning keeps of earlier systems.
+BY_SYSTEM = ("boundaries", "data_fingerprint", "trained_frames")
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
@@ -182,6 +184,11 @@ def put_origin(model: Surrogate, description: Mapping[str, Any]) -> None:
         known = training.get(key) if isinstance(training, dict) else None
         if isinstance(known, dict):
             model.learned_from[key] = known
+    try:
+        seen = model.learned_from.get("trained_frames", {})
+        convert(dict[str, dict[str, list[list[int]]]], seen, "trained_frames")
+    except ValueError:  # of a damaged or foreign folder: then nothing is known
+        del model.learned_from["trained_frames"]
 
 
 def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from matey.records.files import RecordFile
+from matey.words import plural
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ class SystemScore:
     """A model on one system.
 
     `windows` rollouts start from frames of `trajectories` test trajectories that leave room for
-    all steps: from every such frame, or from as many as were asked for. `steps` are the leads in
+    all steps: from every such frame, or from as many as were asked for. The model was trained on
+    `trained_on` of these trajectories, wholly or in part: none where it is a test, None where it
+    is not known. `steps` are the leads in
     units of `dt`, `lead` apart. `tokens` are per frame: the mean used, and what uniform coarse
     and fine patches would cost. `drift` is by quantity (`mean`, `mean_square`) and variable.
     `seams` are None of a model without patches, and in files of older versions.
@@ -136,6 +139,7 @@ class SystemScore:
     name: str
     variables: list[str] = field(default_factory=list)
     trajectories: int = 0
+    trained_on: int | None = None
     windows: int = 0
     history: int = 0
     grid: tuple[int, ...] = ()
@@ -160,6 +164,16 @@ class SystemScore:
             for where, row in rows_of(getattr(self, name), name):
                 if len(row) != len(self.steps):
                     raise ValueError(f"{where} has {len(row)} values for {len(self.steps)} steps")
+
+    @property
+    def tested_on(self) -> str:
+        """`test trajectory`, or how many of the trajectories are none: in words."""
+        text = plural(self.trajectories, "test trajectory")
+        if self.trained_on:
+            text = (
+                f"{plural(self.trajectories, 'trajectory')}, {self.trained_on} of them trained on"
+            )
+        return text
 
     @property
     def main(self) -> Curve:

@@ -36,11 +36,14 @@ def compare(results: Sequence[Results]) -> Comparison | None:
     best = ranked[0]
     first = max(results, key=lambda result: last(skill(result, 0)))
     grade, badge = grade_of([skill(best, 0), skill(best, -1)])
-    sentences = (
+    sentences: tuple[str, ...] = (
         f"{len(results)} models were scored on {listed(names(best))}.",
         f"At the end of the rollout {best.name} is best: {beside(skill(best, -1))}; the worst is "
         f"{ranked[-1].name}: {beside(skill(ranked[-1], -1))}.",
     )
+    seen = [result.name for result in results if any(s.trained_on for s in result.systems)]
+    if seen:
+        sentences += (f"Scored on trajectories that they were trained on: {listed(seen)}.",)
     tiles = [
         Tile("Best at the end", best.name),
         beside_persistence("Its error at the end", skill(best, -1)),

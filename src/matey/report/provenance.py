@@ -25,11 +25,8 @@ def scoring(result: Results) -> Iterator[tuple[str, str]]:
     if cells := refinement(result.scores.model.get("refine")):
         yield "Finer cells", cells
     for system in result.systems:
-        rollouts, trajectories = plural(system.windows, "rollout"), system.trajectories
-        yield (
-            system.name,
-            f"{rollouts} of {system.steps[-1]} dt, from {plural(trajectories, 'test trajectory')}",
-        )
+        rollouts = plural(system.windows, "rollout")
+        yield system.name, f"{rollouts} of {system.steps[-1]} dt, from {system.tested_on}"
     if result.scores.seconds == result.scores.seconds:
         yield "Took", duration(result.scores.seconds)
 

@@ -48,6 +48,8 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
     systems = results.systems
     skills = [curve.skill[at] for at in (0, -1) for curve in defined(systems, at)]
     grade, badge = grade_of(skills)
+    if any(system.trained_on for system in systems):
+        grade, badge = "open", "scored on training data"
     sentences = [
         model_sentence(results.scores.model),
         training_sentence(run) if run else "",
@@ -144,10 +146,10 @@ def scoring_sentence(systems: Sequence[SystemScore], trained: Sequence[str]) -> 
         return ""
     names = [s.name for s in systems]
     which = "" if set(names) == set(trained) else f" ({listed(names)})"
-    return (
-        f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')} held "
-        f"out for the test{which}."
-    )
+    scored = f"Scored on {plural(windows, 'rollout')} from {plural(trajectories, 'trajectory')}"
+    if seen := sum(s.trained_on or 0 for s in systems):
+        return f"{scored}{which}; the model was trained on {seen:,} of them: this is no test."
+    return f"{scored} held out for the test{which}."
 
 
 def weak_sentence(systems: Sequence[SystemScore]) -> str:

@@ -14,7 +14,7 @@ from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
 from matey.nn.baselines.stencil import StencilModel
-from matey.nn.folder import save_pretrained
+from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.local.stencil import ROWS, Stencils
 from matey.nn.operations import count
 from matey.nn.surrogate import Surrogate
@@ -74,6 +74,7 @@ def fit_run(
         keeper.after_step(replace(progress, step=1))
     model.trained_leads = (1, 1)
     training = training_facts(config, systems, 1, run, model.learned_from)
+    put_origin(model, {"training": training})
     save_pretrained(model, run / "model", training, spent(run))
     journal.write("end", step=1)
     model.eval()

@@ -16,13 +16,13 @@ from matey.config import RunConfig, require
 from matey.cost.forecast import check_grids, forecast, memory_bound, refuse_if_too_large
 from matey.cost.machine import Speedometer, free_memory, return_large_blocks
 from matey.data.mixture import Mixture
-from matey.data.systems import System, open_systems
+from matey.data.systems import System, open_systems, training_windows
 from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
-from matey.nn.folder import save_pretrained
+from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance
 from matey.nn.surrogate import Prediction, Surrogate
@@ -87,7 +87,7 @@ def take_steps(
     systems = open_systems(config.data)
     if checkpoint.folders(run) and not resume:
         raise ConfigError(f"{run} holds a run. Pass --resume auto to go on, or another --run.")
-    windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
+    windows = training_windows(systems, config.windows)
     model = prepare_model(model, config, systems, windows, team)
     if isinstance(model, StencilModel):
         return fit_run(model, config, run, watch, systems, windows, parent, stop, team)
@@ -159,6 +159,7 @@ def take_steps(
     if team.first:
         training = training_facts(config, systems, config.steps, run, engine.model.learned_from)
         save_pretrained(model, run / "model", training, spent(run))
+        put_origin(model, {"training": training})
     journal.write("end", step=config.steps)
     return model.eval()
 

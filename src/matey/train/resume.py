@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from matey.config import RunConfig, current
+from matey.data.identity import fingerprint
 from matey.data.systems import System
 from matey.errors import ConfigError, DataError
 from matey.nn.folder import misfits
@@ -23,7 +24,7 @@ from matey.output import plain_yaml, tidy
 from matey.records.files import read_json
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
-from matey.train.run_folder import Record, fingerprint, plain, to_yaml
+from matey.train.run_folder import Record, plain, to_yaml
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),

@@ -6,7 +6,6 @@ metrics.jsonl     one object per logged step
 tensorboard/      the same with `tensorboard: true`, which needs the extra matey-pde[tensorboard]
 """
 
-import hashlib
 import math
 import os
 import platform
@@ -23,7 +22,7 @@ import yaml
 
 import matey
 from matey.config import DataConfig, RunConfig
-from matey.data.formats.files import zarr_metadata
+from matey.data.identity import fingerprint, frames_of
 from matey.data.systems import System
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
@@ -149,21 +148,6 @@ def git_commit() -> str | None:
     return answer.stdout.strip() or None
 
 
-def fingerprint(system: System) -> str:
-    """A short hash of a system's files: names, sizes, and a megabyte at either end;
-    of a zarr store, its metadata."""
-    digest = hashlib.sha256()
-    for path in sorted(reader.path for reader in system.fields.readers):
-        content = zarr_metadata(path) or path
-        size = content.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with content.open("rb") as file:
-            digest.update(file.read(1 << 20))
-            file.seek(max(0, size - (1 << 20)))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
 def to_yaml(config: RunConfig) -> str:
     """A run's config as YAML, with absolute paths to the data."""
     sources = tuple(
@@ -194,6 +178,11 @@ def training_facts(
     gives the same bits. `earlier` is of systems learned before (`Surrogate.learned_from`)."""
     prints = {name: fingerprint(system) for name, system in systems.items()}
     sides = {name: boundaries(system) for name, system in systems.items()}
+    frames = {name: frames_of(s.fields, s.split["train"]) for name, s in systems.items()}
+    for name, before in earlier.get("trained_frames", {}).items():
+        here = frames.setdefault(name, {})
+        for file, rows in before.items():
+            here[file] = sorted([*rows, *(row for row in here.get(file, []) if row not in rows)])
     valid = read_log(run).valid
     return {
         "steps": steps,
@@ -203,6 +192,7 @@ def training_facts(
         "seed": config.seed,
         "windows": asdict(config.windows),
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
+        "trained_frames": frames,
         "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
         "boundaries": {**earlier.get("boundaries", {}), **sides},
         "scores": finite(asdict(valid[-1])) if valid else {},

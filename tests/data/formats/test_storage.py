@@ -11,7 +11,8 @@ import matey
 from matey.config import WindowConfig
 from matey.data.formats import files
 from matey.data.formats.container import open_container
-from matey.data.trajectories import EveryNth, Fields
+from matey.data.selection import every_nth
+from matey.data.trajectories import Fields
 from matey.data.windows import Choice, Windows
 from matey.data.write import InMemory, copy_to_well
 from matey.errors import DataError
@@ -89,7 +90,7 @@ def test_values_whose_sum_overflows_are_read_and_infinite_ones_are_not(tmp_path)
 
 def test_every_nth_frame_makes_batches_too(tmp_path):
     fields = made(2)
-    thinned = EveryNth(matey.open(written(tmp_path, fields)), 3)
+    thinned = every_nth(matey.open(written(tmp_path, fields)), 3)
     batch = Windows(thinned, [1], WindowConfig(history=2)).batch([Choice(0)])
     assert torch.equal(batch.values[0], fields[1].values[0:6:3])
     assert torch.equal(batch.target[0], fields[1].values[6])
