@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import matey
+from matey.cli.options import read_data
 from matey.config import DataConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.draft_config import config_text, data_config
 from matey.data.identity import frames_of, overlapping
@@ -126,6 +127,22 @@ def test_a_draft_of_a_run_too_short_to_divide_trains_on_all_of_it(tmp_path):
     path = long_run(tmp_path / "run.nc", 12)
     assert data_config(path).split == SplitConfig(valid=0, test=0)
     assert "too short to be divided" in config_text(inspect([path]), tmp_path)
+
+
+def test_a_draft_of_one_long_run_beside_others_gives_it_a_split_of_its_own(tmp_path):
+    long_run(tmp_path / "long" / "run.nc", 60)
+    write_shallow_water(tmp_path / "2D_rdb_NA_NA.h5", 3)
+    inspection = inspect([tmp_path])
+    assert not inspection.refused
+    assert data_config(tmp_path).split == SplitConfig()
+    text = config_text(inspection, tmp_path)
+    (tmp_path / "mix.yaml").write_text(text)
+    opened = open_systems(read_data([str(tmp_path / "mix.yaml")]))
+    assert [len(opened["long"].split[part]) for part in SPLITS] == [1, 1, 1]
+    assert [t.split for t in opened["long"].fields.trajectories] == list(SPLITS)
+    (water,) = set(opened) - {"long"}
+    assert opened[water].fields.trajectories[0].split is None
+    assert not inspect(read_data([str(tmp_path / "mix.yaml")])).refused
 
 
 def test_a_draft_of_several_runs_divides_them_as_ever(tmp_path):

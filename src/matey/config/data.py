@@ -95,39 +95,6 @@ class LayoutConfig:
 
 
 @dataclass(frozen=True)
-class SourceConfig:
-    """Files of one system.
-
-    Args:
-        name: the system's name in this run.
-        paths: files, folders or patterns, relative to the YAML file that names them.
-        uneven: what to do where time steps differ by more than 10 %: `refuse`, or `allow`
-            and take the elapsed time over dt as lead time.
-        thermodynamics: for miniWeather, `full` density and potential temperature, or their
-            `perturbation` from the hydrostatic background.
-        layout: how files of your own are laid out; none if matey recognises their layout.
-        pseudo: by canonical name, whether a variable is a pseudo quantity, if files do not say it,
-            as `potential_enstrophy: false`; see `pseudo` of an array.
-    """
-
-    name: str
-    paths: tuple[str, ...]
-    uneven: Literal["refuse", "allow"] = "refuse"
-    thermodynamics: Literal["full", "perturbation"] = "full"
-    layout: LayoutConfig | None = None
-    pseudo: dict[str, bool] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require(
-            NAME.fullmatch(self.name) is not None,
-            "data.systems.name",
-            self.name,
-            "letters, digits, '_', '.', '-' and spaces, a letter or digit first, 100 at most",
-        )
-        require(bool(self.paths), f"data.systems.{self.name}.paths", self.paths, "a path or more")
-
-
-@dataclass(frozen=True)
 class SplitConfig:
     """How trajectories are divided into train, valid and test. Files that come divided stay so.
 
@@ -157,6 +124,41 @@ class SplitConfig:
         in_time = self.by == "time" or not self.gap
         require(in_time, "data.split.gap", self.gap, "0 unless data.split.by is time")
         require(self.seed >= 0, "data.split.seed", self.seed, "0 or more")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Files of one system.
+
+    Args:
+        name: the system's name in this run.
+        paths: files, folders or patterns, relative to the YAML file that names them.
+        uneven: what to do where time steps differ by more than 10 %: `refuse`, or `allow`
+            and take the elapsed time over dt as lead time.
+        thermodynamics: for miniWeather, `full` density and potential temperature, or their
+            `perturbation` from the hydrostatic background.
+        layout: how files of your own are laid out; none if matey recognises their layout.
+        pseudo: by canonical name, whether a variable is a pseudo quantity, if files do not say it,
+            as `potential_enstrophy: false`; see `pseudo` of an array.
+        split: how its trajectories are divided, if not as `data.split` says.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    uneven: Literal["refuse", "allow"] = "refuse"
+    thermodynamics: Literal["full", "perturbation"] = "full"
+    layout: LayoutConfig | None = None
+    pseudo: dict[str, bool] = field(default_factory=dict)
+    split: SplitConfig | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            NAME.fullmatch(self.name) is not None,
+            "data.systems.name",
+            self.name,
+            "letters, digits, '_', '.', '-' and spaces, a letter or digit first, 100 at most",
+        )
+        require(bool(self.paths), f"data.systems.{self.name}.paths", self.paths, "a path or more")
 
 
 @dataclass(frozen=True)

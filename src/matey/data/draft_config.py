@@ -25,7 +25,11 @@ def data_config(*paths: str | Path) -> DataConfig:
         raise DataError(inspection.refused[0])
     sources = [
         SourceConfig(
-            system.name, tuple(map(str, system.paths)), system.uneven, layout=system.described
+            system.name,
+            tuple(map(str, system.paths)),
+            system.uneven,
+            layout=system.described,
+            split=system.split,
         )
         for system in inspection.systems
     ]
@@ -47,6 +51,8 @@ def config_text(inspection: Inspection, folder: Path) -> str:
         lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
         if system.uneven == "allow":
             lines.append("    uneven: allow  # lead times are elapsed times")
+        if system.split is not None:
+            lines += ["    split:", *(f"    {line}" for line in split_lines(system.split))]
         if system.described is not None:
             lines += ["    # Drafted by looking at the file: check it."]
             lines += [f"    # Assumed: {shown(text)}." for text in system.assumptions]

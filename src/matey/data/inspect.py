@@ -6,7 +6,7 @@ Values are streamed a few frames at a time, so a file may be larger than memory.
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,7 @@ from matey.data.formats.find import find_named
 from matey.data.naming import name_alike
 from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
-from matey.data.systems import usual_split
+from matey.data.systems import usual_splits
 from matey.data.trajectories import Fields, group_by_system, open_source, unused
 from matey.data.windows import is_uniform
 from matey.errors import MateyError
@@ -44,7 +44,8 @@ class SystemReport:
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
     do not. `described` is the draft of a layout that no reader knows, with what it assumes;
-    `uneven` is what a data config must say of time steps for it to be opened.
+    `uneven` is what a data config must say of time steps for it to be opened, and `split` how it
+    divides this system if not as the others.
     """
 
     name: str
@@ -66,6 +67,7 @@ class SystemReport:
     described: LayoutConfig | None = None
     assumptions: tuple[str, ...] = ()
     uneven: Literal["refuse", "allow"] = "refuse"
+    split: SplitConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,12 @@ def inspect(
     """
     windows = windows or WindowConfig()
     if isinstance(paths, DataConfig):
-        opened, problems, split = *open_config(paths), paths.split
+        opened, problems = open_config(paths)
+        split, others = paths.split, own_splits(paths, opened)
     else:
         opened, problems = open_systems_in(paths, options)
-        split = usual_split(opened, (windows.history - 1 + windows.min_lead) * windows.stride + 1)
+        needed = (windows.history - 1 + windows.min_lead) * windows.stride + 1
+        split, others = usual_splits(opened, needed)
     total = sum(len(t.times) for fields in opened for t in fields.trajectories)
     done = 0
 
@@ -108,7 +112,11 @@ def inspect(
         done += frames
         watch(done, total)
 
-    reports = [report(*system, windows, split, count) for system in opened.items()]
+    reports = [
+        replace(report(fields, places, windows, others.get(fields, split), count), split=own)
+        for fields, places in opened.items()
+        for own in [others.get(fields)]
+    ]
     return Inspection(tuple(reports), tuple(problems), split)
 
 
@@ -206,6 +214,12 @@ def open_config(config: DataConfig) -> tuple[Opened, list[str]]:
         except MateyError as error:
             problems.append(str(error))
     return opened, problems
+
+
+def own_splits(config: DataConfig, opened: Opened) -> dict[Fields, SplitConfig]:
+    """The systems of a data config that say how they are divided."""
+    said = {source.name: source.split for source in config.systems}
+    return {fields: split for fields in opened if (split := said[fields.spec.name])}
 
 
 def open_systems_in(

@@ -45,10 +45,11 @@ def open_systems(config: DataConfig, *, training: bool = True) -> dict[str, Syst
         )
     systems = {}
     for source in config.systems:
-        fields = divide(open_source(source), config.split)
-        split = split_trajectories(fields, config.split)
+        how = source.split or config.split
+        fields = divide(open_source(source), how)
+        split = split_trajectories(fields, how)
         if training:
-            if problem := single(fields, config.split):
+            if problem := single(fields, how):
                 raise DataError(problem)
             split["train"] = take_training(split["train"], config.trajectories, fields)
         systems[source.name] = System(fields, split)
@@ -69,17 +70,24 @@ def divide(fields: Fields, config: SplitConfig) -> Fields:
     return in_stretches(fields, config) if config.by == "time" else fields
 
 
-def usual_split(systems: Collection[Fields], needed: int) -> SplitConfig:
-    """How a draft divides data: by trajectories, and where a system is one long run, by time, with
-    stretches of at least the `needed` frames. Nothing is divided of one run that is too short."""
-    alone = [fields for fields in systems if single(fields, SplitConfig())]
-    if not alone:
-        return SplitConfig()
-    frames = min(len(fields.trajectories[0].times) for fields in alone)
-    share = max(SplitConfig.test, min(0.25, ceil(100 * needed / frames) / 100))
-    if round(share * frames) < needed and len(alone) == len(systems):
-        return SplitConfig(valid=0, test=0)
-    return SplitConfig(by="time", valid=share, test=share)
+def usual_splits(
+    systems: Collection[Fields], needed: int
+) -> tuple[SplitConfig, dict[Fields, SplitConfig]]:
+    """How a draft divides data, and those systems that are a single run beside others: by
+    trajectories, and a single run by time, in stretches of at least the `needed` frames. Nothing is
+    divided of a run that is too short for that."""
+    alone = {}
+    for fields in systems:
+        if single(fields, SplitConfig()):
+            frames = len(fields.trajectories[0].times)
+            share = max(SplitConfig.test, min(0.25, ceil(100 * needed / frames) / 100))
+            in_time = SplitConfig(by="time", valid=share, test=share)
+            whole = SplitConfig(valid=0, test=0)
+            alone[fields] = in_time if round(share * frames) >= needed else whole
+    same = set(map(repr, alone.values()))
+    if len(alone) == len(systems) and len(same) == 1:
+        return next(iter(alone.values())), {}
+    return SplitConfig(), alone
 
 
 def single(fields: Fields, config: SplitConfig) -> str:
