@@ -9,6 +9,7 @@ from matey.config.checks import require, require_fraction, require_positive
 # Names become file names: no separator, no way up, no hidden file.
 NAME = re.compile(r"\w[\w .-]{0,99}")
 Axis = Literal["sample", "time", "z", "y", "x", "component", "single"]
+Faces = Literal["left", "right", "inner", "outer"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class ArrayConfig:
         pseudo: whether a mirror changes its sign beyond reversing its components: false for a true
             scalar, vector or tensor, true for a magnetic field or a vorticity, none if unknown.
             One for all its variables, or a list with one for each.
+        staggered: axes along which it lies on the faces of cells, and where these are, as in xgcm:
+            `outer` (one face more than there are cells), `inner` (one fewer), `left` or `right` of
+            the centres (as many). It is averaged to the centres.
     """
 
     array: str
@@ -35,6 +39,7 @@ class ArrayConfig:
     axes: tuple[Axis, ...] = ()
     static: bool = False
     pseudo: bool | tuple[bool | None, ...] | None = None
+    staggered: dict[str, Faces] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         key = f"layout.arrays.{self.array}."
@@ -43,6 +48,8 @@ class ArrayConfig:
         require(fits, key + "units", self.units, f"one, or {len(self.variables)} of them")
         fits = not isinstance(self.pseudo, tuple) or len(self.pseudo) == len(self.variables)
         require(fits, key + "pseudo", self.pseudo, f"one, or {len(self.variables)} of them")
+        for axis in self.staggered:
+            require(axis in ("z", "y", "x"), key + "staggered", axis, "z, y or x")
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class LayoutConfig:
         split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;
             the others are for training. By default folders named train, valid and test decide,
             else `data.split`.
+        doubts: what the draft could not tell and a person has to: nothing is trained on before
+            these lines are taken out.
     """
 
     axes: tuple[Axis, ...]
@@ -75,6 +84,7 @@ class LayoutConfig:
     boundaries: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, float | str] = field(default_factory=dict)
     split: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.arrays), "layout.arrays", self.arrays, "an array or more")

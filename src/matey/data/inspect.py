@@ -25,7 +25,7 @@ from matey.data.naming import name_alike
 from matey.data.reader import Reader, open_reader
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
 from matey.data.systems import usual_splits
-from matey.data.trajectories import Fields, group_by_system, open_source, unused
+from matey.data.trajectories import Fields, group_by_system, open_source, undecided, unused
 from matey.data.windows import is_uniform
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
@@ -137,7 +137,7 @@ def report(
     trajectories, statistics = fields.trajectories, running.statistics()
     lost = [] if problems else unresolved(fields, statistics)  # of a damaged file no more is read
     parts, refused, short = check_division(fields, split, windows, problems)
-    problems += refused
+    problems += [*refused, *undecided(fields.readers)]
     alike = all(
         s.constant or v.name in lost
         for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))

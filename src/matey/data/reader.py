@@ -20,7 +20,7 @@ from matey.config import SourceConfig
 from matey.data.formats import files
 from matey.data.formats.container import Container, open_container
 from matey.data.formats.files import UnknownLayoutError, shown
-from matey.data.layouts.base import Contents, Layout, Stored, Trajectory
+from matey.data.layouts.base import Contents, Layout, Staggered, Stored, Trajectory
 from matey.data.layouts.cavity import Cavity
 from matey.data.layouts.described import Described
 from matey.data.layouts.miniweather import MiniWeather
@@ -217,7 +217,10 @@ def read_stored(
     index = tuple([picked.get(axis, slice(None)) for axis in stored.axes])
     array = files.read_array(dataset, index, path, name)
     axes = stored.axes.replace("n", "").replace("_", "")
-    array = array.transpose([axes.index(axis) for axis in "tcdzyx" if axis in axes])
+    order = [axis for axis in "tcdzyx" if axis in axes]
+    array = array.transpose([axes.index(axis) for axis in order])
+    for side in stored.staggered:
+        array = to_centres(array, order.index(side.letter), side)
     size = iter(array.shape)
     t, c, d, *grid = [next(size) if axis in axes else 1 for axis in "tcdzyx"]
     if c * d != len(stored.variables):
@@ -226,6 +229,24 @@ def read_stored(
             f"{[variable.name for variable in stored.variables]}."
         )
     return array.reshape(t, c * d, *grid)
+
+
+def to_centres(faces: np.ndarray, axis: int, side: Staggered) -> np.ndarray:
+    """Values at centres of cells: the mean of the two faces of each, or of the one that there is,
+    at a side of the domain or beside a missing value."""
+    first, last = (np.take(faces, [end], axis) for end in (0, -1))
+    within = np.take(faces, range(1, faces.shape[axis]), axis)
+    before = np.take(faces, range(faces.shape[axis] - 1), axis)
+    if side.position == "outer":
+        low, high = before, within
+    elif side.position == "inner":
+        low, high = np.concatenate([first, faces], axis), np.concatenate([faces, last], axis)
+    elif side.position == "left":
+        low, high = faces, np.concatenate([within, first if side.periodic else last], axis)
+    else:
+        low, high = np.concatenate([last if side.periodic else first, before], axis), faces
+    mean = (low + high) / 2
+    return np.where(np.isnan(low), high, np.where(np.isnan(high), low, mean))
 
 
 def progressions(numbers: Sequence[int]) -> list[slice]:

@@ -136,14 +136,41 @@ def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list
 def open(*paths: str | Path) -> Fields:
     """The trajectories of one system in files, folders or patterns.
 
-    Raises DataError if nothing readable is there, or more than one system.
+    Raises DataError if nothing readable is there, more than one system, or what may be read in
+    several ways.
     """
-    return Fields(open_readers(paths))
+    return Fields(decided(open_readers(paths)))
 
 
 def open_source(source: SourceConfig) -> Fields:
-    """The trajectories that one entry of a data config names, under its name."""
-    return Fields(open_readers(source.paths, source), source.name)
+    """The trajectories that one entry of a data config names, under its name.
+
+    Raises DataError where a person has to say first how they are to be read.
+    """
+    return Fields(decided(open_readers(source.paths, source)), source.name)
+
+
+def decided(readers: Sequence[Reader]) -> Sequence[Reader]:
+    """The same readers. Raises DataError where their files may be read in several ways."""
+    for doubt in undecided(readers):
+        raise DataError(doubt)
+    return readers
+
+
+def undecided(readers: Iterable[Reader]) -> list[str]:
+    """What a person has to decide before files are used, a sentence for each doubt."""
+    files: dict[tuple[str, bool], list[Path]] = {}
+    for reader in readers:
+        for doubt in reader.contents.doubts:
+            drafted = reader.contents.described is not None
+            files.setdefault((doubt, drafted), []).append(reader.path)
+    draft = "Write a data config (`matey data inspect FILES --write w.yaml`), and say there"
+    return [
+        f"{shown(paths[0])}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {doubt}. "
+        f"{draft if drafted else 'Say in the data config'} which it is, in `axes` of its `layout`; "
+        "then take the line out of `doubts`."
+        for (doubt, drafted), paths in files.items()
+    ]
 
 
 def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = None) -> list[Reader]:

@@ -80,7 +80,13 @@ def test_no_chunk_of_a_zarr_store_is_read_twice_for_a_batch(tmp_path, monkeypatc
     zarr = pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
     values = np.random.default_rng(0).standard_normal((4, 20, 8, 16)).astype(np.float32)
     group = zarr.open_group(tmp_path / "a.zarr", mode="w")
-    array = group.create_array("u", shape=values.shape, chunks=(3, 10, 8, 8), dtype="f4")
+    array = group.create_array(
+        "u",
+        shape=values.shape,
+        dtype="f4",
+        chunks=(3, 10, 8, 8),
+        dimension_names=("sample", "time", "y", "x"),
+    )
     array[:] = values
     fields = matey.open(tmp_path / "a.zarr")
     windows = Windows(fields, range(4), WindowConfig(history=4))

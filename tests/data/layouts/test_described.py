@@ -215,10 +215,9 @@ def test_missing_and_packed_values_are_undone(tmp_path):
 
 
 def test_what_was_assumed_is_said_once_per_file(tmp_path, caplog):
-    np.save(tmp_path / "a.npy", waves())
-    open_fields(tmp_path / "a.npy")
-    assert "axes of data (4, 7, 8, 16) are taken for sample, time, y, x" in caplog.text
-    assert "no times are stored" in caplog.text
+    np.savez(tmp_path / "a.npz", u=waves(), t=TIMES, y=Y, x=X)
+    open_fields(tmp_path / "a.npz")
+    assert "axes of u (4, 7, 8, 16) are taken for sample, time, y, x" in caplog.text
     assert "sides along y, x are taken for open" in caplog.text
 
 
@@ -411,9 +410,16 @@ def test_an_axis_of_one_level_is_none_of_space(tmp_path):
     np.testing.assert_array_equal(reader.read(0).values[:, 0], values)
 
 
-def test_axes_that_cannot_be_told_are_named_with_their_array(tmp_path):
+def test_an_axis_that_fits_two_readings_is_asked_for(tmp_path):
     netcdf(tmp_path / "a.nc", {"time": 6, "what": 5, "lat": 4, "lon": 7}, name="T")
-    with pytest.raises(DataError, match=r"T of \(6, 5, 4, 7\) \(time, what, lat, lon\)"):
+    both = r"T of shape \(6, 5, 4, 7\) may be \[time, component, y, x\] or \[time, z, y, x\]:"
+    with pytest.raises(DataError, match=both):
+        open_fields(tmp_path / "a.nc")
+
+
+def test_axes_that_cannot_be_told_are_named_with_their_array(tmp_path):
+    netcdf(tmp_path / "a.nc", {"lat": 6, "what": 5, "lon": 4, "who": 7}, name="T")
+    with pytest.raises(DataError, match=r"T of \(6, 5, 4, 7\) \(lat, what, lon, who\)"):
         open_reader(tmp_path / "a.nc")
 
 

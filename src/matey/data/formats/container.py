@@ -21,7 +21,10 @@ from matey.data.formats.zarr import ZarrContainer
 
 @runtime_checkable
 class Container(Protocol):
-    """An open file. Array names have `/` between group and array; `""` is the file itself."""
+    """An open file. Array names have `/` between group and array; `""` is the file itself.
+
+    `dims` are the names of an array's axes, empty where one has none; none at all if all have none.
+    """
 
     path: Path
 

@@ -39,7 +39,7 @@ DAMAGE = (
 )
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
-SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr")
+SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr", ".mat")
 
 
 class UnknownLayoutError(DataError):
@@ -115,6 +115,11 @@ def kind(path: Path) -> str:
         return "npz"
     if start == HDF5_SIGNATURE or h5py.is_hdf5(os.fsencode(path)):
         return "hdf5"
+    if start.startswith(b"MATLAB 5"):
+        raise UnknownLayoutError(
+            f"{shown(path)} is a MATLAB file older than version 7.3. Save it as one that is HDF5 "
+            "(in MATLAB `save(name, '-v7.3')`), or as NetCDF or .npz."
+        )
     raise UnknownLayoutError(
         f"{shown(path)} ({size} bytes) is neither HDF5, NetCDF nor NumPy: it starts with {start!r}."
     )

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from matey.data.formats import cache
-from matey.data.formats.encoding import decoded
+from matey.data.formats.encoding import decoded, text, texts
 from matey.data.formats.files import shown
 from matey.errors import DataError
 
@@ -77,13 +77,15 @@ class Hdf5Container:
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = member(self.file, name)
-        labels = []
-        for axis in dataset.dims:
-            scales = list(axis.keys()) if len(axis) else []
-            labels.append(str(axis[0].name).split("/")[-1] if scales else str(axis.label))
+        labels = [
+            str(axis.label) or (str(axis[0].name).split("/")[-1] if len(axis) else "")
+            for axis in dataset.dims
+        ]
         if not any(labels) and dataset.attrs.get("CLASS") == b"DIMENSION_SCALE":
             return (name.split("/")[-1],)
-        return tuple(labels) if all(labels) else ()
+        if not any(labels):
+            labels = axis_labels(dataset)
+        return tuple(labels) if any(labels) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         owner = member(self.file, name) if name else self.file
@@ -93,6 +95,18 @@ class Hdf5Container:
         for name in list(self._arrays):
             cache.shared.drop(self._arrays, name)
         self.file.close()
+
+
+def axis_labels(dataset: h5py.Dataset) -> list[str]:
+    """The names of axes that openPMD keeps as an attribute of a mesh; of a vector, of its group.
+
+    Source: https://github.com/openPMD/openPMD-standard, version 1.1.0: `axisLabels`, `dataOrder`.
+    """
+    for owner in (dataset, dataset.parent):
+        labels = texts(owner.attrs.get("axisLabels", ()))
+        if len(labels) == dataset.ndim:
+            return labels[::-1] if text(owner.attrs.get("dataOrder", "C")) == "F" else labels
+    return []
 
 
 def mapped(dataset: h5py.Dataset) -> Any:

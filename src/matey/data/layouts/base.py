@@ -8,7 +8,7 @@ share: they check what files claim.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ class Trajectory:
     split: str | None = None
 
 
+class Staggered(NamedTuple):
+    """An axis of an array along which it lies on faces: `outer`, `inner`, `left` or `right`."""
+
+    letter: str
+    position: str
+    periodic: bool
+
+
 @dataclass(frozen=True)
 class Stored:
     """A dataset that holds one variable or several.
@@ -51,13 +59,15 @@ class Stored:
     `axes` has a letter per axis of the dataset: n trajectory, t time, c and d components,
     z y x grid, _ an axis of one entry. A grid axis, n or t that is absent does not vary. In
     `name`, `{key}` stands for the trajectory's own group. `background` is added to the stored
-    values in float64; it has the axes Z Y X, or one point where it does not vary.
+    values in float64; it has the axes Z Y X, or one point where it does not vary. `staggered`
+    lists the letters of axes along which the array lies on the faces of cells.
     """
 
     name: str
     axes: str
     variables: tuple[Variable, ...]
     background: np.ndarray | None = None
+    staggered: tuple[Staggered, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,9 @@ class Contents:
     """A file but for its values: its system, its trajectories, and its arrays.
 
     `keys` are the trajectories' groups, where each has one. `described` is the draft that a
-    file in no layout here was read by, with what it assumes. `named` says that the file or its
-    layout names the system, and not its folder.
+    file in no layout here was read by, with what it assumes; `doubts` are what a person has to
+    decide before it is trained on. `named` says that the file or its layout names the system, and
+    not its folder.
     """
 
     spec: SystemSpec
@@ -75,6 +86,7 @@ class Contents:
     keys: Sequence[str] = ()
     described: LayoutConfig | None = None
     assumptions: Sequence[str] = ()
+    doubts: Sequence[str] = ()
     named: bool = True
 
 
@@ -226,6 +238,8 @@ def same_sizes(file: Container, arrays: Sequence[Stored]) -> dict[str, int]:
         if len(shape) != len(stored.axes):
             raise ShapeError(f"{shown(file.path)}: {axes} has shape {shape}: other axes.")
         here = dict(zip(stored.axes, shape, strict=True))
+        for axis in stored.staggered:
+            here[axis.letter] += {"outer": -1, "inner": 1}.get(axis.position, 0)
         if here.pop("_", 1) != 1:
             raise ShapeError(f"{shown(file.path)}: {axes} has shape {shape}, expected 1 on _.")
         count = here.pop("c", 1) * here.pop("d", 1)

@@ -22,8 +22,9 @@ from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
 from matey.data.formats.files import log, shown
-from matey.data.layouts import base, draft
-from matey.data.layouts.base import SPLITS, Contents, Stored, Trajectory
+from matey.data.layouts import base, draft, times
+from matey.data.layouts.base import SPLITS, Contents, Staggered, Stored, Trajectory
+from matey.data.layouts.conventions import axis_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
 
@@ -41,14 +42,18 @@ class Described:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         if options is not None and options.layout is not None:
-            return read_described(file, options.layout, options)
+            contents = read_described(file, options.layout, options)
+            return replace(contents, doubts=options.layout.doubts)
         drafted = draft.draft(file)
         if drafted is None:
             return None
         for assumption in drafted.assumptions:
             log.warning(f"{shown(file.path)}: {assumption}.")
-        contents = read_described(file, drafted.layout, options)
-        return replace(contents, described=drafted.layout, assumptions=drafted.assumptions)
+        layout = drafted.layout
+        contents = read_described(file, layout, options)
+        return replace(
+            contents, described=layout, assumptions=drafted.assumptions, doubts=layout.doubts
+        )
 
 
 def read_described(file: Container, layout: LayoutConfig, options: SourceConfig | None) -> Contents:
@@ -109,7 +114,11 @@ def store(array: ArrayConfig, layout: LayoutConfig, letters: dict[str, str], key
     axes = "".join({**LETTERS, **letters}[role] for role in roles)
     if axes.count("c") == 2:
         axes = axes[::-1].replace("c", "d", 1)[::-1]
-    return Stored(name, axes, variables)
+    staggered = tuple(
+        Staggered(letters[axis], position, layout.boundaries.get(axis) == "periodic")
+        for axis, position in array.staggered.items()
+    )
+    return Stored(name, axes, variables, staggered=staggered)
 
 
 def tensor_axes(name: str) -> tuple[str, ...]:
@@ -144,7 +153,7 @@ def read_trajectories(
     place = f"{shown(path)}: {arrays[0].name} of {sizes}"
     grid = base.make_grid(tuple(letters), points, shape, place)
     count = sizes.get("n", 1)
-    times = read_times(file, layout, sizes["t"], count, key)
+    moments = read_times(file, layout, sizes["t"], count, key)
     values = [read_parameter(file, name, count, key) for name in layout.parameters.values()]
     sides = [layout.boundaries.get(axis, "open").upper().split() for axis in letters]
     boundaries = base.sides_of([(Boundary[words[0]], Boundary[words[-1]]) for words in sides])
@@ -153,7 +162,7 @@ def read_trajectories(
         name = f"{path.name}#{key}" if key else f"{path.name}#{n:04d}"
         parameters = {p: float(v[n]) for p, v in zip(layout.parameters, values, strict=True)}
         split = split_of(name, path, layout)
-        trajectories.append(Trajectory(name, times[n], grid, boundaries, parameters, split))
+        trajectories.append(Trajectory(name, moments[n], grid, boundaries, parameters, split))
     return trajectories
 
 
@@ -165,17 +174,25 @@ def positions(
     Raises ShapeError where an array names that axis after another coordinate.
     """
     points, dimensions = read_coordinate(file, name), file.dims(name)
+    if points.ndim == 2 and 1 in points.shape:  # a vector of MATLAB
+        points = points.reshape(-1)
     for stored in arrays:
         dims = file.dims(stored.name)
         if len(dimensions) == 1 and len(dims) == len(stored.axes) and letter in stored.axes:
             named = dims[stored.axes.index(letter)]
-            if named != dimensions[0]:
+            if not same_dimension(named, dimensions[0]):
                 raise ShapeError(
                     f"{shown(file.path)}: axis {stored.axes.index(letter)} of {stored.name} is "
                     f"{named} in the file, but {axis} with the coordinate {name} in its "
                     "description. Are the axes swapped?"
                 )
     return points
+
+
+def same_dimension(first: str, second: str) -> bool:
+    """Whether two names may be those of one dimension: `x` and its scale, or an axis on faces."""
+    axis = axis_of(first)
+    return not first or first == second or (axis is not None and axis == axis_of(second))
 
 
 def inside(name: str, key: str) -> str:
@@ -196,9 +213,12 @@ def read_times(
     if not layout.time:
         return [torch.arange(steps, dtype=torch.float64) * layout.dt] * count
     name = inside(layout.time, key)
-    stored = read_coordinate(file, name)
-    if stored.ndim == 2 and len(stored) == count:
-        return [base.make_times(times, steps, file.path, name) for times in stored]
+    base.required(file.path, file.names(), [name])
+    stored = times.read(file, name)
+    if stored.ndim == 2 and len(stored) == count and stored.shape[1] in (steps, steps + 1):
+        return [base.make_times(each, steps, file.path, name) for each in stored]
+    if stored.ndim == 2 and 1 in stored.shape:  # a vector of MATLAB
+        stored = stored.reshape(-1)
     return [base.make_times(stored, steps, file.path, name)] * count
 
 

@@ -1,15 +1,13 @@
 """Drafts the description of a file that no reader knows, by looking at it.
 
 What arrays and their axes are called decides; where axes have no names, the lengths of
-coordinates do; where there are none either, the number of axes. Everything that was assumed is
-listed, for a person to check.
+coordinates do. Everything that was assumed is listed, for a person to check; where neither
+decides, all readings are listed as doubts, which a person has to settle.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 
@@ -17,24 +15,20 @@ from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.files import UnknownLayoutError, shown
-from matey.data.layouts.draft_axes import ORDER, ArrayShape, Roles, axes_of, find_coordinates
-from matey.fields import Variable
+from matey.data.layouts.conventions import axes_of_dimensions, axis_by_attributes, axis_of
+from matey.data.layouts.draft_axes import (
+    ORDER,
+    ArrayShape,
+    Roles,
+    axes_of,
+    find_coordinates,
+    is_vector,
+    like,
+)
+from matey.data.layouts.draft_grid import SharedGrid, goes_round, never_changes, share_grid
+from matey.data.layouts.draft_names import describe, rename
+from matey.data.layouts.times import are_dates
 
-CANONICAL = {
-    "velocity_x": "u vx velx uwnd x_velocity velocity_x",
-    "velocity_y": "v vy vely vwnd y_velocity velocity_y",
-    "velocity_z": "w vz velz wwnd z_velocity velocity_z",
-    "density": "rho dens density",
-    "pressure": "p pres press pressure",
-    "temperature": "temp temperature",
-    "potential_temperature": "theta potential_temperature",
-    "magnetic_x": "bx magnetic_x",
-    "magnetic_y": "by magnetic_y",
-    "magnetic_z": "bz magnetic_z",
-    "height": "h height",
-}
-NAME_OF = {word: name for name, words in CANONICAL.items() for word in words.split()}
-VECTORS = {"vel": "velocity", "u": "velocity", "v": "velocity", "b": "magnetic", "f": "force"}
 PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 
 
@@ -54,18 +48,18 @@ def draft(file: Container) -> Draft | None:
     stored = survey(file)
     coordinates = find_coordinates(stored)
     assumptions = left_complex(file)
-    roles: dict[str, Roles] = {}
-    candidates: list[str] = []
-    for name, array in stored.items():
-        if name in coordinates.values() or sum(size > 1 for size in array.shape) < 2:
-            continue
-        candidates.append(f"{name} of {array.shape} ({', '.join(array.dims) or 'no names'})")
-        lengths = {axis: stored[c].shape[-1] for axis, c in coordinates.items()}
-        its_axes = axes_of(array, lengths, name, assumptions)
-        if its_axes is None:
-            assumptions.append(f"{name} of shape {array.shape} is left out: its axes are unknown")
-        else:
-            roles[name] = its_axes
+    doubts: list[str] = []
+    arrays_of_fields = {
+        name: array
+        for name, array in stored.items()
+        if name not in coordinates.values() and sum(size > 1 for size in array.shape) > 1
+    }
+    candidates = [
+        f"{name} of {array.shape} ({', '.join(array.dims) or 'no names'})"
+        for name, array in arrays_of_fields.items()
+    ]
+    lengths = {axis: lengths_of(stored[name], axis) for axis, name in coordinates.items()}
+    roles = read_axes(arrays_of_fields, lengths, is_backwards(file), assumptions, doubts)
     space = widest(roles)
     if not space and candidates:
         raise UnknownLayoutError(
@@ -83,12 +77,20 @@ def draft(file: Container) -> Draft | None:
         for name in roles
         if name not in kept
     ]
-    axes = Counter(kept.values()).most_common(1)[0][0]
-    arrays = [describe(file, name, r, axes, space) for name, r in kept.items()]
+    grid = share_grid(file, stored, kept, coordinates, assumptions)
+    kept = {name: kept[name] for name in grid.staggered}
+    usual = Counter(its for its in kept.values() if "time" in its) or Counter(kept.values())
+    axes = usual.most_common(1)[0][0]
+    arrays = [
+        replace(describe(file, name, r, axes, space), staggered=grid.staggered[name])
+        for name, r in kept.items()
+    ]
+    arrays = with_static(file, arrays, axes, assumptions)
     names = Counter(v for array in arrays for v in array.variables)
     if max(names.values()) > 1:
         arrays = [rename(array) for array in arrays]
-    time, dt = coordinates.get("time", ""), number(file.attributes().get("dt"))
+    time = grid.coordinates.get("time", "") or dates_along(file, kept, stored)
+    dt = number(file.attributes().get("dt"))
     if not time and not (dt and dt > 0):
         assumptions.append("no times are stored, so that a frame is one unit of time")
     layout = LayoutConfig(
@@ -96,9 +98,10 @@ def draft(file: Container) -> Draft | None:
         arrays=tuple(arrays),
         time=time,
         dt=dt if not time and dt and dt > 0 else 1.0,
-        coordinates={axis: coordinates[axis] for axis in space if axis in coordinates},
-        boundaries=find_boundaries(file, space, assumptions),
+        coordinates={a: name for a, name in grid.coordinates.items() if a in space},
+        boundaries=find_boundaries(file, space, grid, assumptions),
         parameters=find_parameters(file, stored),
+        doubts=tuple(dict.fromkeys(doubts)),
     )
     return Draft(layout, tuple(dict.fromkeys(assumptions)))
 
@@ -106,10 +109,13 @@ def draft(file: Container) -> Draft | None:
 def survey(file: Container) -> dict[str, ArrayShape]:
     """Arrays of numbers by name; groups that hold the same arrays are one, called `*`."""
     everything, groups = {}, defaultdict[str, dict[str, ArrayShape]](dict)
+    marks = marked_axes(file)
     for name in file.names():
         array = file.array(name)
-        if array.dtype.kind in "fiub" and array.ndim:
-            everything[name] = ArrayShape(tuple(array.shape), file.dims(name))
+        if array.dtype.kind in "fiubMm" and array.ndim and is_numeric(file, name):
+            dims = file.dims(name)
+            axes = axes_of_dimensions(dims, marks)
+            everything[name] = ArrayShape(tuple(array.shape), dims, axes)
             group, _, rest = name.partition("/")
             if rest:
                 groups[group][rest] = everything[name]
@@ -122,19 +128,100 @@ def survey(file: Container) -> dict[str, ArrayShape]:
     return alone | {f"*/{name}": array for name, array in groups[min(groups)].items()}
 
 
+def marked_axes(file: Container) -> dict[str, Axis]:
+    """The axes of dimensions by what attributes of their coordinates say; where there is none of
+    the dimension's name, of another one along it."""
+    marks: dict[str, Axis] = {}
+    others: dict[str, Axis] = {}
+    for name in file.names():
+        dims = file.dims(name)
+        axis = axis_by_attributes(file.attributes(name)) if len(dims) == 1 else None
+        if axis:
+            itself = dims[0] == name.split("/")[-1]
+            (marks if itself else others).setdefault(dims[0], axis)
+    return {dim: axis for dim, axis in others.items() if axis_of(dim) is None} | marks
+
+
+def is_numeric(file: Container, name: str) -> bool:
+    """Whether an array holds numbers: MATLAB keeps text as numbers too."""
+    return text(file.attributes(name).get("MATLAB_class", "")) not in ("char", "cell", "struct")
+
+
+def is_backwards(file: Container) -> bool:
+    """Whether a file lists axes in reverse, as MATLAB's (version 7.3) do, by its own marks."""
+    return any("MATLAB_class" in file.attributes(name) for name in file.names()[:1])
+
+
+def lengths_of(array: ArrayShape, axis: Axis) -> int:
+    """The number of positions, or of times, that an array holds."""
+    whole = is_vector(array.shape)
+    return max(array.shape) if whole or axis != "time" else array.shape[-1]
+
+
+def read_axes(
+    arrays: Mapping[str, ArrayShape],
+    lengths: Mapping[Axis, int],
+    backwards: bool,
+    assumptions: list[str],
+    doubts: list[str],
+) -> dict[str, Roles]:
+    """The axes of each array. Those without names are read like the largest of them."""
+    roles: dict[str, Roles] = {}
+    unnamed = [name for name, array in arrays.items() if not array.is_named]
+    unnamed.sort(key=lambda name: -len(arrays[name].shape))
+    main = unnamed[0] if unnamed else ""
+    for name in (*unnamed, *(name for name in arrays if name not in unnamed)):
+        array, its = arrays[name], None
+        if name in unnamed and main in roles:
+            its = like(array.shape, arrays[main].shape, roles[main])
+        its = its or axes_of(array, lengths, name, assumptions, doubts, backwards)
+        if its is None:
+            assumptions.append(f"{name} of shape {array.shape} is left out: its axes are unknown")
+        else:
+            roles[name] = its
+    return {name: roles[name] for name in arrays if name in roles}
+
+
+def with_static(
+    file: Container, arrays: Sequence[ArrayConfig], axes: Roles, assumptions: list[str]
+) -> list[ArrayConfig]:
+    """The arrays, where those that never change in time are static, if others change."""
+    still = [
+        array.array
+        for array in arrays
+        if "time" in (array.axes or axes)
+        and not array.static
+        and never_changes(file, all_of(file, array.array), array.axes or axes)
+    ]
+    if not any(a.array not in still and "time" in (a.axes or axes) for a in arrays):
+        return list(arrays)
+    assumptions += [f"{name} never changes, and is static: read, never predicted" for name in still]
+    return [replace(a, static=True) if a.array in still else a for a in arrays]
+
+
+def dates_along(
+    file: Container, roles: Mapping[str, Roles], stored: Mapping[str, ArrayShape]
+) -> str:
+    """An array of dates as text along the axis of time; empty where there is none."""
+    dims = {stored[n].dims[its.index("time")] for n, its in roles.items() if stored[n].dims}
+    for name in file.names():
+        its = file.dims(name)
+        if axis_of(name) == "time" and its and its[0] in dims and are_dates(file.array(name)):
+            return name
+    return ""
+
+
+def all_of(file: Container, name: str) -> list[str]:
+    """The arrays that a name stands for: `*/u` is one in each group."""
+    return [n for n in file.names() if n == name or (name[0] == "*" and n.endswith(name[1:]))]
+
+
 def left_complex(file: Container) -> list[str]:
     """A notice of complex arrays, which are left out."""
     names = [name for name in file.names() if file.array(name).dtype.kind == "c"]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     way_out = "store real and imaginary parts as two variables"
     return [f"{name}{more} of complex numbers left out: {way_out}" for name in names[:1]]
-
-
-def first_of(file: Container, name: str) -> str:
-    """The array that a name stands for, in the first group where it is in all of them."""
-    if not name.startswith("*/"):
-        return name
-    return next(n for n in file.names() if n.endswith(name[1:]))
 
 
 def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
@@ -144,79 +231,25 @@ def widest(roles: Mapping[str, Roles]) -> tuple[Axis, ...]:
     return max(spaces, key=len, default=())
 
 
-def describe(
-    file: Container, name: str, roles: Roles, axes: Roles, space: tuple[Axis, ...]
-) -> ArrayConfig:
-    """One array: canonical names and units of what it holds."""
-    first = first_of(file, name)
-    attributes = file.attributes(first)
-    pairs = zip(file.array(first).shape, roles, strict=True)
-    sizes = [size for size, role in pairs if role == "component"]
-    letters = "xyz"[: len(space)]
-    stem = text(attributes.get("canonical_name", "")) or canonical(name, space)
-    if all(size == 1 for size in sizes):
-        variables: tuple[str, ...] = (stem,)
-    elif all(size == len(space) for size in sizes):
-        word = name.split("/")[-1].lower()
-        stem = VECTORS.get(word.removesuffix("_field"), stem)
-        variables = tuple(f"{stem}_{''.join(c)}" for c in product(letters, repeat=len(sizes)))
-    else:
-        stem = stem if stem[-2:] not in ("_x", "_y", "_z") else plain_name(name)
-        variables = tuple(f"{stem}_{i}" for i in range(int(np.prod(sizes))))
-    units = text(attributes.get("units", ""))
-    return ArrayConfig(
-        name,
-        variables,
-        units=(units,) if units else (),
-        axes=roles if roles != axes else (),
-        static=bool(number(attributes.get("static"))),
-        pseudo=pseudo_of(variables, number(attributes.get("pseudo"))),
-    )
-
-
-def pseudo_of(
-    variables: Sequence[str], written: float | None
-) -> bool | tuple[bool | None, ...] | None:
-    """Whether an array's variables are pseudo ones: as the file says, else by their names."""
-    if written in (0, 1):
-        return bool(written)
-    turns = tuple(Variable(name).pseudo for name in variables)
-    return turns[0] if len(set(turns)) == 1 else turns
-
-
-def canonical(name: str, space: tuple[Axis, ...]) -> str:
-    """The canonical name of an array; z is called y in a vertical section."""
-    word = plain_name(name)
-    canonical_name = NAME_OF.get(word, word)
-    vertical = space == ("z", "x") and canonical_name.endswith("_z")
-    return f"{canonical_name[:-2]}_y" if vertical else canonical_name
-
-
-def plain_name(name: str) -> str:
-    """An array's name as a variable's: small letters, digits and underscores."""
-    word = re.sub(r"\W+", "_", name.split("/")[-1]).strip("_").lower()
-    return word if re.match(r"[a-z]", word) else f"field_{word}"
-
-
-def rename(array: ArrayConfig) -> ArrayConfig:
-    """The same with the array's own name, with those of its groups, before each variable."""
-    prefix, count = (
-        canonical(array.array.replace("*/", "").replace("/", "_"), ()),
-        len(array.variables),
-    )
-    variables = (prefix,) if count == 1 else tuple(f"{prefix}_{i}" for i in range(count))
-    return replace(array, variables=variables)
-
-
 def find_boundaries(
-    file: Container, space: tuple[Axis, ...], assumptions: list[str]
+    file: Container, space: tuple[Axis, ...], grid: SharedGrid, assumptions: list[str]
 ) -> dict[str, str]:
-    """Boundaries from attributes such as `boundary_x`; open where the file says nothing."""
+    """Boundaries from attributes such as `boundary_x`; open where the file says nothing.
+
+    Axes are periodic too where a program that is listed stores as many faces as centres, and
+    longitudes that go round the globe.
+    """
     boundaries: dict[str, str] = {}
     for axis in space:
+        as_many, coordinate = axis in grid.periodic, grid.coordinates.get(axis, "")
+        if as_many or goes_round(file, coordinate):
+            boundaries[axis] = "periodic"
+            why = "there are as many faces as centres" if as_many else "longitudes go round"
+            assumptions.append(f"the sides along {axis} are periodic: {why}")
+    for axis in space:
         words = text(file.attributes().get(f"boundary_{axis}", "")).lower().split()
-        periodic = words.count("periodic") in (0, len(words))
-        if len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and periodic:
+        both = words.count("periodic") in (0, len(words))
+        if len(words) in (1, 2) and set(words) <= {"periodic", "wall", "open"} and both:
             boundaries[axis] = " ".join(dict.fromkeys(words))
     unsaid = [axis for axis in space if axis not in boundaries]
     if unsaid:

@@ -1,141 +1,206 @@
-"""Tells the axes of an array by their names, else by the lengths of coordinates, else by their
-number.
+"""Tells the axes of an array by their names, else by the lengths of coordinates.
+
+Where neither decides, every reading that the field uses is listed, for a person to choose from.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, permutations, product
 
 from matey.config import Axis
+from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
 
 Roles = tuple[Axis, ...]
-
-AXES: dict[Axis, str] = {
-    "sample": "n sample samples trajectory trajectories run runs batch member ensemble "
-    "realization realisation simulation case",
-    "time": "t time times step steps frame frames timestep",
-    "z": "z lev level levels plev pressure_level isobaric isobaricinhpa depth altitude bottom_top "
-    "nz",
-    "y": "y lat latitude south_north row rows ny",
-    "x": "x lon long longitude west_east col cols column columns nx",
-    "component": "c channel channels component components comp variable variables field fields",
+SPACE: tuple[Axis, ...] = ("z", "y", "x")
+ORDER: tuple[Axis, ...] = ("time", *SPACE)
+LETTERS: dict[str, Axis] = {
+    "n": "sample",
+    "t": "time",
+    "c": "component",
+    "z": "z",
+    "y": "y",
+    "x": "x",
 }
-AXIS_OF: dict[str, Axis] = {word: axis for axis, words in AXES.items() for word in words.split()}
-ORDER: tuple[Axis, ...] = ("time", "z", "y", "x")
-BY_RANK: dict[int, Roles] = {
-    2: ("time", "x"),
-    3: ("time", "y", "x"),
-    4: ("sample", "time", "y", "x"),
-    5: ("sample", "time", "z", "y", "x"),
-}
-FEW = 4  # axes of up to so many entries may be components
+# In what orders arrays without names are stored; of the same length the likeliest first.
+READINGS = (
+    *("tx", "xt"),
+    *("tyx", "ntx", "yxt", "tcx", "txc", "nxt"),
+    *("ntyx", "tcyx", "tzyx", "tyxc", "ntcx", "ntxc", "nyxt", "zyxt", "cyxt"),
+    *("ntcyx", "ntyxc", "ntzyx", "tczyx", "tzyxc", "nzyxt", "ncyxt"),
+    *("ntczyx", "ntzyxc"),
+)
+STATIC = ("x", "yx", "zyx", "nx", "nyx", "nzyx")  # only where coordinates fit
+FEW = 4  # an axis of up to so many entries is none of space, unless something says so
+MANY = 128  # and one of more is none of components
+LISTED = 4  # readings named in a doubt
 
 
 @dataclass(frozen=True)
 class ArrayShape:
-    """The shape of an array of numbers, and the names of its axes where the file has them."""
+    """The shape of an array of numbers, the names of its dimensions where the file has them, and
+    the axes that these stand for."""
 
     shape: tuple[int, ...]
-    dims: tuple[str, ...]
+    dims: tuple[str, ...] = ()
+    axes: tuple[Axis | None, ...] = ()
 
-
-def axis_of(name: str) -> Axis | None:
-    """The axis that a name stands for: `x`, `lon`, `x-coordinate`, `grid/t`, `time_axis`."""
-    word = name.split("/")[-1].lower()
-    word = re.sub(r"[-_ ]?(coordinates?|coords?|centers?|centres?|axis|values?)$", "", word)
-    return AXIS_OF.get(word)
-
-
-def axes_named(dims: Sequence[str]) -> list[Axis | None]:
-    """The axes that the names of an array's dimensions stand for.
-
-    `height` is a variable elsewhere; among dimensions it is y beside `width`, as in images, else z.
-    """
-    words = [dim.lower() for dim in dims]
-    image: dict[str, Axis] = {"height": "y" if "width" in words else "z", "width": "x"}
-    return [image.get(word) or axis_of(word) for word in words]
+    @property
+    def is_named(self) -> bool:
+        """Whether the file says what any of its axes is."""
+        return any(self.axes)
 
 
 def find_coordinates(arrays: Mapping[str, ArrayShape]) -> dict[Axis, str]:
-    """The array of positions along each axis, and of times."""
+    """The array of positions along each axis, and of times, where arrays have no named axes; and
+    where they do, the likeliest by its name."""
     coordinates: dict[Axis, str] = {}
     for name, array in arrays.items():
-        axis = axes_named(array.dims)[0] if array.dims == (name,) else axis_of(name)
-        flat = len(array.shape) == 1 or (axis == "time" and len(array.shape) == 2)
-        fits = len(array.dims) != 1 or axes_named(array.dims)[0] in (axis, None)
-        if axis in ("time", "z", "y", "x") and flat and fits:
+        itself = array.dims == (name.split("/")[-1],)
+        axis = array.axes[0] if itself else axis_of(name)
+        flat = is_vector(array.shape) or (axis == "time" and len(array.shape) == 2)
+        fits = len(array.dims) != 1 or array.axes[0] in (axis, None)
+        may_be = itself or plain_word(name) not in NOT_POSITIONS
+        if axis in ORDER and flat and fits and may_be:
             coordinates.setdefault(axis, name)
     return coordinates
 
 
+def is_vector(shape: Sequence[int]) -> bool:
+    """Whether an array has one axis, or a second one of a single entry, as in MATLAB."""
+    return len(shape) == 1 or (len(shape) == 2 and 1 in shape and max(shape) > 1)
+
+
 def axes_of(
-    array: ArrayShape, lengths: Mapping[Axis, int], name: str, assumptions: list[str]
-) -> Roles | None:
-    """The axes of an array; None if they cannot be told. A z of one point is `single`."""
-    shape = array.shape
-    named = axes_named(array.dims) if array.dims else [None] * len(shape)
-    roles: Roles | None
-    if any(named) or set(lengths.values()) & set(shape):
-        roles = axes_by_length(shape, lengths, name, assumptions, named)
-    else:
-        roles = BY_RANK.get(len(shape))
-        if len(shape) > 3 and shape[-1] <= FEW and len(shape) - 1 in BY_RANK:
-            roles = (*BY_RANK[len(shape) - 1], "component")
-        if roles:
-            assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(roles)}")
-    if roles and {"y", "x"} & set(roles):
-        pairs = zip(roles, shape, strict=True)
-        return tuple("single" if pair == ("z", 1) else pair[0] for pair in pairs)
-    return roles
-
-
-def distinct(roles: Iterable[Axis]) -> Roles | None:
-    """The axes, unless one stands twice; of components and axes of one entry there may be two."""
-    axes = tuple(roles)
-    once = [role for role in axes if role not in ("single", "component")]
-    return axes if len(set(once)) == len(once) else None
-
-
-def axes_by_length(
-    shape: tuple[int, ...],
+    array: ArrayShape,
     lengths: Mapping[Axis, int],
     name: str,
     assumptions: list[str],
-    named: Sequence[Axis | None],
+    doubts: list[str],
+    backwards: bool = False,
 ) -> Roles | None:
-    """Axes by their names, else by the coordinates that are as long; of equally long ones in the
-    order t z y x.
+    """The axes of an array; None if they cannot be told. A z of one point is `single`.
 
-    Axes without a coordinate are samples or times before the others, and space after time. Where
-    one is called time, no other becomes it.
+    `lengths` are those of coordinates. What one reading alone fits joins the `assumptions`; where
+    several fit, the first is taken, and the `doubts` name all of them. `backwards` says that the
+    file lists the axes of the program that wrote it in reverse, as HDF5 does those of MATLAB.
     """
-    roles = list(named)
-    for place, size in enumerate(shape):
-        if roles[place]:
-            continue
-        fitting = [axis for axis in ORDER if lengths.get(axis) == size and axis not in roles]
-        if len(fitting) > 1:
-            assumptions.append(
-                f"axes of {size} entries of {name} are taken for {', '.join(fitting)} in this order"
-            )
-        roles[place] = fitting[0] if fitting else "single" if size == 1 else None
-    if roles[-1] is None and shape[-1] <= FEW and len(shape) > 2:
-        roles[-1] = "component"
-    unknown = [place for place, role in enumerate(roles) if role is None]
-    if not unknown:
-        return distinct(role for role in roles if role)
-    placed = [place for place, role in enumerate(roles) if role in ORDER]
-    before = [place for place in unknown if place < min(placed, default=0)]
-    after = [place for place in unknown if place not in before]
-    if "time" not in roles and before:
-        roles[before.pop()] = "time"
-    if before and "sample" not in roles:
-        roles[before.pop()] = "sample"
-    if after and len(after) <= 3 and not {"z", "y", "x"} & set(roles):
-        for place, axis in zip(after, ORDER[-len(after) :], strict=True):
-            roles[place] = axis
-    axes = distinct(role for role in roles if role)
-    if axes is None or len(axes) < len(roles):
+    shape = array.shape
+    named = array.axes or (None,) * len(shape)
+    if all(named):
+        roles = distinct([axis for axis in named if axis])
+        return as_single(roles, shape) if roles else None
+    readings = list(dict.fromkeys(fitting(shape, named, lengths, backwards)))
+    used = [sum(axis in lengths for axis in reading) for reading in readings]
+    readings = [r for r, count in zip(readings, used, strict=True) if count == max(used)]
+    if not readings:
         return None
-    assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(axes)}")
-    return axes
+    roles = readings[0]
+    if len(readings) > 1:
+        listing = [f"[{', '.join(reading)}]" for reading in readings]
+        more = f" or {len(listing) - LISTED} more" if len(listing) > LISTED else ""
+        doubts.append(
+            f"{name} of shape {shape} may be {' or '.join(listing[:LISTED])}{more}: nothing in the "
+            "file decides"
+        )
+    elif not all(axis in lengths or axis in named for axis in roles if axis != "single"):
+        assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(roles)}")
+    return as_single(roles, shape)
+
+
+def as_single(roles: Roles, shape: Sequence[int]) -> Roles:
+    """The axes, with a z of one point beside y or x as none of space."""
+    if not {"y", "x"} & set(roles):
+        return roles
+    pairs = zip(roles, shape, strict=True)
+    return tuple("single" if pair == ("z", 1) else pair[0] for pair in pairs)
+
+
+def distinct(axes: Sequence[Axis]) -> Roles | None:
+    """The axes, unless one stands twice; of components and axes of one entry there may be two."""
+    once = [axis for axis in axes if axis not in ("single", "component")]
+    return tuple(axes) if len(set(once)) == len(once) else None
+
+
+def fitting(
+    shape: tuple[int, ...],
+    named: Sequence[Axis | None],
+    lengths: Mapping[Axis, int],
+    backwards: bool,
+) -> Iterator[Roles]:
+    """The readings of an array that agree with its named axes and the lengths of coordinates."""
+    single = {
+        place
+        for place, (size, axis) in enumerate(zip(shape, named, strict=True))
+        if size == 1 and axis is None
+    }
+    places = [place for place in range(len(shape)) if place not in single]
+    for reading in candidates(len(places), lengths, named):
+        order = reverse(reading, lengths, named) if backwards else reading
+        roles: list[Axis] = ["single"] * len(shape)
+        for place, axis in zip(places, order, strict=True):
+            roles[place] = axis
+        if all(
+            may_be(axis, size, given, lengths)
+            for axis, size, given in zip(roles, shape, named, strict=True)
+        ):
+            yield tuple(roles)
+
+
+def reverse(reading: Roles, lengths: Mapping[Axis, int], named: Sequence[Axis | None]) -> Roles:
+    """A reading backwards; axes of space that nothing tells apart stay z, y, x: a program that
+    starts with x has its arrays listed with x last."""
+    space = [axis for axis in reading if axis in SPACE]
+    if {*lengths, *named} >= set(space):
+        return reading[::-1]
+    rest = iter(space)
+    return tuple(next(rest) if axis in SPACE else axis for axis in reading[::-1])
+
+
+def candidates(
+    rank: int, lengths: Mapping[Axis, int], named: Sequence[Axis | None]
+) -> Iterator[Roles]:
+    """All orders of so many axes that arrays are stored in; axes of space in any order where names
+    or coordinates tell them apart."""
+    told = {*lengths, *(axis for axis in named if axis)}
+    for letters in (*READINGS, *STATIC):
+        if len(letters) != rank:
+            continue
+        count = sum(letter in "zyx" for letter in letters)
+        for space in spaces(count, told):
+            told_apart = told >= set(space)
+            if letters in STATIC and not told_apart:
+                continue
+            for order in permutations(space) if told_apart else [space]:
+                rest = iter(order)
+                yield tuple(next(rest) if c in "zyx" else LETTERS[c] for c in letters)
+
+
+def spaces(count: int, told: Collection[Axis]) -> list[Roles]:
+    """Which axes of space so many may be, slowest first: those that are told, then x, y, z."""
+    here = [axis for axis in SPACE if axis in told]
+    if len(here) >= count:
+        return list(combinations(here, count))
+    more = [axis for axis in reversed(SPACE) if axis not in told][: count - len(here)]
+    return [tuple(axis for axis in SPACE if axis in {*here, *more})]
+
+
+def may_be(axis: Axis, size: int, given: Axis | None, lengths: Mapping[Axis, int]) -> bool:
+    """Whether an axis of an array with so many entries may be this one."""
+    if given is not None or axis == "single":
+        return given in (axis, None)
+    if axis in lengths:
+        return size == lengths[axis] or (axis == "time" and size + 1 == lengths[axis])
+    if axis == "component":
+        return size <= MANY
+    return size > FEW or axis in ("sample", "time")
+
+
+def like(shape: tuple[int, ...], main: tuple[int, ...], roles: Roles) -> Roles | None:
+    """The axes of an array without names that has some of those of a larger one, in its order; None
+    if none fit or several do."""
+    fits = set()
+    for keep in product((True, False), repeat=len(main)):
+        kept = [place for place, kept in enumerate(keep) if kept]
+        if tuple(main[place] for place in kept) == shape:
+            fits.add(tuple(roles[place] for place in kept))
+    return fits.pop() if len(fits) == 1 else None
