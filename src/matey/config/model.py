@@ -10,6 +10,7 @@ from matey.config.checks import require, require_fraction, require_positive
 # once and `--help` shows them all.
 Scheme = Literal["vit", "svit", "avit"]
 Mode = Literal["uniform", "adap_mix", "adap_mul"]
+WIDTH, LATENT = 96, 8  # at which `mup` leaves the steps of weights as they are
 BaselineKind = Literal["none", "unet", "fno", "stencil"]
 
 
@@ -132,6 +133,8 @@ class ModelConfig:
             of 16. Start with 3.
         stencil: predict the increments beyond those of the least-squares stencil of each system,
             which is fitted when training begins and stays as it is (see docs/baselines.md).
+        mup: maximal update parametrisation (arXiv:2203.03466): weights times explicit factors, so
+            that the best learning rate is the same at any embed_dim and latent_channels.
         latent_channels: width of the space that variables are mixed into.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
@@ -154,6 +157,7 @@ class ModelConfig:
     local: int = 0
     levels: int = 0
     stencil: bool = False
+    mup: bool = False
     latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
     mlp_ratio: int = 4
@@ -233,6 +237,17 @@ class ModelConfig:
     def piece(self) -> int:
         """Points along each axis that the local path takes together."""
         return 1 if any(patch % 2 for patch in self.patches) else 2
+
+    @property
+    def rate_factor(self) -> float:
+        """How far a step of Adam moves a matrix of as many inputs as a token is wide, over how far
+        at a width of 96: the less, the more inputs it sums over. 1 without `mup`."""
+        return WIDTH / self.embed_dim if self.mup else 1.0
+
+    @property
+    def latent_factor(self) -> float:
+        """The same of matrices whose inputs are latent channels, over 8 of these."""
+        return LATENT / self.latent_channels if self.mup else 1.0
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from matey.nn.embed import Scaled
 from matey.nn.kernels import Heads, Kernel, Queries, attend, count_attention
 from matey.nn.operations import Cost
 from matey.tokens.pack import Segments
@@ -20,16 +21,16 @@ class Attention(nn.Module):
     """Multi-head attention with normalised queries and keys.
 
     With several groupings (the axes of a grid, say) each attends apart with the same
-    weights, and the results are averaged.
+    weights, and the results are averaged. `factor` as in `ModelConfig.rate_factor`.
     """
 
-    def __init__(self, embed_dim: int, heads: int) -> None:
+    def __init__(self, embed_dim: int, heads: int, factor: float = 1.0) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(embed_dim, 3 * embed_dim, bias=False)
+        self.qkv = Scaled(embed_dim, 3 * embed_dim, factor, bias=False)
         self.query_norm = nn.LayerNorm(embed_dim // heads)
         self.key_norm = nn.LayerNorm(embed_dim // heads)
-        self.out = nn.Linear(embed_dim, embed_dim)
+        self.out = Scaled(embed_dim, embed_dim, factor)
         self.kernel: Kernel = attend
 
     def forward(
@@ -50,7 +51,7 @@ class Attention(nn.Module):
             mixed = mixed + self.kernel(query, key, value, segments)
         share = scale / len(groupings)
         # Scales go into the weights: one matrix, not all tokens, is multiplied.
-        return linear(mixed.flatten(2), share[:, None] * self.out.weight, scale * self.out.bias)
+        return linear(mixed.flatten(2), share[:, None] * self.out.matrix, scale * self.out.bias)
 
     def count(
         self, cost: Cost, groupings: Sequence[Segments], cells: int, times: int, frames: int
@@ -66,7 +67,7 @@ class Attention(nn.Module):
 
     def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:
         """Queries of the last `frames`, keys and values of all."""
-        weight = self.qkv.weight
+        weight = self.qkv.matrix
         if torch.is_autocast_enabled(tokens.device.type):
             dtype = torch.get_autocast_dtype(tokens.device.type)
             tokens, weight = tokens.to(dtype), weight.to(dtype)

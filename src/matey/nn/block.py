@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 
 from matey.config import ModelConfig, Scheme
 from matey.nn.attention import Attention
-from matey.nn.embed import Case
+from matey.nn.embed import Case, Scaled
 from matey.nn.operations import Cost
 from matey.tokens.pack import Packing, Segments, TokenSequence
 
@@ -59,13 +59,15 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, stages: int, drop_path: float) -> None:
         super().__init__()
-        width = config.embed_dim
+        width, factor = config.embed_dim, config.rate_factor
         self.drop_path = drop_path
-        self.attentions = nn.ModuleList(Attention(width, config.heads) for _ in range(stages))
+        self.attentions = nn.ModuleList(
+            Attention(width, config.heads, factor) for _ in range(stages)
+        )
         self.attention_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(stages))
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp_in = nn.Linear(width, config.mlp_ratio * width)
-        self.mlp_out = nn.Linear(config.mlp_ratio * width, width)
+        self.mlp_in = Scaled(width, config.mlp_ratio * width, factor)
+        self.mlp_out = Scaled(config.mlp_ratio * width, width, factor)
         self.scales = nn.Parameter(torch.full((stages + 1, width), config.layer_scale))
 
     def forward(
@@ -79,7 +81,7 @@ class Block(nn.Module):
         scale = self.scales[-1]
         hidden = nn.functional.gelu(self.mlp_in(self.mlp_norm(tokens)))
         # The scale goes into the weights, as in the attention.
-        branch = linear(hidden, scale[:, None] * self.mlp_out.weight, scale * self.mlp_out.bias)
+        branch = linear(hidden, scale[:, None] * self.mlp_out.matrix, scale * self.mlp_out.bias)
         return tokens + self.skip(branch, around)
 
     def count(

@@ -56,6 +56,27 @@ def _key(name: str) -> str:
     return f"{name}_"
 
 
+class Scaled(nn.Linear):
+    """A linear map by `factor` times its weights, which start as much larger.
+
+    It begins as any other, but a step of Adam, which moves each weight by about the learning rate,
+    moves its output by `factor` times as much.
+    """
+
+    def __init__(self, inputs: int, outputs: int, factor: float, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.factor = factor
+        self.weight.data /= factor
+
+    @property
+    def matrix(self) -> Float[Tensor, "outputs inputs"]:
+        """What values are multiplied by."""
+        return self.weight if self.factor == 1 else self.weight * self.factor
+
+    def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        return nn.functional.linear(values, self.matrix, self.bias)
+
+
 def waves(position: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F"]:
     """Sines and cosines of `count` whole periods and fewer: smooth across periodic sides."""
     angle = 2 * math.pi * position[..., None] * torch.arange(1, count + 1, device=position.device)
@@ -132,18 +153,21 @@ class Case:
 
 
 class Conditioning(nn.Module):
-    """One vector per sample from its lead time and its named PDE parameters."""
+    """One vector per sample from its lead time and its named PDE parameters.
+
+    `factor` as in `ModelConfig.rate_factor`.
+    """
 
     FEATURES = 8
 
-    def __init__(self, embed_dim: int) -> None:
+    def __init__(self, embed_dim: int, factor: float = 1.0) -> None:
         super().__init__()
         features = 2 * self.FEATURES + 1
         self.lead = nn.Sequential(
-            nn.Linear(features, embed_dim), nn.SiLU(), nn.Linear(embed_dim, embed_dim)
+            nn.Linear(features, embed_dim), nn.SiLU(), Scaled(embed_dim, embed_dim, factor)
         )
         self.parameter_in = nn.Linear(features + 1, embed_dim)
-        self.parameter_out = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.parameter_out = Scaled(embed_dim, embed_dim, factor, bias=False)
         self.names = Named(embed_dim)
 
     def forward(

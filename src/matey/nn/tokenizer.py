@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from matey.config import ModelConfig
 from matey.fields import Inputs, SystemSpec
-from matey.nn.embed import Case, Named
+from matey.nn.embed import Case, Named, Scaled
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, all_patches, join_patches
 from matey.tokens.pack import Packing
@@ -29,11 +30,11 @@ Stem = Literal["linear", "hierarchical"]
 class Tokenizer(nn.Module):
     """Encodes the cells in use, each level by its own weights, and decodes them."""
 
-    def __init__(self, embed_dim: int, latent_channels: int, stem: Stem) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_dim, self.latent_channels, self.stem = embed_dim, latent_channels, stem
-        self.inputs = Named(latent_channels)
-        self.outputs = Named(latent_channels)
+        self.config = config
+        self.inputs = Named(config.latent_channels)
+        self.outputs = Named(config.latent_channels)
         self.encoders = nn.ModuleDict()
         self.decoders = nn.ModuleDict()
 
@@ -41,9 +42,9 @@ class Tokenizer(nn.Module):
         """Make encoders and decoders for the patch shapes that have none yet."""
         for patch in patches:
             if shape_key(patch) not in self.encoders:
-                sizes = (self.embed_dim, self.latent_channels, stem_stages(patch, self.stem))
-                self.encoders[shape_key(patch)] = Encoder(*sizes)
-                self.decoders[shape_key(patch)] = Decoder(*sizes)
+                stages = stem_stages(patch, self.config.stem)
+                self.encoders[shape_key(patch)] = Encoder(self.config, stages)
+                self.decoders[shape_key(patch)] = Decoder(self.config, stages)
 
     def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
         """Make the weights that a system needs and that are not there yet."""
@@ -150,26 +151,28 @@ class Encoder(nn.Module):
     the same token whatever its neighbours are.
     """
 
-    def __init__(self, embed_dim: int, latent_channels: int, stages: Sequence[Triple]) -> None:
+    def __init__(self, config: ModelConfig, stages: Sequence[Triple]) -> None:
         super().__init__()
         self.stages = tuple(stages)
-        inner = embed_dim // 4
-        first, *widths = [inner] * (len(stages) - 1) + [embed_dim]
+        latent, inner = config.latent_channels, config.embed_dim // 4
+        first, *widths = [inner] * (len(stages) - 1) + [config.embed_dim]
         # Tokens of about unit variance for normalised fields and unit variable vectors.
         points = math.prod(stages[0])
-        scale = 1 / math.sqrt(latent_channels * points)
-        self.weight = nn.Parameter(torch.randn(first, latent_channels, points) * scale)
+        scale = 1 / math.sqrt(latent * points)
+        self.size = scale * math.sqrt(config.latent_factor) if config.mup else 1.0
+        self.weight = nn.Parameter(torch.randn(first, latent, points) * (scale / self.size))
         self.bias = nn.Parameter(torch.zeros(first))
         self.norms = nn.ModuleList(nn.LayerNorm(inner) for _ in stages[1:])
         self.linears = nn.ModuleList(
-            nn.Linear(inner * math.prod(stage), width)
+            Scaled(inner * math.prod(stage), width, config.rate_factor)
             for stage, width in zip(stages[1:], widths, strict=True)
         )
 
     def forward(
         self, patches: Float[Tensor, "M T C z y x"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M T D"]:
-        folded = einsum(self.weight, variables, "D E P, C E -> D C P") / math.sqrt(len(variables))
+        folded = einsum(self.weight, variables, "D E P, C E -> D C P")
+        folded = folded / (math.sqrt(len(variables)) / self.size)
         tokens = linear(merge(patches, self.stages[0]), folded.flatten(1), self.bias)
         for norm, stage, project in zip(self.norms, self.stages[1:], self.linears, strict=True):
             tokens = project(merge(gelu(norm(tokens)).movedim(-1, 2), stage))
@@ -189,26 +192,29 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Tokens to the points of their patches, in front of the variables: an encoder reversed."""
 
-    def __init__(self, embed_dim: int, latent_channels: int, stages: Sequence[Triple]) -> None:
+    def __init__(self, config: ModelConfig, stages: Sequence[Triple]) -> None:
         super().__init__()
         self.stages = tuple(stages)
-        inner = embed_dim // 4
-        widths = [embed_dim, *([inner] * (len(stages) - 1))]
+        latent, inner = config.latent_channels, config.embed_dim // 4
+        widths = [config.embed_dim, *([inner] * (len(stages) - 1))]
         self.linears = nn.ModuleList(
-            nn.Linear(width, inner * math.prod(stage))
+            Scaled(width, inner * math.prod(stage), config.rate_factor)
             for width, stage in zip(widths, self.stages[:0:-1], strict=False)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(inner) for _ in stages[1:])
         # Small first predictions: a tenth of the normalised fields.
         points, last = math.prod(stages[0]), widths[-1]
-        scale = 0.1 / math.sqrt(last * latent_channels)
-        self.weight = nn.Parameter(torch.randn(latent_channels, points, last) * scale)
-        self.bias = nn.Parameter(torch.zeros(latent_channels, points))
+        scale = 0.1 / math.sqrt(last * latent)
+        factor = config.rate_factor * config.latent_factor
+        self.size = scale * math.sqrt(factor) if config.mup else 1.0
+        self.weight = nn.Parameter(torch.randn(latent, points, last) * (scale / self.size))
+        self.bias = nn.Parameter(torch.zeros(latent, points))
 
     def forward(
         self, tokens: Float[Tensor, "M D"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M C P"]:
         folded = einsum(self.weight, variables, "E P D, C E -> C P D")
+        folded = folded * self.size if self.size != 1 else folded
         bias = einsum(self.bias, variables, "E P, C E -> C P")
         pieces = tokens[:, None, None, None]
         for norm, stage, project in zip(self.norms, self.stages[:0:-1], self.linears, strict=True):

@@ -52,16 +52,16 @@ class Matey(Surrogate):
         self.share = Share()
         find_criterion(config.refine.criterion)
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
-        self.tokenizer = Tokenizer(config.embed_dim, config.latent_channels, config.stem)
+        self.tokenizer = Tokenizer(config)
         self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
-        self.conditioning = Conditioning(config.embed_dim)
+        self.conditioning = Conditioning(config.embed_dim, config.rate_factor)
         self.blocks = nn.ModuleList(
             Block(config, len(stages_of(scheme, bool(config.local))), p)
             for scheme, p in zip(config.schemes, drop, strict=True)
         )
         self.norm = nn.LayerNorm(config.embed_dim)
         sizes = (config.embed_dim, history, config.local, config.piece, config.levels)
-        self.local = Sandwich(*sizes) if config.local else None
+        self.local = Sandwich(*sizes, config.rate_factor) if config.local else None
         self.usual = Usual() if config.local else None
         self.stencils = Stencils(history) if config.stencil else None
         self.add_systems(specs)

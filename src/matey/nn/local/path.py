@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from matey.fields import Boundary
-from matey.nn.embed import Named
+from matey.nn.embed import Named, Scaled
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last, outside
 from matey.nn.operations import Cost
 
@@ -37,11 +37,18 @@ class Local(nn.Module):
 
     `width` channels of features of pieces of `piece` points along each axis, which `levels` coarser
     resolutions are looked at, too; `case` is the width of the vector that tells lead time and
-    parameters.
+    parameters, `factor` as in `ModelConfig.rate_factor`.
     """
 
     def __init__(
-        self, ndim: int, history: int, width: int, case: int, piece: int, levels: int = 0
+        self,
+        ndim: int,
+        history: int,
+        width: int,
+        case: int,
+        piece: int,
+        levels: int = 0,
+        factor: float = 1.0,
     ) -> None:
         super().__init__()
         self.ndim, self.history, self.width, self.piece = ndim, history, width, piece
@@ -49,9 +56,9 @@ class Local(nn.Module):
         self.inputs = Named(2 * width * history * self.size**ndim)
         self.sides = nn.Parameter(torch.zeros(width, 2, *(self.size,) * ndim))
         self.bias = nn.Parameter(torch.zeros(width))
-        self.before = nn.ModuleList(Mix(ndim, width, case) for _ in range(BLOCKS[0]))
-        self.coarser = Coarser(ndim, width, case, levels) if levels else None
-        self.after = nn.ModuleList(Mix(ndim, width, case) for _ in range(BLOCKS[1]))
+        self.before = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[0]))
+        self.coarser = Coarser(ndim, width, case, factor, levels) if levels else None
+        self.after = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[1]))
         self.outputs = Named(2 * piece**ndim * width * 3**ndim)
 
     def add(self, names: Sequence[str], predicted: Sequence[str]) -> None:
@@ -145,15 +152,15 @@ class Mix(nn.Module):
     Gates are between 0 and 2: products of features without a bound would explode in rollouts.
     """
 
-    def __init__(self, ndim: int, width: int, case: int) -> None:
+    def __init__(self, ndim: int, width: int, case: int, factor: float) -> None:
         super().__init__()
         self.ndim = ndim
         scale = 1 / math.sqrt(width * 3**ndim)
         self.weight = nn.Parameter(torch.randn(2 * width, width, *(3,) * ndim) * scale)
         self.bias = nn.Parameter(torch.zeros(2 * width))
         self.out = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
-        self.case = nn.Linear(case, 2 * width)
-        nn.init.normal_(self.case.weight, std=0.3 / math.sqrt(case))
+        self.case = Scaled(case, 2 * width, factor)
+        nn.init.normal_(self.case.weight, std=0.3 / math.sqrt(case) / factor)
         nn.init.zeros_(self.case.bias)
 
     def forward(
@@ -184,13 +191,13 @@ class Coarser(nn.Module):
     Each level is smoothed on its way up, so that its pieces leave no edges.
     """
 
-    def __init__(self, ndim: int, width: int, case: int, levels: int) -> None:
+    def __init__(self, ndim: int, width: int, case: int, factor: float, levels: int) -> None:
         super().__init__()
         self.ndim = ndim
         scale = 1 / math.sqrt(width * 2**ndim)
         self.down = nn.Parameter(torch.randn(width, width, *(2,) * ndim) * scale)
-        self.first, self.second = Mix(ndim, width, case), Mix(ndim, width, case)
-        self.below = Coarser(ndim, width, case, levels - 1) if levels > 1 else None
+        self.first, self.second = (Mix(ndim, width, case, factor) for _ in range(2))
+        self.below = Coarser(ndim, width, case, factor, levels - 1) if levels > 1 else None
         self.up = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
 
     def forward(

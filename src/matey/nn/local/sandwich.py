@@ -27,26 +27,34 @@ class Sandwich(nn.Module):
     """A local path for each number of dimensions, and between its halves the ends of the tokens.
 
     `width` channels of features, seen at `levels` coarser resolutions, too. The history is folded
-    into one frame of them.
+    into one frame of them. `factor` as in `ModelConfig.rate_factor`.
     """
 
-    def __init__(self, embed_dim: int, history: int, width: int, piece: int, levels: int) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        history: int,
+        width: int,
+        piece: int,
+        levels: int,
+        factor: float = 1.0,
+    ) -> None:
         super().__init__()
         self.embed_dim, self.history, self.width, self.piece = embed_dim, history, width, piece
-        self.levels = levels
+        self.levels, self.factor = levels, factor
         self.paths = nn.ModuleDict()
         self.ends = nn.ModuleDict()
 
     def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
         """Make the weights that a system needs and that are not there yet."""
         if str(spec.ndim) not in self.paths:
-            sizes = (spec.ndim, self.history, self.width, self.embed_dim, self.piece, self.levels)
-            self.paths[str(spec.ndim)] = Local(*sizes)
+            sizes = (self.history, self.width, self.embed_dim, self.piece, self.levels)
+            self.paths[str(spec.ndim)] = Local(spec.ndim, *sizes, self.factor)
         self.path(spec.ndim).add([v.name for v in spec.variables], predicted_names(spec))
         for patch in patches:
             if shape_key(patch) not in self.ends:
                 inner = self.width * math.prod(self.pieces(patch))
-                self.ends[shape_key(patch)] = Ends(inner, self.embed_dim)
+                self.ends[shape_key(patch)] = Ends(inner, self.embed_dim, self.factor)
 
     def path(self, ndim: int) -> Local:
         """The local path for fields of so many dimensions."""
@@ -187,14 +195,16 @@ class Sandwich(nn.Module):
 class Ends(nn.Module):
     """Features of a patch to a token, and a token to what it adds to them.
 
-    Unit weights times an explicit factor, so that a step of Adam moves what comes out as far at
-    any width.
+    Weights of about unit size times an explicit size, so that a step of Adam moves what comes out
+    as far at any width. `factor` as in `ModelConfig.rate_factor`.
     """
 
-    def __init__(self, inner: int, embed_dim: int) -> None:
+    def __init__(self, inner: int, embed_dim: int, factor: float) -> None:
         super().__init__()
+        start = math.sqrt(factor)
+        self.size = 0.5 * start / math.sqrt(embed_dim)
         self.into = nn.Parameter(torch.randn(embed_dim, inner))
-        self.out = nn.Parameter(torch.randn(inner, embed_dim))
+        self.out = nn.Parameter(torch.randn(inner, embed_dim) / start)
         self.bias = nn.Parameter(torch.zeros(inner))
 
     def encode(self, patches: Float[Tensor, "M 1 I"]) -> Float[Tensor, "M 1 D"]:
@@ -203,4 +213,4 @@ class Ends(nn.Module):
 
     def decode(self, tokens: Float[Tensor, "M D"]) -> Float[Tensor, "M I"]:
         """Half as large as the tokens."""
-        return linear(tokens, self.out * (0.5 / math.sqrt(self.out.shape[1])), self.bias)
+        return linear(tokens, self.out * self.size, self.bias)
