@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from matey.config import RefineConfig
+from matey.config import ParallelConfig, RefineConfig, RunConfig
 from matey.cost.machine import heap_share
 from matey.cost.memory import Ledger, Memory, step_memory
+from matey.fields import Batch
 from matey.nn.make import outline_model
 from matey.nn.transformer import Matey
 from matey.tokens.refine import RefinementPlan as Plan
+from matey.train.loop import learn
 from matey.train.loss import squared_nrmse
+from matey.train.parallel.distributed import Engine, Team
 from tests.cost.resident import config_of, plan_of
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
@@ -63,6 +66,36 @@ def test_the_rehearsal_finds_what_a_real_step_keeps_and_takes(
     # A tenth of it all: the prediction itself, indices and the vectors of names are left out.
     assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
     assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "mode", "config"),
+    [*((*case, {}) for case in CASES[2:]), ("svit", "adap_mul", {"local": 8, "stencil": True})],
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_rollout_that_is_learned_from_keeps_the_values_of_all_its_steps(
+    scheme, mode, config, checkpointing, accumulate
+):
+    steps = 3
+    model, inputs, plan = make(scheme, mode, **config)
+    model.activation_checkpointing = checkpointing
+    frames = [torch.randn_like(inputs.values[:, 0]) for _ in range(steps)]
+    batch = Batch(
+        **vars(inputs), target=frames[-1], pushes=steps - 1, between=torch.stack(frames[:-1], 1)
+    )
+    engine = Engine(model, Team(ParallelConfig(), torch.device("cpu")))
+    if accumulate > 1:
+        learn(engine, batch, RunConfig())
+    present = [*model.parameters(), *(p.grad for p in model.parameters() if p.grad is not None)]
+    with Ledger([*present, inputs.values, *frames, batch.between]) as ledger:
+        learn(engine, batch, RunConfig())
+    options = {"activation_checkpointing": checkpointing, "accumulate": accumulate}
+    memory = predicted(model, plan, rollout=steps, **options)
+    # With accumulation the gradients of the batch before are in the peak, and were present here.
+    highest = ledger.highest + (memory.gradients if accumulate > 1 else 0)
+    assert memory.peak == pytest.approx(highest, rel=0.1)
+    assert memory.batch == inputs.values.nbytes + steps * frames[0].nbytes
 
 
 @pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])

@@ -174,7 +174,9 @@ def test_the_order_within_a_round_differs(windows):
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_processes_share_one_larger_batch_of_the_same_system(windows, ranks):
-    config = WindowConfig(history=3, max_lead=2, pushforward=1, roll=True, flip=("x",))
+    config = WindowConfig(
+        history=3, max_lead=2, pushforward=1, learn_rollout=True, roll=True, flip=("x",)
+    )
     turned = {name: Windows(group.fields, range(4), config) for name, group in windows.items()}
     alone = Mixture(turned, 2 * ranks, seed=1)
     shares = [Mixture(turned, 2, seed=1, rank=rank, ranks=ranks) for rank in range(ranks)]
@@ -184,6 +186,9 @@ def test_processes_share_one_larger_batch_of_the_same_system(windows, ranks):
         for name in ("values", "target", "lead_time", "boundaries", "parameters"):
             joined = torch.cat([getattr(part, name) for part in parts])
             assert torch.equal(joined, getattr(whole, name)), name
+        between = [part.between for part in parts if part.between is not None]
+        assert (len(between) == 0) == (whole.between is None) == (whole.pushes == 0)
+        assert whole.between is None or torch.equal(torch.cat(between), whole.between)
         assert {part.spec.name for part in parts} == {whole.spec.name}
         assert {part.pushes for part in parts} == {whole.pushes}
 

@@ -25,7 +25,7 @@ SPECS = (
     system(3, "box", ("mu",), ("d",)),
 )
 TURNS = (SPECS[0], SPECS[1], SPECS[0])
-LOSS = LossConfig(base=0.5, gradient=0.1)
+RUN = RunConfig(loss=LossConfig(base=0.5, gradient=0.1), accumulate=len(TURNS))
 MODEL = ModelConfig(
     embed_dim=24,
     heads=3,
@@ -41,6 +41,9 @@ LOCAL = replace(MODEL, mode="adap_mul", scheme=("svit", "avit"))
 UNIFORM = replace(MODEL, mode="uniform", patches=(4,), scheme=("svit", "vit"))
 SANDWICH = replace(LOCAL, local=6, levels=1, stencil=True)
 CASES = {
+    "ddp-rollout": (SANDWICH, ParallelConfig(), 2),
+    "fsdp-rollout": (SANDWICH, ParallelConfig("fsdp"), 2),
+    "sequence-rollout": (LOCAL, ParallelConfig(sequence=2), 2),
     "ddp-local": (SANDWICH, ParallelConfig()),
     "fsdp-local": (SANDWICH, ParallelConfig("fsdp")),
     "sequence-local": (SANDWICH, ParallelConfig(sequence=2)),
@@ -55,19 +58,24 @@ CASES = {
 }
 
 
-def batch_of(spec: SystemSpec, turn: int, samples: slice) -> Batch:
-    """Part of the four samples that all processes together have in one turn."""
+def batch_of(spec: SystemSpec, turn: int, samples: slice, between: int = 0) -> Batch:
+    """Part of the four samples that all processes together have in one turn, of rollouts with so
+    many frames before the target."""
     inputs = rough_inputs(spec, samples=4, times=2, seed=turn)
     target = rough_inputs(spec, samples=4, times=1, seed=100 + turn).values[:, 0]
+    rolled: dict = {}
+    if between:
+        frames = rough_inputs(spec, samples=4, times=between, seed=200 + turn).values
+        rolled = {"between": frames[samples], "pushes": between}
     chosen = {
         name: value[samples]
         for name, value in vars(inputs).items()
         if isinstance(value, torch.Tensor | tuple)
     }
-    return replace(Batch(**vars(inputs), target=target), **chosen, target=target[samples])
+    return replace(Batch(**vars(inputs), target=target), **chosen, target=target[samples], **rolled)
 
 
-def step_of(config: ModelConfig, team: Team, checkpointing: bool = False) -> dict:
+def step_of(config: ModelConfig, team: Team, between: int = 0, checkpointing: bool = False) -> dict:
     """Losses, gradients and updated weights of one step on the share of a team's process.
 
     Gradients that there are not are left out.
@@ -84,11 +92,9 @@ def step_of(config: ModelConfig, team: Team, checkpointing: bool = False) -> dic
     own = slice(team.data_rank * count, (team.data_rank + 1) * count)
     losses = []
     for turn, spec in enumerate(TURNS):
-        batch = batch_of(spec, turn, own)
-        prediction = engine(batch, (0, 0, 0), turn == len(TURNS) - 1)
-        loss = loop.loss_of(prediction, batch, LOSS)
-        engine.backward(loss / len(TURNS), spec)
-        losses.append(loss.detach())
+        batch = batch_of(spec, turn, own, between)
+        learned = loop.learn(engine, batch, RUN, turn == len(TURNS) - 1)
+        losses.append(learned.loss)
     found = {"loss": team.total(torch.stack(losses)) / team.data_ranks}
     for name, weight in model.named_parameters():
         if weight.grad is not None:
@@ -104,10 +110,10 @@ def equal_steps(folder: Path) -> None:
     """A step of each case."""
     config = RunConfig(device="cpu", parallel=ParallelConfig(timeout=30))
     with processes(config) as team:
-        for name, (model, parallel) in CASES.items():
+        for name, (model, parallel, *between) in CASES.items():
             for checkpointing in (False, True):
                 one = Team(parallel, torch.device("cpu"))
-                found = step_of(model, one, checkpointing)
+                found = step_of(model, one, *between, checkpointing=checkpointing)
                 if team.first:
                     label = f"{name}-checkpointed" if checkpointing else name
                     save_file(found, folder / f"{label}.safetensors")

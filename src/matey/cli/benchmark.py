@@ -71,6 +71,8 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     if any(one.at_threshold for one in forecasts):
         console.print(threshold_table(forecasts))
     console.print(operation_table(forecasts))
+    if config.windows.pushforward:
+        console.print(rollout_line(forecasts, config), highlight=False)
     console.print(memory_table(forecasts, config))
     if free is not None:
         console.print(f"{fit(forecasts, free)}.", highlight=False)
@@ -120,6 +122,14 @@ def operation_table(forecasts: "Sequence[Forecast]") -> "Table":
         ]
         table.add_row(one.system, *(short(n / 1e9) for n in (*both, one.cost.operations)))
     return table
+
+
+def rollout_line(forecasts: "Sequence[Forecast]", config: Any) -> str:
+    """Operations of a batch with the steps of its rollout."""
+    windows = config.windows
+    kind = "learned from, too" if windows.learn_rollout else "forward only"
+    each = ", ".join(f"{one.system} {short(one.operations / 1e9)}" for one in forecasts)
+    return f"With 0 to {windows.pushforward} steps before it, {kind}, GFLOP a batch: {each}."
 
 
 def memory_table(forecasts: "Sequence[Forecast]", config: Any) -> "Table":

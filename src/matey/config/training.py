@@ -21,6 +21,9 @@ class WindowConfig:
         pushforward: in training, let the model itself predict up to this many of the frames
             before the target, drawn anew for each batch: it learns to continue from its own
             errors, as in a rollout. Costs a third more per frame.
+        learn_rollout: with pushforward, learn from each of the model's own frames too, with the
+            gradient through all of them: a whole step more per frame, in memory as well, and more
+            accurate many steps ahead.
         roll: in training, shift each window at random along its periodic axes that are not
             stretched: the physics stays the same, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
@@ -35,6 +38,7 @@ class WindowConfig:
     min_lead: int = 1
     max_lead: int = 1
     pushforward: int = 0
+    learn_rollout: bool = False
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
 
@@ -53,7 +57,18 @@ class WindowConfig:
             self.pushforward,
             f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
         )
+        require(
+            self.pushforward > 0 or not self.learn_rollout,
+            "windows.learn_rollout",
+            self.learn_rollout,
+            "false with windows.pushforward = 0: there is no rollout to learn from",
+        )
         require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
+
+    @property
+    def learned_steps(self) -> int:
+        """Steps of the longest rollout that the gradient flows through."""
+        return 1 + self.pushforward if self.learn_rollout else 1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig
+from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig, WindowConfig
 from matey.cost.machine import HEAP, heap_share
 from matey.cost.memory import Memory, step_memory
 from matey.data.systems import System
@@ -44,8 +44,9 @@ class Forecast:
     """What one system costs in a run, by a number of `windows` on its largest `grid`.
 
     `tokens` per frame: the mean, the largest, and with all cells fine; `at_threshold` the mean
-    for other thresholds. `cost` is of a batch of those windows, `step` of one in which all have
-    the largest number of tokens, `inference` of one sample.
+    for other thresholds. `cost` is of a step of the model on a batch of those windows, `operations`
+    those of the batch with the steps of its rollout before. `step` is of a batch in which all
+    have the largest number of tokens, `inference` of one sample.
     """
 
     system: str
@@ -54,6 +55,7 @@ class Forecast:
     tokens: dict[str, float]
     at_threshold: dict[float, float]
     cost: Cost
+    operations: float
     parameters: dict[str, int]
     step: Memory
     inference: Memory
@@ -61,7 +63,7 @@ class Forecast:
     def record(self) -> dict:
         """Plain data, totals included."""
         record = asdict(self)
-        del record["cost"]["values"]
+        del record["cost"]["values"], record["cost"]["to_fields"]
         record["cost"]["operations"] = self.cost.operations
         record["step"]["total"] = self.step.total
         record["inference"]["total"] = self.inference.total
@@ -103,13 +105,25 @@ def look(windows: Windows) -> list[Inputs]:
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
-    """Operations of a training step on a batch like these windows, by the mean of their cells."""
+    """Operations of training on a batch like these windows, by the mean of their cells."""
     model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
     if isinstance(model, Baseline | StencilModel):
-        return float(model.count(inputs[0]).operations * config.batch)
+        return batch_operations(model.count(inputs[0]), config.windows) * config.batch
     assert isinstance(model, Matey)
     cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
-    return cost.operations * config.batch / len(inputs)
+    return batch_operations(cost, config.windows) * config.batch / len(inputs)
+
+
+def batch_operations(cost: Cost, windows: WindowConfig) -> float:
+    """Mean operations of training on a batch, from those of a step.
+
+    Of up to `pushforward` forward passes before it half are taken on average; they are whole steps
+    where the rollout is learned from.
+    """
+    before = sum(cost.forward.values())
+    if windows.learn_rollout:
+        before = cost.operations + cost.to_fields
+    return cost.operations + windows.pushforward / 2 * before
 
 
 def together(inputs: Sequence[Inputs]) -> Inputs:
@@ -142,6 +156,7 @@ def forecast_system(
         points // size for points, size in zip(largest.grid, largest.sizes[-1], strict=True)
     )
     heap = heap_share(choose_device(config.device).type, returned=False)
+    cost = step_cost(model, spec, batch)
     return Forecast(
         system=name,
         grid=largest.grid,
@@ -151,7 +166,8 @@ def forecast_system(
             threshold: sum(tokens_of(refined(model, threshold), every)) / len(inputs)
             for threshold in (thresholds if model.config.is_adaptive else ())
         },
-        cost=step_cost(model, spec, batch),
+        cost=cost,
+        operations=batch_operations(cost, config.windows),
         parameters=count_parameters(model),
         step=training_memory(model, config, spec, largest),
         inference=step_memory(model, spec, largest, training=False, heap=heap),
@@ -204,6 +220,7 @@ def training_memory(
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
+        rollout=config.windows.learned_steps,
     )
 
 
@@ -241,19 +258,25 @@ def refuse_if_too_large(
         ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
     else:
         ways.append("spend fewer tokens (model.refine.token_budget)")
+    steps = config.windows.learned_steps
+    if steps > 1:
+        ways.append(f"learn from shorter rollouts (windows.pushforward, now {steps - 1})")
     if not config.activation_checkpointing:
         ways.append("set activation_checkpointing")
+    of_steps = f" of {steps} steps" if steps > 1 else ""
     raise ConfigError(
         f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
         f"{giga(free)} are free on {choose_device(config.device).type}: {config.batch} samples of "
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
-        f"{giga(sum(worst.step.kept.values()))} for the backward pass. {', or '.join(ways)}."
+        f"{giga(sum(worst.step.kept.values()))} for the backward pass"
+        f"{of_steps}. {', or '.join(ways)}."
     )
 
 
 def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Windows]) -> int:
     """Bytes that no step exceeds: several times too high, but counted at once, where a forecast
-    takes seconds. All cells are fine, and all values that products read or make are kept.
+    takes seconds. All cells are fine, and all values that products read or make are kept, in every
+    step of a rollout that is learned from.
     """
     assert isinstance(model, Matey)
     most = 0
@@ -264,7 +287,7 @@ def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Wind
             plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
             most = max(most, config.batch * step_cost(model, group.spec, plan).values)
     weights = 4 * count(model)  # with gradients and two moments
-    return int(4 * HEAP * (weights + (1 + BETWEEN) * most))
+    return int(4 * HEAP * (weights + (1 + BETWEEN) * config.windows.learned_steps * most))
 
 
 def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:

@@ -64,18 +64,21 @@ def step_memory(
     activation_checkpointing: bool = False,
     accumulate: int = 1,
     heap: float = 1.0,
+    rollout: int = 1,
 ) -> Memory:
     """The memory of one step of a model's outline on a batch of `spec` cut by a plan.
 
+    The gradient flows through a `rollout` of so many steps, which keep what each alone keeps.
     AdamW's two moments, which come with the first step, are included; frozen weights have neither
     gradients nor moments. `heap` as in `Memory`, other options as in `RunConfig`.
     """
-    parts = rehearse_parts(outline, spec, plan, training, precision == "bfloat16")
+    parts = rehearse_parts(outline, spec, plan, training, precision == "bfloat16", rollout)
     parameters = 4 * count(outline)
     trained = 4 * sum(p.numel() for p in outline.parameters() if p.requires_grad)
     frame = plan.samples * math.prod(plan.grid) * len(spec.variables) * 4
     # The normalised fields, and what holds the encoded tokens, stay until the blocks are done.
-    held = [0] + [frame * outline.history + parts[1].before] * (len(parts) - 1)
+    once = len(parts) // rollout
+    held = ([0] + [frame * outline.history + parts[1].before] * (once - 1)) * rollout
     if not training:
         peak = max(
             part.before + part.forward + more for part, more in zip(parts, held, strict=True)
@@ -87,18 +90,21 @@ def step_memory(
     for part in parts:
         kept[part.name] = kept.get(part.name, 0) + part.kept
     peak, below = 0, 0  # `below` is what the parts so far keep
-    gradients = sum(part.gradients for part in parts)
+    gradients = sum(part.gradients for part in parts[-once:])
     standing = trained if accumulate > 1 else 0  # those of the batch before
-    for part, more in zip(parts, held, strict=True):
+    for place, (part, more) in enumerate(zip(parts, held, strict=True)):
         peak = max(peak, standing + below + part.before + part.forward + more)
         below += part.kept
-        gradients -= part.gradients  # now those of the parts after this one
-        peak = max(peak, (standing or gradients) + below + part.backward)
+        if place >= len(parts) - once:  # the last step of a rollout is the first to go back
+            gradients -= part.gradients  # now those of the parts after this one
+        # Those of a rollout are added to the standing ones when all of its steps have theirs.
+        there = standing + gradients if rollout > 1 else standing or gradients
+        peak = max(peak, there + below + part.backward)
     return Memory(
         parameters=parameters,
         gradients=trained,
         moments=2 * trained,
-        batch=frame * (outline.history + 1),
+        batch=frame * (outline.history + rollout),
         kept=kept,
         transient=max(max(part.forward - part.kept, part.backward) for part in parts),
         peak=max(peak, trained),
@@ -125,9 +131,9 @@ class Part:
 
 
 def rehearse_parts(
-    outline: Matey, spec: SystemSpec, plan: RefinementPlan, training: bool, half: bool
+    outline: Matey, spec: SystemSpec, plan: RefinementPlan, training: bool, half: bool, rollout: int
 ) -> list[Part]:
-    """The parts of the forward pass and the loss, one after the other."""
+    """The parts of the forward pass and the loss, one after the other, step by step."""
     config, times, samples = outline.config, outline.times, plan.samples
     layout = outline.lay_out(plan, times)
     # With jitter, fields are moved.
@@ -159,22 +165,28 @@ def rehearse_parts(
         past = replace(past, case=case, features=left_over(past.features))
 
         def decode(tokens: Tensor) -> Tensor:
-            frame = model.decode(tokens, past, fields, statistics, inputs, layout, shift).normalised
-            return (frame - torch.empty_like(frame)).square()
+            made = model.decode(tokens, past, fields, statistics, inputs, layout, shift)
+            error = (made.normalised - torch.empty_like(made.normalised)).square()
+            if not training or made.base is None:
+                return error
+            return error + (made.base - torch.empty_like(made.base)).square()
 
         def tokens(times: int) -> Tensor:
             shape = (len(layout.packing.cell), times, config.embed_dim)
             return torch.empty(shape, dtype=torch.bfloat16 if half else None)
 
         rehearse = partial(rehearsed, model, fields, training, half)
-        first = rehearse("encode", encode, inputs.values)
+        first = rehearse("encode", encode, inputs.values, given=True)
+        # Later steps of a rollout pass the gradient on to the fields that the model made.
+        later = first if rollout == 1 else rehearse("encode", encode, inputs.values)
         last = rehearse("decode", decode, tokens(1))
         blocks = {}
         for block, scheme, frames in model.turns(times):
             block.drop_path = config.drop_path
             work = partial(block, around=layout.around[scheme], frames=frames)
             blocks[scheme, frames] = rehearse("blocks", work, tokens(times))
-    return [first, *(blocks[scheme, frames] for _, scheme, frames in outline.turns(times)), last]
+    rest = [*(blocks[scheme, frames] for _, scheme, frames in outline.turns(times)), last]
+    return [first, *rest, *(rollout - 1) * [later, *rest]]
 
 
 def left_over(features: Tensor | None) -> Tensor | None:
@@ -190,13 +202,13 @@ def rehearsed(
     name: str,
     work: Callable[[Tensor], Tensor],
     values: Tensor,
+    given: bool = False,
 ) -> Part:
     """Measure the work on fake values, forward and, in training, backward, besides the normalised
-    fields."""
-    is_data = name == "encode"
-    values.requires_grad_(training and not is_data)
+    fields. Values that are `given` need no gradient."""
+    values.requires_grad_(training and not given)
     parameters = list(model.parameters())
-    before = 0 if is_data else values.untyped_storage().nbytes()
+    before = 0 if given else values.untyped_storage().nbytes()
     with Ledger([values, fields, *parameters]) as ledger, torch.set_grad_enabled(training):
         with torch.autocast("cpu", torch.bfloat16, half):
             result = work(values)

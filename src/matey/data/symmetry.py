@@ -12,6 +12,7 @@ magnetic_y and magnetic_z turn. So do pseudoscalars, as the vorticity is in two 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,19 +54,20 @@ def draw_symmetry(
 
 
 def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
-    """The batch with each sample mirrored, then shifted: history, target and boundaries alike."""
+    """The batch with each sample mirrored, then shifted: all frames and boundaries alike."""
     if not any(symmetry.mirrored or any(symmetry.shift) for symmetry in symmetries):
         return batch
     boundaries = batch.boundaries.clone()
     for sides, symmetry in zip(boundaries, symmetries, strict=True):
         for axis in symmetry.mirrored:
             sides[axis] = sides[axis].flip(0)
-    values, target = (
-        stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
-        for each in (batch.values, batch.target)
-    )
+    frames: dict[str, Any] = {
+        name: stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
+        for name in ("values", "between", "target")
+        if (each := getattr(batch, name)) is not None
+    }
     points = batch.points and batch.points.mirrored([s.mirrored for s in symmetries])
-    return replace(batch, values=values, target=target, boundaries=boundaries, points=points)
+    return replace(batch, **frames, boundaries=boundaries, points=points)
 
 
 def move(

@@ -43,10 +43,11 @@ class Choice(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Frames of one trajectory: those of a history, and the target."""
+    """Frames of one trajectory: those of a history, those `between`, and the target."""
 
     trajectory: int
     frames: range
+    between: range
     target: int
 
 
@@ -147,8 +148,9 @@ class Windows:
         read = self._read(places)
         parameters = [self._parameters[place.trajectory] for place in places]
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
+        history = self.config.history
         return Batch(
-            values=read[:, :-1],
+            values=read[:, :history],
             lead_time=torch.from_numpy(np.array(lead_times, np.float32)),
             boundaries=torch.from_numpy(self._boundaries.repeat(len(places), axis=0)),
             parameters=torch.from_numpy(np.array(parameters, np.float32)),
@@ -157,6 +159,7 @@ class Windows:
             target=read[:, -1],
             points=stack_points([self.fields.trajectories[p.trajectory].grid for p in places]),
             pushes=choices[0].pushes,
+            between=read[:, history:-1] if places[0].between else None,
         )
 
     def read(self, choices: Sequence[Choice]) -> list[Window]:
@@ -166,7 +169,7 @@ class Windows:
             place = self._find(choice)
             (read,), trajectory = self._read([place]), self.fields.trajectories[place.trajectory]
             history = Field(
-                read[:-1],
+                read[: self.config.history],
                 trajectory.times[place.frames.start : place.frames.stop : place.frames.step],
                 trajectory.grid,
                 trajectory.boundaries,
@@ -178,13 +181,13 @@ class Windows:
         return windows
 
     def _read(self, places: Sequence[Place]) -> Float[Tensor, "B T C Z Y X"]:
-        """The histories at places on one grid shape, each followed by its target; those of one file
-        are read together."""
+        """The histories at places on one grid shape, each followed by the frames between and its
+        target; those of one file are read together."""
         shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
         grid, variables = shapes.pop(), len(self.spec.variables)
-        count, length = len(places), self.config.history + 1
+        count, length = len(places), self.config.history + len(places[0].between) + 1
         first = self.fields.readers[0]
         files.check_size(
             4 * count * length * variables * prod(grid), first.path, f"a batch of {count} windows"
@@ -193,8 +196,8 @@ class Windows:
         values = allocate((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
         self.fields.read_into(
             [
-                Piece(trajectory, (*frames, target), array)
-                for (trajectory, frames, target), array in zip(places, values, strict=True)
+                Piece(trajectory, (*frames, *between, target), array)
+                for (trajectory, frames, between, target), array in zip(places, values, strict=True)
             ]
         )
         return torch.from_numpy(values)
@@ -217,7 +220,9 @@ class Windows:
                 f"Lead time {choice.lead} after frame {last} of {trajectory.name} lies beyond its "
                 f"end: {left} steps of {stride} frames are left."
             )
-        return Place(index, range(start, last + 1, stride), target)
+        steps = choice.pushes if self.config.learn_rollout else 0
+        between = range(last + stride, last + stride * (steps + 1), stride)
+        return Place(index, range(start, last + 1, stride), between, target)
 
     def _lead_time(self, place: Place, choice: Choice) -> float:
         """Steps from a history, or from what is pushed, to the target."""

@@ -50,10 +50,14 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Batch(Inputs):
-    """Inputs, and the frame to predict: `pushes` steps of lead 1 and then `lead_time` later."""
+    """Inputs, and the frame to predict: `pushes` steps of lead 1 and then `lead_time` later.
+
+    `between` are the frames of those steps, where they are learned from, too.
+    """
 
     target: Float[Tensor, "B C Z Y X"]
     pushes: int = 0
+    between: Float[Tensor, "B pushes C Z Y X"] | None = None
 
 
 def dense(values: Tensor, device: torch.device) -> Tensor:

@@ -15,12 +15,14 @@ class Cost:
     """Floating-point operations of a step, by part of the model.
 
     `values` are the numbers that products read and make, weights aside: the forward pass keeps
-    some of them for the backward pass, and what else it keeps grows with them.
+    some of them for the backward pass, and what else it keeps grows with them. `to_fields` are
+    operations of the gradient of the input fields: needed only where a model made them.
     """
 
     forward: dict[str, int] = field(default_factory=dict)
     backward: dict[str, int] = field(default_factory=dict)
     values: int = 0
+    to_fields: int = 0
 
     def product(
         self,
@@ -30,10 +32,13 @@ class Cost:
         columns: int,
         first: bool = False,
         trains: bool = True,
+        fields: bool = False,
     ) -> None:
         """Count `[rows inner] @ [inner columns]`; a `first` one needs no gradient of its input,
-        one that does not train none of its weights."""
+        nor does one of the input `fields` by itself; one that does not train none of its weights.
+        """
         operations = 2 * rows * inner * columns
+        first, self.to_fields = first or fields, self.to_fields + operations * fields
         self.add(part, operations, operations * ((not first) + trains), rows * (inner + columns))
 
     def map(self, part: str, rows: int, module: nn.Module, first: bool = False) -> None:

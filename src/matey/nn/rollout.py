@@ -171,8 +171,13 @@ def advance(
     prediction = model(inputs, model.draw_shift(inputs, generator))
     model.train(was_training)
     watch(prediction)
+    return followed(inputs, prediction.fields)
+
+
+def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked:
+    """The inputs one frame later: the prediction is the last of the history."""
     frame = inputs.values[:, -1].clone()
-    frame[:, list(inputs.spec.predicted)] = prediction.fields
+    frame[:, list(inputs.spec.predicted)] = prediction
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
 
 

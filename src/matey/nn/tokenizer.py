@@ -183,7 +183,7 @@ class Encoder(nn.Module):
         first, latent, points = self.weight.shape
         cost.product("encode", first * points, latent, variables)  # variables folded in
         pieces = rows * math.prod(patch) // points
-        cost.product("encode", pieces, variables * points, first, first=True)
+        cost.product("encode", pieces, variables * points, first, fields=True)
         for stage, project in zip(self.stages[1:], self.linears, strict=True):
             pieces //= math.prod(stage)
             cost.map("encode", pieces, project)

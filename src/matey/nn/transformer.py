@@ -243,6 +243,7 @@ class Matey(Surrogate):
             block.count(cost, layout.around[scheme].stages, cells, times, frames)
         return cost
 
+    @torch.no_grad()
     def plan_normalised(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
     ) -> RefinementPlan:

@@ -59,7 +59,10 @@ def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None)
         mean = total(history * share)
         offset = history - mean.to(history)
         power, rounding = total(offset.square() * share), total(offset * share)
-    deviation = (power - rounding.square()).clamp(min=0).sqrt()
+    power = (power - rounding.square()).clamp(min=0)
+    # A root has no slope at 0, where a field is constant: gradients pass through frames of a model.
+    still = power == 0
+    deviation = power.masked_fill(still, 1).sqrt().masked_fill(still, 0)
     floor = (1e-6 * least.abs().maximum(most.abs()).double()).clamp(min=1e-30)
     scale = deviation.maximum(floor)
     return Statistics(mean.to(history).squeeze(1), scale.to(history).squeeze(1))

@@ -90,7 +90,7 @@ def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: St
     for batch in looked_at(windows):
         batch = batch.to(model.device)
         prediction = model(batch)
-        log.add(batch, prediction, loss_of(prediction, batch, config.loss), 0)
+        log.add(batch, prediction.tokens, loss_of(prediction, batch, config.loss), 0)
 
 
 def measure_missing(model: Surrogate, windows: Mapping[str, Windows], seed: int) -> None:

@@ -176,14 +176,8 @@ def notes(old: Surrogate, config: RunConfig, specs: Sequence[SystemSpec]) -> lis
 def operations(
     config: RunConfig, forecasts: Sequence[Forecast], windows: Mapping[str, int]
 ) -> float:
-    """Floating-point operations of the training, systems weighed as the mixture does.
-
-    Of up to `pushforward` forward passes before a step half are taken on average.
-    """
+    """Floating-point operations of the training, systems weighed as the mixture does."""
     weights = system_weights([windows[one.system] for one in forecasts], config.mixture)
-    pushes = config.windows.pushforward / 2
-    of_step = sum(
-        weight * (one.cost.operations + pushes * sum(one.cost.forward.values()))
-        for weight, one in zip(weights, forecasts, strict=True)
-    )
+    pairs = zip(weights, forecasts, strict=True)
+    of_step = sum(weight * one.operations for weight, one in pairs)
     return float(config.steps * config.accumulate * of_step)

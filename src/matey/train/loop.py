@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
 from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.make import make_model, outline_model
-from matey.nn.rollout import advance
+from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.train import checkpoint
@@ -116,8 +116,8 @@ def take_steps(
         prepare_run(run, config, systems, parent)
     journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
     speed = Speedometer(device, config, progress.step, team.size)
-    learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    start = {"steps": config.steps, "parameters": learned, "peak": speed.peak}
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    start = {"steps": config.steps, "parameters": trained, "peak": speed.peak}
     journal.write("start", step=progress.step, **start, processes=team.size)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
@@ -137,9 +137,9 @@ def take_steps(
         losses: list[Loss] = []
         for turn in range(config.accumulate):
             batch = next(batches).to(device)
-            prediction, loss = learn(engine, batch, config, last=turn == config.accumulate - 1)
-            losses.append(Loss(loss, batch.spec.name, batch.sources))
-            log.add(batch, prediction, loss, operations(model, batch, prediction))
+            learned = learn(engine, batch, config, last=turn == config.accumulate - 1)
+            losses.append(Loss(learned.loss, batch.spec.name, batch.sources))
+            log.add(batch, learned.tokens, learned.loss, learned.operations)
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
@@ -203,17 +203,39 @@ def prepare_model(
     return model
 
 
-def learn(
-    engine: Engine, batch: Batch, config: RunConfig, last: bool = True
-) -> tuple[Prediction, Tensor]:
-    """Add the gradients of a batch, the `last` of a step or not; the prediction, and its loss."""
+@dataclass(frozen=True)
+class Learned:
+    """The mean loss of a batch over the steps that were learned from, their tokens per frame, and
+    the operations of these and of the forward passes before them."""
+
+    loss: Tensor
+    tokens: int
+    operations: int
+
+
+def learn(engine: Engine, batch: Batch, config: RunConfig, last: bool = True) -> Learned:
+    """Add the gradients of a batch, the `last` of an optimizer step or not.
+
+    With frames `between` these are of the mean loss over the steps to each of them and to the
+    target, each from the model's own frames before it, and flow through all of them.
+    """
     model = engine.model
+    steps: list[tuple[Batch, Prediction]] = []
+    frames = () if batch.between is None else batch.between.unbind(dim=1)
+    single = torch.ones_like(batch.lead_time)
+    goals = [*((frame, single) for frame in frames), (batch.target, batch.lead_time)]
     with torch.autocast(batch.values.device.type, torch.bfloat16, config.precision == "bfloat16"):
-        batch = push_forward(model, batch)
-        prediction = engine(batch, model.draw_shift(batch), last)
-    loss = loss_of(prediction, batch, config.loss)
+        step = push_forward(model, batch)
+        for place, (target, lead) in enumerate(goals, start=1):
+            step = replace(step, target=target, lead_time=lead)
+            prediction = engine(step, model.draw_shift(step), last and place == len(goals))
+            steps.append((step, prediction))
+            if place < len(goals):
+                step = followed(step, prediction.fields)
+    loss = torch.stack([loss_of(made, step, config.loss) for step, made in steps]).mean()
     engine.backward(loss / config.accumulate, batch.spec)
-    return prediction, loss.detach()
+    tokens = sum(prediction.tokens for _, prediction in steps)
+    return Learned(loss.detach(), tokens, operations(model, steps, batch.pushes - len(frames)))
 
 
 def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
@@ -224,21 +246,24 @@ def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
 
 
 def push_forward(model: Surrogate, batch: Batch) -> Batch:
-    """The batch with its last frames replaced by the model's own, `pushes` steps ahead.
+    """The batch with its last frames replaced by the model's own, `pushes` steps ahead; as it is
+    where it has the frames `between` to learn from.
 
     No gradient flows through them. Source: Brandstetter, Worrall, Welling (2022).
     """
     pushed = replace(batch, lead_time=torch.ones_like(batch.lead_time))
-    for _ in range(batch.pushes):
+    for _ in range(batch.pushes if batch.between is None else 0):
         pushed = advance(model, pushed)
-    return replace(batch, values=pushed.values, pushes=0)
+    return replace(batch, values=pushed.values, pushes=0, between=None)
 
 
-def operations(model: Surrogate, batch: Batch, prediction: Prediction) -> int:
-    """Floating-point operations of a step on a batch and of the forward passes before it, without
-    what activation checkpointing does again."""
-    cost = model.cost(batch, prediction)
-    return cost.operations + batch.pushes * sum(cost.forward.values())
+def operations(model: Surrogate, steps: Sequence[tuple[Batch, Prediction]], pushes: int) -> int:
+    """Floating-point operations of steps that are learned from and of the forward passes, `pushes`
+    of them, before; without what activation checkpointing does again."""
+    costs = [model.cost(step, prediction) for step, prediction in steps]
+    through = sum(cost.to_fields for cost in costs[1:])
+    before = pushes * sum(costs[0].forward.values())
+    return before + sum(cost.operations for cost in costs) + through
 
 
 def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:

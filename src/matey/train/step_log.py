@@ -7,7 +7,6 @@ import torch
 
 from matey.errors import DivergenceError
 from matey.fields import Batch
-from matey.nn.surrogate import Prediction
 from matey.train.parallel.distributed import Team
 from matey.train.run_folder import Record
 
@@ -22,13 +21,12 @@ class StepLog:
     operations: int = 0
     losses: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
-    def add(
-        self, batch: Batch, prediction: Prediction, loss: torch.Tensor, operations: int
-    ) -> None:
-        """Count one batch, without waiting for the device."""
+    def add(self, batch: Batch, tokens: int, loss: torch.Tensor, operations: int) -> None:
+        """Count one batch, of so many tokens per frame in all its steps, without waiting for the
+        device."""
         samples, times = batch.values.shape[:2]
         self.windows += samples
-        self.tokens += prediction.tokens * times
+        self.tokens += tokens * times
         self.operations += operations
         self.losses.setdefault(batch.spec.name, []).append(loss.detach())
 

@@ -14,7 +14,6 @@ from tests.train.works import (
     CASES,
     LOCAL,
     MODEL,
-    SANDWICH,
     SPECS,
     UNIFORM,
     batch_of,
@@ -39,7 +38,8 @@ def steps(tmp_path_factory):
 def alone():
     """The same steps in one process, by the model's config."""
     one = Team(ParallelConfig(), CPU)
-    return {config: step_of(config, one) for config in (MODEL, LOCAL, UNIFORM, SANDWICH)}
+    cases = {(model, *between) for model, _, *between in CASES.values()}
+    return {case: step_of(case[0], one, *case[1:]) for case in cases}
 
 
 def is_rounding(name, config):
@@ -55,12 +55,13 @@ def is_rounding(name, config):
 def test_one_process_with_2b_samples_and_two_with_b_have_equal_gradients(
     steps, alone, case, checkpointing
 ):
-    found, expected = steps[case + checkpointing], alone[CASES[case][0]]
+    model, _, *between = CASES[case]
+    found, expected = steps[case + checkpointing], alone[model, *between]
     # The same weights have a gradient at all: the others are not updated.
     assert set(found) == set(expected)
     for name, value in expected.items():
         error = torch.linalg.vector_norm(found[name] - value)
-        if is_rounding(name, CASES[case][0]):
+        if is_rounding(name, model):
             assert error <= 1e-8 * expected["norm"], name
         else:
             # Sums in another order: float32 rounding of each tensor, and nothing else.
@@ -82,7 +83,7 @@ def test_the_weights_that_a_batch_does_not_reach_are_known_from_its_system(spec,
 def test_a_weight_that_no_batch_of_a_step_reaches_is_not_updated(alone, config):
     torch.manual_seed(0)
     before = dict(Matey(config, SPECS, history=2).named_parameters())
-    found = alone[config]
+    found = alone[config,]
     idle = [name for name in before if f"gradient/{name}" not in found]
     assert {name.split(".")[-1] for name in idle} >= {"d_", "mu_"}
     assert all(torch.equal(before[name], found[f"weight/{name}"]) for name in idle)

@@ -136,7 +136,8 @@ class Local(nn.Module):
         """Add the operations of a step on so many grid points and variables, written so often."""
         ndim, width, near = self.ndim, self.width, 3**self.ndim
         rows = samples * math.prod(points) // self.piece**ndim
-        cost.product("local", rows, (2 * inputs * self.history + 2) * self.size**ndim, width, True)
+        inner = (2 * inputs * self.history + 2) * self.size**ndim
+        cost.product("local", rows, inner, width, fields=True)
         for mix in [*self.before, *(writes * [*self.after])]:
             assert isinstance(mix, Mix)
             mix.count(cost, samples, rows)

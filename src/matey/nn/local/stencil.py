@@ -80,7 +80,7 @@ class Stencils(nn.Module):
         """Add the operations of a step on so many points, of all samples together."""
         weight = self.weight(name)
         inner = math.prod(weight.shape[1:])
-        cost.product("stencil", points, inner, len(weight), first=True, trains=False)
+        cost.product("stencil", points, inner, len(weight), trains=False, fields=True)
 
     @torch.no_grad()
     def fit(self, spec: SystemSpec, batches: Iterable[Batch], rows: int, seed: int) -> int:
