@@ -112,6 +112,21 @@ def test_pushes_are_drawn_per_batch_and_leave_room_for_a_target(windows):
     assert all(Mixture({"shallow_water": plain}, 2, seed=0)[i].pushes == 0 for i in range(10))
 
 
+def test_rollouts_have_another_length_in_the_end_of_a_run(windows):
+    fields = windows["shallow_water"].fields
+    config = WindowConfig(history=3, pushforward=1, pushforward_end=3, learn_rollout=True)
+
+    def mixture(config, end=None):
+        return Mixture({"shallow_water": Windows(fields, range(4), config)}, 2, seed=0, end=end)
+
+    longer, plain = mixture(config, end=20), mixture(replace(config, pushforward_end=None))
+    for i in range(20):  # the same, to the bit, until the end
+        assert longer[i].pushes == plain[i].pushes
+        assert torch.equal(longer[i].values, plain[i].values)
+    assert {longer[i].pushes for i in range(20, 80)} == {0, 1, 2, 3}
+    assert {mixture(config)[i].pushes for i in range(20, 80)} == {0, 1}  # no end is told
+
+
 def test_a_batch_larger_than_the_data_repeats_windows(windows):
     assert len(Mixture(windows, 50, seed=0)[0].values) == 50
 

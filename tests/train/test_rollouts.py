@@ -8,8 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import matey
 from matey.config import DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, WindowConfig
+from matey.cost.forecast import batch_operations
 from matey.data.windows import Choice, Windows
+from matey.errors import ConfigError
 from matey.fields import Batch
+from matey.nn.operations import Cost
 from matey.nn.rollout import followed
 from matey.nn.transformer import Matey
 from matey.train import loop
@@ -161,8 +164,46 @@ def test_a_run_that_learns_from_rollouts_goes_on_to_the_bit(data: DataConfig, tm
     assert [r["loss"] for r in records(broken, "train")][-3:] == after
 
 
-def test_rollouts_that_are_learned_from_are_better_many_steps_ahead(data, tmp_path):
-    """The training loss of rollouts falls as that of single steps does."""
+def test_a_run_whose_rollouts_grow_in_the_end_goes_on_to_the_bit(data: DataConfig, tmp_path):
+    windows = replace(ROLLOUT, pushforward=0, pushforward_end=2, end_share=0.5)
+    model = ModelConfig(24, 2, 1, mode="uniform", patches=(8,))
+    config = config_for(data, model=model, windows=windows)
+    assert config.end == 3
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, whole)
+    break_and_resume(config, whole, broken, stop=4)
+    tokens = [record["tokens"] for record in records(whole, "train")]
+    assert len(set(tokens[:3])) == 1 < len(set(tokens[3:]))
+    assert min(tokens[3:]) >= tokens[0]
+
+
+def test_the_mean_length_of_rollouts_is_that_of_both_parts_of_a_run():
+    windows = replace(ROLLOUT, pushforward_end=5)
+    assert windows.mean_pushes == pytest.approx(0.9 * 1 + 0.1 * 2.5)
+    assert windows.learned_steps == 6
+    assert replace(windows, learn_rollout=False).learned_steps == 1
+    assert replace(windows, pushforward_end=0).learned_steps == 3
+    cost = Cost(forward={"mlp": 1}, backward={"mlp": 2}, to_fields=0)
+    assert batch_operations(cost, windows) == pytest.approx(3 * (1 + 0.9 + 0.25))
+    plain = replace(windows, learn_rollout=False)
+    assert batch_operations(cost, plain) == pytest.approx(3 + 0.9 + 0.25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"pushforward": 0}, "there is no rollout to learn from"),
+        ({"pushforward_end": -1}, r"windows\.pushforward_end is -1"),
+        ({"pushforward": 0, "pushforward_end": 2, "min_lead": 2, "max_lead": 2}, "single steps"),
+        ({"end_share": 1.5}, r"windows\.end_share is 1\.5"),
+    ],
+)
+def test_rollouts_that_cannot_be_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        replace(ROLLOUT, **settings)
+
+
+def test_the_loss_over_rollouts_falls(data, tmp_path):
     optim = OptimConfig(lr=3e-3, warmup=5)
     config = config_for(data, windows=ROLLOUT, optim=optim, steps=40, accumulate=1)
     config = replace(config, validate_every=40, checkpoint_every=40)
@@ -173,5 +214,5 @@ def test_rollouts_that_are_learned_from_are_better_many_steps_ahead(data, tmp_pa
 
 def test_memory_of_rollouts_too_large_is_refused_with_the_way_out(data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "free_memory", lambda *given: 2_000_000)
-    with pytest.raises(matey.errors.ConfigError, match=r"shorter rollouts .*pushforward, now 2"):
+    with pytest.raises(ConfigError, match=r"shorter rollouts .*pushforward, up to 2"):
         train(config_for(data, windows=ROLLOUT), tmp_path / "run")

@@ -71,7 +71,7 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     if any(one.at_threshold for one in forecasts):
         console.print(threshold_table(forecasts))
     console.print(operation_table(forecasts))
-    if config.windows.pushforward:
+    if config.windows.longest:
         console.print(rollout_line(forecasts, config), highlight=False)
     console.print(memory_table(forecasts, config))
     if free is not None:
@@ -129,7 +129,8 @@ def rollout_line(forecasts: "Sequence[Forecast]", config: Any) -> str:
     windows = config.windows
     kind = "learned from, too" if windows.learn_rollout else "forward only"
     each = ", ".join(f"{one.system} {short(one.operations / 1e9)}" for one in forecasts)
-    return f"With 0 to {windows.pushforward} steps before it, {kind}, GFLOP a batch: {each}."
+    many = f"{windows.mean_pushes:.3g} steps before it on average (at most {windows.longest})"
+    return f"With {many}, {kind}, GFLOP a batch: {each}."
 
 
 def memory_table(forecasts: "Sequence[Forecast]", config: Any) -> "Table":

@@ -24,6 +24,9 @@ class WindowConfig:
         learn_rollout: with pushforward, learn from each of the model's own frames too, with the
             gradient through all of them: a whole step more per frame, in memory as well, and more
             accurate many steps ahead.
+        pushforward_end: up to this many in the end of a run, its last `end_share` of the steps;
+            by default as many as before.
+        end_share: the fraction of all steps that counts as the end.
         roll: in training, shift each window at random along its periodic axes that are not
             stretched: the physics stays the same, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
@@ -39,6 +42,8 @@ class WindowConfig:
     max_lead: int = 1
     pushforward: int = 0
     learn_rollout: bool = False
+    pushforward_end: int | None = None
+    end_share: float = 0.1
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
 
@@ -50,25 +55,46 @@ class WindowConfig:
             self.min_lead,
             f"at most windows.max_lead = {self.max_lead}",
         )
-        require(self.pushforward >= 0, "windows.pushforward", self.pushforward, "0 or more")
+        require_fraction(self, "windows.", "end_share")
+        for name, steps in (
+            ("pushforward", self.pushforward),
+            ("pushforward_end", self.pushes(at_end=True)),
+        ):
+            require(steps >= 0, f"windows.{name}", steps, "0 or more")
+            require(
+                steps == 0 or self.min_lead == 1,
+                f"windows.{name}",
+                steps,
+                f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
+            )
         require(
-            self.pushforward == 0 or self.min_lead == 1,
-            "windows.pushforward",
-            self.pushforward,
-            f"0 with windows.min_lead = {self.min_lead}: the model goes on by single steps",
-        )
-        require(
-            self.pushforward > 0 or not self.learn_rollout,
+            self.longest > 0 or not self.learn_rollout,
             "windows.learn_rollout",
             self.learn_rollout,
             "false with windows.pushforward = 0: there is no rollout to learn from",
         )
         require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
 
+    def pushes(self, at_end: bool) -> int:
+        """The most frames that the model predicts before a target, in the end of a run or not."""
+        at_first = self.pushforward_end is None or not at_end
+        return self.pushforward if at_first else self.pushforward_end or 0
+
+    @property
+    def longest(self) -> int:
+        """The most frames that the model predicts before a target in all of a run."""
+        return max(self.pushforward, self.pushes(at_end=True))
+
+    @property
+    def mean_pushes(self) -> float:
+        """Frames that the model predicts before a target, on average over a run."""
+        at_end = self.end_share * self.pushes(at_end=True)
+        return ((1 - self.end_share) * self.pushforward + at_end) / 2
+
     @property
     def learned_steps(self) -> int:
         """Steps of the longest rollout that the gradient flows through."""
-        return 1 + self.pushforward if self.learn_rollout else 1
+        return 1 + self.longest if self.learn_rollout else 1
 
 
 @dataclass(frozen=True)
@@ -264,6 +290,11 @@ class RunConfig:
             self.windows.max_lead,
             "1 with a stencil, which is fitted to single steps",
         )
+
+    @property
+    def end(self) -> int:
+        """The first step of the end of the run, as `windows.end_share` has it."""
+        return self.steps - round(self.windows.end_share * self.steps)
 
     @property
     def trains_blocks(self) -> bool:

@@ -117,13 +117,12 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
 def batch_operations(cost: Cost, windows: WindowConfig) -> float:
     """Mean operations of training on a batch, from those of a step.
 
-    Of up to `pushforward` forward passes before it half are taken on average; they are whole steps
-    where the rollout is learned from.
+    Before it `mean_pushes` forward passes are taken; whole steps where the rollout is learned from.
     """
     before = sum(cost.forward.values())
     if windows.learn_rollout:
         before = cost.operations + cost.to_fields
-    return cost.operations + windows.pushforward / 2 * before
+    return cost.operations + windows.mean_pushes * before
 
 
 def together(inputs: Sequence[Inputs]) -> Inputs:
@@ -260,7 +259,7 @@ def refuse_if_too_large(
         ways.append("spend fewer tokens (model.refine.token_budget)")
     steps = config.windows.learned_steps
     if steps > 1:
-        ways.append(f"learn from shorter rollouts (windows.pushforward, now {steps - 1})")
+        ways.append(f"learn from shorter rollouts (windows.pushforward, up to {steps - 1})")
     if not config.activation_checkpointing:
         ways.append("set activation_checkpointing")
     of_steps = f" of {steps} steps" if steps > 1 else ""

@@ -36,7 +36,8 @@ class Mixture(Dataset[Batch]):
     share out one larger batch of different windows. `tokens` is how many tokens a window on
     a grid of so many points (z, y, x) has at most; `config.tokens_per_batch` needs it.
     Raises DataError where no system has a window, ConfigError where one window alone has
-    more tokens than a batch may.
+    more tokens than a batch may. From the batch number `end` on, rollouts are those of the end of a
+    run.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Mixture(Dataset[Batch]):
         rank: int = 0,
         ranks: int = 1,
         tokens: Callable[[tuple[int, int, int]], int] | None = None,
+        end: int | None = None,
     ) -> None:
         self.windows = {name: windows[name] for name in sorted(windows) if len(windows[name])}
         if not self.windows:
             raise DataError(f"No window to train on in any of the systems {sorted(windows)}.")
         assert 0 <= rank < ranks
-        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.seed, self.rank, self.ranks, self.end = seed, rank, ranks, end
         config = config or MixtureConfig()
         self.weights = system_weights([len(group) for group in self.windows.values()], config)
         self._groups: dict[str, list[Group]] = {}
@@ -75,10 +77,11 @@ class Mixture(Dataset[Batch]):
         group = groups[rng.choice(len(groups), p=sizes / sizes.sum())]
         drawn = group.members[draw(rng, len(group.members), group.batch * self.ranks)].tolist()
         pushes, config = 0, windows.config
-        if config.pushforward:
+        most = config.pushes(at_end=self.end is not None and index >= self.end)
+        if most:
             # Fewer where a window stands at the end of its trajectory.
             room = min(windows.after(i) for i in drawn) - 1
-            pushes = min(int(rng.integers(config.pushforward + 1)), room)
+            pushes = min(int(rng.integers(most + 1)), room)
         longest = [min(windows.after(i) - pushes, config.max_lead) for i in drawn]
         leads = [int(rng.integers(config.min_lead, lead + 1)) for lead in longest]
         trajectories = [windows.fields.trajectories[windows.place(i)[0]] for i in drawn]

@@ -74,7 +74,7 @@ class Windows:
             self._refuse(max(len(trajectory.times) for trajectory in selected), needed + 1)
         uniform = (is_uniform(t.times.diff() / fields.spec.dt) for t in selected)
         self._uniform = dict(zip(trajectories, uniform, strict=True))
-        if config.pushforward and not all(self._uniform.values()):
+        if config.longest and not all(self._uniform.values()):
             raise ConfigError(
                 f"windows.pushforward takes steps of equal length, and those of system "
                 f"{fields.spec.name!r} are not. Set it to 0."

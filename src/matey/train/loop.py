@@ -97,7 +97,10 @@ def take_steps(
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)
     shares = {"rank": team.data_rank, "ranks": team.data_ranks}
-    mixture = Mixture(windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens)
+    end = config.end * config.accumulate
+    mixture = Mixture(
+        windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens, end=end
+    )
 
     with team.first_before_others():  # which sets aside what is damaged
         progress, changed = go_on(run, config, systems, model, optimizer)
