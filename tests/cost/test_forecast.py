@@ -8,6 +8,7 @@ import torch
 import matey
 from matey.config import (
     DataConfig,
+    MixtureConfig,
     ModelConfig,
     ParallelConfig,
     RunConfig,
@@ -105,6 +106,19 @@ def test_the_operations_of_a_step_are_planned_within_a_few_hundredths(tmp_path):
     assert len(every) > 2 * len(look(windows))
     planned = mean_operations(config, windows.spec, look(windows))
     assert planned == pytest.approx(mean_operations(config, windows.spec, every), rel=0.05)
+
+
+def test_a_system_is_planned_by_a_batch_of_its_own(config):
+    alone = replace(config, mixture=MixtureConfig(batch={"water": 2}))
+    fewer, other = foretold(replace(config, batch=2)), foretold(alone)
+    assert other == fewer
+    inputs = look(outlined(config)[2]["water"])
+    spec = replace(inputs[0].spec, name="water")
+    counted = [mean_operations(one, spec, inputs) for one in (config, alone)]
+    assert counted[1] == pytest.approx(counted[0] / 8)
+    assert memory_bound(*outlined(alone)) < memory_bound(*outlined(config))
+    with pytest.raises(ConfigError, match=r"Lower mixture\.batch\.water \(now 2\)"):
+        refuse_if_too_large([other], alone, other.step.total - 1)
 
 
 def test_windows_too_large_for_many_are_looked_at_in_part(config, monkeypatch):

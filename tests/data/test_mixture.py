@@ -223,6 +223,18 @@ def test_batches_hold_as_many_windows_as_tokens_fit(windows):
         Mixture(windows, 8, 0, config, tokens=lambda points: 101)
 
 
+def test_a_system_can_have_another_number_of_windows_to_a_batch(windows):
+    config = MixtureConfig(batch={"shallow_water": 1})
+    sizes = {"shallow_water": 1, "compressible": 4}
+    whole = Mixture(windows, 4, 0, config)
+    for index in range(4):
+        batch = whole[index]
+        assert len(batch.values) == sizes[batch.spec.name]
+        parts = [Mixture(windows, 4, 0, config, rank=rank, ranks=2)[index] for rank in (0, 1)]
+        assert {len(part.values) for part in parts} == {sizes[batch.spec.name]}
+        assert len({source for part in parts for source in part.sources}) == 2 * len(batch.values)
+
+
 def mixed(folder):
     """One system on two grids, beside another system."""
     for points, name in ((16, "a"), (8, "b")):

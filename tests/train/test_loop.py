@@ -104,6 +104,19 @@ def test_two_accumulated_batches_weigh_as_much_as_each_alone(data, tmp_path):
     assert record["loss"] == pytest.approx(sum(record["losses"].values()) / 2)
 
 
+def test_a_batch_of_a_system_is_trained_with_scored_and_kept_on_resume(data, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = config_for(data, mixture=MixtureConfig(batch={"shallow_water": 1}))
+    train(config, whole)
+    assert {record["windows"] for record in records(whole, "train")} == {2 + 1}
+    break_and_resume(config, whole, broken, stop=4)
+    other = replace(config, mixture=MixtureConfig(batch={"shallow_water": 2}), steps=8)
+    with pytest.raises(ConfigError, match=r"mixture\.batch\.shallow_water was 1 and is 2"):
+        train(other, whole, resume=True)
+    with pytest.raises(ConfigError, match=r"mixture\.batch is 'water', .*'shallow_water'"):
+        replace(config, mixture=MixtureConfig(batch={"water": 1}))
+
+
 def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)

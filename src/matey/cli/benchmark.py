@@ -63,7 +63,7 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     console.print(
         f"{sum(forecasts[0].parameters.values()) / 1e6:.2f} M parameters: weights "
         f"{model.parameters / 1e6:,.0f} MB, gradients {model.gradients / 1e6:,.0f}, "
-        f"AdamW's moments {model.moments / 1e6:,.0f}.\nBatch {config.batch}, history "
+        f"AdamW's moments {model.moments / 1e6:,.0f}.\nBatch {said_batch(config)}, history "
         f"{config.windows.history}, {config.precision}. Tokens are those of a few windows.",
         highlight=False,
     )
@@ -76,6 +76,12 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     console.print(memory_table(forecasts, config))
     if free is not None:
         console.print(f"{fit(forecasts, free)}.", highlight=False)
+
+
+def said_batch(config: Any) -> str:
+    """Windows per batch: of all systems, and of those that have another number."""
+    others = ", ".join(f"{number} of {name}" for name, number in config.mixture.batch.items())
+    return f"{config.batch} ({others})" if others else str(config.batch)
 
 
 def fit(forecasts: "Sequence[Forecast]", free: int) -> str:
@@ -140,7 +146,7 @@ def memory_table(forecasts: "Sequence[Forecast]", config: Any) -> "Table":
     is all at its highest, weights, moments and gradients included, and what the heap of a
     process on a CPU keeps of freed memory.
     """
-    title = f"Memory in MB: a step of {config.batch} samples, inference of one"
+    title = f"Memory in MB: a step of {said_batch(config)} samples, inference of one"
     table = system_table(title, ["batch", "kept", "besides", "step", "inference"])
     for one in forecasts:
         kept = sum(one.step.kept.values())

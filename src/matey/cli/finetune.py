@@ -94,7 +94,7 @@ def rate(text: str) -> float:
 
 def show(plan: "TuningPlan") -> None:
     """Print a plan in 80 columns."""
-    from matey.cli.benchmark import fit, memory_table, token_table
+    from matey.cli.benchmark import fit, memory_table, said_batch, token_table
     from matey.cli.console import console, plain, span
     from matey.words import plural
 
@@ -123,14 +123,16 @@ def show(plan: "TuningPlan") -> None:
         f"{plan.peak / 1e9:,.0f} GFLOP/s of a matrix product here, which steps typically reach. "
         "Validation adds to it, and steps of less than some 10 GFLOP take longer."
     )
-    if plan.batch is None:
+    if config.mixture.tokens_per_batch is None and plan.batch is None:
+        say("Batch: that of each system (mixture.batch); batch has no effect.")
+    elif plan.batch is None:
         say("Batch: by tokens (mixture.tokens_per_batch); batch has no effect.")
     elif plan.batch == 0:
         say("Batch: not even a batch of one fits into the memory that is free.")
     else:
         say(
             f"Batch: {plan.batch} is the largest power of two that fits and has windows enough; "
-            f"it is set to {config.batch}."
+            f"it is set to {said_batch(config)}."
         )
 
 

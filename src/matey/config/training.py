@@ -107,16 +107,22 @@ class MixtureConfig:
         temperature: 1 is `size`; larger values come near `uniform`. Start with 2 to 5.
         tokens_per_batch: fit as many windows into a batch as have at most this many tokens, history
             included, counting every patch as fine; `batch` then has no effect.
+        batch: windows per batch of single systems, by name, as `{shallow_water: 2}`: fewer of a
+            system with more grid points, whose batches then cost no more than the others'.
     """
 
     weights: Literal["uniform", "size", "temperature"] = "uniform"
     temperature: float = 2.0
     tokens_per_batch: int | None = None
+    batch: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_positive(self, "mixture.", "temperature")
         if self.tokens_per_batch is not None:
             require_positive(self, "mixture.", "tokens_per_batch")
+            require(not self.batch, "mixture.batch", self.batch, "none with tokens_per_batch")
+        for name, windows in self.batch.items():
+            require(windows > 0, f"mixture.batch.{name}", windows, "above 0")
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,8 @@ class RunConfig:
             whose blocks have learned from other systems.
         parallel: how several processes share the work.
         steps: optimizer steps.
-        batch: windows per batch of each process; a batch holds one system.
+        batch: windows per batch of each process; a batch holds one system. `mixture.batch` gives
+            single systems another number.
         accumulate: batches per optimizer step, systems interleaved.
         precision: `float32`, or `bfloat16` autocast.
         activation_checkpointing: keep only each block's input for the backward pass, and compute
@@ -277,6 +284,9 @@ class RunConfig:
             self.model.refine.criterion,
             "variance or gradient with windows.history = 1: nothing is known of changes",
         )
+        names = [source.name for source in self.data.systems]
+        for name in self.mixture.batch if names else ():
+            require(name in names, "mixture.batch", name, f"one of the systems {names}")
         require(
             self.trains_blocks or not self.model.is_baseline,
             "mode",
@@ -290,6 +300,10 @@ class RunConfig:
             self.windows.max_lead,
             "1 with a stencil, which is fitted to single steps",
         )
+
+    def batch_of(self, system: str) -> int:
+        """Windows per batch of a system, in each process."""
+        return self.mixture.batch.get(system, self.batch)
 
     @property
     def end(self) -> int:

@@ -86,10 +86,15 @@ def forecast(
             "transformer's are. A run logs those that it has."
         )
     return [
-        forecast_system(name, model, config, inputs, thresholds)
+        forecast_system(name, model, of_system(config, name), inputs, thresholds)
         for name, group in windows.items()
         if (inputs := look(group))
     ]
+
+
+def of_system(config: RunConfig, name: str) -> RunConfig:
+    """The settings of a run with the batch of one of its systems."""
+    return replace(config, batch=config.batch_of(name))
 
 
 def look(windows: Windows) -> list[Inputs]:
@@ -107,11 +112,12 @@ def look(windows: Windows) -> list[Inputs]:
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
     """Operations of training on a batch like these windows, by the mean of their cells."""
     model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
+    batch = config.batch_of(spec.name)
     if isinstance(model, Baseline | StencilModel):
-        return batch_operations(model.count(inputs[0]), config.windows) * config.batch
+        return batch_operations(model.count(inputs[0]), config.windows) * batch
     assert isinstance(model, Matey)
     cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
-    return batch_operations(cost, config.windows) * config.batch / len(inputs)
+    return batch_operations(cost, config.windows) * batch / len(inputs)
 
 
 def batch_operations(cost: Cost, windows: WindowConfig) -> float:
@@ -188,11 +194,11 @@ def refined(model: Matey, threshold: float) -> Matey:
 def largest_batch(
     model: Matey, config: RunConfig, windows: Mapping[str, Windows], free: int | None
 ) -> int:
-    """The largest power of two of windows per batch that fits into free memory on every system,
-    and that every system has; 0 where not even one window fits."""
+    """The largest power of two of windows per batch that fits into free memory on every system
+    without a `mixture.batch`, and that each has; 0 where not even one window fits."""
     best = 2**30
-    for group in windows.values():
-        inputs = look(group)
+    for name, group in windows.items():
+        inputs = [] if name in config.mixture.batch else look(group)
         if not inputs:
             continue
         tokens = tokens_of(model, together(inputs))
@@ -252,7 +258,9 @@ def refuse_if_too_large(
     worst = max(forecasts, key=lambda one: one.step.total, default=None)
     if worst is None or share_of(worst.step, config.parallel, processes) <= free:
         return
-    ways = [f"Lower batch (now {config.batch})"]
+    batch = config.batch_of(worst.system)
+    key = f"mixture.batch.{worst.system}" if worst.system in config.mixture.batch else "batch"
+    ways = [f"Lower {key} (now {batch})"]
     if config.model.mode == "uniform":
         ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
     else:
@@ -265,7 +273,7 @@ def refuse_if_too_large(
     of_steps = f" of {steps} steps" if steps > 1 else ""
     raise ConfigError(
         f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
-        f"{giga(free)} are free on {choose_device(config.device).type}: {config.batch} samples of "
+        f"{giga(free)} are free on {choose_device(config.device).type}: {batch} samples of "
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass"
         f"{of_steps}. {', or '.join(ways)}."
@@ -279,12 +287,12 @@ def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Wind
     """
     assert isinstance(model, Matey)
     most = 0
-    for group in windows.values():
+    for name, group in windows.items():
         for grid in group.groups:
             still, sides = torch.zeros(1, 1, 1, *grid), torch.zeros(1, 3, 2, dtype=torch.int64)
             sizes = model.patches(group.spec.ndim)
             plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
-            most = max(most, config.batch * step_cost(model, group.spec, plan).values)
+            most = max(most, config.batch_of(name) * step_cost(model, group.spec, plan).values)
     weights = 4 * count(model)  # with gradients and two moments
     return int(4 * HEAP * (weights + (1 + BETWEEN) * config.windows.learned_steps * most))
 

@@ -63,7 +63,7 @@ class Mixture(Dataset[Batch]):
         for name, group in self.windows.items():
             self._groups[name] = []
             for shape, members in group.groups.items():
-                size = batch
+                size = config.batch.get(name, batch)
                 if config.tokens_per_batch is not None:
                     assert tokens is not None
                     size = fitting(tokens(shape), config.tokens_per_batch, name, shape)

@@ -58,9 +58,9 @@ class TuningPlan:
     """What `finetune` will do.
 
     `notes` are sentences on what is new to the model. `windows` are those to train on, by system.
-    `batch` is the largest that fits, None where batches are made by their tokens. `operations` are
-    those of the whole training, `seconds` their time at the `share` of the device's `peak` that
-    steps typically reach: an estimate, without validation.
+    `batch` is the largest that fits, None where batches are made by their tokens or system by
+    system. `operations` are those of the whole training, `seconds` their time at the `share` of the
+    device's `peak` that steps typically reach: an estimate, without validation.
     """
 
     source: str
@@ -112,7 +112,8 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     forecasts = forecast(model, config, windows, thresholds=())
     assert isinstance(model, Matey)
     counts = {name: len(group) for name, group in windows.items() if len(group)}
-    by_tokens = config.mixture.tokens_per_batch is not None
+    mixture = config.mixture
+    chosen = mixture.tokens_per_batch is not None or set(windows) <= set(mixture.batch)
     return TuningPlan(
         source=parent_name(pretrained),
         config=config,
@@ -121,7 +122,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
         windows=counts,
         forecasts=forecasts,
         free=free,
-        batch=None if by_tokens else largest_batch(model, config, windows, free),
+        batch=None if chosen else largest_batch(model, config, windows, free),
         operations=operations(config, forecasts, counts),
         peak=measure_peak(device, config.precision),
     )

@@ -89,7 +89,7 @@ def validate(
     for name, system in systems.items():
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
-        batches = in_order(windows, config.batch, config.validate_windows)
+        batches = in_order(windows, config.batch_of(name), config.validate_windows)
         for choices, counts in team.deal(batches):
             if team.most(stop.received):
                 model.train()
