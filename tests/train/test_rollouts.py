@@ -11,12 +11,13 @@ from matey.config import DataConfig, LossConfig, ModelConfig, OptimConfig, RunCo
 from matey.cost.forecast import batch_operations
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError
-from matey.fields import Batch
+from matey.fields import Batch, SystemSpec, Variable
 from matey.nn.operations import Cost
 from matey.nn.rollout import followed
 from matey.nn.transformer import Matey
+from matey.tokens.normalise import measure
 from matey.train import loop
-from matey.train.loop import learn, train
+from matey.train.loop import disturbed, learn, train
 from matey.train.loss import loss_of
 from matey.train.parallel.distributed import Engine, Team
 from tests.cost.test_cost import FUSED
@@ -162,6 +163,37 @@ def test_a_run_that_learns_from_rollouts_goes_on_to_the_bit(data: DataConfig, tm
     break_and_resume(config, whole, broken, stop=4)
     after = [r["loss"] for r in records(whole, "train")][-3:]
     assert [r["loss"] for r in records(broken, "train")][-3:] == after
+
+
+def test_noise_is_a_fraction_of_the_deviation_and_leaves_targets_and_static_variables():
+    variables = (Variable("a"), Variable("still", static=True), Variable("b"))
+    spec = SystemSpec("toy", 2, variables, ("nu",), 0.5)
+    inputs = rough_inputs(spec, 64)
+    inputs.values[:, :, 2] *= 1e4
+    batch = Batch(**vars(inputs), target=inputs.values[:, 0].clone())
+    torch.manual_seed(0)
+    noisy = disturbed(batch, 1e-2)
+    change = noisy.values - batch.values
+    assert not change[:, :, 1].any()
+    assert noisy.target is batch.target
+    moving = change[:, :, [0, 2]]
+    scale = measure(batch.values).scale[:, [0, 2]]
+    # Of 64² points and two frames: to 1 % in a standard deviation, and here to five of these.
+    measured = moving.std(dim=(1, 3, 4, 5)) / scale.flatten(1)
+    torch.testing.assert_close(measured, torch.full_like(measured, 1e-2), rtol=0.05, atol=0)
+    assert disturbed(batch, 0.0) is batch
+
+
+def test_a_run_with_noise_goes_on_to_the_bit_and_is_another_than_one_without(data, tmp_path):
+    config = config_for(data, windows=replace(ROLLOUT, noise=1e-2))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, whole)
+    break_and_resume(config, whole, broken, stop=4)
+    train(config_for(data, windows=ROLLOUT), tmp_path / "plain")
+    losses = [[r["loss"] for r in records(run, "train")] for run in (whole, tmp_path / "plain")]
+    assert losses[0][0] != losses[1][0]
+    valid = [records(run, "valid")[0]["persistence"] for run in (whole, tmp_path / "plain")]
+    assert valid[0] == valid[1]  # no noise is scored
 
 
 def test_a_run_whose_rollouts_grow_in_the_end_goes_on_to_the_bit(data: DataConfig, tmp_path):

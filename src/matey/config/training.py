@@ -27,6 +27,9 @@ class WindowConfig:
         pushforward_end: up to this many in the end of a run, its last `end_share` of the steps;
             by default as many as before.
         end_share: the fraction of all steps that counts as the end.
+        noise: in training, add noise to every frame of the history, of so many standard deviations
+            of each variable over it, static ones aside; the target stays as it is. 1e-3 is little,
+            1e-2 much: what is finer than that is no longer seen.
         roll: in training, shift each window at random along its periodic axes that are not
             stretched: the physics stays the same, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in
@@ -44,6 +47,7 @@ class WindowConfig:
     learn_rollout: bool = False
     pushforward_end: int | None = None
     end_share: float = 0.1
+    noise: float = 0.0
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
 
@@ -55,7 +59,7 @@ class WindowConfig:
             self.min_lead,
             f"at most windows.max_lead = {self.max_lead}",
         )
-        require_fraction(self, "windows.", "end_share")
+        require_fraction(self, "windows.", "end_share", "noise")
         for name, steps in (
             ("pushforward", self.pushforward),
             ("pushforward_end", self.pushes(at_end=True)),

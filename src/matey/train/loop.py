@@ -27,6 +27,7 @@ from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
+from matey.tokens.normalise import measure
 from matey.train import checkpoint
 from matey.train.closed_form import fit_run, measure_missing
 from matey.train.lock import locked
@@ -228,7 +229,7 @@ def learn(engine: Engine, batch: Batch, config: RunConfig, last: bool = True) ->
     single = torch.ones_like(batch.lead_time)
     goals = [*((frame, single) for frame in frames), (batch.target, batch.lead_time)]
     with torch.autocast(batch.values.device.type, torch.bfloat16, config.precision == "bfloat16"):
-        step = push_forward(model, batch)
+        step = push_forward(model, disturbed(batch, config.windows.noise))
         for place, (target, lead) in enumerate(goals, start=1):
             step = replace(step, target=target, lead_time=lead)
             prediction = engine(step, model.draw_shift(step), last and place == len(goals))
@@ -246,6 +247,21 @@ def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
     with torch.random.fork_rng(devices=[]):
         learn(engine, batch, config)
     engine.model.zero_grad(set_to_none=True)
+
+
+def disturbed(batch: Batch, noise: float) -> Batch:
+    """The batch with noise in the history, of so many standard deviations of each variable that
+    changes in time.
+
+    Source: Sanchez-Gonzalez et al. (2020), arXiv:2002.09405, section 4.
+    """
+    if noise == 0:
+        return batch
+    moving = list(batch.spec.predicted)
+    scale = measure(batch.values, batch.points).scale[:, None, moving]
+    values = batch.values.clone()
+    values[:, :, moving] += noise * scale * torch.randn_like(values[:, :, moving])
+    return replace(batch, values=values)
 
 
 def push_forward(model: Surrogate, batch: Batch) -> Batch:
