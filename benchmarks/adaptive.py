@@ -12,7 +12,7 @@ import statistics
 import torch
 from common import options, report, rough_inputs, sized, spec_of, timed
 
-from matey.cost.forecast import step_cost
+from matey.cost.count import step_cost
 from matey.nn.transformer import Matey
 from matey.tokens.normalise import measure
 from matey.tokens.pack import PACKINGS, locate, pack

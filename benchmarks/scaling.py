@@ -17,7 +17,7 @@ import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of, timed
 
 from matey.config import RefineConfig
-from matey.cost.forecast import step_cost
+from matey.cost.count import step_cost
 from matey.cost.machine import free_memory
 from matey.cost.memory import step_memory
 from matey.nn.make import outline_model

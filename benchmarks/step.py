@@ -17,7 +17,7 @@ import torch
 from common import Peak, interleaved, options, report, rough_inputs, sized, spec_of
 from torch.profiler import profile
 
-from matey.cost.forecast import step_cost
+from matey.cost.count import step_cost
 from matey.nn.transformer import Matey
 from matey.tokens.pack import PACKINGS
 from matey.train.loss import squared_nrmse

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from matey.config import ModelConfig
-from matey.cost.forecast import count_parameters, step_cost
+from matey.cost.count import count_parameters, step_cost
 from matey.nn.make import outline_model
 from matey.nn.operations import count
 from matey.nn.transformer import Matey

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import matey
 from matey.config import DataConfig, LossConfig, ModelConfig, OptimConfig, RunConfig, WindowConfig
-from matey.cost.forecast import batch_operations
+from matey.cost.count import batch_operations
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec, Variable

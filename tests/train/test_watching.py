@@ -10,7 +10,7 @@ import torch
 from matey.cli import main
 from matey.cli.console import watch_training
 from matey.config import ModelConfig, RunConfig, WindowConfig
-from matey.cost.forecast import step_cost
+from matey.cost.count import step_cost
 from matey.cost.machine import measure_peak
 from matey.errors import ConfigError
 from matey.nn.transformer import Matey

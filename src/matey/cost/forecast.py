@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig, WindowConfig
+from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig
+from matey.cost.count import batch_operations, count_parameters, step_cost
 from matey.cost.machine import HEAP, heap_share
 from matey.cost.memory import Memory, step_memory
 from matey.data.systems import System
@@ -118,17 +119,6 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
     assert isinstance(model, Matey)
     cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
     return batch_operations(cost, config.windows) * batch / len(inputs)
-
-
-def batch_operations(cost: Cost, windows: WindowConfig) -> float:
-    """Mean operations of training on a batch, from those of a step.
-
-    Before it `mean_pushes` forward passes are taken; whole steps where the rollout is learned from.
-    """
-    before = sum(cost.forward.values())
-    if windows.learn_rollout:
-        before = cost.operations + cost.to_fields
-    return cost.operations + windows.mean_pushes * before
 
 
 def together(inputs: Sequence[Inputs]) -> Inputs:
@@ -326,28 +316,3 @@ def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
 def giga(size: float) -> str:
     """Bytes for a reader: `1.23 GB`."""
     return f"{size / 1e9:.3g} GB"
-
-
-def step_cost(model: Matey, spec: SystemSpec, plan: RefinementPlan) -> Cost:
-    """Operations, forward and backward, of a batch cut by a plan; an outline of the model will do.
-
-    Gradients flow through frozen blocks, but none of their weights is computed.
-    """
-    return model.count(spec, model.lay_out(plan, model.times))
-
-
-def count_parameters(model: Matey) -> dict[str, int]:
-    """How many numbers a model learns, by part."""
-    tokenizer = model.tokenizer
-    around: dict[str, int] = {}
-    if model.local is not None and model.usual is not None:
-        around["local"] = count(model.local) + count(model.usual)
-    if model.stencils is not None:
-        around["stencil"] = count(model.stencils)
-    return around | {
-        "encode": count(tokenizer.inputs) + count(tokenizer.encoders),
-        "position": count(model.position),
-        "conditioning": count(model.conditioning),
-        "blocks": count(model.blocks),
-        "decode": count(model.norm) + count(tokenizer.outputs) + count(tokenizer.decoders),
-    }

@@ -97,11 +97,8 @@ def take_steps(
     engine = Engine(model, team)
     optimizer = make_optimizer(model, config.optim)
     tokens = partial(most_tokens, model, frames=config.windows.history)
-    shares = {"rank": team.data_rank, "ranks": team.data_ranks}
-    end = config.end * config.accumulate
-    mixture = Mixture(
-        windows, config.batch, config.seed, config.mixture, **shares, tokens=tokens, end=end
-    )
+    part = {"rank": team.data_rank, "ranks": team.data_ranks, "end": config.end * config.accumulate}
+    mixture = Mixture(windows, config.batch, config.seed, config.mixture, **part, tokens=tokens)
 
     with team.first_before_others():  # which sets aside what is damaged
         progress, changed = go_on(run, config, systems, model, optimizer)

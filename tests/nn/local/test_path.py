@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from matey.cost.forecast import count_parameters
+from matey.cost.count import count_parameters
 from matey.cost.memory import step_memory
 from matey.fields import Batch, Boundary
 from matey.nn.local.path import Local, dealt_out, doubled
