@@ -10,7 +10,15 @@ import pytest
 import torch
 
 import matey
-from matey.config import DataConfig, ModelConfig, OptimConfig, RefineConfig, RunConfig, WindowConfig
+from matey.config import (
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RateConfig,
+    RefineConfig,
+    RunConfig,
+    WindowConfig,
+)
 from matey.cost.forecast import largest_batch
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Variable
@@ -280,7 +288,7 @@ def test_the_plan_tells_what_a_new_patch_level_makes_and_leaves_out(old, gas):
     model = folder.outline(old)
     with torch.device("meta"):
         new = adapt(model, config)
-    found = planning.parts(model, new)
+    found = planning.parts(model, new, config.optim.rates)
     levels = {part.origin: part.names for part in found if part.kind == "patches"}
     assert levels == {
         "checkpoint": ("1 × 8 × 8",),
@@ -333,3 +341,30 @@ def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):
     assert "History: 2 frames" in card
     assert "4 steps, 8 windows" in card
     assert "The blocks were frozen." in card
+
+
+def test_the_plan_tells_groups_and_rates_also_of_a_local_path_and_stencils(gas, data, tmp_path):
+    local = replace(MODEL, local=6, levels=1, stencil=True)
+    plain = config_for(DataConfig(data.systems[:1]), windows=WindowConfig(history=2))
+    train(replace(plain, model=local, steps=1, checkpoint_every=1), tmp_path / "run")
+    rates = RateConfig(ends=10.0, local=2.0)
+    config = replace(plain, model=local, data=gas, optim=OptimConfig(rates=rates))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "measure_peak", lambda *_: 1e9)
+        made = plan_tuning(tmp_path / "run", config)
+        fixed = {part.kind: part for part in made.parts if not part.trains}
+        assert fixed.keys() == {"stencils and usual sizes"}
+        told = {(part.kind, part.group, part.rate) for part in made.parts if part.trains}
+        assert told == {
+            ("blocks", "blocks", 1.0),
+            ("patches", "ends", 10.0),
+            ("variables", "ends", 10.0),
+            ("last norm", "ends", 10.0),
+            ("local path", "local", 2.0),
+            ("parameters", "conditioning", 1.0),
+            ("lead time and parameters", "conditioning", 1.0),
+            ("position", "conditioning", 1.0),
+        }
+        wrong = replace(config, mode="frozen-attention", optim=OptimConfig(rates=RateConfig(0.1)))
+        with pytest.raises(ConfigError, match=r"optim\.rates\.blocks is 0\.1"):
+            plan_tuning(tmp_path / "run", wrong)

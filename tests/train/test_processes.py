@@ -98,6 +98,33 @@ def test_resume_on_one_process_from_two_has_exact_weights_and_on_two_equals_to_t
             assert torch.equal(value, found[1][name]), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_averages_in_two_processes_are_scored_and_saved_and_disturb_no_step(
+    data, tmp_path, strategy
+):
+    """Validations with averages for weights come between the steps of one run, not of the other."""
+    optim = OptimConfig(lr=1e-2, warmup=0, final_lr=1.0, ema=0.9)
+    config = short_config(data, parallel=PARALLEL[strategy], steps=4, optim=optim)
+    for name, every in (("often", 1), ("seldom", 0)):
+        run = words(replace(config, validate_every=every), tmp_path / name)
+        for ended in Pair(tmp_path / f"logs-{name}", command, *run).finish():
+            assert ended.code == 0, ended.said
+    last = "checkpoints/step-00000004"
+    for name in ("model.safetensors", "optimizer.safetensors", "average.safetensors"):
+        often, seldom = ((tmp_path / run / last / name).read_bytes() for run in ("often", "seldom"))
+        assert often == seldom, name
+    averages = load_file(tmp_path / "often" / last / "average.safetensors")
+    shipped = load_file(tmp_path / "often/model/model.safetensors")
+    assert averages.keys() == shipped.keys()
+    assert all(torch.equal(shipped[name], average) for name, average in averages.items())
+    scores = records(tmp_path / "often", "valid")[-1]["nrmse"]
+    alone = tmp_path / "alone"
+    train(replace(config, batch=4, parallel=ParallelConfig()), alone)
+    for name, error in records(alone, "valid")[-1]["nrmse"].items():
+        assert scores[name] == pytest.approx(error, rel=1e-3)  # rounding, larger after four steps
+
+
 @pytest.fixture
 def fail(data, tmp_path):
     """Starts a run of which the second process fails in a given way in its third batch."""

@@ -108,6 +108,7 @@ def show(plan: "TuningPlan") -> None:
     for note in plan.notes:
         say(f"- {plain(note)}")
     console.print(part_table(plan))
+    say(f"Learning rates: optim.lr = {config.optim.lr:g} times the rate of each group.")
     say(
         f"{plan.numbers('checkpoint'):,} numbers transfer, {plan.numbers('new'):,} are new, "
         f"{plan.numbers(trains=False):,} frozen; {plan.numbers(trains=True):,} of "
@@ -137,18 +138,20 @@ def show(plan: "TuningPlan") -> None:
 
 
 def part_table(plan: "TuningPlan") -> "Table":
-    """The weights by kind, where they come from, and whether they train."""
+    """The weights by kind, where they come from, and whether they train, at which learning rate."""
     from matey.cli.console import make_table, plain
 
-    table = make_table("Weights", ["part", "which"], ["numbers", "from", "training"])
+    table = make_table("Weights", ["part", "which"], ["numbers", "from", "training", "rate"])
     for part in plan.parts:
-        training = "yes" if part.trains else "frozen"
+        fitted = part.kind.startswith("stencils") and part.origin == "new"
+        training = "yes" if part.trains else "fitted" if fitted else "frozen"
         table.add_row(
             part.kind,
             plain(", ".join(part.names)),
             f"{part.numbers:,}",
             part.origin,
             "-" if part.origin == "left out" else training,
+            f"{part.group} × {part.rate:g}" if part.trains else "-",
         )
     return table
 

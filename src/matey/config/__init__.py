@@ -21,6 +21,7 @@ from matey.config.training import (
     MixtureConfig,
     OptimConfig,
     ParallelConfig,
+    RateConfig,
     RunConfig,
     WindowConfig,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "ParallelConfig",
+    "RateConfig",
     "RefineConfig",
     "RunConfig",
     "Scheme",

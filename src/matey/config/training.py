@@ -130,11 +130,35 @@ class MixtureConfig:
 
 
 @dataclass(frozen=True)
+class RateConfig:
+    """Learning rates of groups of weights, as multiples of `optim.lr`.
+
+    Args:
+        blocks: attention and MLP; the layers of a U-Net or an FNO.
+        ends: what makes tokens of fields and fields of tokens: embeddings and decoders, by patch
+            size and by variable, and the last norm. In fine-tuning, where some of them are new and
+            the blocks have learned from other systems, try 10 times the rate of the blocks:
+            `--optim.lr 1e-4 --optim.rates.ends 10`.
+        local: the convolutions of the local path.
+        conditioning: what tells position, lead time and parameters.
+    """
+
+    blocks: float = 1.0
+    ends: float = 1.0
+    local: float = 1.0
+    conditioning: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "optim.rates.", *(group.name for group in fields(self)))
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """AdamW and the schedule of its learning rate.
 
     Args:
         lr: the highest learning rate.
+        rates: multiples of it for groups of weights.
         schedule: after the warm-up, `cosine` decay to the last step; `wsd` (warm-up, stable,
             decay): constant, then linear decay over the last steps, so that a run can be extended
             later from a checkpoint before the decay; or `constant`.
@@ -144,9 +168,13 @@ class OptimConfig:
         weight_decay: on matrices only.
         betas: decay of the first and second moment.
         clip: largest norm of the gradient.
+        ema: decay of an exponential moving average of the weights, which is then what is validated
+            and saved as the model; 0 keeps none. Start with 0.995. With `cosine`, whose last steps
+            are small, it changed test errors by 3 % or less, either way.
     """
 
     lr: float = 1e-3
+    rates: RateConfig = field(default_factory=RateConfig)
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: int = 100
     decay: float = 0.2
@@ -154,10 +182,12 @@ class OptimConfig:
     weight_decay: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         require_positive(self, "optim.", "lr", "clip")
         require_fraction(self, "optim.", "final_lr", "weight_decay", "decay")
+        require(0 <= self.ema < 1, "optim.ema", self.ema, "0, or a decay below 1 such as 0.995")
         require(self.warmup >= 0, "optim.warmup", self.warmup, "0 steps or more")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "two in [0, 1)")
 

@@ -216,6 +216,7 @@ def training_memory(
         accumulate=config.accumulate,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
         rollout=config.windows.learned_steps,
+        averaged=config.optim.ema > 0,
     )
 
 
@@ -283,18 +284,20 @@ def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Wind
             sizes = model.patches(group.spec.ndim)
             plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
             most = max(most, config.batch_of(name) * step_cost(model, group.spec, plan).values)
-    weights = 4 * count(model)  # with gradients and two moments
+    copies = 5 if config.optim.ema else 4  # weights, gradients, two moments, and the average
+    weights = copies * count(model)
     return int(4 * HEAP * (weights + (1 + BETWEEN) * config.windows.learned_steps * most))
 
 
 def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
     """Bytes of a step's memory that each of the processes takes, at most."""
-    weights = memory.parameters + memory.moments
+    standing = memory.parameters + memory.moments + memory.average
+    weights = standing
     blocks = memory.kept.get("blocks", 0)
     if processes > 1 and parallel.strategy == "fsdp":
         weights //= processes
     least = weights + memory.batch + memory.transient + sum(memory.kept.values()) - blocks
-    total = memory.total - memory.parameters - memory.moments + weights
+    total = memory.total - standing + weights
     return max(least, total - blocks + blocks // parallel.sequence)
 
 

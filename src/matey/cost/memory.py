@@ -34,9 +34,10 @@ class Memory:
     """Bytes of a step, by purpose.
 
     `kept` are the values that the forward pass leaves for the backward pass, by part of the
-    model; `transient` is the largest that any part needs besides. Gradients come as kept values
-    go: `peak` is the most of all these together. Inference has no gradients, moments or kept
-    values. `heap` is the factor by which a process holds more than its tensors.
+    model; `average` is that of the weights (`optim.ema`); `transient` is the largest that any part
+    needs besides. Gradients come as kept values go: `peak` is the most of all these together.
+    Inference has no gradients, moments, average or kept values. `heap` is the factor by which a
+    process holds more than its tensors.
     """
 
     parameters: int
@@ -47,11 +48,13 @@ class Memory:
     transient: int
     peak: int
     heap: float = 1.0
+    average: int = 0
 
     @property
     def total(self) -> int:
         """The most that a process holds at one time."""
-        return int(self.heap * (self.parameters + self.moments + self.batch + self.peak))
+        standing = self.parameters + self.moments + self.average
+        return int(self.heap * (standing + self.batch + self.peak))
 
 
 def step_memory(
@@ -65,12 +68,14 @@ def step_memory(
     accumulate: int = 1,
     heap: float = 1.0,
     rollout: int = 1,
+    averaged: bool = False,
 ) -> Memory:
     """The memory of one step of a model's outline on a batch of `spec` cut by a plan.
 
     The gradient flows through a `rollout` of so many steps, which keep what each alone keeps.
     AdamW's two moments, which come with the first step, are included; frozen weights have neither
-    gradients nor moments. `heap` as in `Memory`, other options as in `RunConfig`.
+    gradients nor moments, nor an average, which is kept where `averaged`. `heap` as in `Memory`,
+    other options as in `RunConfig`.
     """
     parts = rehearse_parts(outline, spec, plan, training, precision == "bfloat16", rollout)
     parameters = 4 * count(outline)
@@ -109,6 +114,7 @@ def step_memory(
         transient=max(max(part.forward - part.kept, part.backward) for part in parts),
         peak=max(peak, trained),
         heap=heap,
+        average=trained if averaged else 0,
     )
 
 

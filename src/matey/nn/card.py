@@ -140,13 +140,15 @@ def cost(training: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
     """What the training took."""
     if not spent.get("windows"):
         return ""
-    blocks = " The blocks were frozen." if training.get("mode") == "frozen-attention" else ""
+    notes = " The blocks were frozen." if training.get("mode") == "frozen-attention" else ""
+    if training.get("ema"):
+        notes += f" The weights are averages over steps, of decay {training['ema']}."
     versions = ", ".join(f"{k} {v}" for k, v in (training.get("versions") or {}).items())
     tokens = f"{spent['tokens']:,} tokens, " if spent["tokens"] else ""
     return (
         f"## Cost of the last training\n\n{training['steps']} steps, {spent['windows']:,} windows, "
         f"{tokens}{spent['operations']:.3g} floating-point operations, "
-        f"{spent['seconds']:.0f} s of steps.{blocks} Made with {versions}."
+        f"{spent['seconds']:.0f} s of steps.{notes} Made with {versions}."
     )
 
 

@@ -2,6 +2,7 @@
 
     checkpoints/step-00000200/model.safetensors      weights by name
                               optimizer.safetensors  AdamW's moments by parameter
+                              average.safetensors    averages by parameter, with optim.ema
                               random.safetensors     random states by process
                               state.json             format version, step, best score
                               complete.json          size and SHA-256 of each of these
@@ -16,8 +17,9 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ from matey.train.parallel.distributed import share, whole
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
+AVERAGE = "average.safetensors"
 STATE, COMPLETE = "state.json", "complete.json"
 
 log = logging.getLogger(__name__)
@@ -55,13 +58,14 @@ class State:
 
     Tensors by name: `weights` as in the model's state dictionary, `moments` as
     `exp_avg/blocks.0.mlp.weight`, and for each process, by rank, the states of its generators
-    (`cpu`, `cuda`).
+    (`cpu`, `cuda`). `averages` are by parameter, none without `optim.ema`.
     """
 
     progress: Progress
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     random: Sequence[Mapping[str, Tensor]]
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class DamagedError(CheckpointError):
@@ -72,7 +76,12 @@ class IncompleteError(DamagedError):
     """The writing of a checkpoint did not come to its end."""
 
 
-def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+def capture(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    averages: Mapping[str, Tensor] = MappingProxyType({}),
+) -> State:
     """The state of a run: live tensors, not copies, unless processes share them. Then all of them
     call this, and each gets the whole."""
     weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
@@ -81,7 +90,8 @@ def capture(model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progre
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
-    return State(progress, weights, moments, [random_state()])
+    averages = {name: whole(tensor) for name, tensor in averages.items()}
+    return State(progress, weights, moments, [random_state()], averages)
 
 
 def restore(
@@ -133,6 +143,8 @@ def save(run: Path, state: State, keep: int) -> Path:
     folder = folder_of(run, progress.step)
     random = {f"{rank}/{k}": v for rank, one in enumerate(state.random) for k, v in one.items()}
     tensors = {WEIGHTS: state.weights, OPTIMIZER: state.moments, RANDOM: random}
+    if state.averages:
+        tensors[AVERAGE] = state.averages
     record = to_json({"format": FORMAT, **vars(progress)})
     try:
         with replacing(folder, CheckpointError) as temporary:
@@ -206,7 +218,7 @@ def newest(run: Path) -> tuple[Path, State] | None:
 def read(folder: Path) -> State:
     """The state in a checkpoint. Raises IncompleteError or DamagedError if it is not whole,
     CheckpointError if its format is newer than this version reads."""
-    verify(folder)
+    names = verify(folder)
     try:
         record = json.loads((folder / STATE).read_text())
         if record["format"] > FORMAT:
@@ -229,13 +241,15 @@ def read(folder: Path) -> State:
             load_tensors(folder / WEIGHTS),
             load_tensors(folder / OPTIMIZER),
             [random[rank] for rank in sorted(random)],
+            load_tensors(folder / AVERAGE) if AVERAGE in names else {},
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{folder} is damaged: {type(error).__name__} {error}.") from error
 
 
-def verify(folder: Path) -> None:
-    """Raise IncompleteError or DamagedError unless all files are there as they were written."""
+def verify(folder: Path) -> list[str]:
+    """The names of a checkpoint's files. Raises IncompleteError or DamagedError unless all are
+    there as they were written."""
     if folder.is_symlink():
         raise DamagedError(f"{folder} is a link, which is not followed.")
     if not (folder / COMPLETE).exists():
@@ -256,6 +270,7 @@ def verify(folder: Path) -> None:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                     raise DamagedError(f"{path} has another checksum than was written.")
+        return list(files)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise DamagedError(
             f"{folder / COMPLETE} is damaged: {type(error).__name__} {error}."

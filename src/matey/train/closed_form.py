@@ -20,7 +20,7 @@ from matey.nn.operations import count
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 from matey.train.loss import loss_of
-from matey.train.optim import make_optimizer
+from matey.train.optim import Average, make_optimizer
 from matey.train.parallel.distributed import Engine, Team
 from matey.train.resume import go_on
 from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
@@ -53,7 +53,9 @@ def fit_run(
             f"A stencil is fitted by one process, and {team.size} were started. Leave torchrun out."
         )
     config, optimizer = replace(config, steps=1), make_optimizer(model, config.optim)
-    progress, changed = go_on(run, config, systems, model, optimizer)
+    engine = Engine(model, team)
+    average = Average(engine, 0.0)
+    progress, changed = go_on(run, config, systems, model, optimizer, average)
     prepare_run(run, config, systems, parent)
     journal = Journal(run, watch, progress.step, config.tensorboard)
     speed = Speedometer(team.device, config, progress.step, team.size)
@@ -61,7 +63,7 @@ def fit_run(
     journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
-    keeper = Keeper(run, config, systems, Engine(model, team), optimizer, journal, stop)
+    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop)
     if progress.pending:
         progress = keeper.score(progress)
     stop.deferred = True

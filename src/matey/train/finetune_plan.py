@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from matey.config import RunConfig
+from matey.config import RateConfig, RunConfig
 from matey.cost.forecast import Forecast, check_grids, forecast, largest_batch
 from matey.cost.machine import TYPICAL, free_memory, measure_peak
 from matey.data.mixture import system_weights
@@ -25,6 +25,7 @@ from matey.nn.folder import outline
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 from matey.train.finetune import adapt, parent_name
+from matey.train.optim import check_rates, group_of
 
 Origin = Literal["checkpoint", "new", "left out"]
 
@@ -44,13 +45,16 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Part:
-    """Weights of one kind and origin: their count, and whether they train."""
+    """Weights of one kind and origin: their count, whether they train, and their `group` in
+    `optim.rates` with its `rate`."""
 
     kind: str
     names: tuple[str, ...]
     numbers: int
     origin: Origin
     trains: bool
+    group: str
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     with torch.device("meta"):
         model.add_systems(specs)
     model.blocks.requires_grad_(config.trains_blocks)
+    check_rates(model, config.optim.rates)
     device = choose_device(config.device)
     free = free_memory(device.type)
     forecasts = forecast(model, config, windows, thresholds=())
@@ -117,7 +122,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     return TuningPlan(
         source=parent_name(pretrained),
         config=config,
-        parts=parts(old, model),
+        parts=parts(old, model, config.optim.rates),
         notes=notes(old, config, specs),
         windows=counts,
         forecasts=forecasts,
@@ -128,10 +133,10 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     )
 
 
-def parts(old: Surrogate, new: Surrogate) -> list[Part]:
-    """The weights of both models, by kind, origin and whether they train."""
+def parts(old: Surrogate, new: Surrogate, rates: RateConfig) -> list[Part]:
+    """The weights of both models, by kind, origin, whether they train, and group."""
     before, after = dict(old.named_parameters()), dict(new.named_parameters())
-    counts: dict[tuple[str, Origin, bool], Counter[str]] = {}
+    counts: dict[tuple[str, Origin, bool, str], Counter[str]] = {}
     for weight, values in {**before, **after}.items():
         origin: Origin = "left out" if weight not in after else "new"
         if weight in before and weight in after:
@@ -139,12 +144,21 @@ def parts(old: Surrogate, new: Surrogate) -> list[Part]:
         match, kind = next((m, kind) for p, kind in PARTS.items() if (m := re.match(p, weight)))
         name = "".join(match.groups())
         trains = origin != "left out" and values.requires_grad
-        by_name = counts.setdefault((kind, origin, trains), Counter())
+        group = group_of(weight) if trains else ""
+        by_name = counts.setdefault((kind, origin, trains, group), Counter())
         by_name[name.replace("x", " × ") if kind == "patches" else name] += values.numel()
     order = list(PARTS.values())
     return [
-        Part(kind, tuple(filter(None, by_name)), by_name.total(), origin, trains)
-        for (kind, origin, trains), by_name in sorted(
+        Part(
+            kind,
+            tuple(filter(None, by_name)),
+            by_name.total(),
+            origin,
+            trains,
+            group,
+            getattr(rates, group, 0.0),
+        )
+        for (kind, origin, trains, group), by_name in sorted(
             counts.items(), key=lambda item: (order.index(item[0][0]), item[0][1])
         )
     ]

@@ -32,7 +32,7 @@ from matey.train import checkpoint
 from matey.train.closed_form import fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
-from matey.train.optim import learning_rate, make_optimizer
+from matey.train.optim import Average, learning_rate, make_optimizer, set_rates
 from matey.train.parallel.distributed import Engine, Team, processes
 from matey.train.parallel.sequence import spread_cells
 from matey.train.resume import go_on
@@ -95,13 +95,13 @@ def take_steps(
     if not checkpoint.folders(run):
         measure_missing(model, windows, config.seed)
     engine = Engine(model, team)
-    optimizer = make_optimizer(model, config.optim)
+    optimizer, average = make_optimizer(model, config.optim), Average(engine, config.optim.ema)
     tokens = partial(most_tokens, model, frames=config.windows.history)
     part = {"rank": team.data_rank, "ranks": team.data_ranks, "end": config.end * config.accumulate}
     mixture = Mixture(windows, config.batch, config.seed, config.mixture, **part, tokens=tokens)
 
     with team.first_before_others():  # which sets aside what is damaged
-        progress, changed = go_on(run, config, systems, model, optimizer)
+        progress, changed = go_on(run, config, systems, model, optimizer, average)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
@@ -125,15 +125,14 @@ def take_steps(
     if threads:
         journal.write("threads", step=progress.step, **vars(threads))
 
-    keeper = Keeper(run, config, systems, engine, optimizer, journal, stop)
+    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop)
     if progress.pending:
         progress = keeper.score(progress)
     stop.deferred = True
     log = StepLog()
     for step in range(progress.step, config.steps):
         began = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config.steps, config.optim)
+        set_rates(optimizer, learning_rate(step, config.steps, config.optim))
         team.seed(config.seed, step)
         losses: list[Loss] = []
         for turn in range(config.accumulate):
@@ -144,6 +143,7 @@ def take_steps(
         norm = engine.clip(config.optim.clip)
         check_finite(team, step, losses, norm)
         optimizer.step()
+        average.update(step)
         optimizer.zero_grad(set_to_none=True)
         log.seconds += time.perf_counter() - began
 
@@ -155,6 +155,7 @@ def take_steps(
             journal.write("train", step=done, **record, **speed.record(done, *log.work))
             log = StepLog()
         progress = keeper.after_step(replace(progress, step=done))
+    average.exchange()
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
     if team.first:

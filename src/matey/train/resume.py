@@ -24,6 +24,7 @@ from matey.output import plain_yaml, tidy
 from matey.records.files import read_json
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
+from matey.train.optim import Average
 from matey.train.run_folder import Record, plain, to_yaml
 
 FREE = {
@@ -40,6 +41,7 @@ def go_on(
     systems: Mapping[str, System],
     model: Surrogate,
     optimizer: torch.optim.Optimizer,
+    average: Average,
 ) -> tuple[Progress, Record]:
     """Put back a run's newest checkpoint, if it has one: how far it is, and what `changes` gives.
 
@@ -59,6 +61,7 @@ def go_on(
             "more, or another --run."
         )
     checkpoint.restore(state, model, optimizer, folder)
+    average.restore(state.averages, folder)
     return state.progress, changed
 
 

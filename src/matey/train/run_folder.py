@@ -190,6 +190,7 @@ def training_facts(
         "batch": config.batch,
         "accumulate": config.accumulate,
         "seed": config.seed,
+        **({"ema": config.optim.ema} if config.optim.ema else {}),
         "windows": asdict(config.windows),
         "trajectories": {name: len(system.split["train"]) for name, system in systems.items()},
         "trained_frames": frames,

@@ -16,6 +16,7 @@ from matey.nn.surrogate import Surrogate
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.loss import loss_of
+from matey.train.optim import Average
 from matey.train.parallel.distributed import Engine, Team
 from matey.train.run_folder import Journal, Record, spent, training_facts
 from matey.train.signals import Stop, stopped
@@ -23,14 +24,15 @@ from matey.train.signals import Stop, stopped
 
 @dataclass(frozen=True)
 class Keeper:
-    """Keeps checkpoints and the model of the best validation. All processes take part; the first
-    one writes."""
+    """Keeps checkpoints and the model of the best validation, that of the weights' average where
+    there is one. All processes take part; the first one writes."""
 
     run: Path
     config: RunConfig
     systems: Mapping[str, System]
     engine: Engine
     optimizer: torch.optim.Optimizer
+    average: Average
     journal: Journal
     stop: Stop
 
@@ -42,7 +44,8 @@ class Keeper:
         team = self.engine.team
         number = team.most(self.stop.received)
         if number or is_due(done, config.checkpoint_every, config.steps):
-            state = checkpoint.capture(self.engine.model, self.optimizer, progress)
+            live = self.engine.model, self.optimizer, progress, self.average.averages
+            state = checkpoint.capture(*live)
             if team.first:
                 checkpoint.save(self.run, state, config.keep_checkpoints)
             # A signal during the save is served by it, too; no process ends before.
@@ -54,6 +57,11 @@ class Keeper:
         return progress
 
     def score(self, progress: Progress) -> Progress:
+        """Validate, with the averages for weights, as `score_model` does."""
+        with self.average.in_place():
+            return self.score_model(progress)
+
+    def score_model(self, progress: Progress) -> Progress:
         """Validate, and keep the model in `best/` if its mean NRMSE is the lowest so far.
 
         A validation that a signal cuts short is pending: the run begins with it when it goes on.

@@ -226,6 +226,11 @@ class Engine:
         """Scale the gradients to a norm of `most` or less over all weights; their norm before."""
         return whole(clip_grad_norm_(self.model.parameters(), most))
 
+    def forget_gathered(self) -> None:
+        """Gather weights anew when they are next used: their shares were changed from outside."""
+        if self.sharded:
+            self.forward.reshard()
+
     def alone(self) -> Surrogate:
         """The trained model, for each process to use by itself."""
         if self.team.size == 1:
@@ -263,4 +268,14 @@ def share(tensor: Tensor, like: Tensor) -> Tensor:
 
         if isinstance(like, DTensor):
             return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+    return tensor
+
+
+def own_share(tensor: Tensor) -> Tensor:
+    """The memory of this process' share in a tensor: all of one that is not divided."""
+    if dist.is_initialized():
+        from torch.distributed.tensor import DTensor
+
+        if isinstance(tensor, DTensor):
+            return tensor.to_local()
     return tensor
