@@ -74,7 +74,9 @@ def test_a_model_folder_holds_no_environment_user_name_path_or_command_line(fold
     assert main(tune.split()) == 0
     models = [folder / "runs" / name for name in ("a/model", "a/best", "b/model", "b/best")]
     assert all((model / "README.md").is_file() for model in models)
-    said = b"".join(path.read_bytes() for model in models for path in model.iterdir())
+    files = [path for model in models for path in model.rglob("*") if path.is_file()]
+    assert len(files) == 4 * (3 + 3)  # of the model, and of the stencils beside it
+    said = b"".join(path.read_bytes() for path in files)
     private = {
         *("correct-horse-battery", "MATEY_TEST_SECRET", str(folder), str(Path.home()), os.getcwd()),
         *(

@@ -1,5 +1,6 @@
 import io
 import sys
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -60,6 +61,18 @@ def test_seams_are_a_column_where_a_model_has_patches():
     assert "across patch edges" in " ".join(shown.split())
     assert "nan" not in shown
     assert "eams" not in printed(score("b", 0.1, 0.2))
+
+
+def test_the_stencil_is_a_column_where_one_stands_beside():
+    base = score("a", 0.1, 0.2, seams=Seams([1.0]))
+    fit = {"nrmse": MetricScore(Curve([0.1], [0.2], [0.15], [0.0321]))}
+    shown = printed(replace(base, metrics=fit), base)
+    assert "stencil" in shown
+    assert "0.0321" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "stencil" not in printed(base)
+    (line,) = health([replace(base, no_stencil="Why.")])
+    assert line == "a: no stencil stands beside: Why."
 
 
 def test_rollouts_that_diverged_are_counted_in_a_sentence():

@@ -204,6 +204,23 @@ def test_seams_stand_beside_the_scores_where_a_model_has_patches(tmp_path):
     assert "Seams" not in bare
 
 
+def test_the_stencil_stands_beside_persistence_where_there_is_one(tmp_path):
+    named = {"burgers": (0.01, 0.1), "thermals": (0.01, 0.1)}
+    results = write_results(tmp_path / "results", systems=named)
+    scores = json.loads((results / "scores.json").read_text())
+    burgers, thermals = scores["systems"]
+    burgers["metrics"]["nrmse"]["mean"]["stencil"] = [0.02 * step for step in range(1, 11)]
+    thermals["no_stencil"] = "The grid is stretched."
+    (results / "scores.json").write_text(json.dumps(scores))
+    page = page_of(results, out=tmp_path / "report.html")
+    shown = re.findall(r'<td data-label="Stencil" data-value="(.*?)">(.*?)</td>', page)
+    assert shown == [("0.02", "0.0200"), ("0.2", "0.200"), ("nan", "–"), ("nan", "–")]
+    assert page.count('<th scope="colgroup" colspan="4"') == 1  # one step: ours, and three more
+    assert "No stencil stands beside: The grid is stretched. No rollout" in page
+    legends = re.findall(r'<li class="fit">.*?</svg>(.*?)</li>', page)
+    assert legends == ["stencil"]  # in the chart of errors by lead of that system alone
+
+
 def test_other_metrics_than_the_nrmse_are_called_by_their_name(tmp_path):
     results = write_results(tmp_path / "results", systems={"burgers": (0.01, 0.1)})
     scores = json.loads((results / "scores.json").read_text())

@@ -1,11 +1,12 @@
 """Plain words: the numbers that a reader sees first."""
 
+import json
 import math
 
 import pytest
 
 from matey.report.load import load_results, load_run
-from matey.report.verdict import grade_of, judge_results, judge_run
+from matey.report.verdict import grade_of, judge_results, judge_run, stencil_sentence
 from matey.words import amount, change, duration, listed, number, plural
 
 from .conftest import write_results
@@ -54,6 +55,27 @@ def test_the_verdict_says_what_was_trained_and_what_it_cost(run_folder, results_
     assert "It has trained for 1,000 steps in 3 min 51 s on shallow_water and burgers." in text
     assert "patches of 16 and 8 grid points" in text
     assert {tile.name for tile in verdict.tiles} >= {"Parameters", "Training", "Tokens per frame"}
+
+
+@pytest.mark.parametrize(
+    ("stencil", "said"),
+    [
+        (None, ""),
+        ([0.2] * 10, "It is better than a stencil fitted by least squares."),
+        # The model's error grows from 0.01 to 0.08 in ten steps.
+        ([0.02] * 10, "A stencil fitted by least squares is better on burgers (at the end)."),
+        ([0.01] * 10, "A stencil fitted by least squares is better on burgers (one step ahead)."),
+        ([None] * 10, "It is better than a stencil fitted by least squares."),  # it diverged
+    ],
+)
+def test_the_verdict_names_the_systems_where_a_stencil_is_better(tmp_path, stencil, said):
+    folder = write_results(tmp_path / "results", systems={"burgers": (0.01, 0.1)})
+    scores = json.loads((folder / "scores.json").read_text())
+    scores["systems"][0]["metrics"]["nrmse"]["mean"]["stencil"] = stencil
+    (folder / "scores.json").write_text(json.dumps(scores))
+    results = load_results(folder)
+    assert stencil_sentence(results.systems) == said
+    assert said in " ".join(judge_results(results, None).sentences)
 
 
 def test_the_headline_counts_the_systems_where_a_model_fails(tmp_path):

@@ -18,6 +18,7 @@ def outcome(point: str, budget: str, seed: int, error: float, **more) -> Outcome
         "leads": (1, 2),
         "errors": {"nrmse": (error, 2 * error), "vrmse": (error, 2 * error)},
         "persistence": {"nrmse": (1.0, 2.0), "vrmse": (1.0, 2.0)},
+        "stencil": {"nrmse": (0.4, 1.6), "vrmse": (0.4, 1.6)},
         "curve": ((50, 2 * error), (100, error)),
         "diverged": 0,
         "guides": (Guide("variance", 1, 0.7), Guide("gradient", 1, 0.6)),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from matey.cli import is_first
-from matey.words import duration
+from matey.words import duration, listed
 
 console = Console(quiet=not is_first())
 errors = Console(stderr=True, quiet=not is_first())
@@ -44,6 +44,8 @@ def watch_training(title: str) -> Iterator[Any]:
             if record["kind"] == "changed":
                 for key, (was, now) in record["settings"].items():
                     tell(f"{title}: goes on with another {key}: {now}, not {was}")
+            if record["kind"] == "stencil":
+                tell(f"{title}: {fitted_stencils(record)}")
             if record["kind"] == "threads":
                 tell(f"{title}: {thread_choice(record)}")
             if record["kind"] == "train":
@@ -71,6 +73,15 @@ def watch_training(title: str) -> Iterator[Any]:
         yield watch
 
 
+def fitted_stencils(record: dict[str, Any]) -> str:
+    """Which stencils were fitted for scores to stand beside, what they took, and which were not."""
+    seconds, refused = record["cpu_seconds"], record["refused"]
+    text = f"least-squares stencils to compare with, of {listed(list(seconds))}" if seconds else ""
+    text += f": {sum(seconds.values()):.1f} s of CPU time" if seconds else ""
+    reasons = [f"no stencil of {name}: {why}" for name, why in refused.items()]
+    return "; ".join([*([text] if text else []), *reasons])
+
+
 def thread_choice(record: dict[str, Any]) -> str:
     """How many threads a run has, and why."""
     several = "" if record["number"] == 1 else "s"
@@ -80,15 +91,17 @@ def thread_choice(record: dict[str, Any]) -> str:
 
 
 def score_table(scores: Any, title: str) -> Table:
-    """Errors one step ahead and at the end of the rollout, beside persistence and linear
-    extrapolation; and how far patch edges show, of models that have patches."""
+    """Errors one step ahead and at the end of the rollout, beside persistence, linear extrapolation
+    and the least-squares stencil; and how far patch edges show, of models that have patches."""
     metric = scores[0].primary.upper() if scores else "error"
     edges = any(score.seams for score in scores)
-    numbers = ["step", metric, "persistence", "lower\nby", "linear", "tokens,\nof fine"]
-    table = make_table(plain(title), ["system"], [*numbers, *["seams"] * edges], gap=0)
+    fitted = any(score.main.stencil for score in scores)
+    numbers = ["step", metric, "persistence", "lower\nby", "linear", *["stencil"] * fitted]
+    numbers += ["tokens,\nof fine", *["seams"] * edges]
+    table = make_table(plain(title), ["system"], numbers, gap=0)
     for score in scores:
         for at in sorted({0, len(score.steps) - 1}):
-            skill, linear = score.main.skill[at], score.main.linear
+            skill, linear, stencil = score.main.skill[at], score.main.linear, score.main.stencil
             seam = score.seams.mean[at] if score.seams else math.nan
             table.add_row(
                 plain(score.name) if at == 0 else "",
@@ -97,6 +110,7 @@ def score_table(scores: Any, title: str) -> Table:
                 error_text(score.main.persistence[at]),
                 f"{skill:.0%}" if math.isfinite(skill) else "-",
                 "-" if linear is None else error_text(linear[at]),
+                *["-" if stencil is None else error_text(stencil[at])] * fitted,
                 tokens_text(score.tokens) if at == 0 else "",
                 *[f"{seam:.2f}" if math.isfinite(seam) else "-"] * edges,
             )
@@ -124,8 +138,10 @@ def make_table(
 
 
 def health(scores: Any) -> Iterator[str]:
-    """A sentence on each system whose rollouts diverged."""
+    """A sentence on each system that no stencil stands beside, and whose rollouts diverged."""
     for score in scores:
+        if score.no_stencil:
+            yield f"{score.name}: no stencil stands beside: {score.no_stencil.rstrip('.')}."
         bad = score.divergence
         if bad.rollouts:
             ended = f"; {bad.unfinished} of them ended, not finite" if bad.unfinished else ""

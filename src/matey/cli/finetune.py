@@ -73,7 +73,9 @@ def run(options: Any) -> None:
             config,
             {"optim.lr": rates(None, config.optim.lr)},
             options.budget,
-            lambda one, folder, watch: finetune(checkpoint, one, folder, watch),
+            lambda one, folder, watch: finetune(
+                checkpoint, one, folder, watch, stencils=folder.parent / "stencil"
+            ),
         )
         config = with_settings(config, best.settings)
     run = Path(options.run or f"runs/{parent_name(checkpoint)}-finetuned")

@@ -53,7 +53,7 @@ def run(options: Any) -> None:
         config,
         {key: values for key, values in choices.items() if values},
         options.budget,
-        lambda one, run, watch: train(one, run, watch),
+        lambda one, run, watch: train(one, run, watch, stencils=run.parent / "stencil"),
     )
     text = to_yaml(with_settings(config, best.settings))
     chosen = ", ".join(f"{key} {value:g}" for key, value in best.settings.items())

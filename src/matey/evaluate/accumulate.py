@@ -29,7 +29,7 @@ from matey.records.scores import (
 
 log = logging.getLogger("matey")
 
-MODEL, STILL, LINEAR = "model", "persistence", "linear"
+MODEL, STILL, LINEAR, STENCIL = "model", "persistence", "linear", "stencil"
 QUANTITIES = {"mean": conserved.domain_mean, "mean_square": conserved.mean_square}
 
 
@@ -55,21 +55,26 @@ class ScoreAccumulator:
         last: Float[Tensor, "B C Z Y X"],
         trend: Float[Tensor, "B C Z Y X"] | None = None,
         weights: Float[Tensor, "B 1 Z Y X"] | None = None,
+        *,
         patches: Int[Tensor, "B Z Y X"] | None = None,
+        stencil: Float[Tensor, "B C Z Y X"] | None = None,
     ) -> None:
         """Score a frame of a group of rollouts beside persistence, the `last` frame before them,
-        and beside linear extrapolation by its `trend`, the change over one dt. `weights` are the
-        points' shares of the domain on stretched grids; `patches` number the patch of each point
-        that the prediction was made of, of a model that has them."""
+        beside linear extrapolation by its `trend`, the change over one dt, and beside what a
+        `stencil` predicts. `weights` are the points' shares of the domain on stretched grids;
+        `patches` number the patch of each point that the prediction was made of, of a model that
+        has them."""
         step, self._stretched = self._group, self._stretched or weights is not None
         sides = {MODEL: prediction, STILL: last}
         if trend is not None:
             sides[LINEAR] = last + lead * trend
+        if stencil is not None:
+            sides[STENCIL] = stencil
         for side, fields in sides.items():
             frame = Frame(fields, target, self.protocol, weights)
             for name, scores in score_frame(frame).items():
                 step[f"{side} {name}"].append(scores)
-            if side != LINEAR:
+            if side in (MODEL, STILL):
                 eps, correction = self.protocol.eps, self.protocol.correction
                 step[f"{side} r"].append(correlation(fields, target, eps, correction, weights))
             if side == MODEL and lead in self.spectral and weights is None:
@@ -105,9 +110,13 @@ class ScoreAccumulator:
         return {name: self._metric(name) for name in self.protocol.metrics}
 
     def _metric(self, name: str) -> MetricScore:
+        """A metric's curves: of the model, of persistence, and of the others that are there."""
         ours, still = self._all(f"{MODEL} {name}"), self._all(f"{STILL} {name}")
         mean, mean_still = mean_score(ours), mean_score(still)
-        linear = self._all(f"{LINEAR} {name}") if f"{LINEAR} {name}" in self._rows else None
+        others = [
+            self._all(f"{side} {name}") if f"{side} {name}" in self._rows else None
+            for side in (LINEAR, STENCIL)
+        ]
         windows = {}
         for first, last in ((self.leads[0], self.leads[-1]), *self.protocol.windows):
             inside = [i for i, lead in enumerate(self.leads) if first <= lead <= last]
@@ -115,16 +124,17 @@ class ScoreAccumulator:
                 e, p = float(mean[inside].nanmean()), float(mean_still[inside].nanmean())
                 averages = {"error": e, "persistence": p, "skill": skill(e, p)}
                 windows[f"{first}:{last}"] = averages
+        none = [None] * len(self.variables)
         each = zip(
             self.variables,
             ours.nanmean(dim=0).T.tolist(),
             still.nanmean(dim=0).T.tolist(),
-            [None] * len(self.variables) if linear is None else linear.nanmean(dim=0).T.tolist(),
+            *(none if rows is None else rows.nanmean(dim=0).T.tolist() for rows in others),
             strict=True,
         )
-        mean_linear = None if linear is None else mean_score(linear).tolist()
+        beside = [None if rows is None else mean_score(rows).tolist() for rows in others]
         return MetricScore(
-            Curve(mean.tolist(), mean_still.tolist(), mean_linear),
+            Curve(mean.tolist(), mean_still.tolist(), *beside),
             {variable: Curve(*errors) for variable, *errors in each},
             windows,
         )

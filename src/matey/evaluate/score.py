@@ -1,4 +1,5 @@
-"""Scores on test trajectories: rollouts beside persistence and linear extrapolation, by lead.
+"""Scores on test trajectories: rollouts beside persistence, linear extrapolation and the stencil,
+by lead.
 
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
@@ -26,8 +27,10 @@ from matey.data.systems import System, open_systems
 from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
+from matey.evaluate.beside import frames_at, stencil_beside
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
+from matey.nn.baselines.stencil import StencilModel
 from matey.nn.operations import count
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Prediction, Surrogate
@@ -115,6 +118,7 @@ def score_system(
     spec = fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
     tally, plans = ScoreAccumulator(config.protocol, names, leads), []
+    stencil, no_stencil = stencil_beside(model, rollouts)
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
     for batch in rollouts.batches(config.batch):
@@ -124,7 +128,7 @@ def score_system(
             except MateyError as error:
                 raise type(error)(f"{fields.trajectories[trajectory].name}: {error}") from error
         plans.append(model.plan_inputs(batch.inputs))
-        frames = roll(model, batch.inputs, batch.truth, leads, kept, config.seed, tally)
+        frames = roll(model, batch.inputs, batch.truth, leads, kept, config.seed, tally, stencil)
         if kept:
             write_example(example, batch.truth[0], plans[0], frames, model.history)
         kept = set()  # the first batch has the example
@@ -147,6 +151,7 @@ def score_system(
         drift=tally.drift(),
         spectra=tally.spectra(),
         seams=tally.seams(),
+        no_stencil=no_stencil,
     )
 
 
@@ -177,8 +182,9 @@ def roll(
     kept: Set[int],
     seed: int,
     tally: ScoreAccumulator,
+    stencil: StencilModel | None = None,
 ) -> dict[int, dict[str, np.ndarray]]:
-    """Add a group of rollouts to the tally.
+    """Add a group of rollouts to the tally, with those of the stencil beside.
 
     Of the first one, at the leads that are kept: the predicted frame [C Z Y X] and the cells that
     it is cut into for the step after it.
@@ -194,14 +200,16 @@ def roll(
     first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
     frames = {}
     patches = None
-    for lead in leads:
+    beside = frames_at(stencil, inputs, leads, model.device)
+    for lead, other in zip(leads, beside, strict=True):
         frame = next(steps, None)  # none where every rollout of the group has ended
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
         target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
         if frame is not None:
             patches = spread_out(made.pop().patches, going)
             going = frame.flatten(1).isfinite().all(dim=1)
-        tally.add(lead, predicted, target.to(model.device), last, trend, weights, patches)
+        target = target.to(model.device)
+        tally.add(lead, predicted, target, last, trend, weights, patches=patches, stencil=other)
         if frame is None or not bool(frame[0].isfinite().all()):
             first = None
         elif kept and first is not None:

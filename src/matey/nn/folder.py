@@ -3,6 +3,7 @@
 model.safetensors   every weight, by name
 config.json         format version, model config, systems, history, what it was trained on
 README.md           the same for a reader: the model card
+stencil/            the stencils that its scores stand beside: a model folder, too
 """
 
 import json
@@ -17,6 +18,7 @@ from matey.config import BaselineConfig, ModelConfig, RefineConfig, current
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.fields.description import read_spec
+from matey.nn.baselines.stencil import StencilModel, Yardstick
 from matey.nn.card import write_card
 from matey.nn.make import make_model, outline_model
 from matey.nn.operations import count
@@ -30,6 +32,7 @@ FORMAT = 1
 # What fine-tuning keeps of earlier systems.
 BY_SYSTEM = ("boundaries", "data_fingerprint", "trained_frames")
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+BESIDE = "stencil"
 
 
 def save_pretrained(
@@ -57,6 +60,28 @@ def save_pretrained(
         (temporary / CONFIG).write_text(to_json(description, indent=2))
         card = write_card(description, count(model), cost or {})
         (temporary / CARD).write_text(card, encoding="utf-8")
+        if model.yardstick is not None:
+            save_yardstick(model.yardstick, temporary / BESIDE)
+
+
+def save_yardstick(yardstick: Yardstick, folder: Path) -> None:
+    """Write the stencils that scores stand beside as a model folder. Raises CheckpointError."""
+    save_pretrained(yardstick.model, folder, {"refused": dict(yardstick.refused)})
+
+
+def load_yardstick(folder: Path) -> Yardstick | None:
+    """The stencils that scores stand beside; None where there are none. Raises CheckpointError."""
+    if not folder.is_dir():
+        return None
+    model, description = load(folder)
+    training = description.get("training")
+    refused = training.get("refused") if isinstance(training, dict) else None
+    if not isinstance(model, StencilModel) or not isinstance(refused, dict):
+        raise CheckpointError(
+            f"{folder} does not hold the stencils that scores stand beside. Remove it: scores then "
+            "stand beside persistence alone."
+        )
+    return Yardstick(model, {str(name): str(why) for name, why in refused.items()})
 
 
 def from_pretrained(path: str | Path) -> Surrogate:
@@ -65,11 +90,18 @@ def from_pretrained(path: str | Path) -> Surrogate:
     Raises CheckpointError if there is none, it is damaged, or of a newer format.
     """
     folder = find_model(Path(path))
+    model, _ = load(folder)
+    model.source = str(path)
+    model.yardstick = load_yardstick(folder / BESIDE)
+    return model
+
+
+def load(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
+    """The model of a model folder, in evaluation mode, and its description."""
     model, description = empty_model(folder)
     put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
     put_origin(model, description)
-    model.source = str(path)
-    return model.eval()
+    return model.eval(), description
 
 
 def outline(path: Path) -> Surrogate:

@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -25,6 +25,9 @@ from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.normalise import Statistics, measure
 from matey.tokens.pack import Packing
 from matey.tokens.refine import RefinementPlan
+
+if TYPE_CHECKING:
+    from matey.nn.baselines.stencil import Yardstick
 
 log = logging.getLogger("matey")
 
@@ -104,6 +107,7 @@ class Surrogate(nn.Module, ABC):
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         self.source = ""  # the path that it was loaded from
         self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
+        self.yardstick: Yardstick | None = None  # the stencils that its scores stand beside
 
     @abstractmethod
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:

@@ -313,6 +313,7 @@ class Matey(Surrogate):
             "embed_dim": config.embed_dim,
             "depth": config.depth,
             "local": config.local,
+            "levels": config.levels,
             "stencil": config.stencil,
         }
 

@@ -19,13 +19,15 @@ class Curve:
     """An error against lead time, persistence's, and the skill 1 − error / persistence.
 
     Skill is NaN where persistence is exact or undefined. `linear` is the error of linear
-    extrapolation of the last two frames given; None where only one was.
+    extrapolation of the last two frames given; None where only one was. `stencil` is that of the
+    least-squares stencil fitted to the training trajectories; None where there is none.
     """
 
     error: list[float]
     persistence: list[float]
     skill: list[float] = field(init=False)
     linear: list[float] | None = None
+    stencil: list[float] | None = None
 
     def __post_init__(self) -> None:
         pairs = zip(self.error, self.persistence, strict=False)
@@ -133,7 +135,8 @@ class SystemScore:
     is not known. `steps` are the leads in
     units of `dt`, `lead` apart. `tokens` are per frame: the mean used, and what uniform coarse
     and fine patches would cost. `drift` is by quantity (`mean`, `mean_square`) and variable.
-    `seams` are None of a model without patches, and in files of older versions.
+    `seams` are None of a model without patches, and in files of older versions. `no_stencil` says
+    why no stencil stands beside.
     """
 
     name: str
@@ -154,6 +157,7 @@ class SystemScore:
     drift: dict[str, dict[str, Drift]] = field(default_factory=dict)
     spectra: Spectra = field(default_factory=Spectra)
     seams: Seams | None = None
+    no_stencil: str = ""
 
     def __post_init__(self) -> None:
         if not self.steps:

@@ -26,9 +26,10 @@ class Outcome(RecordFile):
 
     It is the cell's `cell.json`.
 
-    `errors` and `persistence` are by metric, then by lead. `curve` is the validation NRMSE after
-    so many steps. `guides` say how well each criterion tells where the model errs. A training
-    that diverged has infinite errors, and `failed` says how.
+    `errors`, and those of `persistence` and of the least-squares `stencil`, where there is one, are
+    by metric, then by lead. `curve` is the validation NRMSE after so many steps. `guides` say how
+    well each criterion tells where the model errs. A training that diverged has infinite errors,
+    and `failed` says how.
     """
 
     REMEDY: ClassVar[str] = "Remove it: the cell is made again."
@@ -48,6 +49,7 @@ class Outcome(RecordFile):
     curve: tuple[tuple[int, Endless], ...]
     diverged: int
     guides: tuple[Guide, ...] = ()
+    stencil: dict[str, tuple[Endless, ...]] = field(default_factory=dict)
     failed: str = ""
     fingerprint: str = field(default="", compare=False)
 

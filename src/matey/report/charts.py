@@ -1,6 +1,7 @@
 """Line charts as inline SVG: sharp at every size, coloured by the page's style sheet.
 
-A chart's classes `s0` to `s7` are the series colours and dashes, `still` is persistence.
+A chart's classes `s0` to `s7` are the series colours and dashes, `still` is persistence and `fit`
+the least-squares stencil.
 """
 
 import math

@@ -86,6 +86,9 @@ def rollout_charts(results: Sequence[Results]) -> list[Chart]:
             for i, (model, s) in enumerate(models)
         ]
         lines.append(Line("persistence", longest.steps, longest.main.persistence, "still"))
+        fitted = [s for _, s in models if s.main.stencil]
+        if fitted:  # to the trajectories of the first of them
+            lines.append(Line("stencil", fitted[0].steps, fitted[0].main.stencil or [], "fit"))
         log = spread(y for line in lines for y in line.y) > 50
         label = metric_name([system for _, system in models], "error")
         charts.append(line_chart(name, lines, "steps ahead", label, log=log))

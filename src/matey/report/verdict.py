@@ -55,6 +55,7 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
         training_sentence(run) if run else "",
         scoring_sentence(systems, trained_systems(run) if run else []),
         weak_sentence(systems),
+        stencil_sentence(systems),
         diverged_sentence(systems),
         token_sentence(systems),
     ]
@@ -164,6 +165,22 @@ def weak_sentence(systems: Sequence[SystemScore]) -> str:
         if lost:
             weak.append(f"{system.name} (from step {lost[0]})")
     return f"Persistence is better on {listed(weak)}." if weak else ""
+
+
+def stencil_sentence(systems: Sequence[SystemScore]) -> str:
+    """The systems on which the model loses against the least-squares stencil, one step ahead or at
+    the end."""
+    compared, beaten = [system.main for system in systems if system.main.stencil], []
+    for system in systems:
+        curve = system.main
+        for at, when in ((0, "one step ahead"), (-1, "at the end")):
+            fit = curve.stencil[at] if curve.stencil else math.nan
+            if math.isfinite(fit) and not curve.error[at] < fit:  # NaN: a rollout that diverged
+                beaten.append(f"{system.name} ({when})")
+                break
+    if beaten:
+        return f"A stencil fitted by least squares is better on {listed(beaten)}."
+    return "It is better than a stencil fitted by least squares." if compared else ""
 
 
 def diverged_sentence(systems: Sequence[SystemScore]) -> str:

@@ -133,8 +133,16 @@ def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
         before = Outcome.load(folder_of(out, cell.parent) / RECORD)
         if before.failed:
             raise DivergenceError(f"{cell.parent}, where it starts from: {before.failed}")
-        return finetune(folder_of(out, cell.parent) / "run", cell.config, run, resume=True)
-    return train(cell.config, run, resume=True)
+        parent = folder_of(out, cell.parent) / "run"
+        return finetune(parent, cell.config, run, resume=True, stencils=stencils_of(cell, out))
+    return train(cell.config, run, resume=True, stencils=stencils_of(cell, out))
+
+
+def stencils_of(cell: Cell, out: Path) -> Path:
+    """The folder of the stencils that a cell's scores stand beside: one for all cells of the same
+    training windows."""
+    text = f"{anywhere(cell.config.data)} {cell.config.windows}"
+    return out / "stencils" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
@@ -147,6 +155,7 @@ def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
         "leads": tuple(score.steps),
         "errors": {name: tuple(curve.error) for name, curve in means.items()},
         "persistence": {name: tuple(curve.persistence) for name, curve in means.items()},
+        "stencil": {n: tuple(curve.stencil) for n, curve in means.items() if curve.stencil},
         "curve": validations(folder / "run"),
         "diverged": score.divergence.rollouts,
         "guides": guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else (),

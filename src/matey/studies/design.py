@@ -216,3 +216,16 @@ def persistence(outcomes: Sequence[Outcome], system: str, lead: int = 0) -> floa
     """The NRMSE of persistence on the windows that models are scored on."""
     errors = (one.persistence["nrmse"] for one in outcomes if one.system == system and one.leads)
     return next(errors, (math.nan,))[lead]
+
+
+def stencil(
+    outcomes: Sequence[Outcome], system: str, lead: int = 0, point: str | None = None
+) -> float:
+    """The NRMSE there of the least-squares stencil fitted to the same training windows: those of an
+    operating point, or of the first; NaN where none stands beside."""
+    errors = (
+        one.stencil["nrmse"]
+        for one in outcomes
+        if one.system == system and one.stencil and point in (None, one.point)
+    )
+    return next(errors, (math.nan,))[lead]

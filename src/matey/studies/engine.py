@@ -24,7 +24,8 @@ import yaml
 from matey.errors import ConfigError, MateyError, StoppedError
 from matey.output import write_text
 from matey.records.study import Outcome
-from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell
+from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell, stencils_of
+from matey.train.beside import keep_beside
 from matey.train.lock import locked
 from matey.train.run_folder import plain
 
@@ -82,6 +83,8 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
     """
     waiting = [cell for cell in cells if not is_done(cell, out)]
     number, done, left = len(cells) - len(waiting), 0.0, sum(cell.operations for cell in waiting)
+    for cell in waiting:  # before any of them begins: several use the same
+        keep_beside(cell.config, stencils_of(cell, out))
     began = time.monotonic()
     for wave in waves(waiting):
         for cell, failure in work_through(wave, out, jobs):

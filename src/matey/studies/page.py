@@ -65,18 +65,22 @@ def answer_for(held: int, of: int) -> Answer:
 def write_tables(out: Path, outcomes: Sequence[Outcome], timings: Timings) -> None:
     """Write `results.csv`, which is the same whenever the study is made, and `timing.csv`."""
     rows: list[list[object]] = [
-        ["cell", "point", "system", "budget", "seed", "lead", "metric", "value", "persistence"]
+        [
+            *("cell", "point", "system", "budget", "seed", "lead", "metric", "value"),
+            *("persistence", "stencil"),
+        ]
     ]
     for one in outcomes:
         cell = [one.cell, one.point, one.system, one.budget, one.seed]
         for metric, errors in one.errors.items():
-            pairs = zip(one.leads, errors, one.persistence[metric], strict=True)
-            rows += [[*cell, lead, metric, *pair] for lead, *pair in pairs]
+            fit = one.stencil.get(metric, [""] * len(one.leads))
+            each = zip(one.leads, errors, one.persistence[metric], fit, strict=True)
+            rows += [[*cell, lead, metric, *values] for lead, *values in each]
         for guide in one.guides:
             name = f"rank_correlation_{guide.criterion}"
-            rows.append([*cell, guide.lead, name, guide.correlation, ""])
+            rows.append([*cell, guide.lead, name, guide.correlation, "", ""])
         for metric in ("tokens", "parameters", "steps", "operations", "valid", "diverged"):
-            rows.append([*cell, "", metric, getattr(one, metric), ""])
+            rows.append([*cell, "", metric, getattr(one, metric), "", ""])
     write_text(out / "results.csv", as_csv(rows))
     costs: list[list[object]] = [["system", "point", "cost", "value"]]
     for system, points in timings.items():

@@ -24,6 +24,7 @@ def finetune(
     watch: Sink = lambda record: None,
     *,
     resume: bool = False,
+    stencils: Path | None = None,
 ) -> Surrogate:
     """Train a pretrained model further, on the systems of `config.data`.
 
@@ -36,7 +37,7 @@ def finetune(
     model = adapt(old, config)
     model.blocks.requires_grad_(config.trains_blocks)
     parent = parent_name(Path(pretrained))
-    return train(config, run, watch, model=model, resume=resume, parent=parent)
+    return train(config, run, watch, model=model, resume=resume, parent=parent, stencils=stencils)
 
 
 def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
@@ -71,6 +72,7 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     model.load_state_dict({name: learned.get(name, fresh[name]) for name in fresh})
     model.trained_leads = old.trained_leads
     model.learned_from = old.learned_from
+    model.yardstick = old.yardstick
     return model
 
 

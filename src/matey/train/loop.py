@@ -29,6 +29,7 @@ from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.tokens.normalise import measure
 from matey.train import checkpoint
+from matey.train.beside import FOLDER, put_beside
 from matey.train.closed_form import fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
@@ -51,12 +52,15 @@ def train(
     model: Surrogate | None = None,
     resume: bool = False,
     parent: str = "",
+    stencils: Path | None = None,
 ) -> Surrogate:
     """Train a new model into a run folder, or `model` further, with weights for new systems.
 
     With `resume`, go on from the newest checkpoint in the folder, if there is one; raises
     ConfigError for settings that would make it another run (`matey.train.resume`). `watch` gets
-    every record that is logged. `parent` names the model that is trained further.
+    every record that is logged. `parent` names the model that is trained further. `stencils` is the
+    folder of those that scores stand beside (`matey.train.beside`), which runs on the same data may
+    share: by default one of the run's.
     Started by torchrun, its processes train one model; the first of them writes and watches.
     Raises DivergenceError, before the update, where the loss or a gradient is not finite;
     StoppedError, after the step and with all saved, where a signal asked for it; CheckpointError
@@ -69,7 +73,7 @@ def train(
         locked(run) if team.first else nullcontext(),
         threads_put_back(),
     ):
-        return take_steps(config, run, watch, model, resume, parent, stop, team)
+        return take_steps(config, run, watch, model, resume, parent, stencils, stop, team)
 
 
 def take_steps(
@@ -79,11 +83,11 @@ def take_steps(
     model: Surrogate | None,
     resume: bool,
     parent: str,
+    stencils: Path | None,
     stop: Stop,
     team: Team,
 ) -> Surrogate:
     """Train in each process of a team, which holds the run folder."""
-    device = team.device
     torch.manual_seed(config.seed)
     systems = open_systems(config.data)
     if checkpoint.folders(run) and not resume:
@@ -116,12 +120,13 @@ def take_steps(
     if team.first:
         prepare_run(run, config, systems, parent)
     journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
-    speed = Speedometer(device, config, progress.step, team.size)
+    speed = Speedometer(team.device, config, progress.step, team.size)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     start = {"steps": config.steps, "parameters": trained, "peak": speed.peak}
     journal.write("start", step=progress.step, **start, processes=team.size)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
+    put_beside(engine.model, windows, stencils or run / FOLDER, journal, progress.step)
     if threads:
         journal.write("threads", step=progress.step, **vars(threads))
 
@@ -136,7 +141,7 @@ def take_steps(
         team.seed(config.seed, step)
         losses: list[Loss] = []
         for turn in range(config.accumulate):
-            batch = next(batches).to(device)
+            batch = next(batches).to(team.device)
             learned = learn(engine, batch, config, last=turn == config.accumulate - 1)
             losses.append(Loss(learned.loss, batch.spec.name, batch.sources))
             log.add(batch, learned.tokens, learned.loss, learned.operations)

@@ -110,8 +110,9 @@ def test_a_fine_patch_that_does_not_beat_persistence_says_nothing(monkeypatch):
     assert found.answer == "held"
     monkeypatch.setitem(ERRORS, "uniform medium", 0.4)
     assert page(adaptive=1.9, cost=1.1).claims[4].answer == "not held"
-    row = page(adaptive=1.9, cost=1.1).tables[0].rows[-1]
-    assert row[:4] == ("persistence", "1", "", "2")
+    still, fit = page(adaptive=1.9, cost=1.1).tables[0].rows[-2:]
+    assert still[:4] == ("persistence", "1", "", "2")
+    assert fit[:4] == ("least-squares stencil", "0.4", "", "1.6")
 
 
 def test_the_uniform_patch_to_beat_is_the_best_in_validation():

@@ -6,19 +6,20 @@ time nor parameters.
 Axes: B samples, P predicted variables, (Z, Y, X) grid points.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
-from matey.config import ModelConfig
-from matey.errors import ConfigError
+from matey.config import BaselineConfig, ModelConfig
+from matey.errors import ConfigError, MateyError
 from matey.fields import Grid, Inputs, SystemSpec
 from matey.nn.baselines.base import check_spacing
 from matey.nn.local.stencil import Stencils, layout, stencil_of
 from matey.nn.operations import Cost
 from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
+from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
 
 
@@ -87,3 +88,50 @@ class StencilModel(Surrogate):
     def cells(self) -> str:
         """What fields are cut into, in words."""
         return "whole frames, a stencil"
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The stencils of the systems that a model was trained on, which its scores stand beside.
+
+    They are fitted when training begins, to the same trajectories, and kept with the model.
+    `refused` says why a system has none.
+    """
+
+    model: StencilModel
+    refused: Mapping[str, str]
+
+    def beside(self, later: "Yardstick") -> "Yardstick":
+        """These and those of a later training, which take the place of these for its systems."""
+        merged = StencilModel(later.model.config, [], later.model.history)
+        if (self.model.history, self.model.config) != (merged.history, merged.config):
+            return later  # fitted to other histories, or at other widths
+        names = {*later.model.specs, *later.refused}
+        old = {name: spec for name, spec in self.model.specs.items() if name not in names}
+        merged.add_systems([*old.values(), *later.model.specs.values()])
+        for source, specs in ((self.model, old), (later.model, later.model.specs)):
+            for name in specs:
+                merged.stencils.take(name, source.stencils)
+        kept = {name: why for name, why in self.refused.items() if name not in names}
+        return Yardstick(merged, {**kept, **later.refused})
+
+    def serves(self, spec: SystemSpec, grid: Grid) -> str:
+        """Why there is no stencil for a system on such a grid; empty where there is one."""
+        if spec.name in self.refused:
+            return self.refused[spec.name]
+        try:
+            self.model.check_grid(grid, spec)
+            name = stencil_of(spec, self.model.specs)
+        except MateyError as error:
+            return str(error)
+        return "" if self.model.stencils.fitted(name) else "nothing that moves was there to fit"
+
+
+def yardstick_of(model: Surrogate) -> Yardstick | None:
+    """The stencils that a model's scores stand beside: those kept with it, or those that it
+    predicts beyond. None of a stencil, and of models of older versions."""
+    if not isinstance(model, Matey) or model.stencils is None:
+        return None if isinstance(model, StencilModel) else model.yardstick
+    own = StencilModel(ModelConfig(baseline=BaselineConfig("stencil")), [], model.history)
+    own.stencils, own.specs = model.stencils, model.specs
+    return Yardstick(own.eval(), {})

@@ -56,6 +56,11 @@ class Stencils(nn.Module):
         """The stencil of a system."""
         return self.weights[key(name)]
 
+    @torch.no_grad()
+    def take(self, name: str, other: "Stencils") -> None:
+        """Take over the stencil of a system."""
+        self.weight(name).copy_(other.weight(name))
+
     def fitted(self, name: str) -> bool:
         """Whether a system's stencil is more than zero."""
         return bool(self.weight(name).any())
@@ -101,7 +106,7 @@ class Stencils(nn.Module):
             product += given.T @ wanted
             operations += 2 * len(given) * columns * (columns + len(weight))
         power = square.diagonal().mean()
-        if power > 0:
+        if 0 < power < math.inf:
             best, tries = smallest_ridge(square / power, product / power, spec, self.history)
             weight.copy_(best.T.reshape(weight.shape))
             operations += tries * columns**3 // 3

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matey.records.study import Claim, Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
 from matey.studies.attention.design import REFERENCE, AttentionScale, point
 from matey.studies.attention.needs import Needs, needs
-from matey.studies.design import Material, end_of, mean_of, persistence, steps_of
+from matey.studies.design import Material, end_of, mean_of, persistence, stencil, steps_of
 from matey.studies.page import (
     COST_COLUMNS,
     answer_above,
@@ -156,8 +156,9 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
                 *cost_columns(timing),
             )
         )
-    still = [brief(persistence(outcomes, system, lead)) for lead in (0, -1)]
-    rows.append(blank(("persistence", *still), len(rows[0])))
+    for name, error in (("persistence", persistence), ("least-squares stencil", stencil)):
+        ends = [brief(error(outcomes, system, lead)) for lead in (0, -1)]
+        rows.append(blank((name, *ends), len(rows[0])))
     return TextTable(
         f"{system}: every model",
         "NRMSE on test trajectories after equal operations, mean over seeds with its 95 % "

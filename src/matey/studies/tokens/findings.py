@@ -12,6 +12,7 @@ from matey.studies.design import (
     mean_of,
     persistence,
     points_of,
+    stencil,
     steps_of,
 )
 from matey.studies.guides import CRITERIA
@@ -115,8 +116,9 @@ def point_table(
                 *cost_columns(timing),
             )
         )
-    still = (brief(persistence(outcomes, system, lead)) for lead in (0, -1))
-    rows.append(blank(("persistence", next(still), "", next(still)), len(rows[0])))
+    for name, error in (("persistence", persistence), ("least-squares stencil", stencil)):
+        first, end = (brief(error(outcomes, system, lead)) for lead in (0, -1))
+        rows.append(blank((name, first, "", end), len(rows[0])))
     return TextTable(
         f"{system}: every operating point",
         "NRMSE on test trajectories, mean over seeds with its 95 % interval. Costs are of a "

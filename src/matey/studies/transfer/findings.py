@@ -20,6 +20,7 @@ from matey.studies.design import (
     end_of,
     mean_of,
     persistence,
+    stencil,
     steps_of,
 )
 from matey.studies.page import COST_COLUMNS, answer_below, blank, brief, cost_columns, ranged
@@ -235,6 +236,10 @@ def system_table(
     still, end = (brief(persistence(outcomes, system, lead)) for lead in (0, -1))
     row = blank(("persistence", *[still] * len(numbers)), len(rows[0]) - 1)
     rows.append((*row, end))
+    scratch = [point(SCRATCH, number) for number in numbers]  # whose data it is fitted to
+    fits = [brief(stencil(outcomes, system, 0, name)) for name in scratch]
+    row = blank(("least-squares stencil", *fits), len(rows[0]) - 1)
+    rows.append((*row, brief(stencil(outcomes, system, -1, scratch[0]))))
     return TextTable(
         f"{system}: every method",
         "NRMSE one step ahead on test trajectories, mean over seeds with its 95 % interval, then "

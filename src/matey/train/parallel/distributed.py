@@ -237,6 +237,7 @@ class Engine:
             return self.model
         model = make_model(self.model.config, list(self.model.specs.values()), self.model.history)
         model.load_state_dict({name: whole(w) for name, w in self.model.state_dict().items()})
+        model.yardstick = self.model.yardstick
         return model.to(self.team.device)
 
 
