@@ -68,9 +68,12 @@ def test_the_loss_is_over_the_volume_and_its_slopes_are_those_in_space():
     assert term == pytest.approx(0.5 * (1 / 4) / (1 + 1e-3 / 4), rel=1e-4)  # half: none along x
 
 
+@pytest.mark.parametrize("around", [{}, {"local": 8, "levels": 1, "stencil": True}])
 @pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
-def test_a_sample_does_not_depend_on_the_grids_beside_it(inputs, mode):
-    model = tiny_model(inputs.spec, mode=mode)
+def test_a_sample_does_not_depend_on_the_grids_beside_it(inputs, mode, around):
+    model = tiny_model(inputs.spec, mode=mode, **around)
+    for logs in model.usual.logs.values() if model.usual else ():
+        logs.data.fill_(0.5)
     with torch.no_grad():
         together = model(inputs).normalised
         for i in range(3):

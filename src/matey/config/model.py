@@ -135,7 +135,8 @@ class ModelConfig:
             which is fitted when training begins and stays as it is (see docs/baselines.md).
         mup: maximal update parametrisation (arXiv:2203.03466): weights times explicit factors, so
             that the best learning rate is the same at any embed_dim and latent_channels.
-        latent_channels: width of the space that variables are mixed into.
+        latent_channels: width of the space that variables are mixed into. With `local` it has no
+            effect, nor has `stem`: patches are those of features.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.

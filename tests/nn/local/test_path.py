@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from matey.config import ModelConfig
 from matey.cost.count import count_parameters
 from matey.cost.memory import step_memory
+from matey.errors import ConfigError
 from matey.fields import Batch, Boundary
 from matey.nn.local.path import Local, dealt_out, doubled
 from matey.nn.local.sides import beyond, outside
@@ -152,6 +154,16 @@ def test_channels_go_to_the_points_of_their_piece():
     values = torch.arange(8.0).view(1, 4, 1, 2)  # a variable, pieces of 2 x 2 points
     fields = dealt_out(values, 1, 2)
     assert fields[0, 0].tolist() == [[0, 2, 1, 3], [4, 6, 5, 7]]
+
+
+def test_levels_without_a_local_path_and_too_coarse_ones_are_refused():
+    with pytest.raises(ConfigError, match=r"model.levels.*0 without model.local"):
+        ModelConfig(levels=1)
+    with pytest.raises(ConfigError, match=r"model.levels.*= 16 is no multiple of the 32 points"):
+        ModelConfig(local=8, levels=4)
+    assert ModelConfig(local=8, levels=3).piece == 2
+    with pytest.raises(ConfigError, match=r"model.levels"):
+        ModelConfig(local=8, levels=1, patches=(15, 5))
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
