@@ -64,8 +64,8 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     console.print(
         f"{sum(forecasts[0].parameters.values()) / 1e6:.2f} M parameters: weights "
         f"{model.parameters / 1e6:,.0f} MB, gradients {model.gradients / 1e6:,.0f}, "
-        f"AdamW's moments {model.moments / 1e6:,.0f}{average}.\nBatch {said_batch(config)}, history "
-        f"{config.windows.history}, {config.precision}. Tokens are those of a few windows.",
+        f"AdamW's moments {model.moments / 1e6:,.0f}{average}.\nBatch {said_batch(config)}, "
+        f"history {config.windows.history}, {config.precision}. Tokens are those of a few windows.",
         highlight=False,
     )
     console.print(token_table(forecasts))

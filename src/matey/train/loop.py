@@ -37,7 +37,7 @@ from matey.train.optim import Average, learning_rate, make_optimizer, set_rates
 from matey.train.parallel.distributed import Engine, Team, processes
 from matey.train.parallel.sequence import spread_cells
 from matey.train.resume import go_on
-from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
+from matey.train.run_folder import Journal, Record, Sink, prepare_run, spent, training_facts
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
@@ -121,11 +121,7 @@ def take_steps(
         prepare_run(run, config, systems, parent)
     journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
     speed = Speedometer(team.device, config, progress.step, team.size)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    start = {"steps": config.steps, "parameters": trained, "peak": speed.peak}
-    journal.write("start", step=progress.step, **start, processes=team.size)
-    if changed:
-        journal.write("changed", step=progress.step, settings=changed)
+    write_start(journal, config, model, progress.step, changed, speed.peak, team)
     put_beside(engine.model, windows, stencils or run / FOLDER, journal, progress.step)
     if threads:
         journal.write("threads", step=progress.step, **vars(threads))
@@ -169,6 +165,23 @@ def take_steps(
         put_origin(model, {"training": training})
     journal.write("end", step=config.steps)
     return model.eval()
+
+
+def write_start(
+    journal: Journal,
+    config: RunConfig,
+    model: Surrogate,
+    step: int,
+    changed: Record,
+    peak: float,
+    team: Team,
+) -> None:
+    """Log that the processes begin, or go on after a step, with the settings that have changed."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    start = {"steps": config.steps, "parameters": trained, "peak": peak}
+    journal.write("start", step=step, **start, processes=team.size)
+    if changed:
+        journal.write("changed", step=step, settings=changed)
 
 
 def prepare_model(
