@@ -28,7 +28,8 @@ def config_of(kind: str, data: DataConfig, **changes):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_baseline_equals_the_undisturbed_one_to_the_bit(kind, data, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    config = config_of(kind, data)
+    rollouts = WindowConfig(history=2, pushforward=1, learn_rollout=True)
+    config = replace(config_of(kind, data), windows=rollouts)
     model = train(config, whole)
     break_and_resume(config, whole, broken, stop=3)
     field = matey.open(config.data.systems[0].paths[0])[0]

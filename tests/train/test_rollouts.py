@@ -12,6 +12,7 @@ from matey.cost.count import batch_operations
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec, Variable
+from matey.fields.grid import stack_points
 from matey.nn.operations import Cost
 from matey.nn.rollout import followed
 from matey.nn.transformer import Matey
@@ -22,6 +23,7 @@ from matey.train.loss import loss_of
 from matey.train.parallel.distributed import Engine, Team
 from tests.cost.test_cost import FUSED
 from tests.nn.helpers import rough_inputs, system, tiny_model
+from tests.nn.test_stretched import GRIDS
 from tests.train.test_loop import break_and_resume, config_for, records
 
 CPU = torch.device("cpu")
@@ -34,10 +36,10 @@ MODELS = [
 ]
 
 
-def batch_of(frames: int = 2) -> Batch:
+def batch_of(frames: int = 2, points: int = 32) -> Batch:
     """Rough windows with so many frames between history and target."""
-    inputs, seen = rough_inputs(system(), 32), rough_inputs(system(), 32, times=frames + 1, seed=1)
-    ahead = seen.values
+    inputs = rough_inputs(system(), points)
+    ahead = rough_inputs(system(), points, times=frames + 1, seed=1).values
     return Batch(**vars(inputs), target=ahead[:, -1], pushes=frames, between=ahead[:, :-1])
 
 
@@ -55,9 +57,15 @@ def gradients(model: Matey) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.mark.parametrize("settings", MODELS)
-def test_the_loss_is_the_mean_over_a_rollout_and_its_gradient_flows_through_all(settings):
-    engine, batch = engine_of(**settings), batch_of()
+@pytest.mark.parametrize(
+    ("settings", "stretched"), [*((model, False) for model in MODELS), (MODELS[1], True)]
+)
+def test_the_loss_is_the_mean_over_a_rollout_and_its_gradient_flows_through_all(
+    settings, stretched
+):
+    engine, batch = engine_of(**settings), batch_of(points=16 if stretched else 32)
+    if stretched:
+        batch = replace(batch, points=stack_points(GRIDS))
     config = RunConfig(loss=LossConfig(base=0.5, gradient=0.1), accumulate=2)
     assert batch.between is not None
     loss = learn(engine, batch, config).loss
@@ -135,6 +143,22 @@ def test_in_bfloat16_gradients_of_rollouts_are_those_of_float32_but_for_rounding
     error = sum(float((half[n] - g).square().sum()) for n, g in whole.items())
     # Three digits, of products that follow each other.
     assert error <= 0.1**2 * sum(float(g.square().sum()) for g in whole.values())
+
+
+def test_each_step_of_a_rollout_has_a_lattice_of_its_own(monkeypatch):
+    engine, batch = engine_of(jitter=True), batch_of()
+    draw, drawn = engine.model.draw_shift, []
+
+    def noted(inputs, generator=None):
+        drawn.append(draw(inputs, generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(engine.model, "draw_shift", noted)
+    torch.manual_seed(0)
+    for between in (batch.between, None):  # with the gradient through it, and without
+        learn(engine, replace(batch, between=between), RunConfig())
+        assert len(drawn) == len(set(drawn)) == 3
+        drawn.clear()
 
 
 def test_windows_hold_the_frames_between_only_where_they_are_learned_from(data):
