@@ -9,6 +9,7 @@ def add_arguments(parser: Any) -> None:
     from jsonargparse.typing import PositiveInt
 
     from matey.cli.options import add_model_options
+    from matey.config import DataConfig
 
     parser.add_argument("checkpoint", help="a run or a model folder")
     parser.add_argument("initial", help="a file whose last frames are the history")
@@ -19,6 +20,7 @@ def add_arguments(parser: Any) -> None:
         default=1.0,
         help="time between them in dt: a number, or one for each step as in [1,1,4]",
     )
+    parser.add_class_arguments(DataConfig, "data")
     parser.add_argument("--trajectory", type=int, default=0, help="which one of the file")
     parser.add_argument(
         "--out", default="prediction.nc", help="the NetCDF file, or zarr store (.zarr), to write"
@@ -34,6 +36,7 @@ def run(options: Any) -> None:
     from matey.cli.options import load_model
     from matey.config import require
     from matey.data.formats.find import find_files
+    from matey.data.trajectories import open_as
     from matey.errors import ConfigError, MateyError
     from matey.nn.rollout import schedule
 
@@ -42,7 +45,12 @@ def run(options: Any) -> None:
     if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
         raise ConfigError(f"--out {out} is the file to read. Choose another name.")
     model = load_model(options)
-    fields = matey.open(options.initial)
+    described = options.data.systems
+    fields = (
+        open_as(options.initial, described)
+        if described
+        else matey.open(options.initial, like=options.checkpoint)
+    )
     require(
         0 <= options.trajectory < len(fields),
         "--trajectory",

@@ -8,14 +8,15 @@ from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
-from matey.config import SourceConfig
-from matey.data.formats.files import UnknownLayoutError, log, shown
+from matey.config import DataConfig, SourceConfig
+from matey.data.formats.files import UnknownLayoutError, log, quiet, shown
 from matey.data.formats.find import find_named
 from matey.data.layouts.base import Trajectory
 from matey.data.naming import name_alike, same_system
 from matey.data.reader import Piece, Reader, open_reader
-from matey.errors import DataError
+from matey.errors import DataError, MateyError
 from matey.fields import Field
+from matey.records.descriptions import read_descriptions
 
 
 class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would read one
@@ -133,13 +134,111 @@ def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list
     return groups
 
 
-def open(*paths: str | Path) -> Fields:
+def open(*paths: str | Path, like: str | Path | None = None) -> Fields:
     """The trajectories of one system in files, folders or patterns.
 
-    Raises DataError if nothing readable is there, more than one system, or what may be read in
-    several ways.
+    `like` is a run or a model folder: files that say as little of themselves as those that it was
+    trained on are read as they were. Raises DataError if nothing readable is there, more than one
+    system, or what may be read in several ways.
     """
+    if like is None:
+        return Fields(decided(open_readers(paths)))
+    return open_like(paths, read_descriptions(Path(like)), shown(like))
+
+
+def open_like(paths: Sequence[str | Path], sources: Sequence[SourceConfig], whose: str) -> Fields:
+    """The trajectories in files that are read as one of some `sources` were; `whose` these are
+    stands in what is said. Files that fit none are read by themselves, which a warning says."""
+    source, reasons = fitting_source(paths, sources, whose)
+    if source is not None:
+        return open_source(source)
+    if reasons:
+        log.warning(
+            f"{shown(paths[0])} is not laid out as the data of {whose}, and is read by itself: "
+            f"{'; '.join(reasons)}"
+        )
     return Fields(decided(open_readers(paths)))
+
+
+def open_as(path: str | Path, sources: Sequence[SourceConfig]) -> Fields:
+    """The trajectories in a file as a data config says: by the entry that names it, else by the one
+    that fits it. Raises DataError where none does."""
+    files = set(find_named([path]))
+    with quiet():
+        naming = [source for source in sources if files & names_of(source)]
+    source, reasons = fitting_source([path], naming or sources, "the data config")
+    if source is None:
+        raise DataError(
+            f"{shown(path)} is not laid out as the data config says: {'; '.join(reasons)}"
+        )
+    return open_source(source)
+
+
+def names_of(source: SourceConfig) -> set[Path]:
+    """The files that an entry of a data config names; none if they are no longer there."""
+    try:
+        return set(find_named(source.paths))
+    except DataError:
+        return set()
+
+
+def described_like(data: DataConfig, sources: Sequence[SourceConfig], whose: str) -> DataConfig:
+    """A data config whose entries without a layout have that of the one of `sources` that their
+    files fit, where files do not say themselves how they are laid out."""
+    systems = []
+    for entry in data.systems:
+        source = None
+        if entry.layout is None:
+            source, _ = fitting_source(entry.paths, sources, whose)
+        if source is not None and source.layout is not None:
+            log.info(f"{entry.name}: read as {whose} read its system {source.name}.")
+            pseudo = {**source.pseudo, **entry.pseudo}
+            entry = replace(source, name=entry.name, split=entry.split, pseudo=pseudo)
+        systems.append(entry)
+    return replace(data, systems=tuple(systems))
+
+
+def fitting_source(
+    paths: Sequence[str | Path], sources: Sequence[SourceConfig], whose: str
+) -> tuple[SourceConfig | None, list[str]]:
+    """The source as which files can be read, with their paths; if there is none, why.
+
+    What is in a layout with a name is not read by a description. Raises DataError where several
+    fit, and differ.
+    """
+    with quiet():
+        recognised = are_recognised(paths)
+        fitting: list[tuple[SourceConfig, Reader]] = []
+        reasons = []
+        for source in sources:
+            described = None if recognised else source.layout
+            here = replace(source, paths=tuple(map(str, paths)), layout=described)
+            try:
+                reader = open_readers(here.paths, here)[0]
+            except MateyError as error:
+                reasons.append(f"{source.name}: {error}")
+                continue
+            if described is not None or reader.contents.described is None:
+                fitting.append((here, reader))
+    kinds = {(r.spec.variables, r.spec.ndim, r.trajectories[0].boundaries) for _, r in fitting}
+    if len(kinds) > 1:
+        named = [source for source, reader in fitting if source.name == reader.spec.name]
+        if len(named) != 1:
+            raise DataError(
+                f"{shown(paths[0])} fits the descriptions of several systems of {whose}: "
+                f"{', '.join(source.name for source, _ in fitting)}. Say how it is to be read in a "
+                "data config (--data)."
+            )
+        return named[0], []
+    return fitting[0][0] if fitting else None, reasons
+
+
+def are_recognised(paths: Sequence[str | Path]) -> bool:
+    """Whether files can be read by themselves, without a draft."""
+    try:
+        return all(reader.contents.described is None for reader in open_readers(paths))
+    except MateyError:
+        return False
 
 
 def open_source(source: SourceConfig) -> Fields:

@@ -24,6 +24,7 @@ from matey.config import DataConfig, require
 from matey.data.identity import overlapping
 from matey.data.selection import every_nth
 from matey.data.systems import System, open_systems
+from matey.data.trajectories import described_like
 from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
@@ -35,6 +36,7 @@ from matey.nn.operations import count
 from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.output import replacing
+from matey.records.descriptions import KEY, sources_of
 from matey.records.scores import Scores, SystemScore
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan
@@ -83,6 +85,8 @@ def evaluate(
     check_folder(out)
     warn_of_leads(model, [float(config.lead)])
     began, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    known = sources_of(model.learned_from.get(KEY, {}), name)
+    data = described_like(data, known, name)
     scores = [
         score_system(model, system, config, out / "examples" / f"{system.spec.name}.npz")
         for system in open_systems(data, training=False).values()

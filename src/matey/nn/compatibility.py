@@ -1,15 +1,17 @@
 """Compare data with what a model was trained on: units, time step, and names."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from matey.errors import DataError, ShapeError, nearest
-from matey.fields import Grid, SystemSpec
+from matey.fields import Boundary, Field, Grid, SystemSpec
 from matey.nn.embed import Named
 from matey.tokens.lattice import Triple
 
 ROUNDING = 1e-3  # of dt: a smaller difference is none
+EVEN = 0.01  # of the step between grid points: a smaller difference is none
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
 
 log = logging.getLogger("matey")
@@ -38,6 +40,36 @@ def differences(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str
             f"System {spec.name!r} has a dt of {spec.dt:g}, but the model was trained on {steps}: "
             "its steps are that long. Give it data at that dt, or fine-tune it."
         )
+
+
+def differences_of_grid(
+    field: Field, learned: Iterable[SystemSpec], facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Sides and spacing of a field that differ from those of training, a sentence each.
+
+    `facts` are what a model knows of its data: `boundaries` and `spacing`, by system and axis.
+    """
+    grid, spec = field.grid, field.spec
+    names = {variable.name for variable in spec.variables}
+    alike = [s.name for s in learned if s.name == spec.name]
+    alike = alike or [s.name for s in learned if {v.name for v in s.variables} == names]
+    for place, axis in enumerate(grid.axes, start=3 - grid.ndim):
+        sides = [Boundary(side).name.lower() for side in field.boundaries[place]]
+        before = [facts.get("boundaries", {}).get(name, {}).get(axis) for name in alike]
+        if before and all(before) and sides not in before:
+            trained = ", ".join("-".join(dict.fromkeys(each)) for each in before if each)
+            yield (
+                f"The sides of system {spec.name!r} along {axis} are "
+                f"{'-'.join(dict.fromkeys(sides))}, but the model was trained on {trained} ones. "
+                "Say what they are in `boundaries` of a data config (--data)."
+            )
+        steps = [facts.get("spacing", {}).get(name, {}).get(axis) for name in alike]
+        here = grid.spacing[place]
+        if steps and all(step and abs(step - here) > EVEN * step for step in steps):
+            yield (
+                f"Grid points of system {spec.name!r} along {axis} are {here:g} apart, but the "
+                f"model was trained on {', '.join(f'{step:g}' for step in steps if step)}."
+            )
 
 
 def warn_of_doubts(specs: Iterable[SystemSpec], learned: Iterable[SystemSpec]) -> None:

@@ -30,7 +30,7 @@ from matey.records.files import convert
 
 FORMAT = 1
 # What fine-tuning keeps of earlier systems.
-BY_SYSTEM = ("boundaries", "data_fingerprint", "trained_frames")
+BY_SYSTEM = ("boundaries", "spacing", "data_fingerprint", "trained_frames", "descriptions")
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BESIDE = "stencil"
 

@@ -18,7 +18,7 @@ from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
 from matey.nn.block import Layout
-from matey.nn.compatibility import differences
+from matey.nn.compatibility import differences, differences_of_grid
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, patch_shape
@@ -205,7 +205,8 @@ class Surrogate(nn.Module, ABC):
     def check(self, field: Field) -> None:
         """Raise DataError or ShapeError unless the model can continue the field.
 
-        Warns of what it ignores, and of units and time steps that it was not trained on.
+        Warns of what it ignores, and of units, time steps, sides and spacing that it was not
+        trained on.
         """
         spec = field.spec
         self.check_system(spec)
@@ -220,7 +221,10 @@ class Surrogate(nn.Module, ABC):
                 "finite: nothing can be predicted from them."
             )
         self.check_grid(field.grid, spec)
-        for difference in differences(spec, self.specs.values()):
+        specs = list(self.specs.values())
+        for difference in differences(spec, specs):
+            log.warning(difference)
+        for difference in differences_of_grid(field, specs, self.learned_from):
             log.warning(difference)
         for name in spec.parameters:
             if not self.hears(name):

@@ -105,8 +105,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     if origin is Annotated:
         return inner[1] if value is None else convert(inner[0], value, where)
     if origin is UnionType:
-        wanted = next(each for each in inner if each is not NoneType)
-        return None if value is None else convert(wanted, value, where)
+        return convert_one_of([each for each in inner if each is not NoneType], value, where)
     if origin is Literal:
         return value if value in inner else refuse(where, value, f"one of {', '.join(inner)}")
     if origin is list:
@@ -121,6 +120,16 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind):
         return build(kind, value, where)
     return plain_value(kind, value, where)
+
+
+def convert_one_of(kinds: list[Any], value: Any, where: str) -> Any:
+    """None, or a value of the first of several kinds that it fits."""
+    for kind in kinds[:-1]:
+        try:
+            return None if value is None else convert(kind, value, where)
+        except ValueError:
+            continue
+    return None if value is None else convert(kinds[-1], value, where)
 
 
 def convert_items(kinds: list[Any], value: Any, where: str) -> list[Any]:

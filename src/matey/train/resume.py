@@ -21,6 +21,7 @@ from matey.errors import ConfigError, DataError
 from matey.nn.folder import misfits
 from matey.nn.surrogate import Surrogate
 from matey.output import plain_yaml, tidy
+from matey.records.descriptions import read_config
 from matey.records.files import read_json
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
@@ -106,6 +107,8 @@ def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The config of a run, and the fingerprints of its data."""
     try:
         config = plain_yaml((run / "config.yaml").read_text())
+        # Keys that an older version did not write get their defaults, inside of lists too.
+        config["data"] = plain(read_config(config["data"], f"{run / 'config.yaml'}"))
         origin = read_json(run / "provenance.json")
         return {**config, "model": current(config["model"])}, dict(origin["data_fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DataError) as error:

@@ -27,8 +27,10 @@ from matey.data.systems import System
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
 from matey.output import append_line, finite, to_json, write_text
+from matey.records.descriptions import KEY
 from matey.records.run import LOG, read_log
 
+NO_DESCRIPTION = ("name", "paths", "split")  # of an entry of a data config
 Record = dict[str, Any]
 Sink = Callable[[Record], None]
 
@@ -178,6 +180,7 @@ def training_facts(
     gives the same bits. `earlier` is of systems learned before (`Surrogate.learned_from`)."""
     prints = {name: fingerprint(system) for name, system in systems.items()}
     sides = {name: boundaries(system) for name, system in systems.items()}
+    spacing = {name: spacings(system) for name, system in systems.items()}
     frames = {name: frames_of(s.fields, s.split["train"]) for name, s in systems.items()}
     for name, before in earlier.get("trained_frames", {}).items():
         here = frames.setdefault(name, {})
@@ -196,10 +199,31 @@ def training_facts(
         "trained_frames": frames,
         "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
         "boundaries": {**earlier.get("boundaries", {}), **sides},
+        "spacing": {**earlier.get("spacing", {}), **spacing},
+        KEY: {**earlier.get(KEY, {}), **descriptions(config, systems)},
         "scores": finite(asdict(valid[-1])) if valid else {},
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
     }
+
+
+def descriptions(config: RunConfig, systems: Mapping[str, System]) -> Record:
+    """How the files of each system were read, as a data config says or as they were drafted;
+    without their paths and their division."""
+    records = {}
+    for source in config.data.systems:
+        drafted = systems[source.name].fields.readers[0].contents.described
+        layout = source.layout or drafted
+        layout = replace(layout, split={}) if layout else None
+        entry = plain(replace(source, layout=layout))
+        records[source.name] = {k: v for k, v in entry.items() if k not in NO_DESCRIPTION}
+    return records
+
+
+def spacings(system: System) -> dict[str, float]:
+    """The mean step between grid points along each axis, by the axis' name."""
+    grid = system.fields.trajectories[0].grid
+    return dict(zip(grid.axes, grid.spacing[3 - grid.ndim :], strict=True))
 
 
 def spent(run: Path) -> Record:
