@@ -18,13 +18,12 @@ from matey.config.data import (
 from matey.config.model import BaselineConfig, ModelConfig, RefineConfig, Scheme, current
 from matey.config.training import (
     LossConfig,
-    MixtureConfig,
     OptimConfig,
     ParallelConfig,
     RateConfig,
     RunConfig,
-    WindowConfig,
 )
+from matey.config.windows import MixtureConfig, WindowConfig
 
 __all__ = [
     "NAME",
