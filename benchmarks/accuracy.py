@@ -76,7 +76,10 @@ class Contender:
 ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
 RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there are any
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
-OURS = f"{RECIPE} {NANO} --model.local 32 --model.stencil true --optim.lr 2e-3"
+ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
+OURS = f"{RECIPE} {ROLLOUTS} {NANO} --model.local 32 --model.stencil true --optim.lr 2e-3"
+# A coarse patch holds whole pieces of the coarsest level.
+LEVELS = {32: 3, 16: 3, 8: 2, 4: 1}
 RATES = ("--optim.lr 1e-3", "--optim.lr 3e-3", "--optim.lr 1e-2")
 MODELS = {
     "stencil": Contender("--windows.history 2 --model.baseline.kind stencil"),
@@ -85,11 +88,11 @@ MODELS = {
     "paper": Contender(f"--config {ROOT}/examples/paper/nano.yaml {ALL}"),
     "uniform": Contender(
         f"{OURS} --model.mode uniform",
-        tuple(f"--model.patches [{patch}]" for patch in (32, 16, 8, 4)),
+        tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
     "adaptive": Contender(
-        f"{OURS} --model.mode adap_mix --model.patches [16,8] --model.refine.criterion change",
-        tuple(f"--model.refine.bulk {share}" for share in (0.5, 0.9)),
+        f"{OURS} --model.levels 3 --model.mode adap_mix --model.patches [16,8] "
+        "--model.refine.criterion change --model.refine.bulk 0.9"
     ),
 }
 OTHERS = ("stencil", "FNO", "U-Net")  # of which the best is compared with
