@@ -1,5 +1,6 @@
 """Settings of the data: systems, files, their layout and split."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -151,6 +152,12 @@ class SourceConfig:
         pseudo: by canonical name, whether a variable is a pseudo quantity, if files do not say it,
             as `potential_enstrophy: false`; see `pseudo` of an array.
         split: how its trajectories are divided, if not as `data.split` says.
+        mask: which grid points hold a field, as the sea beside land: `missing` those where no value
+            is missing (NaN, or `_FillValue`), the same at all times; or the name of a static
+            variable that is 1 there and 0 elsewhere, as `mask_rho`, with `!` before it if it is 1
+            where there is none. By default `missing` where the layout is drafted and the first
+            frame lacks values, else all points; `none` for all points.
+        fill: what fields hold at the other points when they are read. It counts nowhere.
     """
 
     name: str
@@ -160,8 +167,11 @@ class SourceConfig:
     layout: LayoutConfig | None = None
     pseudo: dict[str, bool] = field(default_factory=dict)
     split: SplitConfig | None = None
+    mask: str = ""
+    fill: float = 0.0
 
     def __post_init__(self) -> None:
+        require(math.isfinite(self.fill), "fill", self.fill, "a finite number")
         require(
             NAME.fullmatch(self.name) is not None,
             "data.systems.name",

@@ -124,6 +124,12 @@ def odd_values(
                 "mean before it is stored."
             )
             continue
+        if variable.mask:
+            notices.append(
+                f"{1 - measured.mean:.1%} of the grid points hold no field, by {variable.name}: "
+                "they count in no normalisation, loss or score."
+            )
+            continue
         if measured.constant:
             notices.append(f"{variable.name} is constant, {measured.minimum:.6g} everywhere.")
             continue

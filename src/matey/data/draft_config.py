@@ -29,6 +29,7 @@ def data_config(*paths: str | Path) -> DataConfig:
             tuple(map(str, system.paths)),
             system.uneven,
             layout=system.described,
+            mask=system.mask,
             split=system.split,
         )
         for system in inspection.systems
@@ -51,6 +52,8 @@ def config_text(inspection: Inspection, folder: Path) -> str:
         lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
         if system.uneven == "allow":
             lines.append("    uneven: allow  # lead times are elapsed times")
+        if system.mask:
+            lines.append(f"    mask: {quoted(system.mask)}  # points without values, as land")
         if system.split is not None:
             lines += ["    split:", *(f"    {line}" for line in split_lines(system.split))]
         if system.described is not None:

@@ -68,6 +68,7 @@ class SystemReport:
     assumptions: tuple[str, ...] = ()
     uneven: Literal["refuse", "allow"] = "refuse"
     split: SplitConfig | None = None
+    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def report(
     parts, refused, short = check_division(fields, split, windows, problems)
     problems += [*refused, *undecided(fields.readers)]
     alike = all(
-        s.constant or v.name in lost
+        s.constant or v.mask or v.name in lost
         for v, s in zip(fields.spec.variables, statistics, strict=bool(statistics))
     )
     notices = [
@@ -180,6 +181,7 @@ def report(
         described=first.described,
         assumptions=tuple(first.assumptions),
         uneven="refuse" if even else "allow",
+        mask=first.mask if first.described is not None else "",
     )
 
 
@@ -199,7 +201,7 @@ def read_all(
     block = max(1, BLOCK // frame)
     for start in range(0, len(trajectory.times), block):
         read = fields.read(index, slice(start, start + block))
-        running.add(read.values, read.times, trajectory.name)
+        running.add(read, trajectory.name)
         repeats.add(index, read.values)
         count(len(read))
 

@@ -23,6 +23,7 @@ from matey.data.formats.files import UnknownLayoutError, shown
 from matey.data.layouts.base import Contents, Layout, Staggered, Stored, Trajectory
 from matey.data.layouts.cavity import Cavity
 from matey.data.layouts.described import Described
+from matey.data.layouts.masks import MISSING, Mask, mask_of, with_mask
 from matey.data.layouts.miniweather import MiniWeather
 from matey.data.layouts.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.layouts.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
@@ -43,6 +44,9 @@ LAYOUTS: list[Layout] = [
     Cavity(),
     Described(),
 ]
+
+
+MASKS = 64  # that a reader keeps
 
 
 class Piece(NamedTuple):
@@ -75,6 +79,7 @@ class Reader:
         ]
         self._options = options
         self._stamp = files.stamp(path)
+        self._masks: dict[int, Mask] = {}
 
     def __reduce__(self) -> Any:
         """Pickle as the path alone: a spawned worker opens the file itself."""
@@ -120,7 +125,15 @@ class Reader:
         Raises DataError on values that are damaged, complex or not finite, or a file that changed.
         """
         files.check_unchanged(self.path, self._stamp)
-        pieces, keys = [self._as_stored(piece) for piece in pieces], self.contents.keys
+        pieces = [self._as_stored(piece) for piece in pieces]
+        self._copy(pieces)
+        if self.spec.mask is not None:
+            self._put_masks_on(pieces)
+        self._check_finite(pieces)
+
+    def _copy(self, pieces: Sequence[Piece]) -> None:
+        """Copy what the file has of the frames into the array of each piece."""
+        keys = self.contents.keys
         # Values beyond float32 become infinite, which `_check_finite` reports.
         with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
             file = files.handle(self.path, self._stamp, open_container)
@@ -135,7 +148,39 @@ class Reader:
                     name = stored.name.format(key=key) if keys else stored.name
                     for group in alike:
                         copy_frames(file, stored, name, group, channels)
-            self._check_finite(pieces)
+
+    def _put_masks_on(self, pieces: Sequence[Piece]) -> None:
+        """Write masks, and fill the points without a field. Raises DataError that names the first
+        value that is missing at some times only."""
+        fill = self._options.fill if self._options else SourceConfig.fill
+        for index, frames, values in pieces:
+            mask, name = self._mask(index), shown(self.trajectories[index].name)
+            place = mask.put_on(values, self.spec, fill)
+            if place is None:
+                continue
+            t, c, *point = place
+            variable = self.spec.variables[c]
+            raise DataError(
+                f"{shown(self.path)}: {variable.alias or variable.name} of trajectory {name} is "
+                f"{values[place]} at time {float(self.trajectories[index].times[frames[t]]):.6g}, "
+                f"index {tuple(point)} (z, y, x), but not so at the first time. Points can only be "
+                "masked that lack values at all times: fill the others in the file, or leave the "
+                "variable out."
+            )
+
+    def _mask(self, index: int) -> Mask:
+        """The mask of a trajectory, as the file's axes run; of a few trajectories it is kept."""
+        if index not in self._masks:
+            trajectory = self.trajectories[index]
+            shape = (1, len(self.spec.variables), *trajectory.grid.shape)
+            first = np.zeros(shape, np.float32)
+            self._copy([self._as_stored(Piece(index, (0,), first))])
+            turned = self._as_stored(Piece(index, (0,), first)).values[0]
+            where = f"{shown(self.path)}: {shown(trajectory.name)}"
+            while len(self._masks) >= MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[index] = mask_of(turned, self.spec, self.contents.mask, where)
+        return self._masks[index]
 
     def _as_stored(self, piece: Piece) -> Piece:
         """The piece with its array turned round along the axes that fall in the file."""
@@ -158,7 +203,8 @@ class Reader:
                 f"{shown(trajectory.name)} is {values[t, c][tuple(point)]} at time "
                 f"{float(trajectory.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
                 "that are not finite in float32 are never trained on: remove the trajectory or "
-                "mend the file."
+                "mend the file. Points that lack values at all times, as land, are left out with "
+                "`mask: missing` in the data config."
             )
 
 
@@ -278,11 +324,27 @@ def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
             contents = layout.describe(file, options)
             if contents is not None:
                 contents = declared(contents, options, path)
+                contents = with_mask(contents, asked_mask(file, contents, options), path)
                 return Reader(path, options, layout.name, contents)
     raise UnknownLayoutError(
         f"{shown(path)} has a layout that no reader knows. Looked for "
         f"{'; '.join(layout.expected for layout in layouts)}."
     )
+
+
+def asked_mask(file: Container, contents: Contents, options: SourceConfig | None) -> str:
+    """The mask that a data config asks for; where it says nothing and the layout was drafted,
+    missing values of the first frame ask for one."""
+    if options is not None and options.mask:
+        return options.mask
+    if contents.described is None:
+        return ""
+    key = contents.keys[0] if contents.keys else ""
+    for stored in contents.arrays:
+        name = stored.name.format(key=key) if contents.keys else stored.name
+        if not np.isfinite(read_stored(file, stored, name, 0, slice(0, 1))).all():
+            return MISSING
+    return ""
 
 
 def declared(contents: Contents, options: SourceConfig | None, path: Path) -> Contents:

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.fields import Field
+
 
 @dataclass(frozen=True)
 class VariableStatistics:
@@ -48,12 +50,14 @@ class FieldStatistics:
         self._lowest, self._highest = np.full(variables, np.inf), np.full(variables, -np.inf)
         self._places = [["", ""] for _ in range(variables)]
 
-    def add(
-        self, values: Float[Tensor, "T C Z Y X"], times: Float[Tensor, " T"], name: str
-    ) -> None:
-        """Count the frames of the trajectory `name` at these times."""
+    def add(self, field: Field, name: str) -> None:
+        """Count the frames of the trajectory `name`, where they hold a field."""
+        values, times, at = field.values, field.times, field.spec.mask
+        held = None if at is None else field.held.numpy().reshape(-1)
         for c in range(values.shape[1]):
             frames = values[:, c].numpy().reshape(len(values), -1)
+            if held is not None and c != at:
+                frames = frames[:, held]
             flat = frames.astype(np.float64)
             mean, count = flat.mean(), flat.size
             shift, total = mean - self._mean[c], self._count[c] + count

@@ -191,6 +191,8 @@ def create(
     columns = [(v.name, v.units, v.alias, " ".join(v.axes), PSEUDO[v.pseudo]) for v in variables]
     for name, texts in zip((*COLUMNS, "pseudo"), zip(*columns, strict=True), strict=True):
         set_texts(dataset, name, texts)
+    if any(variable.mask for variable in variables):
+        dataset.attrs["mask"] = True
     return dataset
 
 

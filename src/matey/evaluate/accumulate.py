@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from matey.evaluate.protocols import INTERPOLATE, UNEVEN_SPECTRA, Frame, Protocol, score_frame
+from matey.evaluate.protocols import (
+    INTERPOLATE,
+    MASKED_SPECTRA,
+    UNEVEN_SPECTRA,
+    Frame,
+    Protocol,
+    score_frame,
+)
 from matey.metrics import conserved
 from matey.metrics.error import correlation, mean_score, rmse, variance
 from matey.metrics.seams import Jumps, jumps, seam_ratio
@@ -45,7 +52,7 @@ class ScoreAccumulator:
         self._rows: dict[str, list[Tensor]] = defaultdict(list)  # of each group, [B S C]
         self._group: dict[str, list[Tensor]] = defaultdict(list)  # of each step, [B C]
         self._shells: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
-        self._stretched = False
+        self._no_waves = ""  # why there are no spectra
 
     def add(
         self,
@@ -61,10 +68,18 @@ class ScoreAccumulator:
     ) -> None:
         """Score a frame of a group of rollouts beside persistence, the `last` frame before them,
         beside linear extrapolation by its `trend`, the change over one dt, and beside what a
-        `stencil` predicts. `weights` are the points' shares of the domain on stretched grids;
-        `patches` number the patch of each point that the prediction was made of, of a model that
-        has them."""
-        step, self._stretched = self._group, self._stretched or weights is not None
+        `stencil` predicts. `weights` are the points' shares of the domain on stretched and masked
+        grids; `patches` number the patch of each point that the prediction was made of, of a model
+        that has them."""
+        step = self._group
+        held = None if weights is None else (weights > 0)[:, 0]
+        if held is not None:
+            whole = bool(held.all())
+            self._no_waves = (
+                f"Left out on a stretched grid: {UNEVEN_SPECTRA} {INTERPOLATE}"
+                if whole
+                else f"Left out on a grid with masked points: {MASKED_SPECTRA}"
+            )
         sides = {MODEL: prediction, STILL: last}
         if trend is not None:
             sides[LINEAR] = last + lead * trend
@@ -80,7 +95,7 @@ class ScoreAccumulator:
             if side == MODEL and lead in self.spectral and weights is None:
                 self._keep_spectra(lead, frame)
         if patches is not None:
-            edges = jumps(prediction, target, patches)
+            edges = jumps(prediction, target, patches, held)
             step["across"].append(edges.across)
             step["inside"].append(edges.inside)
         step["error"].append(rmse(prediction, target, weights))
@@ -182,9 +197,9 @@ class ScoreAccumulator:
         return Seams(ratios.nanmean(dim=1).tolist(), dict(each))
 
     def spectra(self) -> Spectra:
-        """Energy spectra; none of rollouts on stretched grids."""
-        if self._stretched:
-            log.warning(f"Left out on a stretched grid: {UNEVEN_SPECTRA} {INTERPOLATE}")
+        """Energy spectra; none of rollouts on stretched or masked grids."""
+        if self._no_waves:
+            log.warning(self._no_waves)
         if not self._shells:
             return Spectra([], [], {}, {})
         mean = {key: torch.cat(kept).nanmean(dim=0) for key, kept in self._shells.items()}

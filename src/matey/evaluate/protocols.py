@@ -19,6 +19,7 @@ from matey.metrics import conserved, error, spectrum
 
 UNEVEN_SPECTRA = "spectra, and errors by wavenumber, which need points that are evenly apart."
 INTERPOLATE = "Interpolate to such a grid to have them (xarray's `interp`)."
+MASKED_SPECTRA = "spectra, and errors by wavenumber, which need a field at every grid point."
 BANDS = ("low", "mid", "high")
 
 
@@ -58,7 +59,7 @@ class Protocol:
 class Frame:
     """A predicted frame and the true one, with spectra computed once for all metrics.
 
-    `weights` are the points' shares of the domain on stretched grids, else none.
+    `weights` are the points' shares of the domain on stretched and masked grids, else none.
     """
 
     prediction: Float[Tensor, "B C Z Y X"]
@@ -94,6 +95,8 @@ class Frame:
     def power_of(self, fields: Float[Tensor, "B C Z Y X"]) -> Tensor:
         """The power of each wave. Raises ShapeError on a stretched grid, which has no waves."""
         if self.weights is not None:
+            if bool((self.weights == 0).any()):
+                raise ShapeError(f"A grid with masked points has no {MASKED_SPECTRA}")
             raise ShapeError(f"A stretched grid has no {UNEVEN_SPECTRA} {INTERPOLATE}")
         return spectrum.power(fields)
 
@@ -137,7 +140,7 @@ METRICS: dict[str, Scorer] = {
     "rmse": lambda f: error.rmse(f.prediction, f.target, f.weights),
     "mae": lambda f: error.mae(f.prediction, f.target, f.weights),
     "max_error": lambda f: error.max_error(f.prediction, f.target),
-    "boundary_rmse": lambda f: error.boundary_rmse(f.prediction, f.target),
+    "boundary_rmse": lambda f: error.boundary_rmse(f.prediction, f.target, f.weights),
     "mean_error": lambda f: conserved.mean_error(f.prediction, f.target, f.weights),
     "energy_error": lambda f: conserved.energy_error(f.prediction, f.target, f.weights),
     "spectrum_distance": lambda f: spectrum.spectrum_distance(f.spectrum, f.target_spectrum),
@@ -207,7 +210,7 @@ def find_protocol(name: str) -> Protocol:
 
 def score_frame(frame: Frame) -> dict[str, Float[Tensor, "B C"]]:
     """Every metric of the protocol, per sample and variable; NaN where undefined: spectral ones on
-    stretched grids."""
+    stretched and masked grids."""
     protocol, undefined = frame.protocol, torch.full_like(frame.target[:, :, 0, 0, 0], torch.nan)
     return {
         name: undefined.double()

@@ -194,14 +194,15 @@ def roll(
     it is cut into for the step after it.
     """
     varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
-    newest = inputs.values[:, -2:, varying].to(model.device)
+    inputs = inputs.to(model.device)
+    newest = inputs.held(inputs.values)[:, -2:, varying]
     last = newest[:, -1]
     trend = last - newest[:, -2] if history > 1 else None
-    weights = None if inputs.points is None else inputs.points.to(model.device).volumes
+    weights = None if inputs.space is None else inputs.space.volumes
     made: list[Prediction] = []
     steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed, made.append)
     going = torch.ones(len(inputs.values), dtype=torch.bool, device=model.device)
-    first: Inputs | None = chosen(inputs, torch.arange(len(inputs.values)) == 0)
+    first: Inputs | None = chosen(inputs, torch.arange(len(going), device=going.device) == 0)
     frames = {}
     patches = None
     beside = frames_at(stencil, inputs, leads, model.device)
@@ -212,7 +213,8 @@ def roll(
         if frame is not None:
             patches = spread_out(made.pop().patches, going)
             going = frame.flatten(1).isfinite().all(dim=1)
-        target = target.to(model.device)
+        predicted, target = inputs.held(predicted), inputs.held(target.to(model.device))
+        other = None if other is None else inputs.held(other)
         tally.add(lead, predicted, target, last, trend, weights, patches=patches, stencil=other)
         if frame is None or not bool(frame[0].isfinite().all()):
             first = None
@@ -286,15 +288,15 @@ def write_example(
 ) -> None:
     """Write the first rollout of a system: its frames, the cells of the last frame before it, and
     those of each frame predicted, one after the other."""
-    predicted = list(truth.spec.predicted)
-    values = truth.values[history - 1 :, predicted]
+    predicted, held = list(truth.spec.predicted), truth.held
+    values = truth.values[history - 1 :, predicted].where(held, torch.nan)
     later, arrays = list(frames.values()), dict[str, Any](cells(plan))
     arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in arrays}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             truth=values[list(frames)].numpy(),
-            prediction=np.stack([one["prediction"] for one in later]),
+            prediction=np.where(held, np.stack([one["prediction"] for one in later]), np.nan),
             last=values[0].numpy(),
             steps=np.array(list(frames)),
             variables=np.array([truth.spec.variables[i].name for i in predicted]),

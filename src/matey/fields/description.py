@@ -32,12 +32,17 @@ class Description:
         return json.dumps(
             {
                 "format": FORMAT if {"positions", "falling"} & set(grid) else 1,
-                "system": asdict(self.spec),
+                "system": {**asdict(self.spec), "variables": list(map(entry, self.spec.variables))},
                 "grid": grid,
                 "boundaries": [[Boundary(side).name for side in pair] for pair in self.boundaries],
                 "parameters": self.parameters,
             }
         )
+
+
+def entry(variable: Variable) -> dict[str, Any]:
+    """A variable as it stands in a description, without what older versions do not know."""
+    return {key: value for key, value in asdict(variable).items() if key != "mask" or value}
 
 
 def read_description(text: str, where: str) -> Description:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from matey.errors import DataError, ShapeError
 from matey.fields.description import KEY, Description, read_description
 from matey.fields.grid import Grid
 from matey.fields.system import Boundary, Sides, SystemSpec
+
+HALF = 0.5  # a mask is 1 or 0
 
 if TYPE_CHECKING:
     import xarray
@@ -26,7 +28,8 @@ class Field:
 
     `values` is [T C Z Y X], `times` [T] increasing, `boundaries` a (low, high) pair per
     axis Z, Y, X (periodic on inactive axes), `parameters` a number by name. `provenance` says
-    in words where the field comes from: a file, or a model and its input.
+    in words where the field comes from: a file, or a model and its input. What variables hold where
+    the system's mask is 0 counts nowhere; datasets and files have NaN there.
     Raises ShapeError or DataError where these do not fit together.
     """
 
@@ -67,6 +70,13 @@ class Field:
         return len(self.times)
 
     @property
+    def held(self) -> Bool[Tensor, "Z Y X"]:
+        """Which grid points hold a field: all of them where there is no mask."""
+        if self.spec.mask is None:
+            return torch.ones(self.grid.shape, dtype=torch.bool, device=self.values.device)
+        return self.values[-1, self.spec.mask] > HALF
+
+    @property
     def description(self) -> Description:
         """Everything but the values and times."""
         return Description(self.spec, self.grid, self.boundaries, self.parameters)
@@ -85,9 +95,12 @@ class Field:
             name: self.grid.coordinate(axis).numpy()
             for name, axis in zip(self.grid.axes, active, strict=True)
         }
-        arrays = {}
+        arrays, masked = {}, ~self.held if self.spec.mask is not None else None
         for i, variable in enumerate(self.spec.variables):
-            values = self.values[:, i].reshape(len(self), *self.grid.shape[3 - self.grid.ndim :])
+            values = self.values[:, i]
+            if masked is not None and not variable.mask:  # missing, as other programs know it
+                values = values.masked_fill(masked, torch.nan)
+            values = values.reshape(len(self), *self.grid.shape[3 - self.grid.ndim :])
             attributes = {
                 "units": variable.units,
                 "canonical_name": variable.name,
@@ -133,6 +146,8 @@ class Field:
                 raise DataError(f"The dataset's {name} is {has}, expected the axes {dims}.")
             layers.append(torch.tensor(dataset[name].transpose(*dims).values, dtype=torch.float32))
         values = torch.stack(layers, dim=1)
+        if spec.mask is not None:
+            values = values.nan_to_num(nan=0.0)
         lead = (1,) * (3 - grid.ndim)
         return cls(
             values.reshape(*values.shape[:2], *lead, *values.shape[2:]),

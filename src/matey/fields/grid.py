@@ -93,22 +93,29 @@ class Grid:
 
 @dataclass(frozen=True)
 class Points:
-    """Positions of the grid points of several samples, where any of their grids is stretched.
+    """Positions of the grid points of several samples, and which of them hold a field.
 
     `centres` [B points] and `edges` [B points + 1] of the points' cells along Z, Y and X are
     fractions of the domain, which extends from the first edge to the last. `stretched` tells
-    along which axes any sample is. Inputs on even grids have None instead.
+    along which axes any sample is. `mask` is 1 where there is a field and 0 where there is none;
+    None where it is everywhere. Inputs on even grids have None instead of their points.
     """
 
     centres: tuple[Float[Tensor, "B Z"], Float[Tensor, "B Y"], Float[Tensor, "B X"]]
     edges: tuple[Float[Tensor, "B _z"], Float[Tensor, "B _y"], Float[Tensor, "B _x"]]
     stretched: tuple[bool, bool, bool]
+    mask: Bool[Tensor, "B 1 Z Y X"] | None = None
 
     @cached_property
     def volumes(self) -> Float[Tensor, "B 1 Z Y X"]:
-        """Each point's share of the domain: the weights of means over space."""
+        """Each point's share of the domain, of what of it holds a field: the weights of means over
+        space."""
         z, y, x = (edges.diff(dim=1) for edges in self.edges)
-        return (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :])[:, None]
+        shares = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :])[:, None]
+        if self.mask is None:
+            return shares
+        held = shares * self.mask
+        return held / held.sum(dim=(-3, -2, -1), keepdim=True)
 
     def at(self, sample: Int[Tensor, " N"], edge: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Edges by their indices along Z, Y and X, as fractions of the domain."""
@@ -134,10 +141,16 @@ class Points:
             sides.append((rows[0], rows[1], rows[2]))
         return replace(self, centres=sides[0], edges=sides[1])
 
+    def rolled(self, shift: Sequence[int]) -> "Points":
+        """The same with the mask moved by so many points along Z, Y and X, which are even there."""
+        mask = None if self.mask is None else self.mask.roll(tuple(shift), (-3, -2, -1))
+        return replace(self, mask=mask)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Points":
         z, y, x = map(change, self.centres)
         low, middle, high = map(change, self.edges)
-        return Points((z, y, x), (low, middle, high), self.stretched)
+        mask = None if self.mask is None else change(self.mask)
+        return Points((z, y, x), (low, middle, high), self.stretched, mask)
 
 
 def stack_points(grids: Sequence[Grid]) -> Points | None:
@@ -145,6 +158,16 @@ def stack_points(grids: Sequence[Grid]) -> Points | None:
     if not any(points for grid in grids for points in grid.positions):
         return None
     return locate_points(grids)
+
+
+def even_points(samples: int, shape: tuple[int, int, int], device: torch.device) -> Points:
+    """The points of so many samples on even grids."""
+    edges = [
+        torch.arange(n + 1, dtype=torch.float64, device=device).expand(samples, -1) / n
+        for n in shape
+    ]
+    z, y, x = ((row[:, 1:] + row[:, :-1]) / 2 for row in edges)
+    return Points((z, y, x), (edges[0], edges[1], edges[2]), (False, False, False))
 
 
 def locate_points(grids: Sequence[Grid]) -> Points:

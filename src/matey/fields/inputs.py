@@ -4,16 +4,17 @@ Axes: B samples, T times, C variables, P parameters, (Z, Y, X) grid points.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matey.errors import ShapeError
-from matey.fields.field import Field
-from matey.fields.grid import Points, stack_points
+from matey.fields.field import HALF, Field
+from matey.fields.grid import Points, even_points, stack_points
 from matey.fields.system import SystemSpec
 
 Stacked = TypeVar("Stacked", bound="Inputs")
@@ -37,12 +38,35 @@ class Inputs:
     sources: tuple[str, ...]
     points: Points | None = field(default=None, kw_only=True)
 
+    @cached_property
+    def mask(self) -> Bool[Tensor, "B 1 Z Y X"] | None:
+        """Where there is a field; None where it is everywhere."""
+        at = self.spec.mask
+        return None if at is None else self.values[:, -1, at : at + 1] > HALF
+
+    @cached_property
+    def space(self) -> Points | None:
+        """The points, with the mask: what means over space are taken by. None where all points
+        count alike."""
+        if self.mask is None:
+            return self.points
+        z, y, x = self.values.shape[-3:]
+        points = self.points or even_points(len(self.values), (z, y, x), self.values.device)
+        return replace(points, mask=self.mask)
+
+    def held(self, values: Float[Tensor, "B *axes Z Y X"]) -> Float[Tensor, "B *axes Z Y X"]:
+        """The same values, zero where there is no field."""
+        if self.mask is None:
+            return values
+        mask = self.mask if values.ndim == 5 else self.mask[:, None]
+        return torch.where(mask, values, 0)
+
     def to(self: Stacked, device: torch.device) -> Stacked:
         """The same on another device."""
         moved: dict[str, Any] = {
-            name: dense(value, device).to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            one.name: dense(value, device).to(device, non_blocking=True)
+            for one in fields(self)
+            if isinstance(value := getattr(self, one.name), Tensor)
         }
         points = self.points.to(device) if self.points else None
         return replace(self, **moved, points=points)

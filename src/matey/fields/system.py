@@ -33,6 +33,9 @@ class Variable:
     `pseudo` says whether a mirror changes its sign beyond reversing components: False for a true
     scalar, vector or tensor; True for a pseudo one (a magnetic field, the vorticity); None if
     that is unknown. By default the canonical name decides (`matey.fields.quantities`).
+
+    A static variable that is a `mask` is 1 at grid points where there is a field and 0 where there
+    is none, as on land or inside an obstacle: what the others hold there counts nowhere.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Variable:
     static: bool = False
     alias: str = field(default="", compare=False)
     pseudo: bool | None = None
+    mask: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.match(self.name):
@@ -52,6 +56,8 @@ class Variable:
             raise DataError(
                 f"Variable {self.name} has pseudo = {self.pseudo!r}, expected true, false or null."
             )
+        if self.mask and not self.static:
+            raise DataError(f"Variable {self.name} is a mask, which has to be static.")
         if self.pseudo is None:
             object.__setattr__(self, "pseudo", PSEUDO.get(self.name))
 
@@ -77,6 +83,9 @@ class SystemSpec:
             raise DataError(f"System {self.name!r} needs distinct variables, found {names}.")
         if all(variable.static for variable in self.variables):
             raise DataError(f"System {self.name!r} has only static variables: nothing to predict.")
+        masks = [variable.name for variable in self.variables if variable.mask]
+        if len(masks) > 1:
+            raise DataError(f"System {self.name!r} has more than one mask: {', '.join(masks)}.")
         if not self.dt > 0:
             raise DataError(f"System {self.name!r} has dt = {self.dt}, which is not positive.")
 
@@ -84,3 +93,8 @@ class SystemSpec:
     def predicted(self) -> tuple[int, ...]:
         """Indices of the variables that change in time: what is predicted and scored."""
         return tuple(i for i, variable in enumerate(self.variables) if not variable.static)
+
+    @property
+    def mask(self) -> int | None:
+        """Index of the variable that says where there is a field; None where it is everywhere."""
+        return next((i for i, variable in enumerate(self.variables) if variable.mask), None)

@@ -5,7 +5,8 @@ variable, over all grid points, in float64. A prediction that is not finite is i
 
 On a stretched grid `weights` are the points' shares of the domain's volume, and means are over
 that: an integral by the midpoint rule. Without them all points count alike. Extremes, and errors
-at the boundary, are over points on any grid.
+at the boundary, are over points on any grid. Where there is no field, as on land, weights are zero
+and fields are to be given as zero: such points are in no score.
 """
 
 import torch
@@ -81,15 +82,21 @@ def max_error(prediction: Fields, target: Fields) -> Scores:
     return infinite_if_nan((prediction.double() - target.double()).abs().amax(dim=SPACE))
 
 
-def boundary_rmse(prediction: Fields, target: Fields) -> Scores:
+def boundary_rmse(prediction: Fields, target: Fields, weights: Weights = None) -> Scores:
     """Root-mean-square error over the outermost grid points of every axis, periodic or not.
 
-    An axis of one point has no boundary. In the variable's units.
+    An axis of one point has no boundary. Points of weight zero are left out; NaN where there are
+    no others. In the variable's units.
     Source: arXiv:2210.07182, appendix B (bRMSE).
     """
     edge = on_boundary(target)
-    error = (prediction.double() - target.double())[..., edge]
-    return infinite_if_nan(error.square().mean(dim=-1)).sqrt()
+    square = (prediction.double() - target.double())[..., edge].square()
+    if weights is None or bool((weights > 0).all()):
+        return infinite_if_nan(square.mean(dim=-1)).sqrt()
+    held = (weights > 0)[..., edge]
+    count = held.sum(dim=-1)
+    error = infinite_if_nan((square * held).sum(dim=-1) / count.clamp(min=1)).sqrt()
+    return torch.where(count > 0, error, torch.nan)
 
 
 def correlation(
@@ -117,7 +124,7 @@ def variance(fields: Fields, correction: int = 0, weights: Weights = None) -> Sc
     """Variance over space, divided by the number of points less `correction`."""
     if weights is None:
         return fields.double().var(dim=SPACE, correction=correction)
-    points = fields[0, 0].numel()
+    points = (weights > 0).sum(dim=SPACE)
     square = mean(offset(fields.double(), weights).square(), weights)
     return square * points / (points - correction)
 

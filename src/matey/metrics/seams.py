@@ -25,13 +25,15 @@ def jumps(
     prediction: Float[Tensor, "B C Z Y X"],
     target: Float[Tensor, "B C Z Y X"],
     patches: Int[Tensor, "B Z Y X"],
+    held: Bool[Tensor, "B Z Y X"] | None = None,
 ) -> Jumps:
     """Mean |e_i − e_j| of neighbouring points i, j along all axes, e being prediction − target.
 
     `patches` numbers the patch of each point. Neighbours in one patch count as inside, the others
-    as across; points at opposite sides of a periodic domain are not compared. Each pair across an
-    edge is set against the mean inside the two patches that meet there, along the same axis: an
-    error without edges gives equal means also where small patches lie where it is roughest.
+    as across; points at opposite sides of a periodic domain, and those without a field,
+    which are not `held`, are not compared. Each pair across an edge is set against the mean inside
+    the two patches that meet there, along the same axis: an error without edges gives equal means
+    also where small patches lie where it is roughest.
     """
     error = (prediction.double() - target.double()).movedim(1, 0)  # [C B Z Y X]
     variables, samples = error.shape[:2]
@@ -42,8 +44,11 @@ def jumps(
     for axis in (-3, -2, -1):
         length = number.shape[axis] - 1
         low, high = number.narrow(axis, 0, length), number.narrow(axis, 1, length)
-        jump, crosses = error.diff(dim=axis).abs(), low != high
-        within, known = means_inside(jump, low, ~crosses, count)
+        jump, crosses, inside_one = error.diff(dim=axis).abs(), low != high, low == high
+        if held is not None:
+            both = held.narrow(axis, 0, length) & held.narrow(axis, 1, length)
+            crosses, inside_one = crosses & both, inside_one & both
+        within, known = means_inside(jump, low, inside_one, count)
         low, high = low[crosses], high[crosses]
         sides = known[low].to(error) + known[high].to(error)  # along edges of single points: none
         where = sample.narrow(axis, 0, length)[crosses]

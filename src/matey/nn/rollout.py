@@ -177,7 +177,10 @@ def advance(
 def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked:
     """The inputs one frame later: the prediction is the last of the history."""
     frame = inputs.values[:, -1].clone()
-    frame[:, list(inputs.spec.predicted)] = prediction
+    varying = list(inputs.spec.predicted)
+    if inputs.mask is not None:  # where there is no field, what stands there stays
+        prediction = torch.where(inputs.mask, prediction, frame[:, varying])
+    frame[:, varying] = prediction
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
 
 

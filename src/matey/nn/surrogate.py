@@ -240,5 +240,8 @@ def normalised(
     inputs: Inputs, shift: Triple = (0, 0, 0)
 ) -> tuple[Statistics, Float[Tensor, "B T C Z Y X"]]:
     """The statistics of histories, and the fields without units, shifted by so many points."""
-    statistics = measure(inputs.values, inputs.points)
-    return statistics, moved(statistics.normalise(inputs.values), shift)
+    statistics = measure(inputs.held(inputs.values), inputs.space)
+    fields, at = inputs.held(statistics.normalise(inputs.values)), inputs.spec.mask
+    if at is not None and inputs.mask is not None:
+        fields[:, :, at] = inputs.mask.to(fields)  # 1 and 0, and not over a deviation of zero
+    return statistics, moved(fields, shift)

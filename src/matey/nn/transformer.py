@@ -111,7 +111,7 @@ class Matey(Surrogate):
         periodic axes only. Raises ShapeError if the patches do not tile the grid.
         """
         statistics, fields = normalised(inputs, shift)
-        plan = self.plan_normalised(fields, inputs)
+        plan = self.plan_normalised(fields, inputs, shift)
         times = inputs.values.shape[1] if self.local is None else self.times
         layout = self.lay_out(plan, times, inputs.points)
         given = self.encode(fields, statistics, inputs, layout, shift)
@@ -245,11 +245,12 @@ class Matey(Surrogate):
 
     @torch.no_grad()
     def plan_normalised(
-        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs
+        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, shift: Triple = (0, 0, 0)
     ) -> RefinementPlan:
-        """The cells that normalised fields are cut into."""
-        sizes = self.patches(inputs.spec.ndim)
-        return plan_refinement(fields, inputs.boundaries, sizes, self.refine, inputs.points)
+        """The cells that normalised fields, shifted by so many points, are cut into."""
+        sizes, space = self.patches(inputs.spec.ndim), inputs.space
+        space = space.rolled(shift) if space and any(shift) else space
+        return plan_refinement(fields, inputs.boundaries, sizes, self.refine, space)
 
     @property
     def refine(self) -> RefineConfig:

@@ -212,7 +212,11 @@ def place_of(name: Any, names: Sequence[Any], what: str) -> int:
 
 
 def relative_error(truth: Float[np.ndarray, "..."], prediction: Float[np.ndarray, "..."]) -> float:
-    """The NRMSE of one frame of one variable. NaN for a field that is zero everywhere."""
+    """The NRMSE of one frame of one variable, over the points that hold one: masked ones are NaN.
+    NaN for a field that is zero everywhere."""
+    there = np.isfinite(truth)
+    if not there.all():
+        truth, prediction = truth[there], prediction[there]
     with np.errstate(invalid="ignore", over="ignore"):
         size = float(np.sqrt(np.mean(np.square(truth.astype(np.float64)))))
         error = float(np.sqrt(np.mean(np.square(prediction.astype(np.float64) - truth))))

@@ -9,7 +9,7 @@ from inspect import signature
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from matey.errors import ConfigError, ShapeError, nearest
@@ -130,8 +130,18 @@ def slopes_along(
         positions = points.centres[axis - 3].to(fields) * fields.shape[axis]
         each = zip(fields, positions, strict=True)
         rows = [torch.gradient(one, spacing=(x,), dim=axis - 1)[0] for one, x in each]
-        slopes.append(torch.stack(rows))
+        slope = torch.stack(rows)
+        slopes.append(slope if points.mask is None else slope * known(points.mask, axis - 1))
     return slopes
+
+
+def known(mask: Bool[Tensor, "B 1 Z Y X"], axis: int) -> Bool[Tensor, "B 1 1 Z Y X"]:
+    """Where there is a field at a point and at its neighbours along an axis."""
+    count = mask.shape[axis]
+    places = torch.arange(-1, count + 1, device=mask.device).clamp(0, count - 1)
+    wide = mask.index_select(axis, places)
+    parts = [wide.narrow(axis, first, count) for first in range(3)]
+    return (parts[0] & parts[1] & parts[2])[:, None]
 
 
 def shares(
@@ -139,7 +149,10 @@ def shares(
 ) -> Float[Tensor, "B Kz Ky Kx 1 1 z y x"]:
     """Each grid point's share of the volume of its cell."""
     volumes = cells(points.volumes[:, None], cell)
-    return (volumes / volumes.sum(dim=(-3, -2, -1), keepdim=True)).to(fields)
+    whole = volumes.sum(dim=(-3, -2, -1), keepdim=True)
+    if points.mask is not None:  # of a cell without a field none, and not nothing over nothing
+        whole = torch.where(whole > 0, whole, 1)
+    return (volumes / whole).to(fields)
 
 
 def cell_mean(

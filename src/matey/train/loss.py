@@ -16,6 +16,7 @@ from matey.nn.surrogate import Prediction
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
 EPSILON = 1e-3
+LEAST = 1e-30  # in place of a volume without points
 SMALL = 1e-5  # an NRMSE that is as good as none: roots and logarithms have a slope there
 
 
@@ -72,7 +73,7 @@ def batch_loss(
     """The error of normalised fields, and the terms that the config asks for.
 
     `base` is what the coarse tokens alone predict, where there is such a thing; `points` are
-    those of stretched grids, on which means are over the volume.
+    those of stretched or masked grids, on which means are over the volume that holds a field.
     """
     weights = None if points is None else points.volumes
     loss = state_error(prediction, target, weights, config.of)
@@ -91,7 +92,9 @@ def batch_loss(
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
     """The loss on the variables that change in time, normalised as the history."""
     target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
-    return batch_loss(prediction.normalised, prediction.base, target, config, batch.points)
+    ours, base = batch.held(prediction.normalised), prediction.base
+    base = None if base is None else batch.held(base)
+    return batch_loss(ours, base, batch.held(target), config, batch.space)
 
 
 def slope_error(
@@ -112,7 +115,10 @@ def slope_error(
     sizes = points.edges[axis].diff(dim=1).reshape(shape)
     across = (points.volumes / sizes).narrow(axis, 0, steps.shape[1])
     weights = across * steps.reshape(shape)
-    weights = weights / weights.sum(dim=(-3, -2, -1), keepdim=True)
+    if points.mask is not None:  # both neighbours
+        weights = weights * points.mask.narrow(axis, 1, steps.shape[1])
+    whole = weights.sum(dim=(-3, -2, -1), keepdim=True)
+    weights = weights / (whole if points.mask is None else whole.clamp(min=LEAST))
     return squared_nrmse(change / length, expected / length, weights)
 
 

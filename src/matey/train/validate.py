@@ -106,8 +106,11 @@ def validate(
             predicted = list(batch.spec.predicted)
             prediction = model(batch)
             part = 1.0 if counts else math.nan  # means leave nan out
-            errors.append(part * nrmse(prediction.fields, batch.target[:, predicted]))
-            still.append(part * nrmse(batch.values[:, -1, predicted], batch.target[:, predicted]))
+            frames = batch.target, batch.values[:, -1]
+            target, last = (batch.held(frame[:, predicted]) for frame in frames)
+            weights = batch.space.volumes if batch.space and batch.mask is not None else None
+            errors.append(part * nrmse(batch.held(prediction.fields), target, weights=weights))
+            still.append(part * nrmse(last, target, weights=weights))
             losses.append(part * loss_of(prediction, batch, config.loss).view(1))
         for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
             if rows:

@@ -77,7 +77,8 @@ class Contents:
     `keys` are the trajectories' groups, where each has one. `described` is the draft that a
     file in no layout here was read by, with what it assumes; `doubts` are what a person has to
     decide before it is trained on. `named` says that the file or its layout names the system, and
-    not its folder.
+    not its folder. `mask` says which points hold a field: `missing` those where no variable is
+    missing at the first time; or it names a static variable.
     """
 
     spec: SystemSpec
@@ -88,6 +89,7 @@ class Contents:
     assumptions: Sequence[str] = ()
     doubts: Sequence[str] = ()
     named: bool = True
+    mask: str = ""
 
 
 @runtime_checkable

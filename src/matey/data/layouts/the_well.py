@@ -202,9 +202,9 @@ def read_variables(
     if "canonical_names" in written:  # a file of ours
         names, *columns = (texts(written[k]) for k in COLUMNS)
         mirrored = texts(written.get("pseudo", [""] * len(names)))
-        said = {text: pseudo for pseudo, text in PSEUDO.items()}
+        said, mask = {text: pseudo for pseudo, text in PSEUDO.items()}, bool(written.get("mask"))
         return tuple(
-            Variable(each, units, tuple(along.split()), static, alias, said.get(pseudo))
+            Variable(each, units, tuple(along.split()), static, alias, said.get(pseudo), mask)
             for each, units, alias, along, pseudo in zip(names, *columns, mirrored, strict=True)
         )
     if any(size > 3 for size in sizes):

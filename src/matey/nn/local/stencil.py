@@ -20,7 +20,7 @@ from matey.errors import DataError
 from matey.fields import Batch, Boundary, SystemSpec
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last
 from matey.nn.operations import Cost
-from matey.tokens.normalise import measure
+from matey.nn.surrogate import normalised
 
 WIDTHS = {1: 25, 2: 13, 3: 5}  # points along each axis, by dimensions
 RIDGES = tuple(10.0**power for power in range(-10, 5))  # over the mean power of the inputs
@@ -159,9 +159,8 @@ def rows_of(
 ) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R P"]]:
     """What is around some points of each window of a batch, and the increments there, both over the
     root of the size of the window's increment."""
-    spec, statistics = batch.spec, measure(batch.values, batch.points)
-    fields = statistics.normalise(batch.values)
-    change = statistics.normalise(batch.target) - fields[:, -1]
+    spec, (statistics, fields) = batch.spec, normalised(batch)
+    change = batch.held(statistics.normalise(batch.target) - fields[:, -1])
     change = change[:, by_name(spec, spec.predicted)].flatten(2)
     given = around(fields, batch.boundaries, spec, width)
     points = batch.values.shape[6 - spec.ndim :]
@@ -169,10 +168,14 @@ def rows_of(
     corner = places[tuple(slice(0, count) for count in points)].flatten()
     offset = places[(slice(0, width),) * spec.ndim].flatten()
     found = []
-    for sample, wanted in zip(given.flatten(2), change, strict=True):
-        chosen = torch.randperm(len(corner), generator=generator)[:rows]
+    everywhere = torch.ones_like(batch.values[:, 0, 0], dtype=torch.bool)
+    held = everywhere if batch.mask is None else batch.mask[:, 0]
+    each = zip(given.flatten(2), change, held.flatten(1), strict=True)
+    for sample, wanted, there in each:
+        allowed = there.nonzero().squeeze(1)
+        chosen = allowed[torch.randperm(len(allowed), generator=generator)[:rows]]
         seen = sample[:, corner[chosen, None] + offset]  # [TC, R, S]
-        weight = wanted.double().square().mean().sqrt().clamp(min=STILL).rsqrt()
+        weight = wanted[:, allowed].double().square().mean().sqrt().clamp(min=STILL).rsqrt()
         rows_here = seen.movedim(0, 1).flatten(1).double(), wanted[:, chosen].T.double()
         found.append([weight * part for part in rows_here])
     seen_rows, changes = zip(*found, strict=True)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from matey.fields import Batch, Inputs, SystemSpec
 from matey.fields.grid import Points
 from matey.nn.local.stencil import by_name, key, layout, stand_in
-from matey.tokens.normalise import Statistics, measure
+from matey.nn.surrogate import normalised
+from matey.tokens.normalise import Statistics
 
 SIZES = ("root mean square", "deviation", "last change")
 DEVIATION = 1  # place of it among the sizes
@@ -51,9 +52,8 @@ class Usual(nn.Module):
         """Average the sizes of a system over its training windows."""
         logs = []
         for batch in batches:
-            statistics = measure(batch.values, batch.points)
-            fields = statistics.normalise(batch.values)
-            logs.append(logs_of(fields, statistics, batch.points)[:, by_name(spec)])
+            statistics, fields = normalised(batch)
+            logs.append(logs_of(fields, statistics, batch.space)[:, by_name(spec)])
         if logs:
             self.logs[key(spec.name)].copy_(torch.cat(logs).mean(dim=0))
 
@@ -68,7 +68,7 @@ class Usual(nn.Module):
         """The sizes of normalised samples over those usual for their system, or for the one system
         with the same variables; 1 where there is none, or none are measured. No gradient."""
         spec = inputs.spec
-        logs, name = logs_of(fields, statistics, inputs.points), stand_in(spec, specs)
+        logs, name = logs_of(fields, statistics, inputs.space), stand_in(spec, specs)
         if name is None:
             return torch.ones_like(logs).to(fields)
         order = by_name(spec)
@@ -83,7 +83,7 @@ def logs_of(
     """Logarithms of the sizes, in physical units, of the end of normalised histories.
 
     The root mean square and the last change are means over space, weighted by volume on stretched
-    grids; the deviation is that of the whole history.
+    and masked grids; the deviation is that of the whole history.
     """
 
     def mean(values: Tensor) -> Tensor:
