@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import matey
 from matey.config import SourceConfig, SplitConfig, WindowConfig
 from matey.data.layouts.base import SPLITS
-from matey.data.reader import progressions
+from matey.data.layouts.stored import progressions
 from matey.data.selection import every_nth
 from matey.data.systems import split_trajectories
 from matey.data.trajectories import open_source

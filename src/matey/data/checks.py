@@ -12,8 +12,9 @@ from matey.data.formats.container import open_container
 from matey.data.formats.encoding import Decoded
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Stored
+from matey.data.layouts.stored import read_stored
 from matey.data.layouts.the_well import TheWell, stated_statistics
-from matey.data.reader import Reader, read_stored
+from matey.data.reader import Reader
 from matey.data.selection import Selection
 from matey.data.statistics import VariableStatistics
 from matey.data.systems import divide, single, split_trajectories
@@ -191,6 +192,7 @@ def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list
         variable.name
         for variable, measured in zip(fields.spec.variables, statistics, strict=bool(statistics))
         if measured.std < RESOLVED * abs(measured.mean)
+        and not (measured.constant and fields.spec.mask is not None)  # raw values vary on land
     ]
     reader = fields.readers[0]
     if not nearly or not set(nearly) & set(wider_types([reader])):

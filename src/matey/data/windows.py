@@ -18,7 +18,7 @@ from torch import Tensor
 from matey.config import WindowConfig
 from matey.data.formats import files
 from matey.data.layouts.base import UNIFORM
-from matey.data.reader import Piece, allocate
+from matey.data.layouts.stored import Piece, allocate
 from matey.data.selection import Selection
 from matey.data.symmetry import check_symmetries
 from matey.data.trajectories import Fields

@@ -274,7 +274,7 @@ def disturbed(batch: Batch, noise: float) -> Batch:
     if noise == 0:
         return batch
     moving = list(batch.spec.predicted)
-    scale = measure(batch.values, batch.points).scale[:, None, moving]
+    scale = measure(batch.held(batch.values), batch.space).scale[:, None, moving]
     values = batch.values.clone()
     values[:, :, moving] += noise * scale * torch.randn_like(values[:, :, moving])
     return replace(batch, values=values)
