@@ -134,7 +134,8 @@ class ModelConfig:
         stencil: predict the increments beyond those of the least-squares stencil of each system,
             which is fitted when training begins and stays as it is (see docs/baselines.md).
         mup: maximal update parametrisation (arXiv:2203.03466): weights times explicit factors, so
-            that the best learning rate is the same at any embed_dim and latent_channels.
+            that the best learning rate is the same at any embed_dim and latent_channels. With
+            `local` it always is so.
         latent_channels: width of the space that variables are mixed into. With `local` it has no
             effect, nor has `stem`: patches are those of features.
         predict: the next `state`, or its increment (`delta`) over the last frame.
@@ -242,8 +243,8 @@ class ModelConfig:
     @property
     def rate_factor(self) -> float:
         """How far a step of Adam moves a matrix of as many inputs as a token is wide, over how far
-        at a width of 96: the less, the more inputs it sums over. 1 without `mup`."""
-        return WIDTH / self.embed_dim if self.mup else 1.0
+        at a width of 96: the less, the more inputs it sums over. 1 in the published design."""
+        return WIDTH / self.embed_dim if self.mup or self.local else 1.0
 
     @property
     def latent_factor(self) -> float:
