@@ -26,7 +26,6 @@ WIDTHS = {1: 25, 2: 13, 3: 5}  # points along each axis, by dimensions
 RIDGES = tuple(10.0**power for power in range(-10, 5))  # over the mean power of the inputs
 GROWTH = 1.6  # of the amplitude of a wave in one step
 WAVES = {1: 64, 2: 16, 3: 8}  # along each axis, whose growth is looked at
-STILL = 1e-3  # of the fields' scale: an increment that weighs no more if it is smaller
 ROWS = 2**17  # of a fit, at most
 
 
@@ -90,12 +89,7 @@ class Stencils(nn.Module):
     @torch.no_grad()
     def fit(self, spec: SystemSpec, batches: Iterable[Batch], rows: int, seed: int) -> int:
         """Fit the stencil of a system to the increments over one step, at `rows` points of each
-        window that `seed` draws; the floating-point operations that it took.
-
-        Squared errors of a window are taken over the size of its increment, which is half way to
-        relative errors: a window that moves much, as a start that is no solution yet, does not
-        speak for all others.
-        """
+        window that `seed` draws; the floating-point operations that it took."""
         weight, generator = self.weight(spec.name), torch.Generator().manual_seed(seed)
         columns, operations = math.prod(weight.shape[1:]), 0
         square = torch.zeros(columns, columns, dtype=torch.float64)
@@ -157,8 +151,7 @@ def growth(weights: Float[Tensor, "K P"], spec: SystemSpec, history: int) -> flo
 def rows_of(
     batch: Batch, width: int, rows: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R P"]]:
-    """What is around some points of each window of a batch, and the increments there, both over the
-    root of the size of the window's increment."""
+    """What is around some points of each window of a batch, and the increments there."""
     spec, (statistics, fields) = batch.spec, normalised(batch)
     change = batch.held(statistics.normalise(batch.target) - fields[:, -1])
     change = change[:, by_name(spec, spec.predicted)].flatten(2)
@@ -175,11 +168,9 @@ def rows_of(
         allowed = there.nonzero().squeeze(1)
         chosen = allowed[torch.randperm(len(allowed), generator=generator)[:rows]]
         seen = sample[:, corner[chosen, None] + offset]  # [TC, R, S]
-        weight = wanted[:, allowed].double().square().mean().sqrt().clamp(min=STILL).rsqrt()
-        rows_here = seen.movedim(0, 1).flatten(1).double(), wanted[:, chosen].T.double()
-        found.append([weight * part for part in rows_here])
+        found.append((seen.movedim(0, 1).flatten(1), wanted[:, chosen].T))
     seen_rows, changes = zip(*found, strict=True)
-    return torch.cat(seen_rows), torch.cat(changes)
+    return torch.cat(seen_rows).double(), torch.cat(changes).double()
 
 
 def around(
