@@ -162,6 +162,7 @@ def sizes_of(windows):
         (MixtureConfig("size"), 1),
         (MixtureConfig("temperature", temperature=2.0), 0.5),
         (MixtureConfig("temperature", temperature=1e9), 0),
+        (MixtureConfig(shares={"third": 3.0, "no_such": 9.0}), 0),
     ],
 )
 def test_systems_are_drawn_as_often_as_their_weights_say(windows, config, power):
@@ -174,9 +175,10 @@ def test_systems_are_drawn_as_often_as_their_weights_say(windows, config, power)
     assert list(sizes_of(few).values()) == [30, 5, 10]
     mixture = Mixture(few, 2, 0, config)
     rounds = [Counter(mixture.system(3 * turn + i) for i in range(3)) for turn in range(2000)]
-    total = sum(count**power for count in sizes_of(few).values())
+    times = {name: config.shares.get(name, 1.0) for name in few}
+    total = sum(times[name] * count**power for name, count in sizes_of(few).items())
     for name, count in sizes_of(few).items():
-        share = 3 * count**power / total
+        share = 3 * times[name] * count**power / total
         drawn = [counted[name] for counted in rounds]
         assert math.floor(share - 1e-6) <= min(drawn) <= max(drawn) <= math.ceil(share + 1e-6)
         assert sum(drawn) / len(drawn) == pytest.approx(share, abs=4 * 0.011)

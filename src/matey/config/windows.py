@@ -1,5 +1,6 @@
 """Settings of what training learns from: windows of trajectories, and how systems share batches."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -119,12 +120,15 @@ class MixtureConfig:
             included, counting every patch as fine; `batch` then has no effect.
         batch: windows per batch of single systems, by name, as `{shallow_water: 2}`: fewer of a
             system with more grid points, whose batches then cost no more than the others'.
+        shares: how many times as often as by `weights` single systems are drawn, by name, as
+            `{compressible: 2}`: more often what is learned last.
     """
 
     weights: Literal["uniform", "size", "temperature"] = "uniform"
     temperature: float = 2.0
     tokens_per_batch: int | None = None
     batch: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_positive(self, "mixture.", "temperature")
@@ -133,3 +137,5 @@ class MixtureConfig:
             require(not self.batch, "mixture.batch", self.batch, "none with tokens_per_batch")
         for name, windows in self.batch.items():
             require(windows > 0, f"mixture.batch.{name}", windows, "above 0")
+        for name, times in self.shares.items():
+            require(0 < times < math.inf, f"mixture.shares.{name}", times, "above 0")

@@ -7,7 +7,7 @@ a run resume exactly.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ class Mixture(Dataset[Batch]):
         assert 0 <= rank < ranks
         self.seed, self.rank, self.ranks, self.end = seed, rank, ranks, end
         config = config or MixtureConfig()
-        self.weights = system_weights([len(group) for group in self.windows.values()], config)
+        self.weights = system_weights({k: len(group) for k, group in self.windows.items()}, config)
         self._groups: dict[str, list[Group]] = {}
         for name, group in self.windows.items():
             self._groups[name] = []
@@ -175,10 +175,11 @@ class Guarded(Dataset["Batch | MateyError"]):
             return error
 
 
-def system_weights(windows: Sequence[int], config: MixtureConfig) -> np.ndarray:
+def system_weights(windows: Mapping[str, int], config: MixtureConfig) -> np.ndarray:
     """The share of the batches that each system has, from how many windows it has."""
     power = {"uniform": 0.0, "size": 1.0, "temperature": 1 / config.temperature}[config.weights]
-    weights = np.array(windows, dtype=np.float64) ** power
+    weights = np.array(list(windows.values()), dtype=np.float64) ** power
+    weights *= [config.shares.get(name, 1.0) for name in windows]
     return weights / weights.sum()
 
 

@@ -192,7 +192,7 @@ def operations(
     config: RunConfig, forecasts: Sequence[Forecast], windows: Mapping[str, int]
 ) -> float:
     """Floating-point operations of the training, systems weighed as the mixture does."""
-    weights = system_weights([windows[one.system] for one in forecasts], config.mixture)
+    weights = system_weights({f.system: windows[f.system] for f in forecasts}, config.mixture)
     pairs = zip(weights, forecasts, strict=True)
     of_step = sum(weight * one.operations for weight, one in pairs)
     return float(config.steps * config.accumulate * of_step)
