@@ -64,8 +64,9 @@ def test_bad_values_are_problems_and_odd_ones_notices(tmp_path, make_compressibl
     notices = " ".join(found.systems[0].notices)
     assert "density is constant, 1 everywhere" in notices
     assert "a.hdf5#0001 is a duplicate of a.hdf5#0000" in notices
-    with pytest.raises(DataError, match="No data config is written"):
-        config_text(found, tmp_path)
+    text = config_text(found, tmp_path)
+    assert text.splitlines()[1].startswith("# REFUSED: ")
+    assert "Vx of trajectory a.hdf5#0002 is nan" in text
 
 
 def written(folder, **frames):
@@ -169,7 +170,11 @@ def test_the_command_fails_where_training_would(tmp_path, make_compressible, cap
     target = tmp_path / "mix.yaml"
     assert main(["data", "inspect", str(path), "--write", str(target)]) == 1
     assert "refused: " in capsys.readouterr().out
-    assert not target.exists()
+    assert "# REFUSED: " in target.read_text()
+    path.write_bytes(path.read_bytes()[:100])
+    words = ["data", "inspect", str(path), "--write", str(tmp_path / "none.yaml")]
+    assert main(words) == 1
+    assert not (tmp_path / "none.yaml").exists()
     assert main(["data", "inspect", str(tmp_path / "none.h5")]) == 2
     assert "none.h5 does not exist" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """`matey data`: what is in files, the data config for them, and files that read faster."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def run_inspect(options: Any) -> int:
         show(system)
     for message in together(heard.messages):
         say(f"notice: {message}")
-    for message in inspection.refused:
+    for message in alike(inspection.refused):
         say(f"refused: {message}")
     if target:
         write_config(inspection, target)
@@ -186,16 +187,17 @@ def variable_table(system: "SystemReport") -> "Table":
 
 
 def write_config(inspection: "Inspection", target: Any) -> None:
-    """Write the data config, unless training on the files would be refused."""
+    """Write the data config, with marks at what training would refuse."""
     from matey.cli.console import say
     from matey.data.draft_config import config_text
     from matey.output import write_text
 
-    if inspection.refused:
-        say(f"{target} is not written.")
+    if not inspection.systems:
+        say(f"{target} is not written: nothing could be opened.")
         return
     write_text(target, config_text(inspection, target.parent))
-    say(f"\nWrote {target}.")
+    marked = ", with marks at what has to be mended first" if inspection.refused else ""
+    say(f"\nWrote {target}{marked}.")
 
 
 def together(messages: Iterable[str]) -> list[str]:
@@ -207,6 +209,17 @@ def together(messages: Iterable[str]) -> list[str]:
     return [
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {text}"
         for text, names in files.items()
+    ]
+
+
+def alike(messages: Iterable[str]) -> list[str]:
+    """The first of refusals that differ in names and numbers alone, and how many more there are."""
+    groups: dict[str, list[str]] = {}
+    for message in messages:
+        groups.setdefault(re.sub(r"\S*[/.\d]\S*", "", message), []).append(message)
+    return [
+        f"{group[0]}{f' (and {len(group) - 1} more like it)' if len(group) > 1 else ''}"
+        for group in groups.values()
     ]
 
 

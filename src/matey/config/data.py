@@ -11,6 +11,7 @@ from matey.config.checks import require, require_fraction, require_positive
 NAME = re.compile(r"\w[\w .-]{0,99}")
 Axis = Literal["sample", "time", "z", "y", "x", "component", "single"]
 Faces = Literal["left", "right", "inner", "outer"]
+Join = Literal["time", "variables"]
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,11 @@ class SourceConfig:
             where there is none. By default `missing` where the layout is drafted and the first
             frame lacks values, else all points; `none` for all points.
         fill: what fields hold at the other points when they are read. It counts nowhere.
+        join: which files are one run: `time`, where each holds frames or stretches of it, in files,
+            groups or datasets that are numbered; `variables`, where each holds some of its
+            variables; both as a list. Drafted; without it, files of a `layout` are runs each.
+        duplicates: what to do with a frame that stands twice in files that are joined: `refuse`, or
+            `drop` that of the earlier file.
     """
 
     name: str
@@ -169,6 +175,8 @@ class SourceConfig:
     split: SplitConfig | None = None
     mask: str = ""
     fill: float = 0.0
+    join: Join | tuple[Join, ...] = ()
+    duplicates: Literal["refuse", "drop"] = "refuse"
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.fill), "fill", self.fill, "a finite number")

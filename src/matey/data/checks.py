@@ -8,7 +8,6 @@ import numpy as np
 
 from matey.config import SplitConfig, WindowConfig
 from matey.data.formats import files
-from matey.data.formats.container import open_container
 from matey.data.formats.encoding import Decoded
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Stored
@@ -175,7 +174,7 @@ def wider_types(readers: Sequence[Reader]) -> dict[str, str]:
     first file where they have one."""
     types: dict[str, str] = {}
     for reader in readers:
-        with files.guarded(reader.path), closing(open_container(reader.path)) as file:
+        with files.guarded(reader.path), closing(reader.open()) as file:
             for stored in reader.contents.arrays:
                 array = file.array(name_in(reader, stored))
                 dtype = array.stored if isinstance(array, Decoded) else array.dtype
@@ -197,7 +196,7 @@ def unresolved(fields: Fields, statistics: Sequence[VariableStatistics]) -> list
     reader = fields.readers[0]
     if not nearly or not set(nearly) & set(wider_types([reader])):
         return []
-    with files.guarded(reader.path), closing(open_container(reader.path)) as file:
+    with files.guarded(reader.path), closing(reader.open()) as file:
         varying: set[str] = set()
         for stored in reader.contents.arrays:
             frames = read_stored(file, stored, name_in(reader, stored), 0, slice(0, 2))

@@ -77,7 +77,7 @@ def convert(
     with making_folder(destination) as temporary:
         if isinstance(paths, DataConfig):
             systems = {s.name: list(open_source(s).readers) for s in paths.systems}
-            sources = {s.name: replace(s, layout=None) for s in paths.systems}
+            sources = {s.name: replace(s, layout=None, join=()) for s in paths.systems}
         else:
             systems, sources = {}, {}
             for group in group_by_system(open_readers(paths, options)):
@@ -111,7 +111,7 @@ def convert(
                 len(written),
                 len(fields),
                 sum(len(trajectory.times) for trajectory in fields.trajectories),
-                sum(reader.path.stat().st_size for reader in group),
+                sum(path.stat().st_size for reader in group for path in reader.files),
                 sum(path.stat().st_size for path in written),
                 before[name],
                 read_rate(fields, seconds),

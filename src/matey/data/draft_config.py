@@ -31,6 +31,8 @@ def data_config(*paths: str | Path) -> DataConfig:
             layout=system.described,
             mask=system.mask,
             split=system.split,
+            join=system.join,
+            duplicates=system.duplicates,
         )
         for system in inspection.systems
     ]
@@ -40,12 +42,14 @@ def data_config(*paths: str | Path) -> DataConfig:
 def config_text(inspection: Inspection, folder: Path) -> str:
     """A data config in YAML for a file in `folder`: what `matey train --data` takes.
 
-    Paths below the folder are relative, so that both can be moved together.
-    Raises DataError if training would be refused.
+    Paths below the folder are relative, so that both can be moved together. What training would
+    refuse is marked: it has to be mended first. Raises DataError if no system could be opened.
     """
-    if inspection.refused:
+    if not inspection.systems:
         raise DataError(f"No data config is written: {inspection.refused[0]}")
-    lines = ["# Drafted by `matey data inspect`. Use: matey train --data THIS_FILE ...", "systems:"]
+    lines = ["# Drafted by `matey data inspect`. Use: matey train --data THIS_FILE ..."]
+    lines += [f"# REFUSED: {shown(text)}" for text in inspection.refused]
+    lines.append("systems:")
     for system in inspection.systems:
         lines += [f"  # {shown(line)}" for line in describe(system)]
         lines += [f"  - name: {quoted(system.name)}", "    paths:"]
@@ -56,10 +60,16 @@ def config_text(inspection: Inspection, folder: Path) -> str:
             lines.append(f"    mask: {quoted(system.mask)}  # points without values, as land")
         if system.split is not None:
             lines += ["    split:", *(f"    {line}" for line in split_lines(system.split))]
+        if system.join:
+            lines.append(
+                f"    join: {joining(system.join)}  # files, groups or datasets are one run"
+            )
+        if system.duplicates == "drop":
+            lines.append("    duplicates: drop  # frames that stand twice are taken once")
         if system.described is not None:
             lines += ["    # Drafted by looking at the file: check it."]
             lines += [f"    # Assumed: {shown(text)}." for text in system.assumptions]
-            lines += indented({"layout": settings(system.described)}, 4)
+            lines += marked(indented({"layout": settings(system.described)}, 4))
     lines += ["# Files that come divided keep their division.", "split:"]
     lines += split_lines(inspection.split)
     return "\n".join(lines) + "\n"
@@ -103,6 +113,22 @@ def describe(system: SystemReport) -> list[str]:
         divided = ", ".join(f"{count} {name}" for name, count in system.splits.items())
         lines.append(f"comes divided: {divided}")
     return lines
+
+
+def joining(join: tuple[str, ...]) -> str:
+    """The ways of joining files, as YAML."""
+    return join[0] if len(join) == 1 else f"[{', '.join(join)}]"
+
+
+def marked(lines: list[str]) -> list[str]:
+    """The lines of a layout, with a mark at its doubts."""
+    place = next((i for i, line in enumerate(lines) if line.lstrip().startswith("doubts:")), None)
+    if place is None:
+        return lines
+    mark = (
+        "      # DOUBT: decide this, mend the lines above, then delete `doubts`: nothing is trained"
+    )
+    return [*lines[:place], mark, "      # on before.", *lines[place:]]
 
 
 def relative(path: Path, folder: Path) -> str:

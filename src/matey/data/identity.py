@@ -18,7 +18,7 @@ def fingerprint(system: System) -> str:
     """A short hash of a system's files: names, sizes, and a megabyte at either end;
     of a zarr store, its metadata."""
     digest = hashlib.sha256()
-    for path in sorted(reader.path for reader in system.fields.readers):
+    for path in sorted(path for reader in system.fields.readers for path in reader.files):
         content = zarr_metadata(path) or path
         digest.update(f"{path.name} {content.stat().st_size}\n".encode())
         add_ends(digest, content)
@@ -58,7 +58,8 @@ def frames_of(fields: Fields, trajectories: Iterable[int]) -> Frames:
     frames: Frames = {}
     for trajectory in trajectories:
         reader, index, stored = fields.place(trajectory)
-        frames.setdefault(mark(reader.path), []).append([index, stored.start, stored.stop])
+        for path, first, end in reader.lie_in(stored):
+            frames.setdefault(mark(path), []).append([index, first, end])
     return frames
 
 
@@ -74,6 +75,9 @@ def overlapping(
     count = 0
     for trajectory in trajectories:
         reader, index, stored = fields.place(trajectory)
-        there = ranges.get((mark(reader.path), index), [])
-        count += any(first < stored.stop and stored.start < end for first, end in there)
+        count += any(
+            first < stop and start < end
+            for path, start, stop in reader.lie_in(stored)
+            for first, end in ranges.get((mark(path), index), [])
+        )
     return count

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
-from matey.config import DataConfig, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
+from matey.config import DataConfig, Join, LayoutConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.checks import (
     check_division,
     odd_values,
@@ -20,9 +20,8 @@ from matey.data.checks import (
     unresolved,
 )
 from matey.data.formats.files import UnknownLayoutError, log
-from matey.data.formats.find import find_named
-from matey.data.naming import name_alike
-from matey.data.reader import Reader, open_reader
+from matey.data.reader import Reader
+from matey.data.runs.open import open_named
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
 from matey.data.systems import usual_splits
 from matey.data.trajectories import Fields, group_by_system, open_source, undecided, unused
@@ -44,8 +43,9 @@ class SystemReport:
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
     do not. `described` is the draft of a layout that no reader knows, with what it assumes;
-    `uneven` is what a data config must say of time steps for it to be opened, and `split` how it
-    divides this system if not as the others.
+    `uneven` is what a data config must say of time steps for it to be opened, `join` and
+    `duplicates` of files that are one run, and `split` how it divides this system if not as the
+    others.
     """
 
     name: str
@@ -69,6 +69,8 @@ class SystemReport:
     uneven: Literal["refuse", "allow"] = "refuse"
     split: SplitConfig | None = None
     mask: str = ""
+    join: tuple[Join, ...] = ()
+    duplicates: Literal["refuse", "drop"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,8 @@ def report(
         assumptions=tuple(first.assumptions),
         uneven="refuse" if even else "allow",
         mask=first.mask if first.described is not None else "",
+        join=fields.readers[0].join,
+        duplicates="drop" if any(reader.dropped for reader in fields.readers) else "refuse",
     )
 
 
@@ -250,29 +254,23 @@ def open_each(
     paths: Sequence[str | Path], options: SourceConfig | None, problems: list[str]
 ) -> dict[Reader, str | Path]:
     """A reader per file, and the path that named it; errors of other files join the `problems`."""
-    origin: dict[Reader, str | Path] = {}
-    unknown: dict[str | Path, list[str]] = {}
-    for file, path in find_named(paths).items():
-        try:
-            origin[open_reader(file, options)] = path
-        except UnknownLayoutError as error:
-            unknown.setdefault(path, []).append(str(error))
-        except MateyError as error:
-            problems.append(str(error))
-    for path, messages in unknown.items():
-        if path in origin.values() and not Path(path).is_file():
-            for message in messages:
-                log.warning(f"Left out: {message}")
+    origin, errors = open_named(paths, options)
+    whole = {os.path.abspath(path) for path in paths}
+    for file, error in errors.items():
+        if origin and isinstance(error, UnknownLayoutError) and str(file) not in whole:
+            log.warning(f"Left out: {error}")
         else:
-            problems += messages
-    return name_alike(origin)
+            problems.append(str(error))
+    return origin
 
 
 def group_by_draft(readers: list[Reader]) -> list[list[Reader]]:
     """Readers of one system by their drafted layout, as one entry of a config has one."""
     groups: dict[str, list[Reader]] = {}
     for reader in readers:
-        groups.setdefault(repr(reader.contents.described), []).append(reader)
+        layout = reader.contents.described
+        drafted = layout and replace(layout, doubts=())
+        groups.setdefault(repr((drafted, reader.join)), []).append(reader)
     return list(groups.values())
 
 
@@ -290,5 +288,5 @@ def config_paths(
         elif Path(path).is_dir() and not any(o.path.is_relative_to(folder) for o in others):
             paths.setdefault(folder)
         else:
-            paths.setdefault(reader.path)
+            paths |= dict.fromkeys(reader.files)
     return list(paths)

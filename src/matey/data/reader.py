@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from matey.config import SourceConfig
+from matey.config import Join, SourceConfig
 from matey.data.formats import files
 from matey.data.formats.container import Container, open_container
 from matey.data.formats.files import UnknownLayoutError, shown
+from matey.data.formats.joined import JoinedContainer, Run
 from matey.data.layouts.base import Contents, Layout, Trajectory
 from matey.data.layouts.cavity import Cavity
 from matey.data.layouts.described import Described
@@ -64,9 +65,10 @@ class Reader:
     """
 
     def __init__(
-        self, path: Path, options: SourceConfig | None, layout: str, contents: Contents
+        self, source: Path | Run, options: SourceConfig | None, layout: str, contents: Contents
     ) -> None:
-        self.path = path
+        self.source = source
+        self.path = source.path if isinstance(source, Run) else source
         self.layout = layout
         self.contents = contents
         self.spec = contents.spec
@@ -78,17 +80,43 @@ class Reader:
             for stored in contents.arrays
         ]
         self._options = options
-        self._stamp = files.stamp(path)
+        self._stamp = source.stamp if isinstance(source, Run) else files.stamp(source)
         self._masks: dict[int, Mask] = {}
 
     def __reduce__(self) -> Any:
         """Pickle as the path alone: a spawned worker opens the file itself."""
 
-        return open_reader, (self.path, self._options)
+        return open_reader, (self.source, self._options)
 
     def with_contents(self, contents: Contents) -> "Reader":
         """A reader of the same file that says something else of it."""
-        return Reader(self.path, self._options, self.layout, contents)
+        return Reader(self.source, self._options, self.layout, contents)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or those of a run that lies in several."""
+        return self.source.files if isinstance(self.source, Run) else (self.path,)
+
+    def lie_in(self, frames: range) -> list[tuple[Path, int, int]]:
+        """The files that frames of a trajectory lie in, with the first there and the one after
+        the last."""
+        if isinstance(self.source, Run):
+            return self.source.lie_in(frames)
+        return [(self.path, frames.start, frames.stop)]
+
+    @property
+    def join(self) -> tuple[Join, ...]:
+        """How its files are joined, as a data config says it."""
+        return self.source.join if isinstance(self.source, Run) else ()
+
+    @property
+    def dropped(self) -> bool:
+        """Whether frames stood twice in its files, of which one is left out."""
+        return isinstance(self.source, Run) and self.source.dropped
+
+    def open(self) -> Container:
+        """The file, or the run, as a container; to be closed by who asks for it."""
+        return open_source(self.source)
 
     def read(self, index: int, frames: slice = slice(None)) -> Field:
         """The given frames as a Field of float32 values; no others are read.
@@ -124,7 +152,8 @@ class Reader:
 
         Raises DataError on values that are damaged, complex or not finite, or a file that changed.
         """
-        files.check_unchanged(self.path, self._stamp)
+        if not isinstance(self.source, Run):  # each part of a run is checked as it is opened
+            files.check_unchanged(self.path, self._stamp)
         pieces = [self._as_stored(piece) for piece in pieces]
         self._copy(pieces)
         if self.spec.mask is not None:
@@ -136,7 +165,7 @@ class Reader:
         keys = self.contents.keys
         # Values beyond float32 become infinite, which `_check_finite` reports.
         with files.guarded(self.path), np.errstate(over="ignore", invalid="ignore"):
-            file = files.handle(self.path, self._stamp, open_container)
+            file = files.handle(self.path, self._stamp, lambda _: self.open())
             groups = defaultdict[int, list[Piece]](list)
             for piece in pieces:
                 groups[piece.trajectory].append(piece)
@@ -208,26 +237,70 @@ class Reader:
             )
 
 
-def open_reader(path: Path, options: SourceConfig | None = None) -> Reader:
-    """The reader that fits the file's content.
+def open_source(source: Path | Run) -> Container:
+    """A file, or a run in several, open for reading."""
+    return JoinedContainer(source) if isinstance(source, Run) else open_container(source)
+
+
+def open_reader(source: Path | Run, options: SourceConfig | None = None) -> Reader:
+    """The reader that fits the content of a file, or of a run in several.
 
     Raises DataError if the file is missing, damaged or none of the known layouts.
     """
-    path = Path(os.path.abspath(path))  # a later change of folder must not matter
+    if isinstance(source, Run):
+        layouts: list[Layout] = [Described()]
+    else:
+        source = Path(os.path.abspath(source))  # a later change of folder must not matter
+        layouts = layouts_of(source, options)
+    reader = recognise(source, layouts, options)
+    if reader is None:
+        path = source.path if isinstance(source, Run) else source
+        raise UnknownLayoutError(
+            f"{shown(path)} has a layout that no reader knows. Looked for "
+            f"{'; '.join(layout.expected for layout in layouts)}."
+        )
+    return reader
+
+
+def layouts_of(path: Path, options: SourceConfig | None) -> list[Layout]:
+    """The layouts that a file may have. Raises DataError if it is of no known format."""
     kind = files.kind(path)
-    layouts = [layout for layout in LAYOUTS if kind in layout.formats]
     if options is not None and options.layout is not None:
-        layouts = [Described()]  # the user's word stands
-    with files.guarded(path), closing(open_container(path)) as file:
+        return [Described()]  # the user's word stands
+    return [layout for layout in LAYOUTS if kind in layout.formats]
+
+
+def recognise(
+    source: Path | Run, layouts: Sequence[Layout], options: SourceConfig | None
+) -> Reader | None:
+    """A reader by the first of the layouts that fits; None if none does."""
+    path = source.path if isinstance(source, Run) else source
+    with files.guarded(path), closing(open_source(source)) as file:
         for layout in layouts:
             contents = layout.describe(file, options)
             if contents is not None:
+                if isinstance(source, Run):
+                    contents = with_notes(contents, source)
                 contents = declared(contents, options, path)
                 contents = with_mask(contents, asked_mask(file, contents, options), path)
-                return Reader(path, options, layout.name, contents)
-    raise UnknownLayoutError(
-        f"{shown(path)} has a layout that no reader knows. Looked for "
-        f"{'; '.join(layout.expected for layout in layouts)}."
+                return Reader(source, options, layout.name, contents)
+    return None
+
+
+def with_notes(contents: Contents, run: Run) -> Contents:
+    """The contents of a run, with what was assumed and is in doubt about its files."""
+    layout = contents.described
+    if layout is None:
+        return contents  # a data config describes it
+    doubts = (*layout.doubts, *run.doubts)
+    assumptions = (*run.assumptions, *contents.assumptions)
+    for text in run.assumptions:
+        files.log.warning(f"{shown(run.path)}: {text}.")
+    return replace(
+        contents,
+        described=replace(layout, doubts=doubts),
+        assumptions=assumptions,
+        doubts=doubts,
     )
 
 

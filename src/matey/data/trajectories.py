@@ -12,8 +12,9 @@ from matey.config import DataConfig, SourceConfig
 from matey.data.formats.files import UnknownLayoutError, log, quiet, shown
 from matey.data.formats.find import find_named
 from matey.data.layouts.base import Trajectory
-from matey.data.naming import name_alike, same_system
-from matey.data.reader import Piece, Reader, open_reader
+from matey.data.naming import same_system
+from matey.data.reader import Piece, Reader
+from matey.data.runs.open import open_named
 from matey.errors import DataError, MateyError
 from matey.fields import Field
 from matey.records.descriptions import read_descriptions
@@ -276,18 +277,12 @@ def open_readers(paths: Sequence[str | Path], options: SourceConfig | None = Non
     """A reader per file. Beside files that are recognised, a folder may hold others, which
     are left out with a notice; a file that is damaged, or named itself, is an error."""
     named = [Path(os.path.abspath(path)) for path in paths]
-    origin: dict[Reader, str | Path] = {}
-    unknown: list[UnknownLayoutError] = []
-    for file, path in find_named(paths).items():
-        try:
-            origin[open_reader(file, options)] = path
-        except UnknownLayoutError as error:
-            if file in named:
-                raise
-            unknown.append(error)
-    if not origin:
-        raise unknown[0]
-    readers = list(name_alike(origin))
+    origin, errors = open_named(paths, options)
+    unknown = [e for e in errors.values() if isinstance(e, UnknownLayoutError)]
+    for file, error in errors.items():
+        if error not in unknown or file in named or not origin:
+            raise error
+    readers = list(origin)
     for reason in unknown:
         log.warning(f"Left out: {reason}")
     recognised = [r for r in readers if r.contents.described is None or r.path in named]

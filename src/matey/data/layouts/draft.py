@@ -108,17 +108,11 @@ def draft(file: Container) -> Draft | None:
 
 def survey(file: Container) -> dict[str, ArrayShape]:
     """Arrays of numbers by name; groups that hold the same arrays are one, called `*`."""
-    everything, groups = {}, defaultdict[str, dict[str, ArrayShape]](dict)
-    marks = marked_axes(file)
-    for name in file.names():
-        array = file.array(name)
-        if array.dtype.kind in "fiubMm" and array.ndim and is_numeric(file, name):
-            dims = file.dims(name)
-            axes = axes_of_dimensions(dims, marks)
-            everything[name] = ArrayShape(tuple(array.shape), dims, axes)
-            group, _, rest = name.partition("/")
-            if rest:
-                groups[group][rest] = everything[name]
+    everything, groups = list_arrays(file), defaultdict[str, dict[str, ArrayShape]](dict)
+    for name, array in everything.items():
+        group, _, rest = name.partition("/")
+        if rest:
+            groups[group][rest] = array
     contents = {
         tuple((name, len(a.shape)) for name, a in sorted(g.items())) for g in groups.values()
     }
@@ -126,6 +120,19 @@ def survey(file: Container) -> dict[str, ArrayShape]:
         return everything
     alone = {name: array for name, array in everything.items() if "/" not in name}
     return alone | {f"*/{name}": array for name, array in groups[min(groups)].items()}
+
+
+def list_arrays(file: Container) -> dict[str, ArrayShape]:
+    """Arrays of numbers by name, with the axes that their dimensions stand for."""
+    marks = marked_axes(file)
+    return {
+        name: ArrayShape(tuple(array.shape), dims, axes_of_dimensions(dims, marks))
+        for name in file.names()
+        if (array := file.array(name)).dtype.kind in "fiubMm"
+        and array.ndim
+        and is_numeric(file, name)
+        and (dims := file.dims(name)) is not None
+    }
 
 
 def marked_axes(file: Container) -> dict[str, Axis]:

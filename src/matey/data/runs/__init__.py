@@ -1,0 +1,1 @@
+"""Which files are one run: frames of it, stretches of it, or variables of it."""

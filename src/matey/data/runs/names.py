@@ -1,0 +1,127 @@
+"""Numbers in the names of files, groups and datasets: counts of frames, of runs, times and dates.
+
+The word before a number often says what it counts: `frame_0012`, `run3`, `t=0.5`, `Step#0`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+FRAME_WORDS = words(
+    "frame frames fr step steps timestep timesteps tstep t time times ts snap snapshot snapshots "
+    "snaps dump iter iters iteration iterations it cycle cycles plt plot plotfile nt"
+)
+RUN_WORDS = words(
+    "run runs sim simulation simulations sample samples traj trajectory trajectories member "
+    "members mem ens ensemble case cases seed seeds realization realisation realizations exp "
+    "experiment batch ic init initial trial id re ra pr ma"
+)
+PART_WORDS = words("part parts restart restarts segment seg chunk piece stage job leg")
+TIMES = words("t time times ts")  # what stands before a time with a fraction
+PLACE = "\0"  # stands for a number in a name without its numbers
+NUMBER = re.compile(
+    r"(?P<date>(?<!\d)(?:1[89]|2[0-3])\d\d[-_]?(?:0[1-9]|1[0-2])[-_]?(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[-_T ]?[0-2]\d(?:[-_:hH]?[0-5]\d(?:[-_:mM]?[0-5]\d)?)?)?(?!\d))|(?P<number>\d+)"
+)
+FRACTION = re.compile(r"\d+(?:[.]\d+)?(?:[eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a name: the word before it, how it is written, its value (of a date: seconds
+    since 1970), and which part of the path it stands in, counted from the file name at 0."""
+
+    word: str
+    text: str
+    value: float
+    depth: int
+    is_date: bool = False
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it counts frames, or is the time of one: by the word before it, as a date, or as
+        a fraction."""
+        return self.is_date or self.word in FRAME_WORDS or "." in self.text
+
+
+@dataclass(frozen=True)
+class Name:
+    """A path with a place for each of its numbers, and the numbers."""
+
+    skeleton: str
+    numbers: tuple[Number, ...]
+
+
+def parse(path: str) -> Name:
+    """The numbers in a path; of a file without its suffix."""
+    segments = path.split("/")
+    skeletons, numbers = [], list[Number]()
+    for i, segment in enumerate(segments):
+        depth = len(segments) - 1 - i
+        stem, suffix = split_suffix(segment) if not depth else (segment, "")
+        skeleton, its = parse_segment(stem, depth)
+        skeletons.append(skeleton + suffix)
+        numbers += its
+    return Name("/".join(skeletons), tuple(numbers))
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file name's stem, and its suffix where that is none of a number."""
+    stem, dot, suffix = name.rpartition(".")
+    return (stem, dot + suffix) if stem and re.match(r"[A-Za-z]|h5", suffix) else (name, "")
+
+
+def parse_segment(text: str, depth: int) -> tuple[str, list[Number]]:
+    """One folder or file name. A fraction is one number after a word for time, or alone."""
+    skeleton, numbers, place = "", list[Number](), 0
+    while match := NUMBER.search(text, place):
+        before = text[place : match.start()]
+        word = re.search(r"([A-Za-z]+)[^A-Za-z0-9]*$", before)
+        spelt = word[1].lower() if word else ""
+        written, end, value, is_date = match[0], match.end(), 0.0, bool(match["date"])
+        alone = not before and match.start() == 0
+        if not is_date and (spelt in TIMES or alone or before.endswith("=")):
+            whole = FRACTION.match(text, match.start())
+            if whole and (not alone or whole.end() == len(text)):
+                written, end = whole[0], whole.end()
+        value = seconds(written) if is_date else float(written)
+        skeleton += before + PLACE
+        numbers.append(Number(spelt, written, value, depth, is_date))
+        place = end
+    return skeleton + text[place:], numbers
+
+
+def seconds(date: str) -> float:
+    """A date in a name as seconds since 1970, UTC; as a number where there is no such day."""
+    digits = re.sub(r"\D", "", date)
+    pattern = "%Y%m%d%H%M%S"[: {8: 6, 10: 8, 12: 10, 14: 12}[len(digits)]]
+    try:
+        return datetime.strptime(digits + "+0000", pattern + "%z").timestamp()
+    except ValueError:
+        return float(digits)
+
+
+def varying(names: Sequence[Name]) -> list[int]:
+    """The places whose numbers differ among names of one skeleton; of those that differ together,
+    the last."""
+    columns = list(zip(*(name.numbers for name in names), strict=True))
+    places = [i for i, column in enumerate(columns) if len({n.text for n in column}) > 1]
+    kept = []
+    for i in places:
+        later = [j for j in places if j > i]
+        if not any(one_to_one(columns[i], columns[j]) for j in later):
+            kept.append(i)
+    return kept
+
+
+def one_to_one(first: Sequence[Number], second: Sequence[Number]) -> bool:
+    """Whether two numbers of each name always change together."""
+    pairs = {(a.text, b.text) for a, b in zip(first, second, strict=True)}
+    return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
