@@ -142,7 +142,7 @@ def plain_word(name: str) -> str:
     """The last part of a name in small letters, without what says that it is a coordinate."""
     word = name.split("/")[-1].lower()
     word = re.sub(r"_hash_[0-9a-f]+$", "", word)  # the scales of Dedalus
-    return re.sub(r"[-_ ]?(coordinates?|coords?|centers?|centres?|axis|values?)$", "", word)
+    return re.sub(r"[-_ ]?(coordinates?|coords?|coors?|centers?|centres?|axis|values?)$", "", word)
 
 
 def axis_by_attributes(attributes: Mapping[str, Any]) -> Axis | None:
