@@ -181,6 +181,11 @@ def test_a_typo_in_a_config_key_names_the_nearest_key(folder, capsys):
     (folder / "config.yaml").write_text(CONFIG.replace("steps:", "stepz:"))
     assert "Did you mean 'steps'?" in refusal(capsys, *TRAIN)
     (folder / "config.yaml").write_text(CONFIG)
+    groups = "optim.rates has blocks, ends, local, conditioning."
+    assert groups in refusal(capsys, *TRAIN, "--optim.rates.heads", "2")
+    (folder / "config.yaml").write_text(CONFIG.replace("lr:", "rates: {decoders: 2}, lr:"))
+    assert groups in refusal(capsys, *TRAIN)
+    (folder / "config.yaml").write_text(CONFIG)
     (folder / "mix.yaml").write_text("systems: [{name: a, path: [x.h5]}]")
     assert "Did you mean 'paths'?" in refusal(capsys, *TRAIN)
 

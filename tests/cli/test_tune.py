@@ -41,6 +41,24 @@ def test_tune_writes_a_config_that_trains(folder, capsys):
     assert main(["train", "--config", "tuned.yaml", "--steps", "1", "--run", "runs/a"]) == 0
 
 
+def test_marking_and_width_are_tuned_with_the_rate_and_written(folder, capsys):
+    words = f"tune {WATER} --budget 30m --lr 3e-3 --bulk 0.5 0.9 --width 8 16 --out tuned.yaml"
+    assert main(words.split()) == 0
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    tried = {tuple(map(float, row)) for row in rows if row and row[0] == "0.003"}
+    assert tried == {(3e-3, bulk, width) for bulk in (0.5, 0.9) for width in (8, 16)}
+    model = yaml.safe_load((folder / "tuned.yaml").read_text())["model"]
+    assert (3e-3, model["refine"]["bulk"], model["embed_dim"]) in tried
+
+
+def test_the_width_of_a_baseline_is_its_own(folder, capsys):
+    words = f"tune {WATER} --baseline unet --budget 30m --lr 3e-3 --width 4 8 --out tuned.yaml"
+    assert main(words.split()) == 0
+    baseline = yaml.safe_load((folder / "tuned.yaml").read_text())["model"]["baseline"]
+    assert baseline["kind"] == "unet"
+    assert baseline["width"] in (4, 8)
+
+
 def test_fine_tuning_chooses_its_own_rate(folder, capsys):
     assert main(f"train {WATER} --run runs/a".split()) == 0
     capsys.readouterr()
@@ -57,6 +75,13 @@ def test_fine_tuning_chooses_its_own_rate(folder, capsys):
         ("--budget soon", "--budget is 'soon'"),
         ("--budget 0s", "too small to compare 3 settings"),
         ("--lr 1e-3", "give two rates"),
+        ("--baseline stencil", "A stencil has no learning rate to tune"),
+        ("--baseline unet --threshold 0.1 0.2", "--threshold: nothing is refined"),
+        ("--bulk 0.8 0.9 --model.mode uniform --model.patches [8]", "--bulk: nothing is refined"),
+        ("--threshold 0.1 0.2 --bulk 0.9", "--threshold has no effect beside --bulk"),
+        ("--threshold 0.1 0.2 --model.refine.bulk 0.9", "no effect beside model.refine.bulk"),
+        ("--bulk 0.9 1.1", "model.refine.bulk is 1.1"),
+        ("--width 8 9 --model.heads 2", "model.embed_dim is 9"),
     ],
 )
 def test_what_cannot_be_tuned_is_refused(folder, capsys, words, said):

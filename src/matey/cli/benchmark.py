@@ -60,7 +60,7 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     from matey.cli.console import console
 
     model = forecasts[0].step
-    average = f", their average {model.average / 1e6:,.0f}" if model.average else ""
+    average = f", the weights' average {model.average / 1e6:,.0f}" if model.average else ""
     console.print(
         f"{sum(forecasts[0].parameters.values()) / 1e6:.2f} M parameters: weights "
         f"{model.parameters / 1e6:,.0f} MB, gradients {model.gradients / 1e6:,.0f}, "

@@ -270,7 +270,12 @@ def explain(parser: Parser, message: str, words: list[str]) -> str:
         keys = {a.dest: str(a.help or "") for a in parser._actions if a.dest != "help"}
         if '"data.systems"' in message:
             keys = {field.name: "" for field in fields(SourceConfig)}
-        if close := nearest_key(key, keys):
+        group = re.search(r"Group '([^']+)'", message)
+        inner = (f"{group[1]}.{key}" if group else key).rpartition(".")[0]
+        names = [dest.removeprefix(f"{inner}.") for dest in keys if dest.startswith(f"{inner}.")]
+        if "." in inner and names:
+            message = message.rstrip(".") + f". {inner} has {', '.join(names)}."
+        elif close := nearest_key(key, keys):
             message = message.rstrip(".") + f". Did you mean {close!r}?"
     files = [word for word in words if word.endswith((".yaml", ".yml")) and Path(word).exists()]
     return message + (f" (read {', '.join(files)})" if files else "")
@@ -281,8 +286,8 @@ def nearest_key(key: str, keys: Mapping[str, str]) -> str | None:
     all words of the unknown one, so that `learning_rate` finds `optim.lr`."""
     leaf = key.split(".")[-1]
     leaves = {dest.split(".")[-1]: dest for dest in keys}
-    close = difflib.get_close_matches(key, keys, 1, 0.6)
-    close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, 0.6)]
+    close = difflib.get_close_matches(key, keys, 1, 0.75)
+    close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, 0.75)]
     if close:
         return close[0]
     described = []

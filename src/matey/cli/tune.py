@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from matey.cli import Command
+from matey.cli.train import add_baseline, with_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,17 @@ def add_arguments(parser: Any) -> None:
         type=float,
         help="learning rates to try; by default a third of optim.lr, itself, and three times it",
     )
-    parser.add_argument("--threshold", nargs="+", type=float, help="thresholds to try")
-    parser.add_argument("--width", nargs="+", type=int, help="values of model.embed_dim to try")
+    parser.add_argument(
+        "--threshold", nargs="+", type=float, help="values of model.refine.threshold to try"
+    )
+    parser.add_argument("--bulk", nargs="+", type=float, help="values of model.refine.bulk to try")
+    parser.add_argument(
+        "--width",
+        nargs="+",
+        type=int,
+        help="values of model.embed_dim to try; of a baseline, of model.baseline.width",
+    )
+    add_baseline(parser)
     parser.add_class_arguments(RunConfig)
 
 
@@ -43,15 +53,10 @@ def run(options: Any) -> None:
     from matey.train.run_folder import to_yaml
     from matey.train.tune import with_settings
 
-    config, out = run_config(options), Path(options.out)
-    choices = {
-        "optim.lr": rates(options.lr, config.optim.lr),
-        "model.refine.threshold": options.threshold or (),
-        "model.embed_dim": options.width or (),
-    }
+    config, out = with_baseline(run_config(options), options.baseline), Path(options.out)
     best = try_all(
         config,
-        {key: values for key, values in choices.items() if values},
+        choices_of(config, options),
         options.budget,
         lambda one, run, watch: train(one, run, watch, stencils=run.parent / "stencil"),
     )
@@ -59,6 +64,31 @@ def run(options: Any) -> None:
     chosen = ", ".join(f"{key} {value:g}" for key, value in best.settings.items())
     write_text(out, f"# Chosen by validation: {chosen}.\n{text}", ConfigError)
     console.print(f"Wrote {out}. Train with it: matey train --config {out} --run runs/tuned")
+
+
+def choices_of(config: "RunConfig", options: Any) -> "dict[str, Sequence[Any]]":
+    """The values to try, by dotted key. Raises ConfigError for those that change nothing."""
+    from matey.errors import ConfigError
+
+    model = config.model
+    for option in ("threshold", "bulk"):
+        if options[option] and not model.is_adaptive:
+            raise ConfigError(
+                f"--{option}: nothing is refined in this model, which has one patch size or none. "
+                "Give model.patches two sizes, or leave it out."
+            )
+    others = ["--bulk"] if options.bulk else []
+    rules = {"bulk", "fraction", "token_budget"}
+    others += [f"model.refine.{r}" for r in sorted(rules) if getattr(model.refine, r) is not None]
+    if options.threshold and others:
+        raise ConfigError(f"--threshold has no effect beside {others[0]}. Leave one of them out.")
+    choices = {
+        "optim.lr": rates(options.lr, config.optim.lr),
+        "model.refine.threshold": options.threshold,
+        "model.refine.bulk": options.bulk,
+        "model.baseline.width" if model.is_baseline else "model.embed_dim": options.width,
+    }
+    return {key: values for key, values in choices.items() if values}
 
 
 def add_trial_options(parser: Any, budget: str) -> None:

@@ -53,17 +53,22 @@ def tune(
 
     `train` trains a config into a run folder, of which each trial has one in `folder`. Yields each
     trial when it is done. Raises ConfigError, with the least that would do, for a budget in which
-    two settings cannot be compared.
+    two settings cannot be compared; and, before any training, for settings that cannot be.
     """
+    if config.model.baseline.kind == "stencil":
+        raise ConfigError(
+            "A stencil has no learning rate to tune: it is fitted in closed form. Fit it with "
+            "matey train --baseline stencil."
+        )
     combinations = [dict(zip(choices, row, strict=True)) for row in product(*choices.values())]
     if len(combinations) < 2:
         raise ConfigError("One combination of settings is nothing to choose from: give two rates.")
+    configs = [with_settings(config, settings) for settings in combinations]
     began = time.monotonic()
     costs: dict[tuple[Any, ...], Cost] = {}  # by all settings but the rate, which costs nothing
-    for settings in combinations:
+    for settings, one in zip(combinations, configs, strict=True):
         if shape_of(settings) not in costs:
-            run = folder / f"probe_{len(costs)}"
-            costs[shape_of(settings)] = probe(with_settings(config, settings), train, run)
+            costs[shape_of(settings)] = probe(one, train, folder / f"probe_{len(costs)}")
     spent = time.monotonic() - began
     share = (budget - spent) / len(combinations)
     fewest = min(LEAST, config.steps)
