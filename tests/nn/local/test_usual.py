@@ -1,6 +1,6 @@
 """How large samples are beside what is usual: ratios without units."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -23,7 +23,8 @@ def ratios(usual: Usual, inputs, specs=None):
 def measured(inputs) -> Usual:
     usual = Usual()
     usual.add(inputs.spec)
-    usual.measure(inputs.spec, [Batch(**vars(inputs), target=inputs.values[:, -1])])
+    given = {one.name: getattr(inputs, one.name) for one in fields(inputs)}
+    usual.measure(inputs.spec, [Batch(**given, target=inputs.values[:, -1])])
     return usual
 
 
