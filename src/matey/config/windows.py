@@ -35,8 +35,6 @@ class WindowConfig:
             mirrored too, and pseudo quantities change their sign: `pseudo` of each variable
             must be known (see the data config). Name no axis along which gravity or another
             constant force acts, and none at all in a rotating frame.
-        exchange: in training, exchange two axes ([x, y]) in half of the windows on whose grids they
-            are alike: as many points, evenly spaced alike. What is said of `flip` holds here too.
     """
 
     history: int = 4
@@ -50,7 +48,6 @@ class WindowConfig:
     noise: float = 0.0
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
-    exchange: tuple[Literal["x", "y", "z"], ...] = ()
 
     def __post_init__(self) -> None:
         require_positive(self, "windows.", "history", "stride", "min_lead", "max_lead")
@@ -79,12 +76,6 @@ class WindowConfig:
             "false with windows.pushforward = 0: there is no rollout to learn from",
         )
         require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
-        require(
-            len(set(self.exchange)) == len(self.exchange) in (0, 2),
-            "windows.exchange",
-            self.exchange,
-            "two axes, or none",
-        )
 
     def pushes(self, at_end: bool) -> int:
         """The most frames that the model predicts before a target, in the end of a run or not."""

@@ -1,4 +1,4 @@
-"""Symmetries of physics that make more of little data: shifts, mirror images and exchanged axes.
+"""Symmetries of physics that make more of little data: shifts and mirror images of windows.
 
 A shift along a periodic axis moves values and nothing else; along a stretched one there is
 none. A mirror across an axis turns the grid points round and swaps the two sides of the domain;
@@ -6,11 +6,9 @@ of a tensor, each component changes sign as often as it has that axis: velocity_
 across x, stress_xy under one across x or y, stress_xx never. Pseudovectors (magnetic field,
 vorticity) are curls of vectors and change sign once more: across x, magnetic_x stays and
 magnetic_y and magnetic_z turn. So do pseudoscalars, as the vorticity is in two dimensions.
-`Variable.pseudo` says whether a variable is one. To exchange two axes is to mirror across their
-diagonal: components change places (velocity_x and velocity_y), and pseudo quantities their sign.
+`Variable.pseudo` says whether a variable is one.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +21,7 @@ from torch import Tensor
 from matey.config import WindowConfig
 from matey.data.layouts.base import Trajectory
 from matey.errors import ConfigError
-from matey.fields import PERIODIC_SIDES, Batch, Grid, SystemSpec, Variable, stack
+from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, Variable, stack
 
 AXES = "zyx"  # along array axes 0, 1, 2 of a grid
 DIRECTED = re.compile(r"B[xyz]|.*_[xyz]")  # parameters that are components of a vector
@@ -31,12 +29,10 @@ DIRECTED = re.compile(r"B[xyz]|.*_[xyz]")  # parameters that are components of a
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A shift in grid points along Z, Y, X, the axes (0, 1, 2) mirrored before it, and the two
-    exchanged after it."""
+    """A shift in grid points along Z, Y, X, and the axes (0, 1, 2) mirrored before it."""
 
     shift: tuple[int, int, int] = (0, 0, 0)
     mirrored: tuple[int, ...] = ()
-    exchanged: tuple[int, ...] = ()
 
 
 def draw_symmetry(
@@ -54,31 +50,17 @@ def draw_symmetry(
     for name in config.flip:
         if rng.integers(2) and AXES.index(name) >= 3 - trajectory.grid.ndim:
             mirrored.append(AXES.index(name))
-    exchanged = [AXES.index(name) for name in config.exchange]
-    if not exchanged or not rng.integers(2) or not alike(trajectory.grid, exchanged):
-        exchanged = []
-    return Symmetry((shift[0], shift[1], shift[2]), tuple(mirrored), tuple(exchanged))
-
-
-def alike(grid: Grid, axes: Sequence[int]) -> bool:
-    """Whether two axes of a grid have as many points, evenly spaced alike."""
-    (a, b), stretched = axes, any(grid.positions[axis] for axis in axes)
-    same = grid.shape[a] == grid.shape[b] and math.isclose(
-        grid.spacing[a], grid.spacing[b], rel_tol=1e-6
-    )
-    return min(a, b) >= 3 - grid.ndim and same and not stretched
+    return Symmetry((shift[0], shift[1], shift[2]), tuple(mirrored))
 
 
 def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
-    """The batch with each sample mirrored, shifted, its axes exchanged: frames and sides alike."""
-    if not any(s.mirrored or any(s.shift) or s.exchanged for s in symmetries):
+    """The batch with each sample mirrored, then shifted: all frames and boundaries alike."""
+    if not any(symmetry.mirrored or any(symmetry.shift) for symmetry in symmetries):
         return batch
     boundaries = batch.boundaries.clone()
     for sides, symmetry in zip(boundaries, symmetries, strict=True):
         for axis in symmetry.mirrored:
             sides[axis] = sides[axis].flip(0)
-        if symmetry.exchanged:
-            sides[list(symmetry.exchanged)] = sides[list(symmetry.exchanged[::-1])]
     frames: dict[str, Any] = {
         name: stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
         for name in ("values", "between", "target")
@@ -91,41 +73,11 @@ def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
 def move(
     values: Float[Tensor, "... C Z Y X"], symmetry: Symmetry, spec: SystemSpec
 ) -> Float[Tensor, "... C Z Y X"]:
-    """Values of a system mirrored, shifted, and their axes exchanged, in this order."""
+    """Values of a system mirrored, then shifted."""
     for axis in symmetry.mirrored:
         signs = [parity(variable, AXES[axis]) for variable in spec.variables]
         values = values.flip(axis - 3) * values.new_tensor(signs)[:, None, None, None]
-    values = values.roll(symmetry.shift, (-3, -2, -1)) if any(symmetry.shift) else values
-    if symmetry.exchanged:
-        a, b = symmetry.exchanged
-        places = partners(spec, AXES[a] + AXES[b])
-        signs = [-1 if variable.pseudo else 1 for variable in spec.variables]
-        values = values.transpose(a - 3, b - 3)[..., places, :, :, :]
-        values = values * values.new_tensor(signs)[:, None, None, None]
-    return values
-
-
-def partners(spec: SystemSpec, pair: str) -> list[int]:
-    """Which variable's values each variable has after two axes, `xy`, are exchanged.
-
-    Raises ConfigError if a component has no partner.
-    """
-    other = str.maketrans(pair, pair[::-1])
-    places = {variable.name: place for place, variable in enumerate(spec.variables)}
-    chosen = []
-    for variable in spec.variables:
-        ending = "".join(variable.axes)
-        stem = variable.name.removesuffix(ending)
-        # A symmetric tensor may be stored by half: stress_xy is stress_yx.
-        names = [stem + ending.translate(other), stem + ending.translate(other)[::-1]]
-        partner = next((places[name] for name in names if name in places), None)
-        if partner is None:
-            raise ConfigError(
-                f"windows.exchange is {list(pair)}, but system {spec.name!r} has {variable.name} "
-                f"and no {names[0]} to exchange it with. Set windows.exchange to []."
-            )
-        chosen.append(partner)
-    return chosen
+    return values.roll(symmetry.shift, (-3, -2, -1)) if any(symmetry.shift) else values
 
 
 def parity(variable: Variable, axis: str) -> int:
@@ -138,30 +90,22 @@ def parity(variable: Variable, axis: str) -> int:
     return -1 if (variable.axes.count(axis) + variable.pseudo) % 2 else 1
 
 
-def check_symmetries(spec: SystemSpec, config: WindowConfig) -> None:
-    """Raise ConfigError if it is not known what a mirror, or an exchange of axes, does to a
-    variable of a system, or if it would have to change a parameter too."""
-    asked = {"windows.flip": config.flip, "windows.exchange": config.exchange}
-    for key, axes in asked.items():
-        if axes:
-            check_mirror(spec, key, axes)
-    if len(config.exchange) and all(AXES.index(a) >= 3 - spec.ndim for a in config.exchange):
-        partners(spec, "".join(config.exchange))
-
-
-def check_mirror(spec: SystemSpec, key: str, axes: Sequence[str]) -> None:
-    """Raise ConfigError as `check_symmetries` does, for the mirrors that one setting asks for."""
+def check_flips(spec: SystemSpec, flip: Sequence[str]) -> None:
+    """Raise ConfigError if it is not known what a mirror does to a variable of a system, or if
+    it would have to change a parameter too."""
+    if not flip:
+        return
     unknown = [variable.name for variable in spec.variables if variable.pseudo is None]
     if unknown:
         raise ConfigError(
-            f"{key} is {list(axes)}, but nothing says whether {unknown[0]} of system "
+            f"windows.flip is {list(flip)}, but nothing says whether {unknown[0]} of system "
             f"{spec.name!r} changes its sign in a mirror. Set `pseudo: {{{unknown[0]}: false}}` of "
             "this system in the data config (or `pseudo` of its array in a layout) for a true "
-            f"scalar, vector or tensor, true for a pseudo one; or set {key} to []."
+            "scalar, vector or tensor, true for a pseudo one; or set windows.flip to []."
         )
     directed = [name for name in spec.parameters if DIRECTED.fullmatch(name)]
     if directed:
         raise ConfigError(
-            f"{key} is {list(axes)}, but parameter {directed[0]} of system {spec.name!r} "
-            f"has a direction, which a mirror would turn. Set {key} to []."
+            f"windows.flip is {list(flip)}, but parameter {directed[0]} of system {spec.name!r} "
+            "has a direction, which a mirror would turn. Set windows.flip to []."
         )

@@ -20,7 +20,7 @@ from matey.data.formats import files
 from matey.data.layouts.base import UNIFORM
 from matey.data.layouts.stored import Piece, allocate
 from matey.data.selection import Selection
-from matey.data.symmetry import check_symmetries
+from matey.data.symmetry import check_flips
 from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, Window, stack_fields
@@ -64,7 +64,7 @@ class Windows:
         self.config = config
         self.spec = replace(fields.spec, dt=fields.spec.dt * config.stride)
         self.trajectories = tuple(trajectories)
-        check_symmetries(self.spec, config)
+        check_flips(self.spec, config.flip)
         selected = [fields.trajectories[i] for i in trajectories]
         needed = (config.history - 1 + config.min_lead) * config.stride
         counts = [max(0, len(trajectory.times) - needed) for trajectory in selected]
