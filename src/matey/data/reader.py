@@ -144,6 +144,7 @@ class Reader:
             dict(trajectory.parameters),
             self.spec,
             {"source": trajectory.name},
+            self.contents.labels,
         )
 
     def read_into(self, pieces: Sequence[Piece]) -> None:

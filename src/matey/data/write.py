@@ -309,7 +309,8 @@ def write_field(
     """
     told = {**field.provenance, **(provenance or {}), "matey_version": matey.__version__}
     path, dataset = Path(path), field.to_xarray()
-    clash = sorted(set(dataset.attrs) & set(told))
+    theirs = field.labels.of("") if field.labels else {}
+    clash = sorted((set(dataset.attrs) - set(theirs)) & set(told))
     if clash:
         raise DataError(f"Provenance {', '.join(clash)} would replace attributes of the field.")
     dataset.attrs.update(told)

@@ -8,6 +8,7 @@ dimensions. X is x; in a vertical section z lies along Y.
 from matey.fields.field import Field, Window
 from matey.fields.grid import Grid, Points, join_points, locate_points, stack_points
 from matey.fields.inputs import Batch, Inputs, dense, stack, stack_fields
+from matey.fields.labels import Labels
 from matey.fields.system import PERIODIC_SIDES, Boundary, Sides, SystemSpec, Variable
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Field",
     "Grid",
     "Inputs",
+    "Labels",
     "Points",
     "Sides",
     "SystemSpec",

@@ -7,20 +7,22 @@ from typing import Any
 
 from matey.errors import DataError, MateyError
 from matey.fields.grid import Grid
+from matey.fields.labels import Labels, check_order, read_labels
 from matey.fields.system import Boundary, Sides, SystemSpec, Variable
 
 KEY = "matey_field"  # the file attribute that holds it
-FORMAT = 2  # without stretched or falling axes 1, which older versions also read
+FORMAT = 3  # without labels 2, without stretched or falling axes 1: older versions also read those
 
 
 @dataclass(frozen=True)
 class Description:
-    """System, grid, boundaries and parameters of a field."""
+    """System, grid, boundaries and parameters of a field, and what its file calls its axes."""
 
     spec: SystemSpec
     grid: Grid
     boundaries: tuple[Sides, Sides, Sides]
     parameters: dict[str, float]
+    labels: Labels | None = None
 
     def to_json(self) -> str:
         """One line of JSON, for `read_description`."""
@@ -29,13 +31,16 @@ class Description:
             for key, value in asdict(self.grid).items()
             if key not in ("positions", "falling") or any(value)
         }
+        older = 2 if {"positions", "falling"} & set(grid) else 1
+        labels = {"labels": self.labels.to_plain()} if self.labels else {}
         return json.dumps(
             {
-                "format": FORMAT if {"positions", "falling"} & set(grid) else 1,
+                "format": FORMAT if labels else older,
                 "system": {**asdict(self.spec), "variables": list(map(entry, self.spec.variables))},
                 "grid": grid,
                 "boundaries": [[Boundary(side).name for side in pair] for pair in self.boundaries],
                 "parameters": self.parameters,
+                **labels,
             }
         )
 
@@ -45,8 +50,11 @@ def entry(variable: Variable) -> dict[str, Any]:
     return {key: value for key, value in asdict(variable).items() if key != "mask" or value}
 
 
-def read_description(text: str, where: str) -> Description:
-    """Parse the description in a file or dataset, which errors call `where`.
+def read_description(
+    text: str, where: str, attributes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Description:
+    """Parse the description in a file or dataset, which errors call `where`; `attributes` are those
+    of its arrays, and under "" its own.
 
     Raises DataError if it is damaged or of a newer format.
     """
@@ -58,11 +66,17 @@ def read_description(text: str, where: str) -> Description:
                 f"to {FORMAT}. Install a newer one."
             )
         low, mid, high = record["boundaries"]
+        grid = read_grid(record["grid"])
+        labels = None
+        if "labels" in record:
+            labels = read_labels(record["labels"], attributes or {})
+            check_order(labels, grid.axes)
         return Description(
             read_spec(record["system"]),
-            read_grid(record["grid"]),
+            grid,
             (read_sides(low), read_sides(mid), read_sides(high)),
             {str(name): float(value) for name, value in record["parameters"].items()},
+            labels,
         )
     except DataError:
         raise

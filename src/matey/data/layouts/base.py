@@ -19,7 +19,7 @@ from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.files import log, shown
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Grid, Labels, Sides, SystemSpec, Variable
 
 UNIFORM = 0.1  # steps within this fraction of their median count as uniform
 EVEN = 0.01  # steps between grid points within this fraction of their mean are even
@@ -77,8 +77,9 @@ class Contents:
     `keys` are the trajectories' groups, where each has one. `described` is the draft that a
     file in no layout here was read by, with what it assumes; `doubts` are what a person has to
     decide before it is trained on. `named` says that the file or its layout names the system, and
-    not its folder. `mask` says which points hold a field: `missing` those where no variable is
-    missing at the first time; or it names a static variable.
+    not its folder. `labels` are the file's names of axes, and what it says of its arrays. `mask`
+    says which points hold a field: `missing` those where no variable is missing at the first time;
+    or it names a static variable.
     """
 
     spec: SystemSpec
@@ -88,6 +89,7 @@ class Contents:
     described: LayoutConfig | None = None
     assumptions: Sequence[str] = ()
     doubts: Sequence[str] = ()
+    labels: Labels | None = None
     named: bool = True
     mask: str = ""
 

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
-from matey.data.formats import files
+from matey.data.formats import files, times
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
 from matey.data.formats.files import log, shown
-from matey.data.layouts import base, draft, times
+from matey.data.layouts import base, draft
 from matey.data.layouts.base import SPLITS, Contents, Staggered, Stored, Trajectory
 from matey.data.layouts.conventions import axis_of
+from matey.data.layouts.labelled import labels_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
 
@@ -75,7 +76,8 @@ def read_described(file: Container, layout: LayoutConfig, options: SourceConfig 
     written = text(file.attributes().get("system", ""))
     name = written or name_of_folder(path.parent) or path.stem
     contents = base.make_contents(file, name, arrays, trajectories, options, keys)
-    return replace(contents, named=bool(written))
+    labels = None if keys else labels_of(file, layout, arrays, letters)
+    return replace(contents, named=bool(written), labels=labels)
 
 
 def groups_with(names: Sequence[str], array: str) -> list[str]:

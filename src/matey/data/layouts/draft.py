@@ -15,6 +15,7 @@ from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.files import UnknownLayoutError, shown
+from matey.data.formats.times import are_dates
 from matey.data.layouts.conventions import axes_of_dimensions, axis_by_attributes, axis_of
 from matey.data.layouts.draft_axes import (
     ORDER,
@@ -27,7 +28,6 @@ from matey.data.layouts.draft_axes import (
 )
 from matey.data.layouts.draft_grid import SharedGrid, goes_round, never_changes, share_grid
 from matey.data.layouts.draft_names import describe, rename
-from matey.data.layouts.times import are_dates
 
 PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 

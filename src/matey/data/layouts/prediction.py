@@ -13,10 +13,12 @@ from matey.data.formats.encoding import text
 from matey.data.formats.files import log, read_coordinate, shown
 from matey.data.layouts import base
 from matey.data.layouts.base import ROUNDING, UNIFORM, Contents, Stored
+from matey.data.layouts.labelled import attributes_of
 from matey.data.layouts.miniweather import as_asked
 from matey.errors import ShapeError
-from matey.fields import Grid
+from matey.fields import Grid, Labels
 from matey.fields.description import KEY, read_description
+from matey.fields.labels import plain_labels
 
 
 class MateyFile:
@@ -31,13 +33,20 @@ class MateyFile:
         if not written:
             return None
         path = file.path
-        description = read_description(written, shown(path))
+        said = {name: attributes_of(file, name) for name in ["", *file.names()]}
+        description = read_description(written, shown(path), said)
         spec, grid = description.spec, description.grid
         if not as_asked(spec.variables, options):
             return None  # the reader of such files knows the background
-        axes = "t" + "zyx"[3 - grid.ndim :]
-        arrays = [Stored(v.alias or v.name, axes, (v,)) for v in spec.variables]
-        base.required(path, file.names(), ["time", *(array.name for array in arrays)])
+        labels = description.labels or plain_labels(grid)
+        letters = {"time": "t"} | dict(zip(grid.axes, "zyx"[3 - grid.ndim :], strict=True))
+        axes = "".join(letters[axis] for axis in labels.order)
+        arrays = [
+            Stored(name, axes.replace("t", "") if name in labels.still else axes, (v,))
+            for v in spec.variables
+            for name in [v.alias or v.name]
+        ]
+        base.required(path, file.names(), [labels.time, *(array.name for array in arrays)])
         sizes = base.same_sizes(file, arrays)
         points = tuple(sizes.get(letter, 1) for letter in "zyx")
         if points != grid.shape:
@@ -45,20 +54,22 @@ class MateyFile:
                 f"{shown(path)}: {arrays[0].name} has {points} grid points (z, y, x), but its "
                 f"attribute {KEY} says {grid.shape}."
             )
-        stored = read_coordinate(file.array("time"), path, "time")
-        times = base.make_times(stored, sizes["t"], path, "time")
-        grid = replace(grid, falling=falling_in(file, grid))
+        stored = read_coordinate(file.array(labels.time), path, labels.time)
+        times = base.make_times(stored, sizes["t"], path, labels.time)
+        grid = replace(grid, falling=falling_in(file, grid, labels))
         sides, parameters = description.boundaries, description.parameters
         spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
-        return Contents(spec, base.alike(path, [times], grid, sides, parameters), arrays)
+        trajectories = base.alike(path, [times], grid, sides, parameters)
+        return Contents(spec, trajectories, arrays, labels=description.labels)
 
 
-def falling_in(file: Container, grid: Grid) -> tuple[str, ...]:
+def falling_in(file: Container, grid: Grid, labels: Labels) -> tuple[str, ...]:
     """The axes that fall in the file: another program may have turned them since."""
 
-    def falls(name: str) -> bool:
+    def falls(axis: str) -> bool:
+        name = labels.coordinate(axis)
         if name not in file.names():
-            return name in grid.falling
+            return axis in grid.falling
         points = read_coordinate(file.array(name), file.path, name)
         return points.ndim == 1 and bool(points[0] > points[-1])
 
