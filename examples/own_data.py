@@ -66,7 +66,7 @@ def yours(pretrained: str) -> None:
         steps=60,
     )
     tuned = matey.finetune(pretrained, config, "runs/dye")
-    history = matey.open("dye.nc").read(0, slice(0, model.history))
+    history = matey.open("dye.nc", like="runs/dye").read(0, slice(0, model.history))
     tuned.rollout(history, steps=6).to_xarray().to_netcdf("prediction.nc")  # in physical units
     (score,) = matey.score(tuned, "dye", data, matey.ScoreConfig(steps=6), "results")
     print(f"NRMSE {score.main.error[-1]:.3f}, persistence {score.main.persistence[-1]:.3f}")

@@ -89,3 +89,19 @@ def test_operations_follow_from_the_rates_of_a_log(tmp_path):
     (record,) = read_log(tmp_path).train
     assert (record.seconds, record.operations) == (2.0, 6e9)
     assert math.isnan(record.loss)
+
+
+@dataclass(frozen=True)
+class EitherOr:
+    """A field of one word or several."""
+
+    join: Literal["time", "run"] | tuple[Literal["time", "run"], ...] = ()
+
+
+@pytest.mark.parametrize("given", ["time", ("time", "run"), ()])
+def test_one_word_or_several_are_read(given):
+    assert (
+        read(EitherOr, {"join": list(given) if isinstance(given, tuple) else given}).join == given
+    )
+    with pytest.raises(ValueError, match="join"):
+        read(EitherOr, {"join": "space"})

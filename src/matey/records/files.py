@@ -11,7 +11,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 from typing import get_type_hints as hints_of
 
 from matey.errors import DataError
@@ -104,7 +104,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         return value
     if origin is Annotated:
         return inner[1] if value is None else convert(inner[0], value, where)
-    if origin is UnionType:
+    if origin in (UnionType, Union):  # the second where one of the kinds is a Literal
         return convert_one_of([each for each in inner if each is not NoneType], value, where)
     if origin is Literal:
         return value if value in inner else refuse(where, value, f"one of {', '.join(inner)}")
