@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from matey.data.formats import times as moments
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.joined import TIME
-from matey.data.layouts import times as moments
 from matey.data.layouts.conventions import axis_of
 from matey.data.runs.names import words
 from matey.errors import DataError
