@@ -196,16 +196,6 @@ def run_of(folder: Path, **settings: object) -> None:
     train(config, folder / "run")
 
 
-@refused(ShapeError, "8 grid points.*cells of 3")
-def grid_that_the_patch_does_not_divide(folder):
-    run_of(folder, model={"patches": (3,), "mode": "uniform"})
-
-
-@refused(ShapeError, "8 grid points.*16")
-def grid_smaller_than_one_patch(folder):
-    run_of(folder, model={"patches": (16, 8)})
-
-
 @refused(MateyError, "history")
 def history_longer_than_the_trajectory(folder):
     run_of(folder, model={"patches": (8, 4)}, windows=WindowConfig(history=50))

@@ -254,14 +254,6 @@ def test_a_wrong_file_is_named(folder, capsys):
     assert GAS in refusal(capsys, *TRAIN)
 
 
-def test_a_grid_that_the_patch_does_not_divide_is_refused_with_both_numbers(folder, capsys):
-    (folder / "config.yaml").write_text(CONFIG.replace("[8, 4]", "[12, 4]"))
-    line = refusal(capsys, *TRAIN)
-    assert "16 grid points" in line
-    assert "cells of 12" in line
-    assert "model.patches" in line
-
-
 def test_a_nan_in_the_data_is_named_with_file_variable_and_place(folder, capsys):
     with h5py.File(folder / GAS, "r+") as file:
         file["pressure"][:, :, 3, 5] = float("nan")

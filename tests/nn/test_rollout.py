@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from matey.config import WindowConfig
-from matey.errors import ConfigError, DataError, DivergenceError, ShapeError
+from matey.errors import ConfigError, DataError, DivergenceError
 from matey.fields import PERIODIC_SIDES, Field, Grid, SystemSpec, Variable
 from matey.nn.folder import from_pretrained, save_pretrained
 from tests.nn.helpers import system, tiny_model
@@ -67,13 +67,6 @@ def test_a_prediction_says_what_made_it(tmp_path):
     assert (told["lead_time"], told["seed"]) == ("0.5", "3")
     assert int(told.pop("tokens_per_frame")) > 0
     assert next(model.rollout_steps(field, 2, lead_time=0.5, seed=3)).provenance == told
-
-
-@pytest.mark.parametrize(("points", "advice"), [(20, "such as 16"), (4, "such as 8")])
-def test_a_grid_that_the_patches_do_not_tile_names_a_size_that_they_do(points, advice):
-    spec = system()
-    with pytest.raises(ShapeError, match=rf"{points} grid points.*patches of 8.*{advice}"):
-        tiny_model(spec).rollout(field_of(spec, points), 1)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from matey.config import RefineConfig
-from matey.errors import DataError, ShapeError
+from matey.errors import DataError
 from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, Variable
 from matey.nn.folder import set_token_budget
 from tests.nn.helpers import check_thresholds, rough_inputs, system, tiny_model
@@ -175,12 +175,6 @@ def test_drop_path_reaches_the_blocks_and_only_in_training():
     assert torch.equal(model(inputs).fields, model(inputs).fields)
     model.train()
     assert not torch.equal(model(inputs).fields, model(inputs).fields)
-
-
-def test_a_grid_that_the_patch_does_not_divide_is_refused():
-    spec = system()
-    with pytest.raises(ShapeError, match="Axis Y has 12 grid points"):
-        tiny_model(spec)(rough_inputs(spec, points=12))
 
 
 def field_of(spec: SystemSpec, times: int = 3, points: int = 16) -> Field:

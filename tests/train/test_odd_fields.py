@@ -56,17 +56,13 @@ def test_amplitudes_of_1e_minus_12_and_1e12_are_normalised_alike(tmp_path):
     assert found[0] == found[1] == found[2]
 
 
-def test_a_grid_of_one_patch_trains_and_a_smaller_one_is_refused_with_both_numbers(
-    tmp_path, capsys
-):
-    one = scaled(tmp_path / "2D_rdb_one.h5", 1.0, points=8)
-    assert losses(one, tmp_path)[0]
-    small = scaled(tmp_path / "2D_rdb_small.h5", 1.0, points=4)
-    with pytest.raises(AssertionError):
-        losses(small, tmp_path)
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "4 grid points" in line
-    assert "8" in line
+@pytest.mark.parametrize("points", [8, 5, 13])
+def test_a_grid_of_one_patch_a_smaller_and_an_undivided_one_train(tmp_path, points):
+    path = scaled(tmp_path / f"2D_rdb_{points}.h5", 1.0, points=points)
+    _, run = losses(path, tmp_path)
+    plan = matey.from_pretrained(run).plan(matey.open(path)[0])
+    assert plan.domain == (1, points, points)
+    assert plan.labels.shape == (1, 1, points, points)
 
 
 def test_a_history_of_one_frame_trains(tmp_path):

@@ -302,8 +302,8 @@ def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
 
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
-    """Raise ShapeError or ConfigError for a grid that the patches do not tile, that has more
-    coarse patches than the token budget, or that is stretched, for an FNO or a stencil."""
+    """Raise ConfigError for a grid that has more coarse patches than the token budget, ShapeError
+    for one that is stretched, for an FNO or a stencil."""
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:

@@ -311,7 +311,9 @@ def cells(plan: RefinementPlan | None) -> dict[str, np.ndarray]:
         empty = np.zeros((0, 3), dtype=np.int32)
         return {"corner": empty, "size": empty, "level": empty[:, 0]}
     leaves = plan.leaves[plan.sample[plan.leaves] == 0]
-    arrays = {"corner": plan.corner, "size": plan.size, "level": plan.level}
+    room = torch.tensor(plan.domain, device=leaves.device) - plan.corner
+    leaves = leaves[(room[leaves] > 0).all(dim=1)]  # of others the field has no point
+    arrays = {"corner": plan.corner, "size": plan.size.minimum(room), "level": plan.level}
     return {k: a[leaves].cpu().numpy().astype(np.int32) for k, a in arrays.items()}
 
 

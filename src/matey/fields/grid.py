@@ -146,6 +146,18 @@ class Points:
         mask = None if self.mask is None else self.mask.roll(tuple(shift), (-3, -2, -1))
         return replace(self, mask=mask)
 
+    def continued(self, grid: tuple[int, int, int]) -> "Points":
+        """The same on a larger grid: what lies beyond holds no field."""
+        z, y, x = (
+            lengthened(centres, edges, count)
+            for centres, edges, count in zip(self.centres, self.edges, grid, strict=True)
+        )
+        samples, device = len(self.centres[0]), self.centres[0].device
+        held = torch.zeros(samples, 1, *grid, dtype=torch.bool, device=device)
+        inside = [slice(0, centres.shape[1]) for centres in self.centres]
+        held[:, :, inside[0], inside[1], inside[2]] = True if self.mask is None else self.mask
+        return Points((z[0], y[0], x[0]), (z[1], y[1], x[1]), self.stretched, held)
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Points":
         z, y, x = map(change, self.centres)
         low, middle, high = map(change, self.edges)
@@ -158,6 +170,17 @@ def stack_points(grids: Sequence[Grid]) -> Points | None:
     if not any(points for grid in grids for points in grid.positions):
         return None
     return locate_points(grids)
+
+
+def lengthened(centres: Tensor, edges: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """So many points [B points] and the edges of their cells along an axis, those beyond the last
+    as far apart as its cell is wide."""
+    more = torch.arange(1, count - centres.shape[1] + 1, device=edges.device)
+    further = (edges[:, -1:] - edges[:, -2:-1]) * more
+    return (
+        torch.cat([centres, centres[:, -1:] + further], dim=1),
+        torch.cat([edges, edges[:, -1:] + further], dim=1),
+    )
 
 
 def even_points(samples: int, shape: tuple[int, int, int], device: torch.device) -> Points:

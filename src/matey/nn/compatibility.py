@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from matey.errors import DataError, ShapeError, nearest
-from matey.fields import Boundary, Field, Grid, SystemSpec
+from matey.errors import DataError, nearest
+from matey.fields import Boundary, Field, SystemSpec
 from matey.nn.embed import Named
-from matey.tokens.lattice import Triple
 
 ROUNDING = 1e-3  # of dt: a smaller difference is none
 EVEN = 0.01  # of the step between grid points: a smaller difference is none
@@ -123,16 +122,4 @@ def check_names(spec: SystemSpec, inputs: Named, outputs: Named) -> None:
             raise DataError(
                 f"The model was never trained to predict {spec.variables[i].name!r} of system "
                 f"{spec.name!r}, only to read it. Fine-tune it with `matey finetune` first."
-            )
-
-
-def check_cells(grid: Grid, spec: SystemSpec, cell: Triple) -> None:
-    """Raise ShapeError unless the coarse cells of a model tile a grid."""
-    for axis, points, size in zip("ZYX", grid.shape, cell, strict=True):
-        if points % size:
-            below = points - points % size
-            raise ShapeError(
-                f"Axis {axis} of system {spec.name!r} has {points} grid points, which this "
-                f"model's patches of {size} cannot tile. Give it a multiple of them, "
-                f"such as {below or size}."
             )

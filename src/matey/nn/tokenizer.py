@@ -21,7 +21,7 @@ from matey.config import ModelConfig
 from matey.fields import Inputs, SystemSpec
 from matey.nn.embed import Case, Named, Scaled
 from matey.nn.operations import Cost
-from matey.tokens.lattice import Triple, all_patches, join_patches
+from matey.tokens.lattice import Triple, all_patches, cropped, join_patches
 from matey.tokens.pack import Packing
 
 Stem = Literal["linear", "hierarchical"]
@@ -94,6 +94,7 @@ class Tokenizer(nn.Module):
         """The sum of `rest` and what the tokens of each level say of the next frame; and that of
         the first level alone."""
         frames = self.decode(levels, packing, predicted_names(inputs.spec))
+        frames = [cropped(frame, inputs.values.shape[-3:]) for frame in frames]
         frames[0] = frames[0] + rest
         return torch.stack(frames).sum(dim=0) if len(frames) > 1 else frames[0], frames[0]
 

@@ -18,11 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError
-from matey.fields import Boundary, Field, Grid, Inputs, SystemSpec, stack_fields
+from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import Points
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Given, Layout, Surroundings
-from matey.nn.compatibility import check_cells, check_names
+from matey.nn.compatibility import check_names
 from matey.nn.embed import Case, Conditioning, Position
 from matey.nn.local.sandwich import Sandwich
 from matey.nn.local.stencil import Stencils, stand_in, stencil_of
@@ -32,7 +32,7 @@ from matey.nn.schemes import segment, stages_of
 from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
-from matey.tokens.lattice import Triple, random_shift
+from matey.tokens.lattice import Triple, continued, random_shift
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
@@ -108,7 +108,8 @@ class Matey(Surrogate):
         """The frame at the given lead time.
 
         `shift` moves the lattice of patches by so many grid points along Z, Y and X: along
-        periodic axes only. Raises ShapeError if the patches do not tile the grid.
+        periodic axes only. Where patches do not tile the grid, they are of fields `continued` past
+        its high ends; what they say of that is dropped.
         """
         statistics, fields = normalised(inputs, shift)
         plan = self.plan_normalised(fields, inputs, shift)
@@ -147,9 +148,11 @@ class Matey(Surrogate):
         """Normalised fields, where they are and of which case, as this process' tokens."""
         packing, sequence = layout.packing, layout.sequence
         case = self.case_of(fields, statistics, inputs)
-        levels, features = self.ends.embed(fields, inputs, packing, case)
+        wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2)
+        wide = continued(fields, packing.plan.grid, wraps)
+        levels, features = self.ends.embed(wide, inputs, packing, case)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
-            packing.plan.grid, device=fields.device
+            packing.plan.domain, device=fields.device
         )
         tokens = pack(levels, packing) + self.position(sequence, inputs.boundaries, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
@@ -235,7 +238,7 @@ class Matey(Surrogate):
         cells = len(packing.cell)
         self.ends.count(cost, packing, spec, times, self.writes_coarse)
         if self.stencils is not None:
-            points = packing.plan.samples * math.prod(packing.plan.grid)
+            points = packing.plan.samples * math.prod(packing.plan.domain)
             self.stencils.count(cost, spec, stencil_of(spec, self.specs), points)
         self.position.count(cost, cells, times)
         self.conditioning.count(cost, packing.plan.samples, self.told(spec))
@@ -344,7 +347,3 @@ class Matey(Surrogate):
         check_names(spec, *self.ends.named(spec.ndim))
         if self.stencils is not None:
             stencil_of(spec, self.specs)
-
-    def check_grid(self, grid: Grid, spec: SystemSpec) -> None:
-        """Raise ShapeError unless the coarse patches tile a grid."""
-        check_cells(grid, spec, self.patches(spec.ndim)[0])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from matey.errors import ShapeError
@@ -47,6 +47,33 @@ def lattice_shape(points: Triple, cell: Triple) -> Triple:
     check_tiles(points, cell)
     z, y, x = (count // size for count, size in zip(points, cell, strict=True))
     return z, y, x
+
+
+def covering(points: Triple, cell: Triple) -> Triple:
+    """The least grid that cells tile and that holds a grid of so many points."""
+    z, y, x = (-(-count // size) * size for count, size in zip(points, cell, strict=True))
+    return z, y, x
+
+
+def continued(
+    fields: Float[Tensor, "B *axes Z Y X"], grid: Triple, wraps: Bool[Tensor, "B 3"]
+) -> Float[Tensor, "B *axes z y x"]:
+    """Fields continued past the high end of each axis, to as many points as `grid` has: by what
+    lies across the side where an axis is periodic in a sample, else by the last point again."""
+    for axis, (count, more) in enumerate(zip(_points(fields), grid, strict=True)):
+        if more > count:
+            places = torch.arange(more, device=fields.device)
+            periodic = wraps[:, axis].view(-1, *(1,) * (fields.ndim - 1))
+            across = fields.index_select(axis - 3, places % count)
+            still = fields.index_select(axis - 3, places.clamp(max=count - 1))
+            fields = torch.where(periodic, across, still)
+    return fields
+
+
+def cropped(fields: Num[Tensor, "*axes Z Y X"], grid: Sequence[int]) -> Num[Tensor, "*axes z y x"]:
+    """The fields without what lies beyond a grid of so many points: `continued` reversed."""
+    z, y, x = grid
+    return fields if fields.shape[-3:] == (z, y, x) else fields[..., :z, :y, :x]
 
 
 def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx ..."]:

@@ -152,7 +152,7 @@ def locate(
     stretched grid points, whose volumes then make up a cell.
     """
     plan, cell = packing.plan, packing.cell
-    grid = torch.tensor(plan.grid, device=cell.device)
+    grid = torch.tensor(plan.domain, device=cell.device)
     size, corner = plan.size[cell], plan.corner[cell]
     widths = torch.tensor(
         [min(band or size, points) for size, points in zip(plan.sizes[0], plan.grid, strict=True)]
@@ -160,8 +160,11 @@ def locate(
     centre, extent = (corner + size / 2) / grid, size / grid
     if points is not None:
         sample = plan.sample[cell]
-        low, high = points.at(sample, corner), points.at(sample, corner + size)
-        centre, extent = ((low + high) / 2).to(centre), (high - low).to(extent)
+        first, last = corner.minimum(grid), (corner + size).minimum(grid)
+        low, high = points.at(sample, first), points.at(sample, last)
+        inside = last > first  # others lie beyond the grid
+        centre = torch.where(inside, ((low + high) / 2).to(centre), centre)
+        extent = torch.where(inside, (high - low).to(extent), extent)
     # Sequences of one sample each come first, those inside a refined cell after them.
     whole = packing.sequence < plan.samples
     return TokenSequence(
@@ -173,7 +176,7 @@ def locate(
         centre=centre,
         size=extent,
         band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
-        at_side=torch.stack([corner == 0, corner + size == grid], dim=-1),
+        at_side=torch.stack([corner == 0, corner + size >= grid], dim=-1),
         active=tuple(axis for axis, points in enumerate(plan.grid) if points > 1),
     )
 

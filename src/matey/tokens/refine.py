@@ -21,9 +21,9 @@ from torch import Tensor
 from matey.config import RefineConfig
 from matey.errors import ConfigError
 from matey.fields import Boundary
-from matey.fields.grid import Points
+from matey.fields.grid import Points, even_points
 from matey.tokens.criteria import cell_volumes, measure_cells
-from matey.tokens.lattice import Triple, corners, lattice_shape
+from matey.tokens.lattice import Triple, continued, corners, covering, cropped, lattice_shape
 
 # Normalised fields vary by about 1. A variation below this is rounding, not physics.
 STILL = 1e-9
@@ -36,9 +36,10 @@ Levels = list[Bool[Tensor, "B ..."]]  # one mask over a lattice for each level b
 class RefinementPlan:
     """The cells that a batch of fields is cut into, coarse levels first.
 
-    `grid` is the shape of the fields, and `sizes` are the cells' sizes on each level, in grid
-    points. Each of the M cells has its `sample`, `level`, `corner` (its lowest grid point, z y x),
-    `parent` (index of the cell it was cut from, -1 for none) and `refined` (it was cut further).
+    `domain` is the shape of the fields, `grid` that of the least lattice of coarse cells over it,
+    and `sizes` are the cells' sizes on each level, in grid points. Each of the M cells has its
+    `sample`, `level`, `corner` (its lowest grid point, z y x), `parent` (index of the cell it was
+    cut from, -1 for none) and `refined` (it was cut further).
     Within a level cells are sorted by sample, and the children of a cell are consecutive.
     """
 
@@ -50,6 +51,7 @@ class RefinementPlan:
     corner: Int[Tensor, "M 3"]
     parent: Int[Tensor, " M"]
     refined: Bool[Tensor, " M"]
+    domain: Triple
 
     @cached_property
     def leaves(self) -> Int[Tensor, " N"]:
@@ -75,7 +77,7 @@ class RefinementPlan:
             marked = self.level.new_full((self.samples * math.prod(lattice),), -1)
             marked[self.lattice_index(level, leaves)] = leaves
             points = points.maximum(spread(marked.view(self.samples, *lattice), points))
-        return points
+        return cropped(points, self.domain)
 
     @property
     def tokens(self) -> Int[Tensor, " B"]:
@@ -104,24 +106,28 @@ def plan_refinement(
 ) -> RefinementPlan:
     """Cut every sample into cells of `sizes[0]`, and those that deserve it into finer ones.
 
-    Each sample is planned by itself. `boundaries` decide whether a buffer goes on across a side;
-    `points` are the positions of stretched grid points.
-    Raises ShapeError if the cells do not tile the grid, ConfigError for an unknown criterion
-    or a token budget below the number of coarse cells.
+    Each sample is planned by itself. `boundaries` decide whether a buffer goes on across a side,
+    and how fields are continued where cells do not tile their grid: what lies beyond counts
+    nowhere.
+    `points` are the positions of stretched or masked grid points.
+    Raises ConfigError for an unknown criterion or a token budget below the number of coarse cells.
     """
-    z, y, x = fields.shape[-3:]
-    check_budget((z, y, x), sizes[0], config)
+    domain = fields.shape[-3], fields.shape[-2], fields.shape[-1]
+    check_budget(domain, sizes[0], config)
+    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
+    if (grid := covering(domain, sizes[0])) != domain:
+        points = (points or even_points(len(fields), domain, fields.device)).continued(grid)
+        fields = continued(fields, grid, periodic)
     values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
     if config.bulk is not None and points is not None:  # of integrals, not of means
         values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
-    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
     masks = choose_cells(values, sizes, periodic, config)
-    return cut_cells((z, y, x), sizes, masks, len(fields), fields.device)
+    return cut_cells(grid, sizes, masks, len(fields), fields.device, domain)
 
 
 def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
     """Raise ConfigError for a token budget below the number of coarse cells on a grid."""
-    coarse = math.prod(lattice_shape(grid, size))
+    coarse = math.prod(lattice_shape(covering(grid, size), size))
     if config.token_budget is not None and config.token_budget < coarse:
         raise ConfigError(
             f"model.refine.token_budget is {config.token_budget}, but the coarse patches alone are "
@@ -229,7 +235,12 @@ def choose_by_budget(
 
 
 def cut_cells(
-    grid: Triple, sizes: Sequence[Triple], masks: Levels, samples: int, device: torch.device
+    grid: Triple,
+    sizes: Sequence[Triple],
+    masks: Levels,
+    samples: int,
+    device: torch.device,
+    domain: Triple | None = None,
 ) -> RefinementPlan:
     """The plan that follows from the `masks` of cells to refine."""
     corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
@@ -260,6 +271,7 @@ def cut_cells(
         corner=corner,
         parent=parent,
         refined=refined,
+        domain=domain or grid,
     )
 
 

@@ -26,7 +26,7 @@ from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
-from matey.tokens.lattice import Triple, lattice_shape
+from matey.tokens.lattice import Triple, covering, lattice_shape
 from matey.tokens.normalise import measure
 from matey.train import checkpoint
 from matey.train.beside import FOLDER, put_beside
@@ -304,4 +304,5 @@ def operations(model: Surrogate, steps: Sequence[tuple[Batch, Prediction]], push
 def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
     """Tokens of all frames on a grid of points (z, y, x) if every patch is fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
-    return frames * math.prod(lattice_shape(points, model.patches(ndim)[-1]))
+    coarse, *_, fine = [*model.patches(ndim)] * 2
+    return frames * math.prod(lattice_shape(covering(points, coarse), fine))

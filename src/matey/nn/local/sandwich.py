@@ -19,7 +19,7 @@ from matey.nn.local.path import Local
 from matey.nn.local.usual import DEVIATION
 from matey.nn.operations import Cost
 from matey.nn.tokenizer import predicted_names, shape_key
-from matey.tokens.lattice import Triple, all_patches, join_patches
+from matey.tokens.lattice import Triple, all_patches, cropped, join_patches
 from matey.tokens.pack import Packing
 
 
@@ -170,7 +170,9 @@ class Sandwich(nn.Module):
         deviation = case.ratios[:, list(spec.predicted), DEVIATION]
         names = predicted_names(spec)
         change = self.path(spec.ndim).write(active, deviation, names, sides, case.vector)
-        return change.float().reshape(*change.shape[:2], *inputs.values.shape[3:])
+        still = (1,) * (3 - spec.ndim)
+        change = change.float().reshape(*change.shape[:2], *still, *change.shape[2:])
+        return cropped(change, inputs.values.shape[-3:])
 
     def ends_of(self, patch: Triple) -> "Ends":
         """The weights of a patch shape."""
