@@ -314,8 +314,19 @@ def test_the_cost_is_told_in_80_columns_without_making_a_run(folder, capsys, mon
     assert main(COST) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
-    for word in ("shallow_water", "compressible", "16 × 16", "M parameters", "GFLOP", "0.8"):
+    for word in (
+        "shallow_water",
+        "compressible",
+        "16 × 16",
+        "M parameters",
+        "GFLOP",
+        "0.8",
+        "hold",
+        "0.95",
+    ):
         assert word in shown
+    assert "  hold " in shown
+    assert "at refinement bulk" in shown
     assert not (folder / "runs").exists()
 
 
@@ -330,6 +341,13 @@ def test_the_cost_for_a_program_agrees_with_the_model_that_is_trained(folder, ca
     means = list(water["at_threshold"].values())
     assert means == sorted(means, reverse=True)
     assert len(means) == 8
+    held = water["holds_at_threshold"]
+    assert list(held) == list(water["at_threshold"])
+    assert list(held.values()) == sorted(held.values(), reverse=True)
+    assert held["0.3"] == water["holds"]  # the default
+    bulk = water["holds_at_bulk"]
+    assert list(bulk) == list(water["at_bulk"]) == ["0.5", "0.7", "0.8", "0.9", "0.95"]
+    assert list(bulk.values()) == sorted(bulk.values())
     assert water["step"]["total"] > water["inference"]["total"] > water["step"]["parameters"]
     assert main(TRAIN) == 0
     start = json.loads((folder / "runs/a/metrics.jsonl").read_text().splitlines()[0])

@@ -88,9 +88,13 @@ def test_plans_made_one_by_one_join_to_the_plan_of_the_batch(mode):
 def test_tokens_at_the_configs_own_threshold_are_those_of_its_refinement(config):
     thresholds = (0.0, config.model.refine.threshold, 1.0)
     found = forecast.forecast(*outlined(config), thresholds)[0]
-    assert found.at_threshold[0.0] == found.tokens["fine"] == 16
-    assert found.at_threshold[config.model.refine.threshold] == found.tokens["mean"]
-    assert found.at_threshold[1.0] == 4
+    assert found.at_threshold[0.0].tokens == found.tokens["fine"] == 16
+    assert found.at_threshold[config.model.refine.threshold] == found.refined
+    assert found.refined.tokens == found.tokens["mean"]
+    assert found.at_threshold[1.0].tokens == 4
+    holds = [found.at_threshold[threshold].holds for threshold in thresholds]
+    assert holds[0] == 1 > holds[1] > holds[2] == 0
+    assert found.at_bulk[0.5].holds < found.at_bulk[0.95].holds < 1
     assert found.tokens["mean"] <= found.tokens["largest"] <= 16
 
 

@@ -8,8 +8,13 @@ from matey.cli import Command
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from matey.cost.benefit import Refined
     from matey.cost.forecast import Forecast
 
+HOLD = (
+    "Refined cells hold so much of what changes over the next step (squared increments). Fine "
+    "tokens can pay where that is far more than their share of the cells."
+)
 # Parts of the operations, as columns: what is small stands together.
 OPERATIONS = {
     "encode": ("encode",),
@@ -70,7 +75,11 @@ def show(forecasts: "Sequence[Forecast]", config: Any, free: int | None) -> None
     )
     console.print(token_table(forecasts))
     if any(one.at_threshold for one in forecasts):
-        console.print(threshold_table(forecasts))
+        for title, rules in (
+            ("threshold γ", [(one.system, one.at_threshold) for one in forecasts]),
+            ("bulk", [(one.system, one.at_bulk) for one in forecasts]),
+        ):
+            console.print(rule_table(f"Tokens per frame at refinement {title}", rules))
     console.print(operation_table(forecasts))
     if config.windows.longest:
         console.print(rollout_line(forecasts, config), highlight=False)
@@ -92,12 +101,13 @@ def fit(forecasts: "Sequence[Forecast]", free: int) -> str:
 
 
 def token_table(forecasts: "Sequence[Forecast]") -> "Table":
-    """Tokens per frame of the refinement that the config asks for."""
-    headings = ("grid", "windows", "mean", "largest", "all fine", "of fine")
-    table = system_table("Tokens per frame", headings)
+    """Tokens per frame of the refinement that the config asks for, and what they hold."""
+    adaptive = any(one.refined for one in forecasts)
+    headings = ["grid", "windows", "mean", "largest", "all fine", "of fine"]
+    table = system_table("Tokens per frame", headings + ["refined", "hold"] * adaptive, gap=0)
     for one in forecasts:
         tokens = one.tokens
-        table.add_row(
+        row = [
             one.system,
             " × ".join(str(points) for points in one.grid if points > 1),
             str(one.windows),
@@ -105,17 +115,27 @@ def token_table(forecasts: "Sequence[Forecast]") -> "Table":
             f"{tokens['largest']:,.0f}",
             f"{tokens['fine']:,.0f}",
             f"{tokens['mean'] / tokens['fine']:.0%}",
-        )
+        ]
+        if one.refined:
+            row += [f"{one.refined.cells:.0%}", share(one.refined.holds)]
+        table.add_row(*row)
+    if adaptive:
+        table.caption, table.caption_justify = HOLD, "left"
     return table
 
 
-def threshold_table(forecasts: "Sequence[Forecast]") -> "Table":
-    """Mean tokens per frame at other thresholds."""
-    thresholds = [f"{threshold:g}" for threshold in forecasts[0].at_threshold]
-    table = system_table("Tokens per frame at refinement threshold γ", thresholds)
-    for one in forecasts:
-        table.add_row(one.system, *(f"{tokens:,.0f}" for tokens in one.at_threshold.values()))
+def rule_table(title: str, rules: "Sequence[tuple[str, dict[float, Refined]]]") -> "Table":
+    """Mean tokens per frame by other rules of refinement, and what refined cells hold."""
+    table = system_table(title, [f"{value:g}" for value in rules[0][1]])
+    for system, by_value in rules:
+        table.add_row(system, *(f"{one.tokens:,.0f}" for one in by_value.values()))
+        table.add_row("  hold", *(share(one.holds) for one in by_value.values()))
     return table
+
+
+def share(part: float | None) -> str:
+    """A share in percent; a dash where nothing changes."""
+    return "-" if part is None else f"{part:.0%}"
 
 
 def operation_table(forecasts: "Sequence[Forecast]") -> "Table":
@@ -161,11 +181,11 @@ def short(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def system_table(title: str, headings: Sequence[str]) -> "Table":
+def system_table(title: str, headings: Sequence[str], gap: int = 1) -> "Table":
     """An empty table of numbers by system."""
     from matey.cli.console import make_table
 
-    return make_table(title, ["system"], headings)
+    return make_table(title, ["system"], headings, gap)
 
 
 COMMANDS = {

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from matey.config import ModelConfig, ParallelConfig, RefineConfig, RunConfig
+from matey.cost.benefit import BULKS, THRESHOLDS, Refined, change_in_cells, refined_by
 from matey.cost.count import batch_operations, count_parameters, step_cost
 from matey.cost.machine import HEAP, heap_share
 from matey.cost.memory import Memory, step_memory
@@ -21,8 +22,9 @@ from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.device import choose_device
 from matey.errors import ConfigError, ShapeError
-from matey.fields import Inputs, SystemSpec, stack_fields
+from matey.fields import Batch, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import join_points
+from matey.fields.inputs import Stacked
 from matey.nn.baselines.base import Baseline, check_spacing
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.make import outline_model
@@ -37,24 +39,26 @@ from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
 WINDOWS, FEWEST, ROOM = 64, 8, 1 << 26
 # Values between the products, and gradients, for each value that a product reads or makes.
 BETWEEN = 3
-THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What one system costs in a run, by a number of `windows` on its largest `grid`.
 
-    `tokens` per frame: the mean, the largest, and with all cells fine; `at_threshold` the mean
-    for other thresholds. `cost` is of a step of the model on a batch of those windows, `operations`
-    those of the batch with the steps of its rollout before. `step` is of a batch in which all
-    have the largest number of tokens, `inference` of one sample.
+    `tokens` per frame: the mean, the largest, and with all cells fine. `refined` says what the rule
+    of refinement comes to, `at_threshold` and `at_bulk` what others of its criterion would; None
+    and empty of uniform patches. `cost` is of a step of the model on a batch of those windows,
+    `operations` those of the batch with the steps of its rollout before. `step` is of a batch in
+    which all have the largest number of tokens, `inference` of one sample.
     """
 
     system: str
     grid: Triple
     windows: int
     tokens: dict[str, float]
-    at_threshold: dict[float, float]
+    refined: Refined | None
+    at_threshold: dict[float, Refined]
+    at_bulk: dict[float, Refined]
     cost: Cost
     operations: float
     parameters: dict[str, int]
@@ -62,8 +66,13 @@ class Forecast:
     inference: Memory
 
     def record(self) -> dict:
-        """Plain data, totals included."""
+        """Plain data, totals included: of each rule of refinement tokens, and the share held."""
         record = asdict(self)
+        del record["refined"]
+        record["holds"] = self.refined.holds if self.refined else None
+        for name, rules in (("threshold", self.at_threshold), ("bulk", self.at_bulk)):
+            record[f"at_{name}"] = {value: one.tokens for value, one in rules.items()}
+            record[f"holds_at_{name}"] = {value: one.holds for value, one in rules.items()}
         del record["cost"]["values"], record["cost"]["to_fields"]
         record["cost"]["operations"] = self.cost.operations
         record["step"]["total"] = self.step.total
@@ -77,7 +86,8 @@ def forecast(
     windows: Mapping[str, Windows],
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> list[Forecast]:
-    """What each system costs that the outline of a model is trained on.
+    """What each system costs that the outline of a model is trained on; what other thresholds and
+    bulks would come to, unless no thresholds are given.
 
     Raises ConfigError for a baseline, whose costs are not forecast.
     """
@@ -98,7 +108,7 @@ def of_system(config: RunConfig, name: str) -> RunConfig:
     return replace(config, batch=config.batch_of(name))
 
 
-def look(windows: Windows) -> list[Inputs]:
+def look(windows: Windows) -> list[Batch]:
     """Read windows on a system's largest grid, scattered over trajectories and times: fewer where
     they are large."""
     if not windows.groups:
@@ -106,8 +116,11 @@ def look(windows: Windows) -> list[Inputs]:
     values = max(map(math.prod, windows.groups)) * len(windows.spec.variables)
     room = ROOM // (4 * values * windows.config.history)
     most = min(max(room, FEWEST), WINDOWS)
-    histories = [window.history for window in windows.read(windows.scattered(most))]
-    return [stack_fields([history], [1.0], [history.spec.name]) for history in histories]
+    looks = []
+    for window in windows.read(windows.scattered(most)):
+        given = stack_fields([window.history], [1.0], [window.history.spec.name])
+        looks.append(Batch(**vars(given), target=window.target[None]))
+    return looks
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
@@ -121,10 +134,11 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
     return batch_operations(cost, config.windows) * batch / len(inputs)
 
 
-def together(inputs: Sequence[Inputs]) -> Inputs:
+def together(inputs: Sequence[Stacked]) -> Stacked:
     """Histories that were looked at one by one, as a batch."""
     z, y, x = inputs[0].values.shape[-3:]
-    names = ("values", "lead_time", "boundaries", "parameters")
+    names = ["values", "lead_time", "boundaries", "parameters"]
+    names += ["target"] * isinstance(inputs[0], Batch)
     stacked: dict[str, Any] = {n: torch.cat([getattr(i, n) for i in inputs]) for n in names}
     return replace(
         inputs[0],
@@ -138,12 +152,21 @@ def forecast_system(
     name: str,
     model: Matey,
     config: RunConfig,
-    inputs: Sequence[Inputs],
+    inputs: Sequence[Batch],
     thresholds: Sequence[float],
 ) -> Forecast:
     """What one system costs, from some of its windows."""
-    spec, every = inputs[0].spec, together(inputs)
+    spec, every, adaptive = inputs[0].spec, together(inputs), model.config.is_adaptive
+    change = change_in_cells(every, model.patches(spec.ndim)[0])
     tokens = tokens_of(model, every)
+
+    def come_to(rule: RefineConfig) -> Refined:
+        """What a rule of refinement comes to."""
+        other = copy(model)
+        other.refine = rule
+        return refined_by(other.plan_inputs(every), tokens_of(other, every), change)
+
+    criterion, bulks = model.refine.criterion, BULKS if thresholds else ()
     largest = model.plan_inputs(inputs[tokens.index(max(tokens))])
     plans = [model.plan_inputs(one) for one in inputs[: config.batch]]
     batch = join([plans[i % len(plans)] for i in range(config.batch)])
@@ -157,10 +180,9 @@ def forecast_system(
         grid=largest.grid,
         windows=len(inputs),
         tokens={"mean": sum(tokens) / len(tokens), "largest": max(tokens), "fine": fine},
-        at_threshold={
-            threshold: sum(tokens_of(refined(model, threshold), every)) / len(inputs)
-            for threshold in (thresholds if model.config.is_adaptive else ())
-        },
+        refined=come_to(model.refine) if adaptive else None,
+        at_threshold={t: come_to(RefineConfig(criterion, t)) for t in thresholds if adaptive},
+        at_bulk={b: come_to(RefineConfig(criterion, bulk=b)) for b in bulks if adaptive},
         cost=cost,
         operations=batch_operations(cost, config.windows),
         parameters=count_parameters(model),
@@ -172,13 +194,6 @@ def forecast_system(
 def tokens_of(model: Matey, inputs: Inputs) -> list[int]:
     """Tokens of each history, per frame."""
     return list(map(int, PACKINGS[model.config.mode](model.plan_inputs(inputs)).tokens))
-
-
-def refined(model: Matey, threshold: float) -> Matey:
-    """The same weights with another threshold of refinement."""
-    other = copy(model)
-    other.refine = RefineConfig(model.refine.criterion, threshold)
-    return other
 
 
 def largest_batch(

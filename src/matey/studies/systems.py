@@ -131,7 +131,7 @@ class Probe:
 def probe_files(source: Source, windows: WindowConfig) -> Probe:
     """Some histories of the training trajectories."""
     system = open_systems(source.data)[source.name]
-    return Probe(look(system.windows("train", windows)))
+    return Probe([*look(system.windows("train", windows))])
 
 
 def probe_recipe(recipe: Recipe, history: int) -> Probe:
