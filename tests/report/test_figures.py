@@ -21,6 +21,7 @@ from matey.report.figures import (
     relative_error,
     token_map,
 )
+from matey.report.gallery import fine_cells, line_frame
 
 from .conftest import burgers, cube, shallow_water
 
@@ -77,7 +78,7 @@ def test_the_relative_error_of_half_the_field_is_one_half():
 def test_the_cells_of_a_plane_tile_its_picture(tmp_path):
     example = load_example(saved(tmp_path, shallow_water()))
     covered = np.zeros((128, 128), dtype=int)
-    for x, y, width, height, _ in cells_in_slice(example.cells, 1, 128):
+    for x, y, width, height, _ in cells_in_slice(example.cells, example.edges):
         covered[y : y + height, x : x + width] += 1
     assert (covered == 1).all()
 
@@ -99,10 +100,10 @@ def test_outlines_are_the_edges_of_all_cells_each_once(tmp_path):
     assert example.later is not None
     for cells in (example.cells, *example.later):
         expected = [np.zeros((128, 128), dtype=int) for _ in range(2)]
-        for x, y, width, height, _ in cells_in_slice(cells, 1, 128):
+        for x, y, width, height, _ in cells_in_slice(cells, example.edges):
             expected[0][y : y + height, x] += 1
             expected[1][y, x : x + width] += 1
-        path = str(cell_outlines(cells, 1, 128, "cells"))
+        path = str(cell_outlines(cells, example.edges, "cells"))
         np.testing.assert_array_equal(drawn(path, 128, 128), expected)
         assert len(path) < 10 * len(cells)
 
@@ -110,13 +111,76 @@ def test_outlines_are_the_edges_of_all_cells_each_once(tmp_path):
 def test_only_the_cells_that_the_middle_slice_cuts_are_drawn(tmp_path):
     """Eight octants of a cube of eight points: the slice z = 4 cuts the upper four."""
     example = load_example(saved(tmp_path, cube()))
-    assert sorted(cells_in_slice(example.cells, 8, 8)) == [
+    assert sorted(cells_in_slice(example.cells, example.edges)) == [
         (0, 0, 4, 4, 0),
         (0, 4, 4, 4, 0),
         (4, 0, 4, 4, 0),
         (4, 4, 4, 4, 0),
     ]
-    assert "M0 0V8M4 0V8M0 0H8M0 4H8" in cell_outlines(example.cells, 8, 8, "cells")
+    assert "M0 0V8M4 0V8M0 0H8M0 4H8" in cell_outlines(example.cells, example.edges, "cells")
+
+
+def stretched() -> dict[str, np.ndarray]:
+    """Two rows of four points, whose cells are 1, 1, 2 and 4 wide, from 10 on."""
+    values = np.arange(8, dtype=np.float32).reshape(1, 1, 1, 2, 4)
+    corner = [[0, 0, 0], [0, 0, 2]]
+    return {
+        "truth": values,
+        "prediction": values + 1,
+        "last": values[0],
+        "steps": np.array([1]),
+        "variables": np.array(["height"]),
+        "corner": np.array(corner),
+        "size": np.array([[1, 2, 2]] * 2),
+        "level": np.array([0, 0]),
+        "edges_z": np.array([0.0, 1]),
+        "edges_y": np.array([0.0, 4, 8]),
+        "edges_x": np.array([10.0, 11, 12, 14, 18]),
+    }
+
+
+def test_a_stretched_field_is_drawn_where_its_points_are(tmp_path):
+    example = load_example(saved(tmp_path, stretched()))
+    expected = [[0, 1, 2, 2, 3, 3, 3, 3], [4, 5, 6, 6, 7, 7, 7, 7]]
+    assert example.last[0, 0].tolist() == expected
+    assert example.prediction[0, 0, 0].tolist() == (np.array(expected) + 1).tolist()
+    assert cells_in_slice(example.cells, example.edges) == [(0, 0, 2, 2, 0), (2, 0, 6, 2, 0)]
+    assert "M0 0V2M2 0V2M0 0H8" in cell_outlines(example.cells, example.edges, "cells")
+    assert example.aspect == 1  # 8 wide and 8 high
+    token_map(saved(tmp_path, stretched()), tmp_path / "banner.png")
+    image = Image.open(tmp_path / "banner.png")
+    assert image.width / image.height > 2.5  # three squares and a heading
+
+
+def test_a_raster_has_no_more_than_four_points_for_each_of_a_grid(tmp_path):
+    arrays = stretched() | {"edges_x": np.array([0.0, 1e-6, 1, 2, 3])}
+    assert load_example(saved(tmp_path, arrays)).last.shape == (1, 1, 2, 16)
+
+
+@pytest.mark.parametrize(
+    ("edges", "fault"),
+    [([0.0, 1, 1, 2, 3], "does not increase"), ([0.0, 1, 2, 3], "expected"), (None, "no array")],
+)
+def test_edges_that_do_not_fit_are_refused_by_name(tmp_path, edges, fault):
+    arrays = stretched()
+    del arrays["edges_x"]
+    if edges is not None:
+        arrays["edges_x"] = np.array(edges)
+    with pytest.raises(DataError, match=f"edges_x.*{fault}|{fault} 'edges_x'"):
+        load_example(saved(tmp_path, arrays))
+
+
+def test_a_line_on_a_stretched_axis_is_drawn_over_its_coordinate(tmp_path):
+    """Points of the raster from 10 to 18, and the fine cells from 10 to 12."""
+    arrays = stretched()
+    one = {name: arrays[name][..., :1, :] for name in ("truth", "prediction", "last")}
+    arrays |= one | {"size": np.array([[1, 1, 2]] * 2), "level": np.array([1, 0])}
+    arrays["edges_y"] = np.array([0.0, 1])
+    example = load_example(saved(tmp_path, arrays))
+    frame = line_frame(example, 0, 0, field_scale(example.truth), key=True)
+    assert ">x</text>" in str(frame.chart.svg)
+    assert "grid point" not in str(frame.chart.svg)
+    assert fine_cells(example.cells, 2, 1, 10 + example.edges[2]) == [(10.0, 12.0)]
 
 
 def test_the_banner_is_wide_and_shows_the_cells(tmp_path):

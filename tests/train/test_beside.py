@@ -158,6 +158,11 @@ def test_a_stretched_system_says_why_it_has_none(data, tmp_path):
     first, second = evaluate(model, "toy", water, ScoreConfig(1), tmp_path / "out")
     assert (first.main.stencil, second.no_stencil) == (None, "")
     assert "evenly apart" in first.no_stencil
+    with np.load(tmp_path / "out/examples/stretched.npz") as example:  # for the report to draw
+        assert example["edges_x"].shape == (17,)
+        assert np.diff(example["edges_x"]).min() > 0
+        assert np.ptp(np.diff(example["edges_x"])) > 0.1
+        assert np.diff(example["edges_y"]) == pytest.approx(np.diff(example["edges_y"])[0])
     assert second.main.stencil is not None
     loaded = matey.from_pretrained(run)
     assert loaded.yardstick.refused == record["refused"]

@@ -64,11 +64,12 @@ def refined_cells(plan: RefinementPlan) -> Bool[Tensor, "B Kz Ky Kx"]:
 
 def change_in_cells(batch: Batch, cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
     """The squared increment to the target in each cell, summed over the predicted variables, each
-    in units of its variance over the history; on stretched grids integrated over the volume."""
+    in units of its variance over the history; on stretched grids and around masks integrated
+    over the volume that holds a field."""
     predicted = batch.spec.predicted
-    scale = measure(batch.values, batch.points).take(predicted).scale
+    scale = measure(batch.values, batch.space).take(predicted).scale
     chosen = list(predicted)
     apart = ((batch.target[:, chosen] - batch.values[:, -1, chosen]) / scale).double().square()
-    if batch.points is not None:
-        apart = apart * batch.points.volumes
+    if batch.space is not None:
+        apart = apart * batch.space.volumes
     return cells(apart[:, None], cell).sum(dim=(4, 5, 6, 7, 8))

@@ -287,11 +287,14 @@ def write_example(
     history: int,
 ) -> None:
     """Write the first rollout of a system: its frames, the cells of the last frame before it, and
-    those of each frame predicted, one after the other."""
+    those of each frame predicted, one after the other; of stretched grids where the points are."""
     predicted, held = list(truth.spec.predicted), truth.held
     values = truth.values[history - 1 :, predicted].where(held, torch.nan)
     later, arrays = list(frames.values()), dict[str, Any](cells(plan))
     arrays |= {f"step_{name}": np.concatenate([one[name] for one in later]) for name in arrays}
+    if truth.grid.stretched:
+        edges = [truth.grid.cell_edges(axis).numpy() for axis in range(3)]
+        arrays |= dict(zip(("edges_z", "edges_y", "edges_x"), edges, strict=True))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,

@@ -95,42 +95,47 @@ def picture(values: Float[np.ndarray, "Y X"], scale: Scale, most: int = LARGEST)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def cells_in_slice(cells: Cells, depth: int, rows: int) -> list[tuple[int, int, int, int, int]]:
+def cells_in_slice(
+    cells: Cells, edges: Sequence[np.ndarray]
+) -> list[tuple[float, float, float, float, int]]:
     """Leaf cells that the drawn slice cuts: x, y from above, width, height, level.
 
-    `depth` and `rows` are the grid points along Z and Y.
+    `edges` are those of the grid points' cells along Z, Y and X, in points of the picture.
     """
+    z, y, x = (one.tolist() for one in edges)
+    middle, rows = z[-1] // 2, y[-1]
     each = zip(cells.corner.tolist(), cells.size.tolist(), cells.level.tolist(), strict=True)
     return [
-        (x, rows - y - dy, dx, dy, level)
-        for (z, y, x), (dz, dy, dx), level in each
-        if z <= depth // 2 < z + dz
+        (x[i], rows - y[j + dj], x[i + di] - x[i], y[j + dj] - y[j], level)
+        for (k, j, i), (dk, dj, di), level in each
+        if z[k] <= middle < z[k + dk]
     ]
 
 
-def cell_outlines(cells: Cells, depth: int, rows: int, key: str) -> Markup:
+def cell_outlines(cells: Cells, edges: Sequence[np.ndarray], key: str) -> Markup:
     """The leaf cells of the drawn slice, y up, as an SVG path that pictures refer to.
 
     Left and upper edges only: leaves tile the plane, so that each line is drawn once. Edges
     that follow each other are one line: a plan of a page with many of them stays small.
     """
-    upright: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    level: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for x, y, width, height, _ in cells_in_slice(cells, depth, rows):
-        upright[x].append((y, y + height))
-        level[y].append((x, x + width))
-    lines = [f"M{x} {a}V{b}" for x in sorted(upright) for a, b in merged(upright[x])]
-    lines += [f"M{a} {y}H{b}" for y in sorted(level) for a, b in merged(level[y])]
+    upright: dict[float, list[tuple[float, float]]] = defaultdict(list)
+    level: dict[float, list[tuple[float, float]]] = defaultdict(list)
+    for left, top, width, height, _ in cells_in_slice(cells, edges):
+        x, y = round(left, 2), round(top, 2)
+        upright[x].append((y, round(top + height, 2)))
+        level[y].append((x, round(left + width, 2)))
+    lines = [f"M{x:g} {a:g}V{b:g}" for x in sorted(upright) for a, b in merged(upright[x])]
+    lines += [f"M{a:g} {y:g}H{b:g}" for y in sorted(level) for a, b in merged(level[y])]
     return OUTLINES.format(key, "".join(lines))
 
 
-def merged(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def merged(pieces: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Pieces of one line, from and to, with those that touch as one.
 
     >>> merged([(4, 8), (0, 4), (12, 16)])
     [(0, 8), (12, 16)]
     """
-    lines: list[tuple[int, int]] = []
+    lines: list[tuple[float, float]] = []
     for start, end in sorted(pieces):
         if lines and lines[-1][1] == start:
             start = lines.pop()[0]
@@ -168,8 +173,7 @@ def token_map(
         (truth, f"Simulated, {ahead}"),
     ]
     ink, paper = "#e6edf3", "#0d1b24"
-    aspect = truth.shape[0] / truth.shape[1]
-    figure = Figure(figsize=(12, 12 / 3 * aspect * 0.94 + 0.62), facecolor=paper)
+    figure = Figure(figsize=(12, 12 / 3 / loaded.aspect * 0.94 + 0.62), facecolor=paper)
     grid = figure.add_gridspec(1, 3, left=0.015, right=0.985, bottom=0.03, top=0.885, wspace=0.04)
     for column, (values, title) in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
@@ -180,16 +184,17 @@ def token_map(
             vmax=scale.high,
             extent=(0, values.shape[1], values.shape[0], 0),
             interpolation="bilinear",
+            aspect=truth.shape[1] / truth.shape[0] / loaded.aspect,
         )
         axes.set_title(title, color=ink, fontsize=13, loc="left", pad=9)
         axes.set_axis_off()
         if column == 0:
-            draw_cells(axes, cells_in_slice(loaded.cells, *loaded.last.shape[1:3]))
+            draw_cells(axes, cells_in_slice(loaded.cells, loaded.edges))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=150, facecolor=paper, format="png")
 
 
-def draw_cells(axes: Any, cells: Sequence[tuple[int, int, int, int, int]]) -> None:
+def draw_cells(axes: Any, cells: Sequence[tuple[float, float, float, float, int]]) -> None:
     """The leaf cells of the drawn slice over a plot of it, coarse ones more faintly."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
 from markupsafe import Markup
 
 from matey.report.charts import Chart, Line, line_chart
@@ -78,6 +79,13 @@ class Gallery:
     panels: tuple[Panel, ...]
 
     @property
+    def aspect(self) -> str:
+        """Width over height of its pictures, for a style sheet."""
+        if self.example.extent is None:
+            return f"{self.width} / {self.height}"
+        return f"{self.example.aspect:.3g}"
+
+    @property
     def width(self) -> int:
         return int(self.example.last.shape[3])
 
@@ -90,7 +98,7 @@ class Gallery:
     @property
     def wide(self) -> bool:
         """Whether its pictures take the width of the page."""
-        return self.width > 2 * self.height
+        return self.example.aspect > 2
 
     @property
     def height(self) -> int:
@@ -137,11 +145,10 @@ def gallery(key: str, model: str, title: str, example: Example, share: int) -> G
 
 def outlines(example: Example, key: str, moving: Sequence[int]) -> Iterator[Markup]:
     """The cells of the last frame given, and of each frame that moves where they are known."""
-    depth, rows = example.last.shape[1], example.last.shape[2]
-    yield cell_outlines(example.cells, depth, rows, key)
+    yield cell_outlines(example.cells, example.edges, key)
     if example.later is not None:
         for s in moving:
-            yield cell_outlines(example.later[s], depth, rows, f"{key}-{s}")
+            yield cell_outlines(example.later[s], example.edges, f"{key}-{s}")
 
 
 def by_change(example: Example) -> list[int]:
@@ -222,10 +229,15 @@ def picture_frame(example: Example, c: int, s: int, values: Scale, key: bool) ->
 def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Frame:
     """A step of one variable along a line, on an axis that holds the truth of all steps."""
     axis = max(range(3), key=lambda a: example.last.shape[1 + a])
-    every = -(-example.last.shape[1 + axis] // LARGEST)
-    points = list(range(0, example.last.shape[1 + axis], every))
+    count = example.last.shape[1 + axis]
+    every = -(-count // LARGEST)
+    points, edges, along = list(range(0, count, every)), example.edges[axis], "grid point"
+    if example.extent is not None:
+        low, high = example.extent[axis]
+        points = [low + (point + 0.5) * (high - low) / count for point in points]
+        edges, along = low + edges * (high - low) / count, "zyx"[axis]
     cells = example.cells if example.later is None else example.later[s]
-    bands = fine_cells(cells, axis, int(example.cells.level.max(initial=0)))
+    bands = fine_cells(cells, axis, int(example.cells.level.max(initial=0)), edges)
     truth, prediction = example.truth[s, c], example.prediction[s, c]
     sides = (
         ("last frame given", example.last[c], "still"),
@@ -234,13 +246,15 @@ def line_frame(example: Example, c: int, s: int, values: Scale, key: bool) -> Fr
     )
     lines = [Line(name, points, v.ravel()[::every].tolist(), style) for name, v, style in sides]
     frame = Frame(example.steps[s], key, relative_error(truth, prediction), values)
-    labels, within = ("grid point", example.variables[c]), (values.low, values.high)
+    labels, within = (along, example.variables[c]), (values.low, values.high)
     chart = line_chart(frame.ahead, lines, *labels, zero=False, bands=bands, within=within)
     return replace(frame, chart=chart)
 
 
-def fine_cells(cells: Cells, axis: int, finest: int) -> list[tuple[float, float]]:
-    """Where the finest cells lie along an axis."""
+def fine_cells(
+    cells: Cells, axis: int, finest: int, edges: np.ndarray
+) -> list[tuple[float, float]]:
+    """Where the finest cells lie along an axis, by the edges of its points."""
     fine = cells.level == finest
     each = zip(cells.corner[fine, axis], cells.size[fine, axis], strict=True)
-    return [(float(low), float(low + size)) for low, size in each]
+    return [(float(edges[low]), float(edges[low + size])) for low, size in each]
