@@ -88,6 +88,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else many}"
 
 
+def patch_size(patch: Any) -> str:
+    """`16`, or `8 × 16` of a size for each axis."""
+    return " × ".join(map(str, patch)) if isinstance(patch, list | tuple) else str(patch)
+
+
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from matey.config.checks import require, require_fraction, require_positive
@@ -11,6 +12,7 @@ from matey.config.checks import require, require_fraction, require_positive
 Scheme = Literal["vit", "svit", "avit"]
 Mode = Literal["uniform", "adap_mix", "adap_mul"]
 WIDTH, LATENT = 96, 8  # at which `mup` leaves the steps of weights as they are
+Patch = int | tuple[int, ...]  # points along every axis, or along each
 BaselineKind = Literal["none", "unet", "fno", "stencil"]
 
 
@@ -116,7 +118,9 @@ class ModelConfig:
             `[svit, svit, vit]` attends to all at once in every third block.
         mode: `uniform` tokens of one patch size; `adap_mix`: coarse and fine ones in one sequence;
             `adap_mul`: a coarse pass, and a short sequence of fine tokens in each refined cell.
-        patches: patch sizes in grid points, coarse to fine; each divides the one before.
+        patches: patch sizes in grid points, coarse to fine; each divides the one before, and none
+            need divide the grid. A size is one number, or one for each axis, slowest first, as
+            `[[8, 16], [4, 8]]` where points are twice as far apart along y.
         refine: where fine patches go.
         band: width in grid points of the lines of `avit`; by default the coarsest patch.
         stem: a patch becomes a token by one `linear` map, or by a `hierarchical` one of up to
@@ -150,7 +154,7 @@ class ModelConfig:
     depth: int = 12
     scheme: Scheme | tuple[Scheme, ...] = "svit"
     mode: Mode = "adap_mix"
-    patches: tuple[int, ...] = (16, 8)
+    patches: tuple[Patch, ...] = (16, 8)
     refine: RefineConfig = field(default_factory=RefineConfig)
     band: int | None = None
     stem: Literal["linear", "hierarchical"] = "linear"
@@ -187,22 +191,26 @@ class ModelConfig:
             self.embed_dim,
             "an even number for each head",
         )
+        sizes = [sizes_of(patch) for patch in self.patches]
         require(
-            len(self.patches) > 0 and all(patch > 0 for patch in self.patches),
+            len(sizes) > 0 and all(0 < len(each) <= 3 and min(each) > 0 for each in sizes),
             "model.patches",
             self.patches,
-            "patch sizes above 0",
+            "patch sizes above 0, each one number or one for each of up to 3 axes",
         )
-        for coarse, fine in zip(self.patches, self.patches[1:], strict=False):
+        alike = len({len(each) for each in sizes}) == 1
+        require(alike, "model.patches", self.patches, "as many numbers for every size")
+        for coarse, fine in pairwise(sizes):
+            divided = all(large % small == 0 for large, small in zip(coarse, fine, strict=True))
             require(
-                coarse > fine and coarse % fine == 0,
+                divided and coarse != fine,
                 "model.patches",
                 self.patches,
                 "sizes from coarse to fine, each dividing the one before",
             )
         coarsest = self.piece * 2**self.levels
         require(
-            self.levels == 0 or self.patches[0] % coarsest == 0,
+            self.levels == 0 or all(size % coarsest == 0 for size in sizes[0]),
             "model.levels",
             self.levels,
             f"fewer, since model.patches[0] = {self.patches[0]} is no multiple of the {coarsest} "
@@ -212,7 +220,7 @@ class ModelConfig:
             require(len(self.patches) == 1, "model.patches", self.patches, "one size for uniform")
         if self.band is not None:
             require(
-                self.band > 0 and self.band % self.patches[0] == 0,
+                self.band > 0 and all(self.band % size == 0 for size in sizes[0]),
                 "model.band",
                 self.band,
                 f"a multiple of the coarsest patch, {self.patches[0]}",
@@ -238,7 +246,7 @@ class ModelConfig:
     @property
     def piece(self) -> int:
         """Points along each axis that the local path takes together."""
-        return 1 if any(patch % 2 for patch in self.patches) else 2
+        return 1 if any(size % 2 for patch in self.patches for size in sizes_of(patch)) else 2
 
     @property
     def rate_factor(self) -> float:
@@ -256,6 +264,11 @@ class ModelConfig:
         """The scheme of each block."""
         pattern = (self.scheme,) if isinstance(self.scheme, str) else tuple(self.scheme)
         return pattern * (self.depth // len(pattern))
+
+
+def sizes_of(patch: Patch) -> tuple[int, ...]:
+    """A patch size for each axis, or the one for all."""
+    return (patch,) if isinstance(patch, int) else tuple(patch)
 
 
 def current(settings: Mapping[str, Any]) -> dict[str, Any]:

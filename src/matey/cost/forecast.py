@@ -34,6 +34,7 @@ from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.words import patch_size
 
 # Windows of each system that are looked at: as many as this, or as fit into so many bytes.
 WINDOWS, FEWEST, ROOM = 64, 8, 1 << 26
@@ -268,7 +269,7 @@ def refuse_if_too_large(
     key = f"mixture.batch.{worst.system}" if worst.system in config.mixture.batch else "batch"
     ways = [f"Lower {key} (now {batch})"]
     if config.model.mode == "uniform":
-        ways.append(f"choose larger model.patches (now {config.model.patches[0]})")
+        ways.append(f"choose larger model.patches (now {patch_size(config.model.patches[0])})")
     else:
         ways.append("spend fewer tokens (model.refine.token_budget)")
     steps = config.windows.learned_steps

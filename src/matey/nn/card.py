@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matey.config import RefineConfig
-from matey.words import plural
+from matey.words import patch_size, plural
 
 
 def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def summary(description: Mapping[str, Any], parameters: int) -> str:
             f"{baseline['kind']}{width}, {parameters / 1e6:.3g} million weights."
         )
     scheme = model["scheme"] if isinstance(model["scheme"], str) else ", ".join(model["scheme"])
-    patches = ", ".join(str(patch) for patch in model["patches"])
+    patches = ", ".join(patch_size(patch) for patch in model["patches"])
     cells = f"uniform patches of {patches} grid points"
     if len(model["patches"]) > 1:
         refined = RefineConfig(**model["refine"]).describe()

@@ -137,7 +137,9 @@ def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
                 "Install a newer one."
             )
         settings = current(description["model"])
-        settings["patches"] = tuple(settings["patches"])
+        settings["patches"] = tuple(
+            tuple(patch) if isinstance(patch, list) else patch for patch in settings["patches"]
+        )
         if not isinstance(settings["scheme"], str):
             settings["scheme"] = tuple(settings["scheme"])
         settings["refine"] = RefineConfig(**settings["refine"])

@@ -252,8 +252,8 @@ def stem_stages(patch: Triple, stem: Stem) -> list[Triple]:
 
     A patch of 16 is merged by 4, 2 and 2: little is computed at full resolution.
     """
-    size = max(patch)
-    later = sum(size % factor == 0 and size > factor for factor in (2, 4))
+    sizes = [points for points in patch if points > 1]
+    later = sum(all(n % factor == 0 and n > factor for n in sizes) for factor in (2, 4) if sizes)
     if stem == "linear" or later == 0:
         return [patch]
     halves: Triple = tuple(2 if points > 1 else 1 for points in patch)  # type: ignore[assignment]

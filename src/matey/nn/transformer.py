@@ -36,6 +36,7 @@ from matey.tokens.lattice import Triple, continued, random_shift
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
+from matey.words import patch_size
 
 log = logging.getLogger("matey")
 
@@ -325,7 +326,7 @@ class Matey(Surrogate):
         """What fields are cut into, in words."""
         if self.config.is_adaptive:
             return f"refined {self.refine.describe()}"
-        return f"uniform patches of {self.config.patches[0]} grid points"
+        return f"uniform patches of {patch_size(self.config.patches[0])} grid points"
 
     def check(self, field: Field) -> None:
         """As of any model; warns of a system whose usual sizes are not known."""

@@ -7,7 +7,7 @@ from matey.config import RefineConfig
 from matey.errors import ConfigError
 from matey.nn.card import around_tokens
 from matey.report.load import Run
-from matey.words import amount, duration, listed
+from matey.words import amount, duration, listed, patch_size
 
 BASELINES = {"unet": "a U-Net", "fno": "an FNO", "stencil": "a least-squares stencil"}
 SCHEMES = {"vit": "ViT", "svit": "SViT", "avit": "AViT"}
@@ -38,7 +38,7 @@ def model_sentence(model: dict[str, Any]) -> str:
         return ""
     size = f"{amount(model['parameters'])} parameters" if "parameters" in model else ""
     shape = f"{model['depth']} blocks of width {model['embed_dim']}" if "depth" in model else ""
-    patches = [str(patch) for patch in model.get("patches") or ()]
+    patches = [patch_size(patch) for patch in model.get("patches") or ()]
     cut = ""
     if len(patches) > 1:
         cut = f"patches of {listed(patches)} grid points"

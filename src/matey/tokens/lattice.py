@@ -11,14 +11,21 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from matey.errors import ShapeError
+from matey.errors import ConfigError, ShapeError
 
 Triple = tuple[int, int, int]
 
 
-def patch_shape(ndim: int, patch: int) -> Triple:
-    """A patch of `patch` points along each active axis, as (z, y, x)."""
-    z, y, x = (1,) * (3 - ndim) + (patch,) * ndim
+def patch_shape(ndim: int, patch: int | Sequence[int]) -> Triple:
+    """A patch of `patch` points along each active axis, as (z, y, x); of one number for each axis,
+    slowest first, the last ones count. Raises ConfigError where there are too few."""
+    sizes = (patch,) * ndim if isinstance(patch, int) else tuple(patch)[-ndim:]
+    if len(sizes) < ndim:
+        raise ConfigError(
+            f"model.patches has a size of {list(sizes)} points, and a system has {ndim} axes. Give "
+            "one number for each axis, or one for all."
+        )
+    z, y, x = (1,) * (3 - ndim) + sizes
     return z, y, x
 
 
