@@ -12,10 +12,13 @@ from safetensors.torch import load_file
 
 import matey
 from matey.config import ModelConfig, OptimConfig, ParallelConfig
+from matey.data.systems import open_systems
 from matey.errors import ConfigError
 from matey.train.loop import train
 from matey.train.parallel.distributed import Team
 from matey.train.run_folder import to_yaml
+from matey.train.signals import Stop
+from matey.train.validate import validate
 from tests.train.pair import Pair, one_line
 from tests.train.test_loop import config_for, records
 from tests.train.works import command, faulty
@@ -103,13 +106,19 @@ def test_resume_on_one_process_from_two_has_exact_weights_and_on_two_equals_to_t
 def test_averages_in_two_processes_are_scored_and_saved_and_disturb_no_step(
     data, tmp_path, strategy
 ):
-    """Validations with averages for weights come between the steps of one run, not of the other."""
-    optim = OptimConfig(lr=1e-2, warmup=0, final_lr=1.0, ema=0.9)
+    """Validations with averages for weights come between the steps of one run, not of the other.
+
+    The rate is so high that some of them are worse than the one before: no model is saved then.
+    """
+    optim = OptimConfig(lr=0.1, warmup=0, final_lr=1.0, ema=0.9)
     config = short_config(data, parallel=PARALLEL[strategy], steps=4, optim=optim)
     for name, every in (("often", 1), ("seldom", 0)):
         run = words(replace(config, validate_every=every), tmp_path / name)
         for ended in Pair(tmp_path / f"logs-{name}", command, *run).finish():
             assert ended.code == 0, ended.said
+    scores = [record["nrmse"] for record in records(tmp_path / "often", "valid")]
+    means = [sum(errors.values()) for errors in scores]
+    assert any(mean > min(means[:i]) for i, mean in enumerate(means[:-1]) if i > 0)
     last = "checkpoints/step-00000004"
     for name in ("model.safetensors", "optimizer.safetensors", "average.safetensors"):
         often, seldom = ((tmp_path / run / last / name).read_bytes() for run in ("often", "seldom"))
@@ -118,11 +127,11 @@ def test_averages_in_two_processes_are_scored_and_saved_and_disturb_no_step(
     shipped = load_file(tmp_path / "often/model/model.safetensors")
     assert averages.keys() == shipped.keys()
     assert all(torch.equal(shipped[name], average) for name, average in averages.items())
-    scores = records(tmp_path / "often", "valid")[-1]["nrmse"]
-    alone = tmp_path / "alone"
-    train(replace(config, batch=4, parallel=ParallelConfig()), alone)
-    for name, error in records(alone, "valid")[-1]["nrmse"].items():
-        assert scores[name] == pytest.approx(error, rel=1e-3)  # rounding, larger after four steps
+    alone = Team(ParallelConfig(), torch.device("cpu"))
+    model = matey.from_pretrained(tmp_path / "often")
+    again = validate(model, open_systems(config.data), config, Stop(), alone)
+    # Rounding: two processes add the rows of a batch up in another order.
+    assert scores[-1] == pytest.approx(again["nrmse"], rel=1e-5)
 
 
 @pytest.fixture
