@@ -9,6 +9,7 @@ import numpy as np
 from matey.config import DataConfig, SplitConfig, WindowConfig
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS
+from matey.data.runs.overlap import sharing_frames
 from matey.data.selection import in_stretches
 from matey.data.trajectories import Fields, open_source
 from matey.data.windows import Windows
@@ -66,8 +67,18 @@ def training_windows(systems: Mapping[str, System], config: WindowConfig) -> dic
 
 
 def divide(fields: Fields, config: SplitConfig) -> Fields:
-    """The trajectories, or where they are to be split in time, their stretches."""
-    return in_stretches(fields, config) if config.by == "time" else fields
+    """The trajectories, or where they are to be split in time, their stretches. Raises DataError
+    where trajectories share frames, which would be in the test and in training."""
+    if config.by != "time":
+        return fields
+    for first, second, *_ in sharing_frames(fields):
+        names = [shown(fields.trajectories[i].name) for i in (first, second)]
+        raise DataError(
+            f"System {fields.spec.name!r}: {names[0]} and {names[1]} share frames, which a split "
+            "in time would put into training and test. Join them (`join: time`, "
+            "`duplicates: drop`), or leave one out."
+        )
+    return in_stretches(fields, config)
 
 
 def usual_splits(
@@ -124,8 +135,9 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
     """Trajectories for training, validation and test: disjoint, and a pure function of the seed.
 
     Files that come divided keep their division. Others are shuffled and divided; of two
-    trajectories one is for test, of three or more one for validation too. Raises DataError where
-    some come divided and some do not: to divide the others might tear apart what belongs together.
+    trajectories one is for test, of three or more one for validation too. Those that share frames
+    stay together, for training if one of them is. Raises DataError where some come divided and some
+    do not: to divide the others might tear apart what belongs together.
     """
     splits = [trajectory.split for trajectory in fields.trajectories]
     if any(splits) and not all(splits):
@@ -144,8 +156,10 @@ def split_trajectories(fields: Fields, config: SplitConfig) -> dict[str, list[in
     shuffled = [by_name[i] for i in np.random.default_rng(seed).permutation(count)]
     test = max(round(count * config.test), int(config.test > 0 and count >= 2))
     valid = max(round(count * config.valid), int(config.valid > 0 and count >= 3))
-    return {
-        "test": sorted(shuffled[:test]),
-        "valid": sorted(shuffled[test : test + valid]),
-        "train": sorted(shuffled[test + valid :]),
-    }
+    part_of = dict.fromkeys(shuffled, "train")
+    part_of |= dict.fromkeys(shuffled[:test], "test")
+    part_of |= dict.fromkeys(shuffled[test : test + valid], "valid")
+    for group in sharing_frames(fields):
+        parts = {part_of[i] for i in group}
+        part_of |= dict.fromkeys(group, next(name for name in SPLITS if name in parts))
+    return {name: sorted(i for i in shuffled if part_of[i] == name) for name in SPLITS}

@@ -16,21 +16,7 @@ from matey.data.inspect import inspect
 from matey.data.systems import open_systems
 from matey.data.trajectories import open_source
 from matey.errors import DataError
-
-NY, NX, STEPS = 6, 8, 12
-Y, X = (np.arange(NY) + 0.5) / NY, (np.arange(NX) + 0.5) / NX
-TIMES = 0.1 * np.arange(STEPS)
-
-
-def wave(run=0, frames=STEPS):
-    """[t, y, x]; no two frames or runs are alike."""
-    t = 0.1 * np.arange(frames)[:, None, None]
-    return (np.sin(2 * np.pi * (X - 0.3 * t + 0.1 * run)) * Y[:, None] + run).astype("f4")
-
-
-def written(path, dataset, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.to_netcdf(path, **options)
+from tests.waves import NY, STEPS, TIMES, X, Y, stretch, wave, written
 
 
 def with_time_axis(folder, run, k):
@@ -232,14 +218,6 @@ def test_numbered_variables_of_a_run_are_no_frames(tmp_path):
     assert field.values.shape[:2] == (STEPS, 5)
 
 
-def stretch(path, first, last, run=0, shift=0.0, name="u", x=X):
-    """Frames first to last of a run of 40."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = wave(run, 40)[first:last] + np.float32(shift)
-    coords = {"time": 0.1 * np.arange(first, last), "y": Y, "x": x}
-    written(path, xarray.Dataset({name: (("time", "y", "x"), values)}, coords))
-
-
 def test_parts_of_a_run_that_was_restarted_are_joined(tmp_path):
     for n, (first, last) in enumerate([(0, 15), (15, 30), (30, 40)]):
         stretch(tmp_path / f"out_{n}.nc", first, last)
@@ -341,15 +319,41 @@ def test_a_variable_that_only_some_frames_have_is_left_out_and_that_is_said(tmp_
     assert "ground left out: only in some of the files, as out_0000.nc" in caplog.text
 
 
-def test_frames_that_are_one_frame_each_of_runs_are_refused_in_one_line(tmp_path):
-    """48 runs of which only the last frame was kept: nothing to learn from."""
-    for run in range(48):
-        dataset = xarray.Dataset({"u": (("y", "x"), wave(run)[0])}, {"y": Y, "x": X})
-        written(tmp_path / f"run{run}.nc", dataset)
+@pytest.mark.parametrize("name", ["run{}", "{}"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_single_frames_that_no_reading_fits_are_refused_in_one_line(tmp_path, name, timed):
+    """48 runs of which only the last frame was kept, or names that say nothing: never 48
+    trajectories of one frame."""
+    for n in range(48):
+        called = name.format(n if name.startswith("run") else chr(97 + n % 26) + "_" * (n // 26))
+        dims, coords = ("time", "y", "x"), {"time": [1.5], "y": Y, "x": X}
+        dataset = xarray.Dataset({"u": (dims, wave(n)[:1])}, coords)
+        written(tmp_path / f"{called}.nc", dataset if timed else dataset.isel(time=0, drop=True))
     found = inspect([tmp_path])
     assert found.systems == ()
-    with pytest.raises(DataError):
+    assert len(found.refused) == 1
+    assert "48 files in" in found.refused[0]
+    with pytest.raises(DataError, match=r"Give the frames of each run a folder"):
         open_fields(tmp_path)
+
+
+def test_frames_whose_names_say_nothing_are_joined_by_their_times(tmp_path):
+    for k, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+    ):
+        dataset = xarray.Dataset({"u": (("y", "x"), wave()[k])}, {"y": Y, "x": X})
+        written(tmp_path / f"{name}.nc", dataset.assign_attrs(time=TIMES[k]))
+    (field,) = open_fields(tmp_path)
+    np.testing.assert_array_equal(field.values[:, 0, 0], wave())
+    np.testing.assert_allclose(field.times, TIMES)
+
+
+def test_numbered_datasets_without_times_or_axes_are_a_doubt(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for n in range(5):
+            file[f"Y_{n:02d}"] = wave(n)
+    refused = " ".join(inspect([tmp_path / "a.h5"]).refused)
+    assert "5 datasets as Y_00 are taken for frames of one run" in refused
 
 
 def test_a_frame_that_changed_since_is_refused(tmp_path):

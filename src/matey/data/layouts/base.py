@@ -319,6 +319,11 @@ def make_spec(
     steps: dict[int, float] = {}
     for trajectory in trajectories:
         times = trajectory.times
+        if not len(times):
+            raise DataError(
+                f"{shown(path)}: {trajectory.name} holds no frame. Leave the file out, or wait for "
+                "the program that writes it."
+            )
         if id(times) not in steps:
             steps[id(times)] = time_step(times, options, trajectory.name)
         if set(trajectory.parameters) != set(first.parameters):

@@ -61,6 +61,12 @@ def draft(file: Container) -> Draft | None:
     lengths = {axis: lengths_of(stored[name], axis) for axis, name in coordinates.items()}
     roles = read_axes(arrays_of_fields, lengths, is_backwards(file), assumptions, doubts)
     space = widest(roles)
+    if not space and any({"y", "x"} & set(axes) for axes in roles.values()):
+        raise UnknownLayoutError(
+            f"{shown(file.path)}: no array has an axis of time, of {shown('; '.join(candidates))}: "
+            "it is one frame. Give all files of the run together, as a folder or a pattern, which "
+            "joins them in time."
+        )
     if not space and candidates:
         raise UnknownLayoutError(
             f"{shown(file.path)}: it cannot be told which axis is time and which is space, of "

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from matey.config import Join, LayoutConfig
-from matey.data.formats.files import shown
+from matey.data.formats.files import UnknownLayoutError, shown
 from matey.data.formats.joined import Run
 from matey.data.layouts.draft_axes import FEW
 from matey.data.runs.glance import UNKNOWN, Glance, glance
 from matey.data.runs.join import joined, stepped
 from matey.data.runs.merge import merged
-from matey.data.runs.names import PART_WORDS, RUN_WORDS, Name, parse, varying
+from matey.data.runs.names import PART_WORDS, RUN_WORDS, Name, Number, parse, varying
 from matey.errors import MateyError
 
 FEWEST = 3  # frames that make a run, where names alone tell
@@ -96,6 +96,14 @@ def gather(
                 taken |= set(run.files)
                 if family.names[0].skeleton not in damaged:  # else it has a hole
                     runs[run.files[0]] = run
+    left = [look for path, look in looks.items() if path not in taken]
+    for alone in single_frames(left):
+        try:
+            for run in without_numbers(alone, asked):
+                runs[run.files[0]] = run
+        except MateyError as error:
+            errors[alone[0].path] = error
+        taken |= {look.path for look in alone}
     if not asked.join or "variables" in asked.join:
         for run in merged(runs, looks, [path for path in looks if path not in taken]):
             for path in run.files:
@@ -192,6 +200,30 @@ def run_of(
         stretches=any((count or 0) > 1 for count in frames),
         doubts=doubts,
     )
+
+
+def single_frames(looks: Sequence[Glance]) -> list[list[Glance]]:
+    """Files of one frame each that no number tells the place of, by folder and what they hold."""
+    groups = defaultdict[tuple[Path, tuple[str, ...]], list[Glance]](list)
+    for look in looks:
+        if look.frames is not None and look.frames < 2 and not look.steps:
+            groups[look.path.parent, tuple(look.arrays)].append(look)
+    return [group for group in groups.values() if len(group) >= FEWEST]
+
+
+def without_numbers(looks: Sequence[Glance], asked: Asked) -> list[Run]:
+    """The run that single frames are by their times. Raises UnknownLayoutError where these do not
+    tell."""
+    times = [float(look.clock.times[0]) for look in looks if look.clock is not None]
+    of_runs = [n.word in RUN_WORDS for look in looks for n in parse(look.path.name).numbers]
+    if len(set(times)) < len(looks) or any(of_runs):
+        raise UnknownLayoutError(
+            f"{len(looks)} files in {shown(looks[0].path.parent)}, as {shown(looks[0].path.name)}, "
+            "hold one frame each, and neither names nor times tell which are of one run. Give the "
+            "frames of each run a folder, and numbers in order of time."
+        )
+    names = [Number("", look.path.stem, 0.0, 0) for look in looks]
+    return joined(looks, names, drop=asked.drop, asked=asked.in_time, stretches=False)
 
 
 def described(look: Glance, layout: LayoutConfig | None) -> Glance:

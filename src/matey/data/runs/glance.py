@@ -37,7 +37,8 @@ class Glance:
 
     `arrays` are those that may be fields, and `along` their axes of time: None for none, UNKNOWN
     where nothing tells. `others` are names of arrays that all files of a run share, `coordinates`
-    the positions among them. `steps` are frames that lie in groups or datasets of their own.
+    the positions among them. `steps` are frames that lie in groups or datasets of their own, and
+    `doubt` is what else these may be.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Glance:
     parameters: Mapping[str, float]
     clock: Clock | None
     steps: tuple[Step, ...] = ()
+    doubt: str = ""
 
     @property
     def frames(self) -> int | None:
@@ -94,7 +96,9 @@ def glance(path: Path) -> Glance | None:
         if any(place is not None and place != UNKNOWN for place in axes.values()):
             axes = {name: place for name, place in axes.items() if place is not None}
         moment = clock is not None and len(clock.times) == 1
+        doubt = ""
         if UNKNOWN in axes.values() and (are_frames(steps) if steps else moment):
+            doubt = doubt_of(steps)
             axes = {name: None if place == UNKNOWN else place for name, place in axes.items()}
         own_groups = not steps and any(name.startswith("*/") for name in survey(file))
         if not axes or own_groups or (steps and set(axes.values()) - {None}):
@@ -112,6 +116,7 @@ def glance(path: Path) -> Glance | None:
             {key: value for key, value in stated.items() if value is not None},
             None if steps else clock,
             steps,
+            doubt,
         )
 
 
@@ -217,3 +222,15 @@ def are_frames(steps: Sequence[Step]) -> bool:
     their word."""
     which, timed = steps[0].number, all(step.time is not None for step in steps)
     return timed or which.word in FRAME_WORDS or (not which.depth and len(steps) >= MANY)
+
+
+def doubt_of(steps: Sequence[Step]) -> str:
+    """What numbered datasets may be instead of frames; empty where times or names tell."""
+    told = not steps or steps[0].number.word in FRAME_WORDS
+    if told or all(step.time is not None for step in steps):
+        return ""
+    first = next(iter(steps[0].names.values()))
+    return (
+        f"{len(steps)} datasets as {first} are taken for frames of one run; they may be as many "
+        "variables (without `join`)"
+    )

@@ -330,4 +330,5 @@ def stepped(look: Glance) -> Run:
     parts = tuple(Part(look.path, look.stamp, 0, 1, step.names) for step in steps)
     along = dict.fromkeys(steps[0].names)
     series = Series(parts, along, look.others, labels(look))
-    return Run(look.path, (series,), tuple(ordered), TIME, {}, ("time",), False, (said,), ())
+    doubts = (look.doubt,) if look.doubt else ()
+    return Run(look.path, (series,), tuple(ordered), TIME, {}, ("time",), False, (said,), doubts)

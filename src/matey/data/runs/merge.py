@@ -178,7 +178,9 @@ def merge(pieces: Sequence[Piece], doubts: tuple[str, ...]) -> Run:
     said = f"{', '.join(names)} are one run, of different variables"
     variables = "+".join(name for piece in pieces for name in sorted(piece.variables))
     keys = {key_of(piece) for piece in pieces}
-    path = Path(keys.pop().replace(PLACE, variables if len(variables) < 80 else "all"))
+    key = Path(keys.pop())
+    top = key.parent.parent if PLACE in key.parent.name else key.parent
+    path = top / key.name.replace(PLACE, variables if len(variables) < 80 else "all")
     if keys or path == Path():
         stems = "+".join(Path(name).stem for name in names)
         path = first.path.with_name(stems + first.path.suffix)

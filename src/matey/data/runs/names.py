@@ -87,15 +87,26 @@ def parse_segment(text: str, depth: int) -> tuple[str, list[Number]]:
         spelt = word[1].lower() if word else ""
         written, end, value, is_date = match[0], match.end(), 0.0, bool(match["date"])
         alone = not before and match.start() == 0
-        if not is_date and (spelt in TIMES or alone or before.endswith("=")):
-            whole = FRACTION.match(text, match.start())
-            if whole and (not alone or whole.end() == len(text)):
-                written, end = whole[0], whole.end()
+        whole = FRACTION.match(text, match.start())
+        if whole and not is_date and is_fraction(whole[0], spelt, before, alone, text):
+            written, end = whole[0], whole.end()
         value = seconds(written) if is_date else float(written)
         skeleton += before + PLACE
         numbers.append(Number(spelt, written, value, depth, is_date))
         place = end
     return skeleton + text[place:], numbers
+
+
+def is_fraction(written: str, word: str, before: str, alone: bool, text: str) -> bool:
+    """Whether digits on both sides of a point are one number: after a word for time, alone, or
+    where the last are too few for a count, as in `out_2.50`."""
+    if word in TIMES or before.endswith("="):
+        return True
+    if alone:
+        return written == text
+    return (
+        re.fullmatch(r"\d+[.]\d{1,3}", written) is not None and word not in RUN_WORDS | PART_WORDS
+    )
 
 
 def seconds(date: str) -> float:
