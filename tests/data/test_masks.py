@@ -189,3 +189,28 @@ def test_a_mask_is_static_and_there_is_one():
     masks = (Variable(name, static=True, mask=True) for name in ("wet", "dry"))
     with pytest.raises(DataError, match="more than one mask: wet, dry"):
         SystemSpec("sea", 2, (Variable("u"), *masks))
+
+
+def test_frames_in_files_of_their_own_have_one_mask(tmp_path):
+    """What is missing in a later file only comes and goes, though each file has a first frame."""
+    for changes in (False, True):
+        folder = tmp_path / f"frames_{changes}"
+        folder.mkdir()
+        u, v = waves()
+        u[:, LAND] = v[:, LAND] = np.nan
+        if changes:
+            u[3, 4, 5] = np.nan
+        for t in range(NT):
+            held = {
+                "u": (("time", "y", "x"), u[t : t + 1]),
+                "v": (("time", "y", "x"), v[t : t + 1]),
+            }
+            coords = {"time": [0.5 * t], "y": np.arange(NY), "x": np.arange(NX)}
+            xarray.Dataset(held, coords).to_netcdf(folder / f"out_{t:03d}.nc")
+        fields = open_source(SourceConfig("sea", (str(folder),), join="time", mask="missing"))
+        assert len(fields) == 1
+        if changes:
+            with pytest.raises(DataError, match=r"u of .* is nan at time 1\.5"):
+                fields[0]
+        else:
+            check(fields[0])
