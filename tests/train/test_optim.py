@@ -1,14 +1,23 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from matey.config import BaselineConfig, ModelConfig, OptimConfig, ParallelConfig, RateConfig
+from matey.config import (
+    BaselineConfig,
+    ModelConfig,
+    OptimConfig,
+    ParallelConfig,
+    RateConfig,
+    RunConfig,
+    WindowConfig,
+)
 from matey.errors import CheckpointError, ConfigError
 from matey.nn.make import make_model
-from matey.train.optim import Average, group_of, learning_rate, make_optimizer, set_rates
+from matey.train.optim import Average, group_of, learning_rate, make_optimizer, rate_of, set_rates
 from matey.train.parallel.distributed import Engine, Team
 from tests.nn.helpers import system, tiny_model
 
@@ -47,6 +56,21 @@ def test_a_longer_run_of_wsd_is_the_same_until_it_decays():
 def test_a_constant_rate_warms_up_and_stays():
     config = OptimConfig(lr=2.0, schedule="constant", warmup=4, final_lr=0.1)
     assert [learning_rate(i, 8, config) for i in range(8)] == [0.5, 1.0, 1.5, *[2.0] * 5]
+
+
+def test_the_schedule_begins_anew_in_the_end_of_a_run():
+    """Up to the end it is that of a run of so many steps, and then that of one at the fraction."""
+    optim = OptimConfig(lr=2.0, warmup=3, end_lr=0.25)
+    config = RunConfig(optim=optim, windows=WindowConfig(end_share=0.2), steps=20)
+    rates = [rate_of(step, config) for step in range(20)]
+    assert rates[:16] == [learning_rate(step, 16, optim) for step in range(16)]
+    lower = replace(optim, lr=0.5, warmup=0)
+    assert rates[16:] == [learning_rate(step, 4, lower) for step in range(4)]
+    assert rates[16] == 0.5
+    whole = replace(config, optim=replace(optim, end_lr=0.0))
+    assert [rate_of(i, whole) for i in range(20)] == [
+        learning_rate(i, 20, optim) for i in range(20)
+    ]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "wsd", "constant"])

@@ -46,6 +46,9 @@ class OptimConfig:
         warmup: steps of linear warm-up.
         decay: fraction of all steps over which `wsd` decays. Start with 0.1 to 0.2.
         final_lr: learning rate at the last step, as a fraction of `lr`, for `cosine` and `wsd`.
+        end_lr: with which the schedule begins anew, without a warm-up, in the end of a run
+            (`windows.end_share`), as a fraction of `lr`; 0 lets it go on. Longer rollouts in the
+            end (`windows.pushforward_end`) want it: there `cosine` is near zero. Start with 0.3.
         weight_decay: on matrices only.
         betas: decay of the first and second moment.
         clip: largest norm of the gradient.
@@ -60,6 +63,7 @@ class OptimConfig:
     warmup: int = 100
     decay: float = 0.2
     final_lr: float = 0.01
+    end_lr: float = 0.0
     weight_decay: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
@@ -67,7 +71,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "optim.", "lr", "clip")
-        require_fraction(self, "optim.", "final_lr", "weight_decay", "decay")
+        require_fraction(self, "optim.", "final_lr", "end_lr", "weight_decay", "decay")
         require(0 <= self.ema < 1, "optim.ema", self.ema, "0, or a decay below 1 such as 0.995")
         require(self.warmup >= 0, "optim.warmup", self.warmup, "0 steps or more")
         require(all(0 <= b < 1 for b in self.betas), "optim.betas", self.betas, "two in [0, 1)")

@@ -33,7 +33,7 @@ from matey.train.beside import FOLDER, put_beside
 from matey.train.closed_form import fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
-from matey.train.optim import Average, learning_rate, make_optimizer, set_rates
+from matey.train.optim import Average, make_optimizer, rate_of, set_rates
 from matey.train.parallel.distributed import Engine, Team, processes
 from matey.train.parallel.sequence import spread_cells
 from matey.train.resume import go_on
@@ -133,7 +133,7 @@ def take_steps(
     log = StepLog()
     for step in range(progress.step, config.steps):
         began = time.perf_counter()
-        set_rates(optimizer, learning_rate(step, config.steps, config.optim))
+        set_rates(optimizer, rate_of(step, config))
         team.seed(config.seed, step)
         losses: list[Loss] = []
         for turn in range(config.accumulate):
@@ -150,9 +150,8 @@ def take_steps(
 
         done = step + 1
         if done % config.log_every == 0 or done == config.steps:
-            rate = learning_rate(step, config.steps, config.optim)
             log = log.total(team)
-            record = {"lr": rate, "gradient_norm": float(norm), **log.record()}
+            record = {"lr": rate_of(step, config), "gradient_norm": float(norm), **log.record()}
             journal.write("train", step=done, **record, **speed.record(done, *log.work))
             log = StepLog()
         progress = keeper.after_step(replace(progress, step=done))

@@ -4,12 +4,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from matey.config import OptimConfig, RateConfig
+from matey.config import OptimConfig, RateConfig, RunConfig
 from matey.errors import CheckpointError, ConfigError
 from matey.train.parallel.distributed import Engine, own_share, share
 
@@ -90,6 +91,18 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
         progress = (step - warmup) / max(1, steps - 1 - warmup)
         left = 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * (config.final_lr + (1 - config.final_lr) * left)
+
+
+def rate_of(step: int, config: RunConfig) -> float:
+    """The learning rate of a step of a run. With `optim.end_lr` the schedule runs twice: up to the
+    end, and anew in the end."""
+    optim, end = config.optim, config.end
+    if optim.end_lr == 0:
+        return learning_rate(step, config.steps, optim)
+    if step < end:
+        return learning_rate(step, end, optim)
+    anew = replace(optim, lr=optim.end_lr * optim.lr, warmup=0)
+    return learning_rate(step - end, config.steps - end, anew)
 
 
 class Average:
