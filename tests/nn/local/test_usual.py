@@ -77,3 +77,25 @@ def test_fields_at_rest_have_ratios_of_one():
     inputs.values[:, :, 1] = 0
     made = ratios(measured(inputs), inputs)
     torch.testing.assert_close(made[:, 1], torch.ones(3, len(SIZES)))
+
+
+def test_the_gradient_through_ratios_is_that_of_finite_differences():
+    """Rollouts learn through it; at rest it is finite."""
+    inputs = rough_inputs(system(), samples=1)
+    usual = measured(inputs)
+    values = inputs.values.double().requires_grad_()
+    weight = torch.randn(1, 2, len(SIZES), dtype=torch.float64)
+
+    def weighed(values):
+        return (weight * ratios(usual, replace(inputs, values=values))).sum()
+
+    (gradient,) = torch.autograd.grad(weighed(values), values)
+    direction = torch.randn_like(values)
+    step = 1e-5
+    with torch.no_grad():
+        ahead, behind = (weighed(values + sign * step * direction) for sign in (1, -1))
+    expected = (ahead - behind) / (2 * step)
+    torch.testing.assert_close((gradient * direction).sum(), expected, rtol=1e-6, atol=1e-9)
+    rest = torch.ones_like(values).requires_grad_()
+    (gradient,) = torch.autograd.grad(weighed(rest), rest)
+    assert bool(gradient.isfinite().all())

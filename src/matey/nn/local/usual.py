@@ -57,7 +57,6 @@ class Usual(nn.Module):
         if logs:
             self.logs[key(spec.name)].copy_(torch.cat(logs).mean(dim=0))
 
-    @torch.no_grad()
     def ratios(
         self,
         fields: Float[Tensor, "B T C Z Y X"],
@@ -66,7 +65,7 @@ class Usual(nn.Module):
         specs: Mapping[str, SystemSpec],
     ) -> Float[Tensor, "B C S"]:
         """The sizes of normalised samples over those usual for their system, or for the one system
-        with the same variables; 1 where there is none, or none are measured. No gradient."""
+        with the same variables; 1 where there is none, or none are measured."""
         spec = inputs.spec
         logs, name = logs_of(fields, statistics, inputs.space), stand_in(spec, specs)
         if name is None:
@@ -97,8 +96,9 @@ def logs_of(
     average = mean(last)
     power = (middle + scale * average).square()
     power = power + scale.square() * (mean(last.square()) - average.square()).clamp(min=0)
-    sizes = [power.sqrt(), scale, scale * mean(change.square()).sqrt()]
-    return torch.stack(sizes, dim=2).clamp(min=SMALLEST).log()
+    powers = [power, scale.square(), scale.square() * mean(change.square())]
+    # A root has no gradient at zero, where nothing changes; the least power has one, 0.
+    return torch.stack(powers, dim=2).clamp(min=SMALLEST**2).log() / 2
 
 
 def told(spec: SystemSpec) -> tuple[str, ...]:
