@@ -27,7 +27,8 @@ AXES: dict[Axis, str] = {
     "time_counter ocean_time xtime sim_time datetime date dates nt",
     "z": "z lev level levels plev pressure_level isobaric isobaricinhpa depth altitude bottom_top "
     "nz zc z_c z_rho s_rho deptht depthu depthv depthw nav_lev z_t st_ocean zl zh k nk kc "
-    "model_level hybrid pfull sigma z_l lev_p zu_3d zu zaxis vertical layer layers nlev nlevel",
+    "model_level model_level_number hybrid pfull sigma z_l lev_p zaxis vertical layer layers nlev "
+    "nlevel",
     "y": "y lat latitude south_north row rows ny yc y_c y_rho eta_rho eta_v eta_u eta_psi j nj jc "
     "yh yt yt_ocean grid_yt nlat nlats lats latitudes rlat grid_latitude projection_y_coordinate "
     "northing yaxis phi φ",
@@ -84,14 +85,19 @@ FACES: tuple[tuple[str, Axis, Position], ...] = (
     (r"grid_x", "x", "outer"),  # FV3
     (r"grid_y", "y", "outer"),
     (r"phalf", "z", "outer"),
+    (r"nip1", "x", "outer"),  # CM1
+    (r"njp1", "y", "outer"),
+    (r"nkp1", "z", "outer"),
     (r"xu", "x", "left"),  # PALM
     (r"yv", "y", "left"),
-    (r"zw(_3d)?", "z", "right"),
+    (r"zw(_3d|_xy|_xz|_yz)?", "z", "right"),
+    (r"z_w(_top)?", "z", "left"),  # POP
 )
 CENTRES: tuple[tuple[str, Axis], ...] = (  # Oceananigans
     (r"[xλ]_c([ac][ac])?", "x"),
     (r"[yφ]_([ac]c[ac]|c)", "y"),
     (r"z_([ac][ac]c|c)", "z"),
+    (r"zu(_3d|_xy|_xz|_yz)?", "z"),  # PALM
 )
 STANDARD_NAMES: dict[str, Axis] = {
     "time": "time",
