@@ -32,9 +32,9 @@ def test_a_step_at_an_edge_doubles_the_ratio():
     assert seam_ratio(jumps(error, torch.zeros_like(error), patches)).tolist() == [2.0]
 
 
-def test_an_edge_is_compared_with_the_patches_that_meet_there():
+def test_an_edge_is_compared_with_what_is_beside_it():
     """Small patches of 2 lie where the error is rough: jumps of 10 inside and across. In the large
-    one of 6 it rises by 1. No edge shows but in the middle, where 5.5 is between 10 and 1. Over all
+    one of 6 it rises by 1. The jump of 5.5 between them is the mean of 10 and 1. Over all
     pairs inside, of which most are calm, the same jumps would look twice as large and more."""
     patches = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2, 2, 2]).expand(1, 1, 1, 10)
     error = torch.tensor([0.0, 10, 20, 30, 35.5, 36.5, 37.5, 38.5, 39.5, 40.5])

@@ -1,6 +1,6 @@
 """How far patch edges show in a prediction.
 
-Axes: B samples, C variables, (Z, Y, X) grid points, M patches of all samples.
+Axes: B samples, C variables, (Z, Y, X) grid points.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Jumps:
-    """Mean difference of neighbouring errors across patch edges, and inside the patches there.
+    """Mean difference of neighbouring errors across patch edges, and inside patches beside them.
 
     NaN if there is only one patch, or patches are single points.
     """
@@ -31,58 +31,43 @@ def jumps(
 
     `patches` numbers the patch of each point. Neighbours in one patch count as inside, the others
     as across; points at opposite sides of a periodic domain, and those without a field,
-    which are not `held`, are not compared. Each pair across an edge is set against the mean inside
-    the two patches that meet there, along the same axis: an error without edges gives equal means
-    also where small patches lie where it is roughest.
+    which are not `held`, are not compared. Each pair across an edge is set against the mean of the
+    next pairs inside, one on either side along the same axis: an error without edges gives equal
+    means also where small patches lie where it is roughest.
     """
-    error = (prediction.double() - target.double()).movedim(1, 0)  # [C B Z Y X]
-    variables, samples = error.shape[:2]
-    number, count = numbered(patches)
-    sample = torch.arange(samples, device=error.device).view(-1, 1, 1, 1).expand(number.shape)
-    pairs = error.new_zeros(samples)
-    across, inside = error.new_zeros(2, variables, samples)
+    error = prediction.double() - target.double()
+    pairs = error.new_zeros(len(error), 1)
+    across, inside = error.new_zeros(2, *error.shape[:2])
     for axis in (-3, -2, -1):
-        length = number.shape[axis] - 1
-        low, high = number.narrow(axis, 0, length), number.narrow(axis, 1, length)
-        jump, crosses, inside_one = error.diff(dim=axis).abs(), low != high, low == high
+        jump, crosses = error.diff(dim=axis).abs(), (patches.diff(dim=axis) != 0).unsqueeze(1)
+        within = ~crosses
         if held is not None:
-            both = held.narrow(axis, 0, length) & held.narrow(axis, 1, length)
-            crosses, inside_one = crosses & both, inside_one & both
-        within, known = means_inside(jump, low, inside_one, count)
-        low, high = low[crosses], high[crosses]
-        sides = known[low].to(error) + known[high].to(error)  # along edges of single points: none
-        where = sample.narrow(axis, 0, length)[crosses]
-        compared = sides > 0
-        near = (within[:, low] + within[:, high]) / sides.clamp(min=1)
-        pairs.index_add_(0, where, compared.to(error))
-        across.index_add_(1, where, torch.where(compared, jump[:, crosses], 0))
-        inside.index_add_(1, where, torch.where(compared, near, 0))
-    return Jumps(*(torch.where(pairs > 0, one / pairs, torch.nan).T for one in (across, inside)))
+            length = held.shape[axis] - 1
+            both = (held.narrow(axis, 0, length) & held.narrow(axis, 1, length)).unsqueeze(1)
+            crosses, within = crosses & both, within & both
+        # Where nothing is compared the error may be NaN, which no factor of 0 removes.
+        beside = beside_each(jump.where(within, 0), axis)
+        count = beside_each(within.to(error), axis)
+        compared = crosses & (count > 0)
+        pairs += compared.sum(dim=(-3, -2, -1))
+        across += jump.where(compared, 0).sum(dim=(-3, -2, -1))
+        near = beside / count.clamp(min=1)
+        inside += near.where(compared, 0).sum(dim=(-3, -2, -1))
+    return Jumps(*(torch.where(pairs > 0, one / pairs, torch.nan) for one in (across, inside)))
 
 
-def numbered(patches: Int[Tensor, "B Z Y X"]) -> tuple[Int[Tensor, "B Z Y X"], int]:
-    """Patches by numbers that no two samples share, and how many there may be."""
-    most = int(patches.max()) + 1
-    sample = torch.arange(len(patches), device=patches.device).view(-1, 1, 1, 1)
-    return patches + most * sample, most * len(patches)
-
-
-def means_inside(
-    jump: Float[Tensor, "C B Z Y X"],
-    number: Int[Tensor, "B Z Y X"],
-    inside: Bool[Tensor, "B Z Y X"],
-    count: int,
-) -> tuple[Float[Tensor, "C M"], Bool[Tensor, " M"]]:
-    """The mean jump inside each of so many patches along one axis, 0 where there is none, and
-    whether there is one."""
-    where = number[inside]
-    total = jump.new_zeros(len(jump), count).index_add_(1, where, jump[:, inside])
-    counts = torch.bincount(where, minlength=count)
-    return total / counts.clamp(min=1), counts > 0
+def beside_each(values: Float[Tensor, "B C Z Y X"], axis: int) -> Float[Tensor, "B C Z Y X"]:
+    """The sum of the values before and after each along an axis."""
+    total, length = torch.zeros_like(values), max(0, values.shape[axis] - 1)
+    if length:
+        total.narrow(axis, 1, length).add_(values.narrow(axis, 0, length))
+        total.narrow(axis, 0, length).add_(values.narrow(axis, 1, length))
+    return total
 
 
 def seam_ratio(jumps: Jumps) -> Float[Tensor, " C"]:
-    """Mean jump of the error across patch edges over that inside patches, of each variable.
+    """Mean jump of the error across patch edges over that inside patches beside them, of each
+    variable.
 
     1 where edges cannot be seen; 2 where the error jumps twice as far across an edge as between
     other neighbours. NaN where all errors are equal, or there are no edges.
