@@ -1,6 +1,5 @@
 """Maximal update parametrisation: a step of Adam moves predictions as far at any width."""
 
-import math
 from statistics import fmean
 
 import pytest
@@ -53,13 +52,10 @@ def test_predictions_of_untrained_models_are_as_large_with_and_without():
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
 
 
-def test_at_a_width_of_96_the_blocks_keep_their_bits():
+def test_at_a_width_of_96_and_8_latent_channels_no_bit_changes():
     spec = system()
     sizes = {"embed_dim": 96, "heads": 3, "latent_channels": 8}
     one, two = (tiny_model(spec, mup=mup, **sizes).state_dict() for mup in (False, True))
     assert one.keys() == two.keys()
     for name, weight in one.items():
-        if "coders" not in name:
-            assert torch.equal(weight, two[name]), name
-    name = "tokenizer.decoders.1x8x8.weight"
-    assert math.isclose(float(two[name].std()), 1, rel_tol=0.02)  # of unit size
+        assert torch.equal(weight, two[name]), name

@@ -160,8 +160,8 @@ class Encoder(nn.Module):
         # Tokens of about unit variance for normalised fields and unit variable vectors.
         points = math.prod(stages[0])
         scale = 1 / math.sqrt(latent * points)
-        self.size = scale * math.sqrt(config.latent_factor) if config.mup else 1.0
-        self.weight = nn.Parameter(torch.randn(first, latent, points) * (scale / self.size))
+        self.factor = config.latent_factor
+        self.weight = nn.Parameter(torch.randn(first, latent, points) * (scale / self.factor))
         self.bias = nn.Parameter(torch.zeros(first))
         self.norms = nn.ModuleList(nn.LayerNorm(inner) for _ in stages[1:])
         self.linears = nn.ModuleList(
@@ -173,7 +173,7 @@ class Encoder(nn.Module):
         self, patches: Float[Tensor, "M T C z y x"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M T D"]:
         folded = einsum(self.weight, variables, "D E P, C E -> D C P")
-        folded = folded / (math.sqrt(len(variables)) / self.size)
+        folded = folded / (math.sqrt(len(variables)) / self.factor)
         tokens = linear(merge(patches, self.stages[0]), folded.flatten(1), self.bias)
         for norm, stage, project in zip(self.norms, self.stages[1:], self.linears, strict=True):
             tokens = project(merge(gelu(norm(tokens)).movedim(-1, 2), stage))
@@ -206,16 +206,15 @@ class Decoder(nn.Module):
         # Small first predictions: a tenth of the normalised fields.
         points, last = math.prod(stages[0]), widths[-1]
         scale = 0.1 / math.sqrt(last * latent)
-        factor = config.rate_factor * config.latent_factor
-        self.size = scale * math.sqrt(factor) if config.mup else 1.0
-        self.weight = nn.Parameter(torch.randn(latent, points, last) * (scale / self.size))
+        self.factor = config.rate_factor * config.latent_factor
+        self.weight = nn.Parameter(torch.randn(latent, points, last) * (scale / self.factor))
         self.bias = nn.Parameter(torch.zeros(latent, points))
 
     def forward(
         self, tokens: Float[Tensor, "M D"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M C P"]:
         folded = einsum(self.weight, variables, "E P D, C E -> C P D")
-        folded = folded * self.size if self.size != 1 else folded
+        folded = folded * self.factor if self.factor != 1 else folded
         bias = einsum(self.bias, variables, "E P, C E -> C P")
         pieces = tokens[:, None, None, None]
         for norm, stage, project in zip(self.norms, self.stages[:0:-1], self.linears, strict=True):
