@@ -3,6 +3,8 @@
 Values are compared with those that xarray or h5py give for the same file.
 """
 
+import pickle
+
 import h5py
 import netCDF4
 import numpy as np
@@ -290,3 +292,20 @@ def test_faces_that_do_not_fit_their_centres_are_refused(tmp_path):
     layout = LayoutConfig(("time", "y", "x"), arrays)
     with pytest.raises(ShapeError, match=r"u \[t, y, x\] has shape \(4, 5, 6\), which does not"):
         open_source(SourceConfig("a", (str(tmp_path / "a.npz"),), layout=layout))
+
+
+def test_a_variable_that_changes_in_one_file_is_static_in_none(tmp_path):
+    """A run without smoke beside one with it; the height of the ground never changes."""
+    ground = noise(6, 8)[None].repeat(5, 0)
+    for name, smoke in (("clear", np.zeros((5, 6, 8), "f4")), ("smoky", noise(5, 6, 8))):
+        dims = ("time", "y", "x")
+        arrays = {"q": (dims, noise(5, 6, 8)), "smoke": (dims, smoke), "ground": (dims, ground)}
+        xarray.Dataset(arrays, {"time": np.arange(5.0)}).to_netcdf(tmp_path / f"{name}.nc")
+    alone = open_fields(tmp_path / "clear.nc")
+    assert [v.alias for v in alone.spec.variables if v.static] == ["smoke", "ground"]
+    fields = open_fields(tmp_path)
+    assert [v.alias for v in fields.spec.variables if v.static] == ["ground"]
+    assert len(fields) == 2
+    again = pickle.loads(pickle.dumps(fields))  # as for a worker of a loader
+    assert again.spec == fields.spec
+    np.testing.assert_array_equal(again[0].values, fields[0].values)

@@ -147,13 +147,14 @@ def axis_of(name: str) -> Axis | None:
 def plain_word(name: str) -> str:
     """The last part of a name in small letters, without what says that it is a coordinate."""
     word = name.split("/")[-1].lower()
-    word = re.sub(r"_hash_[0-9a-f]+$", "", word)  # the scales of Dedalus
+    word = re.sub(r"_hash_[0-9a-f]+$|_sub\d+$", "", word)  # scales of Dedalus, parts of MOM6
     return re.sub(r"[-_ ]?(coordinates?|coords?|coors?|centers?|centres?|axis|values?)$", "", word)
 
 
 def axis_by_attributes(attributes: Mapping[str, Any]) -> Axis | None:
     """The axis that a coordinate's attributes say it is of; None where they say nothing."""
-    letter = text(attributes.get("axis", "")).strip().upper()[:1]
+    letter = text(attributes.get("axis", attributes.get("cartesian_axis", "")))  # CF; GFDL
+    letter = letter.strip().upper()[:1]
     standard = text(attributes.get("standard_name", "")).strip().lower()
     units = text(attributes.get("units", "")).strip()
     kind = text(attributes.get("_CoordinateAxisType", "")).strip().lower()

@@ -11,6 +11,7 @@ from matey.data.formats.joined import Run
 from matey.data.layouts.described import Described
 from matey.data.naming import name_alike
 from matey.data.reader import Reader, layouts_of, open_reader, recognise
+from matey.data.runs.agree import agree_on_static
 from matey.data.runs.gather import Asked, gather
 from matey.errors import MateyError
 
@@ -54,6 +55,8 @@ def open_named(
             readers[first] = doubted(reader, unsure[first]) if first in unsure else reader
         except MateyError as error:
             errors[first] = error
+    if not described:
+        readers = agree_on_static(readers, options)
     return name_alike({readers[file]: path for file, path in named.items() if file in readers}), {
         file: errors[file] for file in named if file in errors
     }
