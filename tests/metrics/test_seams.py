@@ -62,6 +62,15 @@ def test_samples_of_one_numbering_do_not_mix():
     assert found.inside.tolist() == [[10.0], [1.0]]
 
 
+def test_points_without_a_field_are_not_compared():
+    """Of the jumps across the edge in each row 2 counts, beside 1; below an end is not held."""
+    error = torch.tensor([[0.0, 1, 3, 4], [0, 100, 7, 9]]).view(1, 1, 1, 2, 4)
+    patches = torch.tensor([0, 0, 1, 1]).expand(1, 1, 2, 4)
+    held = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 1]]).bool().view(1, 1, 2, 4)
+    found = jumps(error, torch.zeros_like(error), patches, held)
+    assert (found.across.tolist(), found.inside.tolist()) == ([[2.0]], [[1.0]])
+
+
 def test_an_error_blind_to_patches_shows_none_where_they_are_chosen_by_it():
     """Rough in the left half, where cells are fine. Cells around it are coarse and calm."""
     generator = torch.Generator().manual_seed(0)

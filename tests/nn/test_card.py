@@ -4,9 +4,12 @@ from dataclasses import asdict
 
 import pytest
 
+from matey.cli import main
 from matey.config import ModelConfig
 from matey.nn.card import around_tokens, write_card
+from matey.nn.folder import save_pretrained
 from matey.report.model import model_sentence
+from tests.nn.helpers import system, tiny_model
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,18 @@ def test_the_card_names_the_local_path_and_the_stencil():
     assert "local path" not in write_card(
         {**description, "model": asdict(ModelConfig())}, 1_500_000, {}
     )
+
+
+def test_inspecting_a_model_folder_tells_what_the_model_is(tmp_path, capsys):
+    """Of a folder without a card, or with an old one, too; one that is damaged is refused."""
+    model = tiny_model(system(), local=8, patches=(8, 4))
+    save_pretrained(model, tmp_path / "run/model", {})
+    (tmp_path / "run/model/README.md").unlink()
+    for path in ("run", "run/model"):
+        assert main(["data", "inspect", str(tmp_path / path)]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "; a local path of 8 channels. Method:" in shown
+        assert "| toy | 2D | a, b | nu | 0.5 |" in shown
+    (tmp_path / "run/model/config.json").write_text("{}")
+    assert main(["data", "inspect", str(tmp_path / "run")]) == 2
+    assert "is not a model description" in " ".join(capsys.readouterr().err.split())

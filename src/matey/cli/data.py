@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 PATHS = "files, folders or patterns; or a data config (.yaml)"
+MODELS = PATHS + "; or a run or a model folder, whose model is described"
 MIRROR = {None: "unknown", False: "true", True: "pseudo"}  # scalar, vector or tensor
 PATIENCE = 1.0  # seconds; what takes no longer shows no lines of progress
 
 
 def add_inspect_arguments(parser: Any) -> None:
-    parser.add_argument("paths", nargs="+", help=PATHS)
+    parser.add_argument("paths", nargs="+", help=MODELS)
     parser.add_argument("--write", metavar="YAML", help="write a data config for what is there")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing YAML file")
     parser.add_argument("--history", type=int, default=4, help="frames that a model is given")
@@ -48,7 +49,7 @@ def check_options(config: "DataConfig | None", path: str, **options: bool) -> No
 
 
 def run_inspect(options: Any) -> int:
-    """Report on the files; 1 if training on them would be refused."""
+    """Report on the files, 1 if training on them would be refused; or on a trained model."""
     import logging
     from pathlib import Path
 
@@ -58,7 +59,11 @@ def run_inspect(options: Any) -> int:
     from matey.config import SourceConfig, WindowConfig
     from matey.data.inspect import inspect
     from matey.errors import DataError
+    from matey.nn.folder import card_of, is_model
 
+    if len(options.paths) == 1 and is_model(Path(options.paths[0])):
+        say(card_of(Path(options.paths[0])).rstrip())
+        return 0
     target = Path(options.write) if options.write else None
     if target and target.exists() and not options.overwrite:
         raise DataError(f"{target} exists. Give --overwrite to replace it, or another name.")

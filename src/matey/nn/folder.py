@@ -115,6 +115,21 @@ def outline(path: Path) -> Surrogate:
     return model
 
 
+def card_of(path: Path) -> str:
+    """The model card of a run or a model folder, from its description alone: also of folders whose
+    own card an older version wrote. Raises CheckpointError as `outline` does."""
+    with torch.device("meta"):
+        model, description = empty_model(find_model(path))
+    training = description.get("training")
+    now = {"model": asdict(model.config), "training": training if training else {}}
+    return write_card({**description, **now}, count(model), {})
+
+
+def is_model(path: Path) -> bool:
+    """Whether a path is a model folder, or a run that has one."""
+    return any((folder / WEIGHTS).is_file() for folder in (path, path / "model"))
+
+
 def find_model(path: Path) -> Path:
     """The model folder at a path, or the one inside the run there."""
     for folder in (path, path / "model"):
