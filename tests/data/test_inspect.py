@@ -334,7 +334,11 @@ def test_unevenly_timed_files_are_drafted_where_that_is_allowed(
     words = ["data", "inspect", str(path), "--write", str(tmp_path / "mix.yaml")]
     assert main(words) == 1
     assert "matey data inspect --uneven allow --write" in capsys.readouterr().out
-    assert main([*words, "--uneven", "allow"]) == 0
+    asked = (tmp_path / "mix.yaml").read_text()
+    assert "# DOUBT: times are uneven" in asked
+    with pytest.raises(DataError, match="time steps differ from their median"):
+        open_systems(read_data([str(tmp_path / "mix.yaml")]))
+    assert main([*words, "--uneven", "allow", "--overwrite"]) == 0
     config = read_data([str(tmp_path / "mix.yaml")])
     assert config.systems[0].uneven == "allow"
     assert len(open_systems(config)["compressible"].fields) == 2

@@ -27,7 +27,7 @@ def data_config(*paths: str | Path) -> DataConfig:
         SourceConfig(
             system.name,
             tuple(map(str, system.paths)),
-            system.uneven,
+            "allow" if system.uneven == "allow" else "refuse",
             layout=system.described,
             mask=system.mask,
             split=system.split,
@@ -56,6 +56,11 @@ def config_text(inspection: Inspection, folder: Path) -> str:
         lines += [f"      - {quoted(relative(path, folder))}" for path in system.paths]
         if system.uneven == "allow":
             lines.append("    uneven: allow  # lead times are elapsed times")
+        if system.uneven == "ask":
+            lines.append(
+                "    # DOUBT: times are uneven. Mend them, or take elapsed times as lead times:"
+            )
+            lines.append("    # uneven: allow")
         if system.mask:
             lines.append(f"    mask: {quoted(system.mask)}  # points without values, as land")
         if system.split is not None:

@@ -19,7 +19,7 @@ from matey.data.checks import (
     uneven_lengths,
     unresolved,
 )
-from matey.data.formats.files import UnknownLayoutError, log
+from matey.data.formats.files import UnknownLayoutError, log, quiet
 from matey.data.reader import Reader
 from matey.data.runs.open import open_named
 from matey.data.statistics import FieldStatistics, Repeats, VariableStatistics
@@ -29,6 +29,7 @@ from matey.data.windows import is_uniform
 from matey.errors import MateyError
 from matey.fields import Boundary, SystemSpec
 
+UNEVEN = "Set `uneven: allow`"  # in what is said of uneven times
 BLOCK = 2**24  # bytes of values read at once; a frame at least
 Watch = Callable[[int, int], None]
 
@@ -43,7 +44,8 @@ class SystemReport:
     `frames` and `shapes` count trajectories by frames and by grid points of the active axes;
     `parameters` are (lowest, highest). `problems` make training refuse the data, `notices`
     do not. `described` is the draft of a layout that no reader knows, with what it assumes;
-    `uneven` is what a data config must say of time steps for it to be opened, `join` and
+    `uneven` is what a data config must say of time steps for it to be opened, `ask` if nobody said
+    that they may be uneven, `join` and
     `duplicates` of files that are one run, and `split` how it divides this system if not as the
     others.
     """
@@ -66,7 +68,7 @@ class SystemReport:
     notices: tuple[str, ...]
     described: LayoutConfig | None = None
     assumptions: tuple[str, ...] = ()
-    uneven: Literal["refuse", "allow"] = "refuse"
+    uneven: Literal["refuse", "allow", "ask"] = "refuse"
     split: SplitConfig | None = None
     mask: str = ""
     join: tuple[Join, ...] = ()
@@ -120,6 +122,8 @@ def inspect(
         for fields, places in opened.items()
         for own in [others.get(fields)]
     ]
+    if options is not None and options.uneven == "allow":
+        reports = [replace(r, uneven="allow" if r.uneven == "ask" else r.uneven) for r in reports]
     return Inspection(tuple(reports), tuple(problems), split)
 
 
@@ -182,7 +186,7 @@ def report(
         notices=tuple(notices),
         described=first.described,
         assumptions=tuple(first.assumptions),
-        uneven="refuse" if even else "allow",
+        uneven="refuse" if even else "ask",
         mask=first.mask if first.described is not None else "",
         join=fields.readers[0].join,
         duplicates="drop" if any(reader.dropped for reader in fields.readers) else "refuse",
@@ -253,7 +257,8 @@ def open_systems_in(
 def open_each(
     paths: Sequence[str | Path], options: SourceConfig | None, problems: list[str]
 ) -> dict[Reader, str | Path]:
-    """A reader per file, and the path that named it; errors of other files join the `problems`."""
+    """A reader per file, and the path that named it; errors join the `problems`. Files with uneven
+    times are opened all the same, for a draft that asks what to do with them."""
     origin, errors = open_named(paths, options)
     whole = {os.path.abspath(path) for path in paths}
     for file, error in errors.items():
@@ -261,6 +266,10 @@ def open_each(
             log.warning(f"Left out: {error}")
         else:
             problems.append(str(error))
+    if any(UNEVEN in str(error) for error in errors.values()):
+        given = options or SourceConfig("inspect", tuple(map(str, paths)))
+        with quiet():  # what there is to say is said
+            origin, _ = open_named(paths, replace(given, uneven="allow"))
     return origin
 
 
@@ -283,7 +292,9 @@ def config_paths(
     paths: dict[Path, None] = {}
     for reader in group:
         path, folder = origin[reader], reader.path.parent
-        if not any(origin[other] == path for other in others):
+        if len(reader.files) > 1 and Path(os.path.abspath(path)) in reader.files:
+            paths |= dict.fromkeys(reader.files)  # one by one, as a pattern that the shell expands
+        elif not any(origin[other] == path for other in others):
             paths.setdefault(Path(os.path.abspath(path)))
         elif Path(path).is_dir() and not any(o.path.is_relative_to(folder) for o in others):
             paths.setdefault(folder)

@@ -395,3 +395,14 @@ def test_many_frames_keep_few_files_open(tmp_path):
     assert len(field.times) == 100
     if with_handles:
         assert len(os.listdir("/proc/self/fd")) < with_handles + 40
+
+
+def test_frames_that_the_shell_lists_are_drafted_with_all_their_paths(tmp_path):
+    for k in range(STEPS):
+        as_npz(tmp_path / "a", 0, k)
+    files, mix = sorted((tmp_path / "a").iterdir()), tmp_path / "w.yaml"
+    assert main(["data", "inspect", *map(str, files), "--write", str(mix)]) == 0
+    config = read_data([str(mix)])
+    assert sorted(config.systems[0].paths) == sorted(map(str, files))
+    (system,) = open_systems(config, training=False).values()
+    np.testing.assert_array_equal(system.fields.readers[0].read(0).values[:, 0, 0], wave())
