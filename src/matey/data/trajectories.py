@@ -267,8 +267,8 @@ def undecided(readers: Iterable[Reader]) -> list[str]:
     draft = "Write a data config (`matey data inspect FILES --write w.yaml`), and say there"
     return [
         f"{shown(paths[0])}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {doubt}. "
-        f"{draft if drafted else 'Say in the data config'} which it is, in `axes` of its `layout`; "
-        "then take the line out of `doubts`."
+        f"{draft if drafted else 'Say in the data config'} which it is, in `axes` of its `layout`, "
+        "`join` or `paths`; then take the line out of `doubts`."
         for (doubt, drafted), paths in files.items()
     ]
 

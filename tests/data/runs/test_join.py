@@ -253,6 +253,18 @@ def test_a_frame_that_stands_twice_is_named_and_dropped(tmp_path, caplog):
         open_source(read_data([str(mix)]).systems[0])
 
 
+def test_a_single_frame_that_stands_twice_is_taken_once(tmp_path, caplog):
+    """As a run that was restarted writes its first frame again, under the next number."""
+    for k in range(STEPS):
+        now = k - (k > 5)
+        coords = {"time": [TIMES[now]], "y": Y, "x": X}
+        dataset = xarray.Dataset({"u": (("time", "y", "x"), wave()[now][None])}, coords)
+        written(tmp_path / f"o{k}.nc", dataset)
+    (field,) = open_fields(tmp_path)
+    np.testing.assert_array_equal(field.values[:, 0, 0], wave()[: STEPS - 1])
+    assert "time 0.5 stands twice, in o5.nc and o6.nc" in caplog.text
+
+
 def test_parts_that_overlap_with_other_values_are_a_doubt(tmp_path):
     stretch(tmp_path / "part1.nc", 0, 20)
     stretch(tmp_path / "part2.nc", 17, 40, shift=1e-3)

@@ -74,7 +74,7 @@ def joined(
         notes = [*said, f"{len(chain)} files as {chain[0].name} are one run"]
         unsure = list(doubts)
         cut_repeated(chain, drop, asked, notes, unsure)
-        runs.append(make_run([part for part in chain if part.stop], clock, notes, unsure))
+        runs.append(make_run(chain, clock, notes, unsure))
     if len(chains) > 1 and runs:
         ends = float(chains[0][-1].times[-1]), float(chains[1][0].times[0])
         note = f"no frame lies between the times {ends[0]:g} and {ends[1]:g}: runs of their own"
