@@ -78,6 +78,10 @@ RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there 
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
 ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
 OURS = f"{RECIPE} {ROLLOUTS} {NANO} --model.local 32 --model.stencil true --optim.lr 2e-3"
+ADAPTIVE = (
+    "--model.levels 3 --model.mode adap_mix --model.patches [16,8] "
+    "--model.refine.criterion change --model.refine.bulk 0.9"
+)
 # A coarse patch holds whole pieces of the coarsest level.
 LEVELS = {32: 3, 16: 3, 8: 2, 4: 1}
 RATES = ("--optim.lr 1e-3", "--optim.lr 3e-3", "--optim.lr 1e-2")
@@ -90,10 +94,8 @@ MODELS = {
         f"{OURS} --model.mode uniform",
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
-    "adaptive": Contender(
-        f"{OURS} --model.levels 3 --model.mode adap_mix --model.patches [16,8] "
-        "--model.refine.criterion change --model.refine.bulk 0.9"
-    ),
+    "adaptive": Contender(f"{OURS} {ADAPTIVE}"),
+    "no-stencil": Contender(f"{OURS} {ADAPTIVE} --model.stencil false"),
 }
 OTHERS = ("stencil", "FNO", "U-Net")  # of which the best is compared with
 
