@@ -76,8 +76,8 @@ def test_a_channel_clustered_at_a_wall(tmp_path, monkeypatch, capsys):
         main(["predict", "runs/a", "data/train/run_0.nc", "--steps", "2", "--out", "next.nc"]) == 0
     )
     with xarray.open_dataset("next.nc") as prediction:
-        assert prediction["y"].values.tolist() == WALL.tolist()
-        assert prediction["x"].values.tolist() == X.tolist()
+        assert prediction["lat"].values.tolist() == WALL.tolist()
+        assert prediction["lon"].values.tolist() == X.tolist()
     grid = matey.open("next.nc").trajectories[0].grid
     assert grid.positions[1] == tuple(WALL.tolist())
     assert main(["predict", "runs/a", "next.nc", "--steps", "1", "--out", "later.nc"]) == 0
@@ -107,10 +107,10 @@ def test_latitude_from_the_north_pole_to_the_south_pole(tmp_path, monkeypatch, c
     for source, name in (("data/train/run_1.nc", "falling.nc"), ("sorted.nc", "rising.nc")):
         assert main(["predict", "runs/a", source, "--steps", "2", "--out", name]) == 0
     with xarray.open_dataset("falling.nc") as falling, xarray.open_dataset("rising.nc") as rising:
-        np.testing.assert_allclose(falling["y"], LATITUDE, atol=1e-12)
+        np.testing.assert_allclose(falling["lat"], LATITUDE, atol=1e-12)
         for name in ("u", "v"):
-            np.testing.assert_array_equal(falling.sortby("y")[name], rising[name])
+            np.testing.assert_array_equal(falling.sortby("lat")[name], rising[name])
             assert not np.array_equal(falling[name], rising[name])
     assert main(["predict", "runs/a", "falling.nc", "--steps", "1", "--out", "later.nc"]) == 0
     with xarray.open_dataset("later.nc") as later:
-        assert later["y"].values[0] == 90
+        assert later["lat"].values[0] == 90

@@ -35,15 +35,16 @@ def curl(u, v):
 def folder(tmp_path, monkeypatch):
     """Smooth flow of five trajectories, its height and its vorticities, [n, t, y, x]."""
     monkeypatch.chdir(tmp_path)
-    points, phase = 2 * np.pi * np.arange(16) / 16, np.arange(5)[:, None, None, None]
-    t, y, x = np.arange(6)[:, None, None] / 4, points[:, None], points
+    rows, columns = (2 * np.pi * np.arange(n) / n for n in (16, 12))
+    phase = np.arange(5)[:, None, None, None]
+    t, y, x = np.arange(6)[:, None, None] / 4, rows[:, None], columns
     u = np.sin(y + x + t + phase) + 0.3 * np.cos(2 * x - t)
     v = np.cos(x - y + phase) - 0.5 * np.sin(x + t)
     height = 2 + 0.5 * np.sin(x + 2 * y - t + phase)
     flow = {"u": u, "v": v, "height": height, "relative_vorticity": curl(u, v)}
     flow["potential_vorticity"] = flow["relative_vorticity"] / height
     arrays = {name: values.astype(np.float32) for name, values in flow.items()}
-    np.savez(tmp_path / "flow.npz", time=np.arange(6) / 4, y=points, x=points, **arrays)
+    np.savez(tmp_path / "flow.npz", time=np.arange(6) / 4, y=rows, x=columns, **arrays)
     with np.load(tmp_path / "flow.npz") as stored, h5py.File(tmp_path / "flow.h5", "w") as file:
         for name in stored.files:
             file["shear" if name == "height" else name] = stored[name]

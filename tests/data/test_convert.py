@@ -259,7 +259,8 @@ def test_each_grid_of_a_system_has_a_folder_of_its_own(tmp_path):
     """The published package takes grids of one shape in a folder; here they stay one system."""
     for name, points in (("a", 8), ("b", 16)):
         values = np.random.default_rng(0).random((2, 6, points, 5))
-        np.savez(tmp_path / f"{name}.npz", u=values.astype(np.float32), t=np.arange(6.0))
+        axes = {"t": np.arange(6.0), "y": np.arange(float(points)), "x": np.arange(5.0)}
+        np.savez(tmp_path / f"{name}.npz", u=values.astype(np.float32), **axes)
     converted([tmp_path], tmp_path / "new")
     found = sorted(str(p.relative_to(tmp_path / "new")) for p in tmp_path.glob("new/**/*.hdf5"))
     assert found == ["16x5/data/all/b.hdf5", "8x5/data/all/a.hdf5"]

@@ -103,7 +103,7 @@ def test_what_is_written_is_in_the_order_of_the_file_and_reads_back(tmp_path):
         write_field(field, tmp_path / name, provenance={})
         opened = xarray.open_zarr if name.endswith("zarr") else xarray.open_dataset
         with opened(tmp_path / name) as written:
-            assert written["y"].values.tolist() == data["lat"].values.tolist()
+            assert written["lat"].values.tolist() == data["lat"].values.tolist()
             np.testing.assert_array_equal(written["u"].values, data["u"].values)
         again = open_fields(tmp_path / name)[0]
         assert torch.equal(again.values, field.values)
@@ -112,7 +112,7 @@ def test_what_is_written_is_in_the_order_of_the_file_and_reads_back(tmp_path):
 
 def test_a_prediction_that_another_program_sorted_is_read_as_it_now_is(tmp_path):
     field = open_fields(write_nc(tmp_path, dataset(LATITUDE)))[0]
-    field.to_xarray().sortby("y").to_netcdf(tmp_path / "b.nc")
+    field.to_xarray().sortby("lat").to_netcdf(tmp_path / "b.nc")
     again = open_fields(tmp_path / "b.nc")[0]
     assert torch.equal(again.values, field.values)
     assert again.grid.falling == ()

@@ -286,8 +286,9 @@ def nearest_key(key: str, keys: Mapping[str, str]) -> str | None:
     all words of the unknown one, so that `learning_rate` finds `optim.lr`."""
     leaf = key.split(".")[-1]
     leaves = {dest.split(".")[-1]: dest for dest in keys}
-    close = difflib.get_close_matches(key, keys, 1, 0.75)
-    close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, 0.75)]
+    alike = 0.75 if len(leaf) > 3 else 0.6  # two letters in another order are much of a short word
+    close = difflib.get_close_matches(key, keys, 1, alike)
+    close = close or [leaves[k] for k in difflib.get_close_matches(leaf, leaves, 1, alike)]
     if close:
         return close[0]
     described = []

@@ -22,10 +22,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from matey.fields import Inputs, SystemSpec
+from matey.nn.block import Given
 from matey.nn.operations import count
 from matey.nn.surrogate import normalised
 from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
+from matey.tokens.normalise import Statistics
 from matey.tokens.refine import RefinementPlan
 
 
@@ -170,9 +172,16 @@ def rehearse_parts(
         case = replace(past.case, vector=past.case.vector.detach())
         past = replace(past, case=case, features=left_over(past.features))
 
-        def decode(tokens: Tensor) -> Tensor:
+        def decode(
+            tokens: Tensor,
+            past: Given = past,
+            fields: Tensor = fields,
+            statistics: Statistics = statistics,
+        ) -> Tensor:
             made = model.decode(tokens, past, fields, statistics, inputs, layout, shift)
             error = (made.normalised - torch.empty_like(made.normalised)).square()
+            if rollout > 1:  # whose later steps go on from these fields
+                error = error + made.fields
             if not training or made.base is None:
                 return error
             return error + (made.base - torch.empty_like(made.base)).square()
@@ -183,16 +192,25 @@ def rehearse_parts(
 
         rehearse = partial(rehearsed, model, fields, training, half)
         first = rehearse("encode", encode, inputs.values, given=True)
-        # Later steps of a rollout pass the gradient on to the fields that the model made.
+        # Later steps of a rollout pass the gradient on to the fields that the model made, and
+        # to how large they are.
         later = first if rollout == 1 else rehearse("encode", encode, inputs.values)
-        last = rehearse("decode", decode, tokens(1))
+        last = later_last = rehearse("decode", decode, tokens(1))
+        if rollout > 1:
+            ratios = past.case.ratios.detach().requires_grad_()
+            told = replace(past, case=replace(past.case, ratios=ratios))
+            scale = statistics.scale.detach().requires_grad_()
+            sizes = replace(statistics, scale=scale)
+            later_fields = fields.detach().requires_grad_()
+            sized = partial(decode, past=told, fields=later_fields, statistics=sizes)
+            later_last = rehearse("decode", sized, tokens(1))
         blocks = {}
         for block, scheme, frames in model.turns(times):
             block.drop_path = config.drop_path
             work = partial(block, around=layout.around[scheme], frames=frames)
             blocks[scheme, frames] = rehearse("blocks", work, tokens(times))
-    rest = [*(blocks[scheme, frames] for _, scheme, frames in outline.turns(times)), last]
-    return [first, *rest, *(rollout - 1) * [later, *rest]]
+    between = [blocks[scheme, frames] for _, scheme, frames in outline.turns(times)]
+    return [first, *between, last, *(rollout - 1) * [later, *between, later_last]]
 
 
 def left_over(features: Tensor | None) -> Tensor | None:

@@ -222,8 +222,11 @@ def fitting_source(
             if described is not None or reader.contents.described is None:
                 fitting.append((here, reader))
     kinds = {(r.spec.variables, r.spec.ndim, r.trajectories[0].boundaries) for _, r in fitting}
-    if len(kinds) > 1:
+    if len(fitting) > 1 and (recognised or len(kinds) > 1):
+        # Files of a layout with a name fit every entry that says no more than where they are.
         named = [source for source, reader in fitting if source.name == reader.spec.name]
+        if len(named) != 1 and len(kinds) == 1:
+            return None, []
         if len(named) != 1:
             raise DataError(
                 f"{shown(paths[0])} fits the descriptions of several systems of {whose}: "

@@ -8,7 +8,7 @@ from pathlib import Path
 from matey.config import BaselineConfig, ModelConfig, RunConfig
 from matey.data.systems import open_systems
 from matey.data.windows import Choice, Windows
-from matey.errors import ConfigError, MateyError
+from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import Batch, SystemSpec
 from matey.nn.baselines.stencil import StencilModel, Yardstick
 from matey.nn.folder import load_yardstick, save_yardstick
@@ -35,6 +35,10 @@ def put_beside(
     earlier, made = model.yardstick, load_yardstick(folder)
     if made is None:
         made, seconds = fit_beside(windows)
+        if not folder.parent.is_dir():
+            raise CheckpointError(
+                f"{folder.parent} is no longer there: it was removed or moved during the run."
+            )
         save_yardstick(made, folder)
         journal.write("stencil", step=step, cpu_seconds=seconds, refused=dict(made.refused))
     model.yardstick = earlier.beside(made) if earlier else made

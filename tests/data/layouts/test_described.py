@@ -344,7 +344,8 @@ def test_a_member_that_claims_another_size_is_refused(tmp_path):
 
 def test_frames_of_an_archive_are_those_of_the_array_in_any_order(tmp_path):
     for name, values in (("c", waves()), ("f", np.asfortranarray(waves()))):
-        np.savez_compressed(tmp_path / f"{name}.npz", u=values)
+        axes = {axis: np.arange(float(n)) for axis, n in (("t", 7), ("y", 8), ("x", 16))}
+        np.savez_compressed(tmp_path / f"{name}.npz", u=values, **axes)
         fields = open_fields(tmp_path / f"{name}.npz")
         for n, frames in ((3, slice(5, 7)), (0, slice(0, 2)), (3, slice(1, 6, 2))):
             expected = waves()[n, frames]

@@ -90,7 +90,11 @@ def axes_of(
         roles = distinct([axis for axis in named if axis])
         return as_single(roles, shape) if roles else None
     readings = list(dict.fromkeys(fitting(shape, named, lengths, backwards)))
-    used = [sum(axis in lengths for axis in reading) for reading in readings]
+    # Those that most coordinates fit, to the entry.
+    used = [
+        sum(lengths.get(axis) == size for axis, size in zip(reading, shape, strict=True))
+        for reading in readings
+    ]
     readings = [r for r, count in zip(readings, used, strict=True) if count == max(used)]
     if not readings:
         return None
