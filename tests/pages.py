@@ -34,6 +34,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMOKE = {
     "simulate": "--trajectories 4 --resolution 32 --steps 8",
     "train": "--steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24 --model.depth 2",
+    "tune": "--budget 1min --steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24",
     "benchmark": "--batch 2 --model.embed_dim 24 --model.depth 2",
     "finetune": "--steps 2 --batch 2 --validate_windows 2",
     "evaluate": "--rollout 2 --windows 2",

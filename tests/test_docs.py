@@ -74,6 +74,8 @@ STAND_INS = {
         "data/2D_rdb_NA_NA.h5": "shallow_water",
         "data/swe": "shallow_water",
         "plumes/plumes.npz": "",
+        "runs/a": "shallow_water",
+        "new/run7.nc": "shallow_water",
     },
     "index.md": {"my/file.h5": "shallow_water"},
     "metrics.md": {"mix.yaml": "shallow_water", "runs/a": "shallow_water"},
@@ -298,13 +300,13 @@ def test_a_test_on_a_page_that_fails_fails_here(tmp_path):
 
 def write_plumes(path: Path) -> np.ndarray:
     """The archive that the page of formats describes; its array `state`."""
-    state = np.random.default_rng(0).random((4, 5, 8, 8, 2))
+    state = np.random.default_rng(0).random((4, 5, 16, 8, 2))
     np.savez(
         path,
         state=state,
-        ground=np.zeros((8, 8)),
+        ground=np.zeros((16, 8)),
         t=np.arange(5) * 0.1,
-        x=np.arange(8.0),
+        x=np.arange(16.0),
         y=np.arange(8.0),
         Re=100.0,
     )

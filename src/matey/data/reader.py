@@ -24,7 +24,6 @@ from matey.data.formats.joined import JoinedContainer, Run
 from matey.data.layouts.base import Contents, Layout, Trajectory
 from matey.data.layouts.cavity import Cavity
 from matey.data.layouts.described import Described
-from matey.data.layouts.masks import MISSING, Mask, mask_of, with_mask
 from matey.data.layouts.miniweather import MiniWeather
 from matey.data.layouts.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.layouts.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
@@ -38,6 +37,7 @@ from matey.data.layouts.stored import (
     x_first,
 )
 from matey.data.layouts.the_well import TheWell
+from matey.data.masks import MISSING, Mask, mask_of, with_mask
 from matey.errors import DataError, nearest
 from matey.fields import Field
 
