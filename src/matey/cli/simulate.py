@@ -2,11 +2,14 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matey.cli import Command
 from matey.errors import ConfigError
 from matey.simulate import SYSTEMS
+
+if TYPE_CHECKING:
+    from matey.simulate.stepper import Range
 
 SETTINGS = ("trajectories", "resolution", "steps", "seed", "ndim")
 
@@ -26,7 +29,16 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--steps", type=int, default=21, help="frames per trajectory, the initial state included"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the random initial states")
+    parser.add_argument(
+        "--vary",
+        action="append",
+        metavar="NAME=LOW:HIGH[:log]",
+        help="draw a parameter of the equations for each trajectory, evenly or evenly in its "
+        "logarithm; NAME=NUMBER holds it there; may be given several times",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random initial states and parameters"
+    )
     add_device(parser)
 
 
@@ -40,17 +52,35 @@ def run(options: Any) -> None:
     from matey.simulate import find_system, simulate
 
     find_system(options.system, options.ndim)
+    vary = dict(read_range(text) for text in options.vary or ())
     device = choose_device(options.device)
     began = time.perf_counter()
     with show_progress(options.system) as progress:
         settings = {name: options[name] for name in SETTINGS}
-        fields = simulate(options.system, **settings, device=device, progress=progress)
+        fields = simulate(options.system, **settings, vary=vary, device=device, progress=progress)
     folder = write_well(fields, options.out, name=options.system)
     points = " x ".join(str(n) for n in fields[0].grid.shape[3 - fields[0].grid.ndim :])
     print(
         f"{len(fields)} trajectories of {options.system}, {options.steps} frames of {points} "
         f"points, in {time.perf_counter() - began:.1f} s: {folder}"
     )
+
+
+def read_range(text: str) -> tuple[str, "Range"]:
+    """The parameter and its range in words like `nu=1e-4:1e-2:log`. Raises ConfigError."""
+    from matey.simulate.stepper import Range
+
+    name, _, rest = text.partition("=")
+    low, *others = rest.split(":")
+    try:
+        if others[1:] not in ([], ["log"]):
+            raise ValueError
+        return name, Range(float(low), float((others or [low])[0]), others[1:] == ["log"])
+    except ValueError:
+        expected = "NAME=LOW:HIGH, NAME=LOW:HIGH:log or NAME=NUMBER"
+        raise ConfigError(f"--vary is {text!r}, expected {expected}.") from None
+    except ConfigError as error:
+        raise ConfigError(f"--vary {text}: {error}") from error
 
 
 COMMANDS = {

@@ -7,7 +7,8 @@ what a file holds.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
@@ -16,20 +17,54 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from matey.config import require
 from matey.errors import ConfigError
 from matey.fields import Boundary, Grid, Sides, SystemSpec
 
 WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
 
 
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a parameter is drawn from: evenly, or (`log`) evenly in its logarithm.
+
+    Raises ConfigError for ends that are not finite or in the wrong order, and for a logarithm of
+    what is not positive.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        ends = (self.low, self.high)
+        finite = math.isfinite(self.low) and math.isfinite(self.high)
+        require(finite and self.low <= self.high, "range", ends, "two numbers, the lower first")
+        require(self.low > 0 or not self.log, "range", ends, "ends above 0, to draw by logarithm")
+
+    def draw(self, random: np.random.Generator) -> float:
+        """A number of the range."""
+        if not self.log:
+            return float(random.uniform(self.low, self.high))
+        number = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
+        return min(max(number, self.low), self.high)  # against rounding
+
+
 class Simulator(ABC):
     """A system that can be simulated: all trajectories at once, in any type, on any device.
 
-    `span` is the time [s] that a trajectory covers, as in the published set.
+    `span` is the time [s] that a trajectory covers, as in the published set. `vary` are the
+    parameters that differ from trajectory to trajectory, by name: numbers of the dataclass that
+    are parameters of the spec. Each trajectory is then run by itself, by a copy of the system with
+    numbers of its own, so that `run` never sees more than one value.
+
+    What is static, as a force or a mask, rides in the state: `draw` puts it there, `run` hands it
+    on, `observe` gives it. What a mask does not hold is stored as 0.
     """
 
     span: float
     boundaries: ClassVar[tuple[Sides, Sides, Sides]]
+    vary: ClassVar[Mapping[str, Range]] = {}
 
     @abstractmethod
     def spec(self, dt: float) -> SystemSpec:
