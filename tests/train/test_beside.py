@@ -12,6 +12,7 @@ import torch
 
 import matey
 from matey.cli import main
+from matey.cli.console import beyond_stencils
 from matey.config import BaselineConfig, DataConfig, ModelConfig, SourceConfig, WindowConfig
 from matey.data.systems import open_systems
 from matey.errors import CheckpointError
@@ -142,6 +143,32 @@ def test_a_model_beyond_a_stencil_or_a_stencil_is_not_given_another(
     else:
         assert score.main.stencil is None
         assert score.no_stencil == "the model is a stencil"
+
+
+def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(
+    diffusing, data, tmp_path
+):
+    """The file of `data` is noise that no map of earlier frames foretells."""
+    both = DataConfig((*diffusing.systems, data.systems[1]))
+    model = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(8, 4), local=8, stencil=True)
+    run = tmp_path / "run"
+    trained = train(short(both, model=model), run)
+    (record,) = records(run, "beyond")
+    assert record["errors"]["shallow_water"] < 0.1 < record["most"] == pytest.approx(1 / 3)
+    assert record["errors"]["compressible"] > 0.5
+    assert trained.stencils.fitted("shallow_water")
+    assert not trained.stencils.fitted("compressible")
+    assert beyond_stencils(record).startswith(
+        "predicts beyond the least-squares stencil of shallow_water: rollouts of it have more than "
+        "0.33 of the error of persistence (compressible 0."
+    )
+    water, gas = evaluate(trained, "toy", both, ScoreConfig(2), tmp_path / "out")
+    assert water.main.stencil[0] < 0.1 * water.main.persistence[0]
+    assert gas.main.stencil is not None  # beside, though not inside
+    loaded = matey.from_pretrained(run)
+    assert not loaded.stencils.fitted("compressible")
+    train(replace(short(both, model=model), steps=3), run, resume=True)
+    assert len(records(run, "beyond")) == 1  # nothing is measured again
 
 
 def test_a_stretched_system_says_why_it_has_none(data, tmp_path):

@@ -44,6 +44,8 @@ def watch_training(title: str) -> Iterator[Any]:
             if record["kind"] == "changed":
                 for key, (was, now) in record["settings"].items():
                     tell(f"{title}: goes on with another {key}: {now}, not {was}")
+            if record["kind"] == "beyond":
+                tell(f"{title}: {beyond_stencils(record)}")
             if record["kind"] == "stencil":
                 tell(f"{title}: {fitted_stencils(record)}")
             if record["kind"] == "threads":
@@ -71,6 +73,22 @@ def watch_training(title: str) -> Iterator[Any]:
                 print(line, file=sys.stderr, flush=True)
 
         yield watch
+
+
+def beyond_stencils(record: dict[str, Any]) -> str:
+    """Which systems are predicted beyond a stencil's step, and why others are not."""
+    errors, most = record["errors"], record["most"]
+    poor = {name: error for name, error in errors.items() if error is None or not error <= most}
+    used = [name for name in errors if name not in poor]
+    text = f"predicts beyond the least-squares stencil of {listed(used) if used else 'no system'}"
+    if not poor:
+        return text
+    shares = listed(
+        [f"{name} {'diverge' if error is None else f'{error:.2f}'}" for name, error in poor.items()]
+    )
+    return (
+        f"{text}: rollouts of it have more than {most:.2f} of the error of persistence ({shares})"
+    )
 
 
 def fitted_stencils(record: dict[str, Any]) -> str:

@@ -135,8 +135,9 @@ class ModelConfig:
         levels: coarser resolutions of the local path, each half of the one before: it sees farther
             at little cost. A coarse patch holds whole pieces of the coarsest: up to 3 with patches
             of 16. Start with 3.
-        stencil: predict the increments beyond those of the least-squares stencil of each system,
-            which is fitted when training begins and stays as it is (see docs/baselines.md).
+        stencil: predict the increments beyond those of the least-squares stencil of each system
+            where rollouts of it are good (a third of persistence's error at most): it is fitted
+            when training begins and stays as it is (see docs/baselines.md).
         mup: maximal update parametrisation (arXiv:2203.03466): weights times explicit factors, so
             that the best learning rate is the same at any embed_dim and latent_channels. With
             `local` it always is so.

@@ -10,11 +10,10 @@ from matey.data.systems import open_systems
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import Batch, SystemSpec
-from matey.nn.baselines.stencil import StencilModel, Yardstick
+from matey.nn.baselines.stencil import StencilModel, Yardstick, predicts_beyond
 from matey.nn.folder import load_yardstick, save_yardstick
 from matey.nn.local.stencil import ROWS, WIDTHS
 from matey.nn.surrogate import Surrogate
-from matey.nn.transformer import Matey
 from matey.train.closed_form import WINDOWS, check_steps
 from matey.train.run_folder import Journal
 
@@ -55,9 +54,9 @@ def keep_beside(config: RunConfig, folder: Path) -> None:
 
 
 def has_stencils(model: Surrogate) -> bool:
-    """Whether a model is a stencil, or predicts beyond one: then that stands beside its scores."""
-    own = isinstance(model, Matey) and model.stencils is not None
-    return own or isinstance(model, StencilModel)
+    """Whether a model is a stencil, or predicts beyond one on every system: then that stands
+    beside its scores."""
+    return predicts_beyond(model) or isinstance(model, StencilModel)
 
 
 def fit_beside(windows: Mapping[str, Windows]) -> tuple[Yardstick, dict[str, float]]:

@@ -1,5 +1,6 @@
 """What is measured before training: stencils, in closed form, and how large fields usually are."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -7,16 +8,17 @@ from pathlib import Path
 
 import torch
 
-from matey.config import RunConfig
+from matey.config import RunConfig, WindowConfig
 from matey.cost.machine import Speedometer
 from matey.data.systems import System
-from matey.data.windows import Windows
+from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
-from matey.nn.baselines.stencil import StencilModel
+from matey.nn.baselines.stencil import StencilModel, own_stencils
 from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.local.stencil import ROWS, Stencils
 from matey.nn.operations import count
+from matey.nn.rollout import continue_inputs
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 from matey.train.loss import loss_of
@@ -31,6 +33,8 @@ from matey.train.validate import Keeper
 WINDOWS = 96  # of a system that are looked at
 AT_ONCE = 4
 UNEQUAL = 0.01  # of a step
+AHEAD, STARTS = 5, 16  # steps of the rollouts that a stencil is judged by, and how many rollouts
+PAYS = 1 / 3  # of persistence's error, at most
 
 
 def fit_run(
@@ -95,17 +99,51 @@ def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: St
         log.add(batch, prediction.tokens, loss_of(prediction, batch, config.loss), 0)
 
 
-def measure_missing(model: Surrogate, windows: Mapping[str, Windows], seed: int) -> None:
+def measure_missing(
+    model: Surrogate, windows: Mapping[str, Windows], seed: int
+) -> dict[str, float]:
     """Fit the stencils of a transformer's systems that have none yet, and measure the sizes of
-    those whose sizes are not."""
+    those whose sizes are not.
+
+    A stencil stays where rollouts of it are good: elsewhere the rest of the model would have to
+    undo what it does. Gives the errors of the new ones over persistence's.
+    """
+    errors: dict[str, float] = {}
     if not isinstance(model, Matey):
-        return
+        return errors
     for group in windows.values():
         name = group.spec.name
         if model.usual is not None and not model.usual.measured(name):
             model.usual.measure(group.spec, scattered(group))
         if model.stencils is not None and not model.stencils.fitted(name):
             fit_windows(model.stencils, group, seed)
+            errors[name] = beside_persistence(model, group)
+            if not errors[name] <= PAYS:
+                model.stencils.drop(name)
+    return errors
+
+
+@torch.no_grad()
+def beside_persistence(model: Matey, windows: Windows) -> float:
+    """The error of a stencil's rollouts on training trajectories over that of persistence, at the
+    last of at most `AHEAD` steps: the root of the mean over variables of the ratio of squares."""
+    alone, history = own_stencils(model), windows.config.history
+    group = windows.groups[max(windows.groups, key=math.prod)].tolist()
+    ahead = min(AHEAD, max(windows.after(window) for window in group))
+    config = WindowConfig(history, windows.config.stride, ahead, ahead)
+    longer = Windows(windows.fields, windows.trajectories, config)
+    varying = list(windows.spec.predicted)
+    errors, changes = torch.zeros(2, len(varying), dtype=torch.float64)
+    for window, _, _ in longer.scattered(STARTS):
+        batch = longer.batch([Choice(window, ahead)])
+        *_, last = continue_inputs(alone, batch, [1.0] * ahead)
+        true = batch.target[:, varying]
+        for sums, frame in ((errors, last), (changes, batch.values[:, -1])):
+            off = batch.held(frame[:, varying] - true).double()
+            sums += off.square().sum(dim=(0, 2, 3, 4))
+    moved = changes > 0
+    ratio = (errors[moved] / changes[moved]).mean().sqrt()
+    return float(ratio.nan_to_num(math.inf, posinf=math.inf))
 
 
 def fit_windows(stencils: Stencils, windows: Windows, seed: int) -> int:

@@ -30,7 +30,7 @@ from matey.tokens.lattice import Triple, covering, lattice_shape
 from matey.tokens.normalise import measure
 from matey.train import checkpoint
 from matey.train.beside import FOLDER, put_beside
-from matey.train.closed_form import fit_run, measure_missing
+from matey.train.closed_form import PAYS, fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
 from matey.train.optim import Average, make_optimizer, rate_of, set_rates
@@ -96,8 +96,7 @@ def take_steps(
     model = prepare_model(model, config, systems, windows, team)
     if isinstance(model, StencilModel):
         return fit_run(model, config, run, watch, systems, windows, parent, stop, team)
-    if not checkpoint.folders(run):
-        measure_missing(model, windows, config.seed)
+    beyond = {} if checkpoint.folders(run) else measure_missing(model, windows, config.seed)
     engine = Engine(model, team)
     optimizer, average = make_optimizer(model, config.optim), Average(engine, config.optim.ema)
     tokens = partial(most_tokens, model, frames=config.windows.history)
@@ -122,6 +121,8 @@ def take_steps(
     journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
     speed = Speedometer(team.device, config, progress.step, team.size)
     write_start(journal, config, model, progress.step, changed, speed.peak, team)
+    if beyond:
+        journal.write("beyond", step=progress.step, errors=beyond, most=PAYS)
     put_beside(engine.model, windows, stencils or run / FOLDER, journal, progress.step)
     if threads:
         journal.write("threads", step=progress.step, **vars(threads))

@@ -130,8 +130,22 @@ class Yardstick:
 def yardstick_of(model: Surrogate) -> Yardstick | None:
     """The stencils that a model's scores stand beside: those kept with it, or those that it
     predicts beyond. None of a stencil, and of models of older versions."""
+    if model.yardstick is not None or not predicts_beyond(model):
+        return model.yardstick
+    assert isinstance(model, Matey)
+    return Yardstick(own_stencils(model), {})
+
+
+def predicts_beyond(model: Surrogate) -> bool:
+    """Whether a model adds to a stencil's step, whatever the system."""
     if not isinstance(model, Matey) or model.stencils is None:
-        return None if isinstance(model, StencilModel) else model.yardstick
+        return False
+    return all(model.stencils.fitted(name) for name in model.specs)
+
+
+def own_stencils(model: Matey) -> StencilModel:
+    """The stencils inside a model, as a model."""
+    assert model.stencils is not None
     own = StencilModel(ModelConfig(baseline=BaselineConfig("stencil")), [], model.history)
     own.stencils, own.specs = model.stencils, model.specs
-    return Yardstick(own.eval(), {})
+    return own.eval()

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from matey.errors import DataError
 from matey.fields import Batch, Boundary, SystemSpec
@@ -60,9 +61,16 @@ class Stencils(nn.Module):
         """Take over the stencil of a system."""
         self.weight(name).copy_(other.weight(name))
 
+    @torch.no_grad()
+    def drop(self, name: str) -> None:
+        """Do without the stencil of a system: persistence."""
+        self.weight(name).zero_()
+
     def fitted(self, name: str) -> bool:
-        """Whether a system's stencil is more than zero."""
-        return bool(self.weight(name).any())
+        """Whether a system's stencil is more than zero, as one is taken to be whose weights are
+        only rehearsed with."""
+        weight = self.weight(name)
+        return weight.is_meta or isinstance(weight, FakeTensor) or bool(weight.any())
 
     def forward(
         self,
@@ -70,8 +78,11 @@ class Stencils(nn.Module):
         boundaries: Int[Tensor, "B 3 2"],
         spec: SystemSpec,
         name: str,
-    ) -> Float[Tensor, "B P Z Y X"]:
-        """The increments of normalised fields of a system, by the stencil of that name."""
+    ) -> Float[Tensor, "B P Z Y X"] | float:
+        """The increments of normalised fields of a system, by the stencil of that name; 0 by one
+        that is not fitted."""
+        if not self.fitted(name):
+            return 0.0
         weight, grid = self.weight(name), fields.shape[3:]
         given = around(fields, boundaries, spec, weight.shape[-1])
         with torch.autocast(fields.device.type, enabled=False):
@@ -82,6 +93,8 @@ class Stencils(nn.Module):
 
     def count(self, cost: Cost, spec: SystemSpec, name: str, points: int) -> None:
         """Add the operations of a step on so many points, of all samples together."""
+        if not self.fitted(name):
+            return
         weight = self.weight(name)
         inner = math.prod(weight.shape[1:])
         cost.product("stencil", points, inner, len(weight), trains=False, fields=True)
