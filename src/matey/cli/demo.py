@@ -309,7 +309,7 @@ def commands(scale: Scale, out: str, common: str) -> dict[str, list[str]]:
     rollouts = f"--rollout {scale.rollout} --windows {scale.windows}"
     return {
         "simulate": [
-            simulation(name, scale.trajectories, scale.frames)
+            simulation(name, scale.trajectories, scale.frames) + " --jobs 1"
             for name in ("shallow_water", "diffusion_reaction")
         ],
         "inspect": [f"data inspect {out}/data"],

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import import_module
 
 import numpy as np
@@ -43,6 +44,114 @@ def find_system(name: str, ndim: int | None = None) -> Simulator:
     return system
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """What is to be simulated: plain data, of which everything follows, in any process.
+
+    `steps` frames lie evenly over the system's time span; the first is the initial state.
+    `resolution` is the number of grid points along the shortest axis, `ndim` chooses among the
+    dimensions of systems that exist in several, `vary` names parameters to be drawn for each
+    trajectory beside those that the system varies anyway, and `frames` makes only the first of the
+    `steps`. Raises ConfigError for a name or number out of range.
+    """
+
+    name: str
+    trajectories: int
+    resolution: int
+    steps: int
+    seed: int
+    ndim: int | None = None
+    vary: Mapping[str, Range] = field(default_factory=dict)
+    frames: int | None = None
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        require(self.trajectories >= 1, "trajectories", self.trajectories, "1 or more")
+        least = f"{SMALLEST} points or more"
+        require(self.resolution >= SMALLEST, "resolution", self.resolution, least)
+        require(self.steps >= 2, "steps", self.steps, "2 frames or more")
+        some = self.frames is None or 1 <= self.frames <= self.steps
+        require(some, "frames", self.frames, f"1 to steps, {self.steps}")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        self.system.grid(self.resolution)
+        check_ranges(self.system, self.name, self.ranges)
+
+    @cached_property
+    def system(self) -> Simulator:
+        """The simulator, with its own parameters."""
+        return find_system(self.name, self.ndim)
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """What varies: the system's own parameters, and those asked for."""
+        return {**self.system.vary, **self.vary}
+
+    @property
+    def dt(self) -> float:
+        """Time between frames [s]."""
+        return self.system.span / (self.steps - 1)
+
+    @property
+    def times(self) -> list[float]:
+        """Times of the frames [s]."""
+        return [self.dt * step for step in range(self.frames or self.steps)]
+
+    @property
+    def groups(self) -> list[range]:
+        """Trajectories to run together: all on a GPU, as many as fit the cache on a CPU; each alone
+        where parameters vary."""
+        points = math.prod(self.system.grid(self.resolution).shape)
+        on_cpu = torch.device(self.device).type == "cpu"
+        size = max(1, CACHED // points) if on_cpu else self.trajectories
+        size = 1 if self.ranges else size
+        starts = range(0, self.trajectories, size)
+        return [range(first, min(first + size, self.trajectories)) for first in starts]
+
+    def system_of(self, trajectory: int) -> Simulator:
+        """The system with the parameters of a trajectory.
+
+        Each is drawn from (seed, trajectory) and its place in the spec alone, whatever else varies.
+        """
+        if not self.ranges:
+            return self.system
+        names = self.system.spec(1.0).parameters
+        seeds = {name: [self.seed, trajectory, 1 + names.index(name)] for name in self.ranges}
+        numbers = {
+            name: its.draw(np.random.default_rng(seeds[name])) for name, its in self.ranges.items()
+        }
+        drawn: Simulator = replace(self.system, **numbers)  # type: ignore[type-var]
+        return drawn
+
+    def run(self, group: range) -> Iterator[Float[Tensor, "B C *points"]]:
+        """The frames of a group of trajectories, on the CPU. Raises DivergenceError where a
+        solution stops being finite."""
+        system = self.system_of(group[0])
+        mask = system.spec(self.dt).mask
+        with one_thread():
+            initial = system.initial(group, self.resolution, self.seed)
+            states = system.run(initial.to(self.device, self.dtype), self.times)
+            for time, state in zip(self.times, states, strict=True):
+                frame = system.observe(state).cpu()
+                if mask is not None:
+                    frame = frame.where(frame[:, mask, None] > HALF, 0.0)
+                check_finite(frame, self.name, time, group)
+                yield frame
+
+    def field(self, trajectory: int, values: Float[Tensor, "T C *points"]) -> Field:
+        """The field of one trajectory."""
+        system = self.system_of(trajectory)
+        grid = system.grid(self.resolution)
+        return Field(
+            values=values.reshape(*values.shape[:2], *grid.shape),
+            times=torch.tensor(self.times, dtype=torch.float64),
+            grid=grid,
+            boundaries=system.boundaries,
+            parameters=system.parameters | system.drawn(trajectory, self.seed),
+            spec=system.spec(self.dt),
+        )
+
+
 def simulate(
     name: str,
     *,
@@ -69,31 +178,19 @@ def simulate(
     Fields are on the CPU. Raises ConfigError for a name or number out of range, DivergenceError
     where a solution stops being finite.
     """
-    system = find_system(name, ndim)
-    ranges = ranges_of(system, name, vary or {})
-    require(trajectories >= 1, "trajectories", trajectories, "1 or more")
-    require(resolution >= SMALLEST, "resolution", resolution, f"{SMALLEST} points or more")
-    require(steps >= 2, "steps", steps, "2 frames or more")
-    require(frames is None or 1 <= frames <= steps, "frames", frames, f"1 to steps, {steps}")
-    require(seed >= 0, "seed", seed, "0 or more")
-    device = torch.device(device)
-    dt = system.span / (steps - 1)
-    times = [dt * step for step in range(frames or steps)]
+    asked = (name, trajectories, resolution, steps, seed, ndim, vary or {}, frames, dtype)
+    simulation = Simulation(*asked, device=str(device))
     fields: list[Field] = []
-    with one_thread():
-        for one, group in groups(system, ranges, trajectories, resolution, seed, device):
-            initial = one.initial(group, resolution, seed).to(device, dtype)
-            observed: list[Tensor] = []
-            for state in one.run(initial, times):
-                observed.append(one.observe(state).cpu())
-                check_finite(observed[-1], name, times[len(observed) - 1], group)
-                if progress:
-                    made = len(fields) * len(times) + len(observed) * len(group)
-                    progress(made, trajectories * len(times))
-            values = torch.stack(observed, dim=1)
-            for trajectory, solution in zip(group, values, strict=True):
-                parameters = one.parameters | one.drawn(trajectory, seed)
-                fields.append(make_field(one, solution, times, resolution, dt, parameters))
+    made, total = 0, trajectories * len(simulation.times)
+    for group in simulation.groups:
+        observed: list[Tensor] = []
+        for frame in simulation.run(group):
+            observed.append(frame)
+            made += len(group)
+            if progress:
+                progress(made, total)
+        values = torch.stack(observed, dim=1)
+        fields += map(simulation.field, group, values)
     return fields
 
 
@@ -112,55 +209,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def ranges_of(system: Simulator, name: str, vary: Mapping[str, Range]) -> dict[str, Range]:
-    """The parameters that vary and their ranges: the system's own, and those asked for.
-
-    Raises ConfigError for one that cannot be varied, and for a range with an end that the system
-    refuses.
-    """
+def check_ranges(system: Simulator, name: str, ranges: Mapping[str, Range]) -> None:
+    """Raise ConfigError for a parameter that cannot be varied, and for a range with an end that
+    the system refuses."""
     numbers = {known: getattr(system, known, None) for known in system.spec(1.0).parameters}
     able = [known for known, number in numbers.items() if isinstance(number, float | int)]
-    ranges = {**system.vary, **vary}
     for parameter, its in ranges.items():
         if parameter not in able:
             which = f"only {', '.join(able)} can" if able else "this system has no such parameter"
             raise ConfigError(f"{parameter!r} of {name!r} cannot be varied: {which}.")
         for end in (its.low, its.high):
             replace(system, **{parameter: end})  # type: ignore[type-var]
-    return ranges
-
-
-def with_parameters(
-    system: Simulator, ranges: Mapping[str, Range], trajectory: int, seed: int
-) -> Simulator:
-    """The system with parameters drawn for a trajectory.
-
-    Each is drawn from (seed, trajectory) and its place in the spec alone, whatever else varies.
-    """
-    places = {name: place for place, name in enumerate(system.spec(1.0).parameters, start=1)}
-    randoms = {name: np.random.default_rng([seed, trajectory, places[name]]) for name in ranges}
-    values = {name: ranges[name].draw(random) for name, random in randoms.items()}
-    drawn: Simulator = replace(system, **values)  # type: ignore[type-var]
-    return drawn
-
-
-def groups(
-    system: Simulator,
-    ranges: Mapping[str, Range],
-    trajectories: int,
-    resolution: int,
-    seed: int,
-    device: torch.device,
-) -> Iterator[tuple[Simulator, range]]:
-    """Trajectories to run together, and the system to run them with.
-
-    All on a GPU, as many as fit the cache on a CPU; each alone where parameters vary.
-    """
-    points = math.prod(system.grid(resolution).shape)
-    size = max(1, CACHED // points) if device.type == "cpu" else trajectories
-    for first in range(0, trajectories, 1 if ranges else size):
-        group = range(first, min(first + (1 if ranges else size), trajectories))
-        yield with_parameters(system, ranges, first, seed) if ranges else system, group
 
 
 def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
@@ -172,26 +231,3 @@ def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
             f"Trajectory {trajectory} of {name!r} stopped being finite before {time:g} s. "
             "Its initial state is too extreme for the time step: lower courant or fraction."
         )
-
-
-def make_field(
-    system: Simulator,
-    values: Float[Tensor, "T C *points"],
-    times: list[float],
-    resolution: int,
-    dt: float,
-    parameters: dict[str, float],
-) -> Field:
-    """The field of one trajectory; 0 where its mask holds none."""
-    grid, spec = system.grid(resolution), system.spec(dt)
-    values = values.reshape(*values.shape[:2], *grid.shape).contiguous()
-    if spec.mask is not None:
-        values = values.where(values[:, spec.mask, None] > HALF, 0.0)
-    return Field(
-        values=values,
-        times=torch.tensor(times, dtype=torch.float64),
-        grid=grid,
-        boundaries=system.boundaries,
-        parameters=parameters,
-        spec=spec,
-    )

@@ -8,7 +8,6 @@ the one that started it, also when that is killed, so that no cell is left locke
 
 import logging
 import multiprocessing
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import yaml
 from matey.errors import ConfigError, MateyError, StoppedError
 from matey.output import write_text
 from matey.records.study import Outcome
+from matey.simulate.parts import end_with_parent
 from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell, stencils_of
 from matey.train.beside import keep_beside
 from matey.train.lock import locked
@@ -155,11 +155,3 @@ def prepare_process() -> None:
     """
     logging.getLogger("matey").setLevel(logging.ERROR)
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Wait for the end of the process that started this one, and end at once."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

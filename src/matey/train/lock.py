@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold a run folder, which is made if need be, while the block runs.
+def locked(run: Path, option: str = "--run") -> Iterator[None]:
+    """Hold a run folder, which is made if need be, while the block runs; `option` names it.
 
     The lock of a dead process is taken over, with a warning; a new folder that stays empty is
     removed. Raises ConfigError if another process holds it, or it cannot be written.
     """
     if "\0" in str(run):
-        raise ConfigError(f"--run is {str(run)!r}: a name has no NUL.")
+        raise ConfigError(f"{option} is {str(run)!r}: a name has no NUL.")
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = take(run)
+        file = take(run, option)
     except OSError as error:
         raise ConfigError(
-            f"{run} cannot be written: {error.strerror or error}. Choose another --run."
+            f"{run} cannot be written: {error.strerror or error}. Choose another {option}."
         ) from error
     try:
         yield
@@ -49,7 +49,7 @@ def locked(run: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def take(run: Path) -> int:
+def take(run: Path, option: str) -> int:
     """Open the lock's file and hold it. Raises ConfigError if another process does, OSError."""
     path = run / NAME
     while True:
@@ -60,7 +60,7 @@ def take(run: Path) -> int:
             if free is False or (holder and is_alive(holder, sure=free is not None)):
                 raise ConfigError(
                     f"{run} is in use by process {holder.get('pid', '?')} on "
-                    f"{holder.get('host', '?')}. Wait for its end, or choose another --run; if "
+                    f"{holder.get('host', '?')}. Wait for its end, or choose another {option}; if "
                     f"that process is gone, remove {path}."
                 )
             if not is_same(file, path):  # whoever held it has removed it meanwhile
