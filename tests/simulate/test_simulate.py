@@ -11,7 +11,7 @@ from matey.simulate.mhd_cavity import MHDCavity
 from matey.simulate.thermals import Thermals
 
 NAMES = sorted(SYSTEMS)
-COARSEST = {"kuramoto_sivashinsky": 32}  # points that this system needs
+COARSEST = {"kuramoto_sivashinsky": 32, "excitable": 48}  # points that this system needs
 PREDICTABLE = {"kuramoto_sivashinsky": 2}  # frames: 13 s; an error grows e-fold in 4 s
 
 
@@ -40,6 +40,7 @@ def few(name, trajectories=2, **options):
         ("burgers", ["velocity_x", "velocity_y"], (1, 16, 16)),
         ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),
         ("gray_scott", ["A", "B"], (1, 16, 16)),
+        ("excitable", ["excitation", "recovery"], (1, 48, 48)),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):
@@ -61,7 +62,9 @@ def mirrored(values, spec, axis):
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-@pytest.mark.parametrize("name", ["incompressible", "compressible", "burgers", "gray_scott"])
+@pytest.mark.parametrize(
+    "name", ["incompressible", "compressible", "burgers", "gray_scott", "excitable"]
+)
 def test_the_image_of_a_solution_is_the_solution_of_the_image(name, axis):
     """To rounding: the equations and the schemes know no left and right."""
     system = find_system(name)

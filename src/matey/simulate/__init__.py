@@ -16,6 +16,7 @@ __all__ = ["SYSTEMS", "find_system", "simulate"]
 SYSTEMS = {
     "shallow_water": "ShallowWater",
     "diffusion_reaction": "DiffusionReaction",
+    "excitable": "Excitable",
     "incompressible": "Incompressible",
     "compressible": "Compressible",
     "thermals": "Thermals",
