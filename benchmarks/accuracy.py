@@ -5,9 +5,11 @@
     python benchmarks/accuracy.py --data seven.yaml --out results/accuracy --seeds 0 1 2
     python benchmarks/accuracy.py --data seven.yaml --out results/accuracy --seeds 0 1 2 --table
 
-Every model is trained on every system alone, in one thread, for so many seconds of CPU time, which
-other programs on the machine hardly change: a few steps are timed, and as many are planned as fit,
-with what comes before the first (reading, the fit of a stencil). Where a model leaves a choice open
+Every model is trained on every system alone, in one thread, for so many seconds of CPU time: a few
+steps are timed, and as many are planned as fit, with what comes before the first (reading, the fit
+of a stencil). The times are kept in `costs.json` of each system. Programs beside it make steps
+longer, also in CPU time: `--costs` measures them all and stops, for a quiet machine, and trainings
+may then share it. Where a model leaves a choice open
 (the learning rate, the size of patches), each candidate is first trained with the first seed for a
 third of the time, and the least NRMSE on the validation trajectories decides, for all seeds. Then
 `evaluate` rolls the model out on the test trajectories, from the same frames for all models.
@@ -18,6 +20,7 @@ typed after `matey train` for each model stands in MODELS, and in the file.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -26,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,7 @@ from common import machine
 
 from matey.cli.options import make_parser, parse, run_config
 from matey.cli.train import add_arguments
-from matey.config import RunConfig
+from matey.config import OptimConfig, RunConfig
 from matey.data.systems import open_systems
 from matey.errors import DivergenceError
 from matey.evaluate.score import ScoreConfig, evaluate
@@ -77,30 +80,30 @@ ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
 RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there are any
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
 ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
-OURS = f"{RECIPE} {ROLLOUTS} {NANO} --model.local 32 --model.stencil true --optim.lr 2e-3"
+OURS = f"{RECIPE} {ROLLOUTS} {NANO} --model.local 32 --model.stencil true"
 ADAPTIVE = (
     "--model.levels 3 --model.mode adap_mix --model.patches [16,8] "
     "--model.refine.criterion change --model.refine.bulk 0.9"
 )
 # A coarse patch holds whole pieces of the coarsest level.
 LEVELS = {32: 3, 16: 3, 8: 2, 4: 1}
-RATES = ("--optim.lr 1e-3", "--optim.lr 3e-3", "--optim.lr 1e-2")
+LOW, MIDDLE, HIGH = (
+    tuple(f"--optim.lr {rate}" for rate in rates)
+    for rates in (("1e-3", "2e-3", "4e-3"), ("1e-3", "3e-3", "1e-2"), ("3e-3", "1e-2", "2e-2"))
+)
 MODELS = {
     "stencil": Contender("--windows.history 2 --model.baseline.kind stencil"),
-    "FNO": Contender(f"{RECIPE} {NANO} --model.baseline.kind fno", RATES),
-    "U-Net": Contender(f"{RECIPE} {NANO} --model.baseline.kind unet", RATES),
+    "FNO": Contender(f"{RECIPE} {NANO} --model.baseline.kind fno", HIGH),
+    "U-Net": Contender(f"{RECIPE} {NANO} --model.baseline.kind unet", MIDDLE),
     "paper": Contender(f"--config {ROOT}/examples/paper/nano.yaml {ALL}"),
     "uniform": Contender(
-        f"{OURS} --model.mode uniform",
+        f"{OURS} --model.mode uniform --optim.lr 2e-3",
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
-    "adaptive": Contender(f"{OURS} {ADAPTIVE}"),
-    "no-stencil": Contender(f"{OURS} {ADAPTIVE} --model.stencil false"),
+    "adaptive": Contender(f"{OURS} {ADAPTIVE} --optim.lr 2e-3"),
+    "ours": Contender(f"{OURS} {ADAPTIVE}", LOW),
 }
 OTHERS = ("stencil", "FNO", "U-Net")  # of which the best is compared with
-
-
-COSTS: dict[str, tuple[float, float]] = {}  # CPU time once and per step, whatever the rate
 
 
 class EnoughError(Exception):
@@ -158,6 +161,14 @@ def main() -> None:
     if unknown := {*chosen} - {*systems}:
         raise SystemExit(f"{args.data} has no system {', '.join(sorted(unknown))}: {systems}")
     places = [Place(args.data, name, args.seconds, Path(args.out)) for name in chosen]
+    if args.costs:
+        for place in places:
+            for model in args.models:
+                for choice in MODELS[model].choices if model != "stencil" else ():
+                    once, each = cost(place, place.config(MODELS[model], choice, 0))
+                    what = f"{place.system} {model} {choice}".strip()
+                    print(f"{what}: {once:.2f} s, {1000 * each:.0f} ms a step", flush=True)
+        return
     if args.table:
         print("\n\n".join(tables(places, args.models, args.seeds)))
         return
@@ -182,6 +193,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--windows", type=int, default=30, help="rollouts of a system, at most")
+    parser.add_argument("--costs", action="store_true", help="only time the steps of each model")
     parser.add_argument("--table", action="store_true", help="print what is there")
     return parser.parse_args()
 
@@ -213,7 +225,7 @@ def make_cell(place: Place, model: str, seed: int, args: argparse.Namespace) -> 
     }
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
-        training, trained = train_for(config, place.seconds, run / "run")
+        training, trained = train_for(place, config, place.seconds, run / "run")
         cell |= training
         if trained is not None:
             cell |= score(trained, model, config, args.windows, run / "results")
@@ -231,7 +243,7 @@ def choose(place: Place, model: str, seed: int) -> dict[str, Any]:
         for candidate in contender.choices:
             config = place.config(contender, candidate, seed)
             with tempfile.TemporaryDirectory() as folder:
-                training, _ = train_for(config, SHARE * place.seconds, Path(folder) / "run")
+                training, _ = train_for(place, config, SHARE * place.seconds, Path(folder) / "run")
             tried[candidate] = number(training["valid"])
             print(f"  {place.system} {model} {candidate}: {tried[candidate]:.4g}", flush=True)
         chosen = min(tried, key=lambda candidate: tried[candidate])
@@ -241,12 +253,12 @@ def choose(place: Place, model: str, seed: int) -> dict[str, Any]:
 
 
 def train_for(
-    config: RunConfig, seconds: float, run: Path
+    place: Place, config: RunConfig, seconds: float, run: Path
 ) -> tuple[dict[str, Any], Surrogate | None]:
     """Train for so many seconds of CPU time: facts of the training, and the model unless it
     diverged. A stencil takes what it takes."""
     closed_form = config.model.baseline.kind == "stencil"
-    steps = 1 if closed_form else plan(config, seconds, run.with_name("probe"))
+    steps = 1 if closed_form else plan(place, config, seconds)
     config = replace(config, steps=steps, checkpoint_every=steps, log_every=max(1, steps // 8))
     clock, valid = Clock(), [math.inf]
 
@@ -280,13 +292,25 @@ class Clock:
         return self.times[-1]
 
 
-def plan(config: RunConfig, seconds: float, run: Path) -> int:
-    """How many steps fit into so many seconds of CPU time, by the first few."""
-    alike = str(replace(config, seed=0, optim=replace(config.optim, lr=1e-3)))
-    if alike not in COSTS:
-        COSTS[alike] = measure(config, ENOUGH * seconds, run)
-    fixed, step = COSTS[alike]
-    return max(1, int((seconds - fixed) / step))
+def plan(place: Place, config: RunConfig, seconds: float) -> int:
+    """How many steps fit into so many seconds of CPU time."""
+    once, each = cost(place, config)
+    return max(1, int((seconds - once) / each))
+
+
+def cost(place: Place, config: RunConfig) -> tuple[float, float]:
+    """CPU time once and per step, by the first few, kept for all seeds, rates and budgets."""
+    path = place.out / "costs" / f"{place.system}.json"
+    costs: dict[str, tuple[float, float]] = json.loads(path.read_text()) if path.exists() else {}
+    plain = replace(config, seed=0, optim=OptimConfig())
+    alike = hashlib.sha256(to_json(asdict(plain)).encode()).hexdigest()[:16]
+    if alike not in costs:
+        with tempfile.TemporaryDirectory() as folder:
+            costs[alike] = measure(config, ENOUGH * place.seconds, Path(folder) / "probe")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, to_json(costs, indent=1))
+    once, each = costs[alike]
+    return once, each
 
 
 def measure(config: RunConfig, seconds: float, run: Path) -> tuple[float, float]:

@@ -131,7 +131,7 @@ def on_trial(model: Matey, windows: Windows, seed: int) -> float:
     held = trajectories[::4]
     others = [one for one in trajectories if one not in held] or held
     assert model.stencils is not None
-    fit_windows(model.stencils, Windows(fields, others, windows.config), seed)
+    fit_windows(model.stencils, Windows(fields, others, windows.config), seed, ROWS // 4)
     return beside_persistence(model, Windows(fields, held, windows.config))
 
 
@@ -158,10 +158,10 @@ def beside_persistence(model: Matey, windows: Windows) -> float:
     return float(ratio.nan_to_num(math.inf, posinf=math.inf))
 
 
-def fit_windows(stencils: Stencils, windows: Windows, seed: int) -> int:
+def fit_windows(stencils: Stencils, windows: Windows, seed: int, most: int = ROWS) -> int:
     """Fit a system's stencil to windows scattered over its training trajectories: the
     floating-point operations that it took."""
-    rows = -(-ROWS // min(WINDOWS, max(1, len(windows))))
+    rows = -(-most // min(WINDOWS, max(1, len(windows))))
     return stencils.fit(windows.spec, looked_at(windows), rows, seed)
 
 
