@@ -41,6 +41,7 @@ def few(name, trajectories=2, **options):
         ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),
         ("gray_scott", ["A", "B"], (1, 16, 16)),
         ("excitable", ["excitation", "recovery"], (1, 48, 48)),
+        ("two_phase", ["phase", "velocity_x", "velocity_y"], (1, 16, 16)),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):

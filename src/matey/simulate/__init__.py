@@ -24,6 +24,7 @@ SYSTEMS = {
     "burgers": "Burgers",
     "kuramoto_sivashinsky": "KuramotoSivashinsky",
     "gray_scott": "GrayScott",
+    "two_phase": "TwoPhase",
 }
 
 
