@@ -43,10 +43,10 @@ def tiny_model(
     return Matey(ModelConfig(**settings), [spec, *more], history=2).eval()
 
 
-def share_weights(source: Matey, target: Matey) -> Matey:
-    """Give a model all weights that it has in common with another."""
-    known = source.state_dict()
-    target.load_state_dict({name: known[name] for name in target.state_dict()})
+def share_weights(source: Matey, target: Matey, *but: str) -> Matey:
+    """Give a model all weights of another, `but` those whose names begin so."""
+    known, own = source.state_dict(), target.state_dict()
+    target.load_state_dict({name: (own if name.startswith(but) else known)[name] for name in own})
     return target
 
 

@@ -8,12 +8,13 @@ import torch
 from matey.config import LossConfig, RefineConfig
 from matey.fields import Boundary, Inputs
 from matey.fields.grid import even_points
+from matey.nn.local.path import Local
 from matey.nn.rollout import continue_inputs
 from matey.tokens.criteria import CRITERIA
 from matey.tokens.lattice import continued, covering, cropped
 from matey.tokens.refine import plan_refinement
 from matey.train.loss import batch_loss
-from tests.nn.helpers import rough_inputs, system, tiny_model
+from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 
 GRIDS = [(1, 13, 17), (1, 16, 19), (1, 1, 16), (1, 16, 1), (1, 5, 3), (1, 7, 24)]
 MODES = {
@@ -93,3 +94,49 @@ def test_a_grid_that_patches_divide_has_no_weights():
     plan = plan_refinement(given.values, given.boundaries, ((1, 8, 8),), RefineConfig())
     assert plan.domain == plan.grid == (1, 16, 24)
     assert given.space is None
+
+
+def without_tokens(**config):
+    """A model with a local path and a stencil, whose tokens add nothing."""
+    model = tiny_model(system(), local=6, levels=1, stencil=True, mode="uniform", **config)
+    for ends in model.local.ends.values():
+        ends.out.data.zero_()
+    generator = torch.Generator().manual_seed(1)
+    weight = model.stencils.weight("toy")
+    weight.data = torch.randn(weight.shape, generator=generator) * 0.1
+    return model
+
+
+def test_the_local_path_has_no_seam_on_a_periodic_grid_that_patches_do_not_divide():
+    """It commutes with shifts by whole pieces of its coarsest level."""
+    model, given = without_tokens(patches=(8,)), inputs_on((1, 12, 20))
+    moved = replace(given, values=given.values.roll((4, 8), (-2, -1)))
+    expected = model(given).normalised.roll((4, 8), (-2, -1))
+    torch.testing.assert_close(model(moved).normalised, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", list(Boundary))
+def test_the_local_path_has_its_sides_where_the_grid_ends_whatever_the_patches(side):
+    given, tiled = inputs_on((1, 12, 20), side), without_tokens(patches=(4,))
+    other = share_weights(tiled, without_tokens(patches=(8,)), "local.ends")
+    torch.testing.assert_close(
+        other(given).normalised, tiled(given).normalised, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_pieces_see_across_the_seam_of_an_odd_grid():
+    """13 points in pieces of 2: the first piece sees the last two points, the last one the first
+    three, as pieces in the middle of a shifted grid do."""
+    torch.manual_seed(0)
+    path = Local(1, history=2, width=4, case=3, piece=2)
+    path.add(["a"], ["a"])
+    path.before = torch.nn.ModuleList()
+    fields, sides = torch.randn(1, 2, 1, 13), torch.zeros(1, 1, 2, dtype=torch.int64)
+
+    def features(shift):
+        rolled = fields.roll(shift, -1)
+        return path.read(rolled, torch.ones(1, 1), ["a"], sides, torch.zeros(1, 3))
+
+    assert features(0).shape == (1, 4, 7)
+    torch.testing.assert_close(features(0)[..., 0], features(2)[..., 1])
+    torch.testing.assert_close(features(0)[..., 6], features(-10)[..., 1])

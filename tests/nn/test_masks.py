@@ -197,3 +197,15 @@ def test_a_field_knows_where_it_is_held():
     weights = given.space.volumes
     error = nrmse(given.held(given.target), given.held(given.target), weights=weights)
     assert np.nanmax(error.numpy()) == 0
+
+
+def test_with_jitter_a_masked_sample_is_told_the_same_size_wherever_the_lattice_lies():
+    given, model = batch(), transformer(local=6, jitter=True)
+    model.usual.measure(SPEC, [batch(seed=1)])
+    cases = []
+    for shift in ((0, 0, 0), (0, 3, 2)):
+        statistics, fields = normalised(given, shift)
+        cases.append(model.case_of(fields, statistics, given, shift))
+    assert float((cases[0].ratios - 1).abs().max()) > 0.01
+    torch.testing.assert_close(cases[1].ratios, cases[0].ratios)
+    torch.testing.assert_close(cases[1].vector, cases[0].vector)

@@ -15,7 +15,7 @@ from torch import Tensor
 from matey.errors import ShapeError
 from matey.fields.field import HALF, Field
 from matey.fields.grid import Points, even_points, stack_points
-from matey.fields.system import SystemSpec
+from matey.fields.system import Boundary, SystemSpec
 
 Stacked = TypeVar("Stacked", bound="Inputs")
 
@@ -54,6 +54,10 @@ class Inputs:
         points = self.points or even_points(len(self.values), (z, y, x), self.values.device)
         return replace(points, mask=self.mask)
 
+    def shifted_space(self, shift: Sequence[int]) -> Points | None:
+        """The same for fields that are shifted by so many points along Z, Y and X."""
+        return self.space.rolled(shift) if self.space and any(shift) else self.space
+
     def held(self, values: Float[Tensor, "B *axes Z Y X"]) -> Float[Tensor, "B *axes Z Y X"]:
         """The same values, zero where there is no field."""
         if self.mask is None:
@@ -82,6 +86,11 @@ class Batch(Inputs):
     target: Float[Tensor, "B C Z Y X"]
     pushes: int = 0
     between: Float[Tensor, "B pushes C Z Y X"] | None = None
+
+
+def periodic(boundaries: Int[Tensor, "B axes 2"]) -> Bool[Tensor, "B axes"]:
+    """Which axes of each sample go on across their sides."""
+    return (boundaries == Boundary.PERIODIC).all(dim=2)
 
 
 def dense(values: Tensor, device: torch.device) -> Tensor:

@@ -19,9 +19,10 @@ from torch.nn.functional import gelu, linear
 
 from matey.config import ModelConfig
 from matey.fields import Inputs, SystemSpec
+from matey.fields.inputs import periodic
 from matey.nn.embed import Case, Named, Scaled
 from matey.nn.operations import Cost
-from matey.tokens.lattice import Triple, all_patches, cropped, join_patches
+from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
 from matey.tokens.pack import Packing
 
 Stem = Literal["linear", "hierarchical"]
@@ -79,7 +80,8 @@ class Tokenizer(nn.Module):
         case: Case,
     ) -> tuple[list[Float[Tensor, "_ T D"]], None]:
         """Tokens of each level; nothing goes past the blocks."""
-        return self.encode(fields, packing, [v.name for v in inputs.spec.variables]), None
+        wide = continued(fields, packing.plan.grid, periodic(inputs.boundaries))
+        return self.encode(wide, packing, [v.name for v in inputs.spec.variables]), None
 
     def predict(
         self,

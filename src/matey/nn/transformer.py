@@ -18,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError
-from matey.fields import Boundary, Field, Inputs, SystemSpec, stack_fields
+from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import Points
+from matey.fields.inputs import periodic
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Given, Layout, Surroundings
 from matey.nn.compatibility import check_names
@@ -32,7 +33,7 @@ from matey.nn.schemes import segment, stages_of
 from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
-from matey.tokens.lattice import Triple, continued, random_shift
+from matey.tokens.lattice import Triple, random_shift
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
@@ -148,10 +149,8 @@ class Matey(Surrogate):
     ) -> Given:
         """Normalised fields, where they are and of which case, as this process' tokens."""
         packing, sequence = layout.packing, layout.sequence
-        case = self.case_of(fields, statistics, inputs)
-        wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2)
-        wide = continued(fields, packing.plan.grid, wraps)
-        levels, features = self.ends.embed(wide, inputs, packing, case)
+        case = self.case_of(fields, statistics, inputs, shift)
+        levels, features = self.ends.embed(fields, inputs, packing, case)
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             packing.plan.domain, device=fields.device
         )
@@ -161,13 +160,18 @@ class Matey(Surrogate):
         return Given(self.share.own(tokens), case, features)
 
     def case_of(
-        self, fields: Float[Tensor, "B T C Z Y X"], statistics: Statistics, inputs: Inputs
+        self,
+        fields: Float[Tensor, "B T C Z Y X"],
+        statistics: Statistics,
+        inputs: Inputs,
+        shift: Triple = (0, 0, 0),
     ) -> Case:
         """What is told of each sample: lead time, parameters, and how large it is."""
         spec, parameters = inputs.spec, inputs.parameters
         ratios = fields.new_ones(*fields.shape[:3:2], 0)
         if self.usual is not None:
-            ratios = self.usual.ratios(fields, statistics, inputs, self.specs)
+            space = inputs.shifted_space(shift)
+            ratios = self.usual.ratios(fields, statistics, spec, self.specs, space)
             parameters = torch.cat([parameters, ratios[:, list(spec.predicted)].flatten(1)], dim=1)
         vector = self.conditioning(inputs.lead_time, parameters, self.told(spec))
         return Case(vector, ratios)
@@ -252,8 +256,7 @@ class Matey(Surrogate):
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, shift: Triple = (0, 0, 0)
     ) -> RefinementPlan:
         """The cells that normalised fields, shifted by so many points, are cut into."""
-        sizes, space = self.patches(inputs.spec.ndim), inputs.space
-        space = space.rolled(shift) if space and any(shift) else space
+        sizes, space = self.patches(inputs.spec.ndim), inputs.shifted_space(shift)
         return plan_refinement(fields, inputs.boundaries, sizes, self.refine, space)
 
     @property
@@ -276,7 +279,7 @@ class Matey(Surrogate):
         """
         if not self.config.jitter:
             return (0, 0, 0)
-        wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2).all(dim=0).tolist()
+        wraps = periodic(inputs.boundaries).all(dim=0).tolist()
         if inputs.points is not None:
             stretched = inputs.points.stretched
             wraps = [wrap and not s for wrap, s in zip(wraps, stretched, strict=True)]

@@ -63,24 +63,28 @@ def covering(points: Triple, cell: Triple) -> Triple:
 
 
 def continued(
-    fields: Float[Tensor, "B *axes Z Y X"], grid: Triple, wraps: Bool[Tensor, "B 3"]
-) -> Float[Tensor, "B *axes z y x"]:
-    """Fields continued past the high end of each axis, to as many points as `grid` has: by what
-    lies across the side where an axis is periodic in a sample, else by the last point again."""
-    for axis, (count, more) in enumerate(zip(_points(fields), grid, strict=True)):
+    fields: Float[Tensor, "B ..."], grid: Sequence[int], wraps: Bool[Tensor, "B axes"]
+) -> Float[Tensor, "B ..."]:
+    """Fields continued past the high end of each of their last axes, to as many points as `grid`
+    has: by what lies across the side where an axis is periodic in a sample, else by the last point
+    again."""
+    for axis, more in enumerate(grid):
+        place = axis - len(grid)
+        count = fields.shape[place]
         if more > count:
             places = torch.arange(more, device=fields.device)
             periodic = wraps[:, axis].view(-1, *(1,) * (fields.ndim - 1))
-            across = fields.index_select(axis - 3, places % count)
-            still = fields.index_select(axis - 3, places.clamp(max=count - 1))
+            across = fields.index_select(place, places % count)
+            still = fields.index_select(place, places.clamp(max=count - 1))
             fields = torch.where(periodic, across, still)
     return fields
 
 
-def cropped(fields: Num[Tensor, "*axes Z Y X"], grid: Sequence[int]) -> Num[Tensor, "*axes z y x"]:
+def cropped(fields: Num[Tensor, "*points"], grid: Sequence[int]) -> Num[Tensor, "*fewer"]:
     """The fields without what lies beyond a grid of so many points: `continued` reversed."""
-    z, y, x = grid
-    return fields if fields.shape[-3:] == (z, y, x) else fields[..., :z, :y, :x]
+    if fields.shape[-len(grid) :] == tuple(grid):
+        return fields
+    return fields[(..., *(slice(0, count) for count in grid))]
 
 
 def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx ..."]:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from matey.config import RefineConfig
 from matey.errors import ConfigError
-from matey.fields import Boundary
 from matey.fields.grid import Points, even_points
+from matey.fields.inputs import periodic
 from matey.tokens.criteria import cell_volumes, measure_cells
 from matey.tokens.lattice import Triple, continued, corners, covering, cropped, lattice_shape
 
@@ -114,14 +114,14 @@ def plan_refinement(
     """
     domain = fields.shape[-3], fields.shape[-2], fields.shape[-1]
     check_budget(domain, sizes[0], config)
-    periodic = (boundaries == Boundary.PERIODIC).all(dim=-1)
+    wraps = periodic(boundaries)
     if (grid := covering(domain, sizes[0])) != domain:
         points = (points or even_points(len(fields), domain, fields.device)).continued(grid)
-        fields = continued(fields, grid, periodic)
+        fields = continued(fields, grid, wraps)
     values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
     if config.bulk is not None and points is not None:  # of integrals, not of means
         values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
-    masks = choose_cells(values, sizes, periodic, config)
+    masks = choose_cells(values, sizes, wraps, config)
     return cut_cells(grid, sizes, masks, len(fields), fields.device, domain)
 
 

@@ -17,7 +17,8 @@ from tests.nn.test_transformer import CLOSE
 def ratios(usual: Usual, inputs, specs=None):
     statistics = measure(inputs.values, inputs.points)
     specs = {inputs.spec.name: inputs.spec} if specs is None else specs
-    return usual.ratios(statistics.normalise(inputs.values), statistics, inputs, specs)
+    values = statistics.normalise(inputs.values)
+    return usual.ratios(values, statistics, inputs.spec, specs, inputs.points)
 
 
 def measured(inputs) -> Usual:

@@ -17,7 +17,8 @@ from torch import nn
 
 from matey.config import BaselineConfig, ModelConfig
 from matey.errors import ConfigError, DataError, ShapeError
-from matey.fields import Boundary, Grid, Inputs, SystemSpec
+from matey.fields import Grid, Inputs, SystemSpec
+from matey.fields.inputs import periodic
 from matey.nn.baselines.fno import FNO, check_even
 from matey.nn.baselines.unet import UNet
 from matey.nn.embed import Conditioning
@@ -77,7 +78,7 @@ class Baseline(Surrogate):
             last[:, static],
             case[..., None, None, None].expand(-1, -1, *grid).to(fields),
         ]
-        wraps = (inputs.boundaries == Boundary.PERIODIC).all(dim=2)[:, 3 - spec.ndim :]
+        wraps = periodic(inputs.boundaries)[:, 3 - spec.ndim :]
         given = torch.cat(channels, dim=1).reshape(samples, -1, *grid[3 - spec.ndim :])
         output = self.blocks[0](given, wraps).reshape(samples, len(chosen), *grid)
         if self.config.predict == "delta":

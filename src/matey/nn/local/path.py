@@ -20,10 +20,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from matey.fields import Boundary
+from matey.fields.inputs import periodic
 from matey.nn.embed import Named, Scaled
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last, outside
 from matey.nn.operations import Cost
+from matey.tokens.lattice import continued, cropped
 
 HALO = 2  # points around a piece that its features see
 STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
@@ -79,15 +80,19 @@ class Local(nn.Module):
     ) -> Float[Tensor, "B K *pieces"]:
         """The features of normalised fields, from the last frame and the changes before it.
 
-        `deviation` is that of each variable in the sample over the usual one.
+        `deviation` is that of each variable in the sample over the usual one. Where pieces do not
+        tile the grid, the last ones lie partly beyond it.
         """
-        wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        wraps = periodic(boundaries)
         usual = fields * self.everywhere(deviation)[:, None]
         usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
         given = torch.cat([frame_and_changes(fields), usual], dim=2)  # [B T 2C *points]
-        given = beyond(given.flatten(1, 2), HALO, wraps, "nearest")
         points = tuple(fields.shape[3:])
-        given = torch.cat([given, outside(boundaries, points, HALO, given)], dim=1)
+        rest = max(-count % self.piece for count in points)  # of the last piece, past the grid
+        given = beyond(given.flatten(1, 2), HALO + rest, wraps, "nearest")
+        given = torch.cat([given, outside(boundaries, points, HALO + rest, given)], dim=1)
+        if rest:
+            given = given[(..., *(slice(rest, None),) * self.ndim)]
         shape = (len(names), 2, self.width, self.history, *(self.size,) * self.ndim)
         weight = self.inputs(names).view(shape).movedim((2, 3, 1, 0), (0, 1, 2, 3)).flatten(1, 3)
         weight = weight / math.sqrt(2 * len(names) * self.history * self.size**self.ndim)
@@ -106,8 +111,9 @@ class Local(nn.Module):
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B P *points"]:
-        """The increments that features stand for, over the sample's deviation."""
-        wraps = (boundaries == Boundary.PERIODIC).all(dim=2)
+        """The increments that features stand for, over the sample's deviation; those of the last
+        pieces also where they lie beyond the grid."""
+        wraps = periodic(boundaries)
         if self.coarser is not None:
             values = self.coarser(values, case, wraps)
         for mix in self.after:
@@ -135,7 +141,8 @@ class Local(nn.Module):
     ) -> None:
         """Add the operations of a step on so many grid points and variables, written so often."""
         ndim, width, near = self.ndim, self.width, 3**self.ndim
-        rows = samples * math.prod(points) // self.piece**ndim
+        pieces = [-(-count // self.piece) for count in points]
+        rows = samples * math.prod(pieces)
         inner = (2 * inputs * self.history + 2) * self.size**ndim
         cost.product("local", rows, inner, width, fields=True)
         for mix in [*self.before, *(writes * [*self.after])]:
@@ -143,7 +150,7 @@ class Local(nn.Module):
             mix.count(cost, samples, rows)
         if self.coarser is not None:
             for _ in range(writes):
-                self.coarser.count(cost, samples, rows)
+                self.coarser.count(cost, samples, pieces)
         cost.product("local", writes * rows, width * near, 2 * outputs * self.piece**ndim)
 
 
@@ -207,21 +214,24 @@ class Coarser(nn.Module):
         case: Float[Tensor, "B D"],
         wraps: Bool[Tensor, "B axes"],
     ) -> Float[Tensor, "B K *pieces"]:
-        convolve = CONVOLUTION[self.ndim]
-        low = self.first(convolve(values, self.down, stride=2), case, wraps)
+        convolve, pieces = CONVOLUTION[self.ndim], values.shape[2:]
+        pairs = continued(values, [count + count % 2 for count in pieces], wraps)
+        low = self.first(convolve(pairs, self.down, stride=2), case, wraps)
         if self.below is not None:
             low = self.below(low, case, wraps)
-        return values + doubled(convolve(self.second(low, case, wraps), self.up), wraps)
+        above = doubled(convolve(self.second(low, case, wraps), self.up), wraps)
+        return values + cropped(above, pieces)
 
-    def count(self, cost: Cost, samples: int, rows: int) -> None:
-        """So many pieces at the resolution above, of all samples together."""
-        width, low = self.up.shape[0], rows // 2**self.ndim
+    def count(self, cost: Cost, samples: int, pieces: Sequence[int]) -> None:
+        """So many pieces of each sample along each axis at the resolution above."""
+        halves = [-(-count // 2) for count in pieces]
+        width, low = self.up.shape[0], samples * math.prod(halves)
         cost.product("local", low, width * 2**self.ndim, width)
         cost.product("local", low, width, width)
         for mix in (self.first, self.second):
             mix.count(cost, samples, low)
         if self.below is not None:
-            self.below.count(cost, samples, low)
+            self.below.count(cost, samples, halves)
 
 
 def doubled(

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from matey.fields import Inputs, SystemSpec
+from matey.fields.inputs import periodic
 from matey.nn.embed import Case, Named
 from matey.nn.local.path import Local
 from matey.nn.local.usual import DEVIATION
 from matey.nn.operations import Cost
 from matey.nn.tokenizer import predicted_names, shape_key
-from matey.tokens.lattice import Triple, all_patches, cropped, join_patches
+from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
 from matey.tokens.pack import Packing
 
 
@@ -63,8 +64,8 @@ class Sandwich(nn.Module):
         return path
 
     def pieces(self, points: Triple) -> Triple:
-        """How many pieces lie along Z, Y and X."""
-        z, y, x = (max(1, count // self.piece) for count in points)
+        """How many pieces along Z, Y and X hold so many points."""
+        z, y, x = (-(-count // self.piece) for count in points)
         return z, y, x
 
     def named(self, ndim: int) -> tuple[Named, Named]:
@@ -97,7 +98,8 @@ class Sandwich(nn.Module):
     ) -> tuple[list[Float[Tensor, "_ 1 D"]], Float[Tensor, "B K z y x"]]:
         """Tokens of each level, and the features, which go past the blocks."""
         features = self.read(fields, inputs, case)
-        return self.encode(features, packing), features
+        wide = continued(features, self.pieces(packing.plan.grid), periodic(inputs.boundaries))
+        return self.encode(wide, packing), features
 
     def predict(
         self,
@@ -112,7 +114,8 @@ class Sandwich(nn.Module):
         """The sum of `rest` and what features say after the tokens of all levels; and after those
         of the first level alone, if the `coarse` pass is asked for."""
         assert features is not None
-        added = self.decode(levels, packing)
+        pieces = features.shape[2:]
+        added = [cropped(each, pieces) for each in self.decode(levels, packing)]
         output = rest + self.write(features + sum(added[1:], added[0]), inputs, case)
         if not coarse:
             return output, output
@@ -185,7 +188,7 @@ class Sandwich(nn.Module):
     ) -> None:
         """Add the operations of a step of the local path, and of the tokens' ends."""
         plan = packing.plan
-        points = plan.grid[3 - spec.ndim :]
+        points = plan.domain[3 - spec.ndim :]
         sizes = (len(spec.variables), len(spec.predicted), 1 + coarse)
         self.path(spec.ndim).count(cost, plan.samples, points, *sizes)
         for patch, used in zip(plan.sizes, packing.levels, strict=True):

@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from matey.errors import DataError
-from matey.fields import Batch, Boundary, SystemSpec
+from matey.fields import Batch, SystemSpec
+from matey.fields.inputs import periodic
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last
 from matey.nn.operations import Cost
 from matey.nn.surrogate import normalised
@@ -196,8 +197,7 @@ def around(
     first = 3 - spec.ndim
     flat = fields[:, :, by_name(spec)].flatten(1, 2)
     flat = flat.reshape(*flat.shape[:2], *fields.shape[3 + first :])
-    wraps: Bool[Tensor, "B axes"] = (boundaries == Boundary.PERIODIC).all(dim=2)[:, first:]
-    return beyond(flat, width // 2, wraps, "nearest")
+    return beyond(flat, width // 2, periodic(boundaries)[:, first:], "nearest")
 
 
 def by_name(spec: SystemSpec, places: Iterable[int] | None = None) -> list[int]:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from matey.fields import Batch, Inputs, SystemSpec
+from matey.fields import Batch, SystemSpec
 from matey.fields.grid import Points
 from matey.nn.local.stencil import by_name, key, layout, stand_in
 from matey.nn.surrogate import normalised
@@ -61,13 +61,14 @@ class Usual(nn.Module):
         self,
         fields: Float[Tensor, "B T C Z Y X"],
         statistics: Statistics,
-        inputs: Inputs,
+        spec: SystemSpec,
         specs: Mapping[str, SystemSpec],
+        points: Points | None = None,
     ) -> Float[Tensor, "B C S"]:
         """The sizes of normalised samples over those usual for their system, or for the one system
-        with the same variables; 1 where there is none, or none are measured."""
-        spec = inputs.spec
-        logs, name = logs_of(fields, statistics, inputs.space), stand_in(spec, specs)
+        with the same variables; 1 where there is none, or none are measured. `points` are those of
+        stretched and masked grids, as far shifted as the fields."""
+        logs, name = logs_of(fields, statistics, points), stand_in(spec, specs)
         if name is None:
             return torch.ones_like(logs).to(fields)
         order = by_name(spec)
