@@ -60,13 +60,19 @@ def test_a_channel_clustered_at_a_wall(tmp_path, monkeypatch, capsys):
     middle = (WALL[1:] + WALL[:-1]) / 2
     edges = np.concatenate([[2 * WALL[0] - middle[0]], middle, [2 * WALL[-1] - middle[-1]]])
     share = np.diff(edges)[:, None] / (edges[-1] - edges[0]) / NX
-    truth = xarray.open_dataset("data/test/run_3.nc")["u"].values.astype("f8")
-    expected = [
-        np.sqrt(((truth[i] - truth[i + 1]) ** 2 * share).sum() / (truth[i + 1] ** 2 * share).sum())
-        for i in range(1, FRAMES - 3)
-    ]
+
+    def still(path, variable, last):
+        truth = xarray.open_dataset(path)[variable].values.astype("f8")
+        square, power = ((truth[1:] - truth[:-1]) ** 2 * share), truth[1:] ** 2 * share
+        return np.sqrt(square.sum((1, 2)) / power.sum((1, 2)))[1:last].mean()
+
+    expected = still("data/test/run_3.nc", "u", FRAMES - 3)
+    lines = (tmp_path / "runs/a/metrics.jsonl").read_text().splitlines()
+    valid = [json.loads(line) for line in lines if '"valid"' in line][-1]
+    by_volume = np.mean([still("data/valid/run_2.nc", name, FRAMES) for name in "uv"])
+    assert valid["persistence"]["waves"] == pytest.approx(by_volume, rel=1e-5)
     nrmse = scores["metrics"]["nrmse"]["by_variable"]
-    assert nrmse["velocity_x"]["persistence"][0] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert nrmse["velocity_x"]["persistence"][0] == pytest.approx(expected, rel=1e-5)
     assert all(np.isfinite(nrmse["velocity_x"]["error"]))
     assert scores["metrics"]["band_nrmse_low"]["mean"]["error"] == [None] * 3
     assert scores["spectra"]["truth"] == {}

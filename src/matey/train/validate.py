@@ -88,8 +88,8 @@ class Keeper:
 def validate(
     model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
-    """NRMSE of each system on its validation windows at the shortest lead, and persistence's; the
-    processes share the batches. None where a signal came first."""
+    """NRMSE of each system on its validation windows at the shortest lead, and persistence's, over
+    the volume as scores are; the processes share the batches. None where a signal came first."""
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead)
@@ -108,7 +108,7 @@ def validate(
             part = 1.0 if counts else math.nan  # means leave nan out
             frames = batch.target, batch.values[:, -1]
             target, last = (batch.held(frame[:, predicted]) for frame in frames)
-            weights = batch.space.volumes if batch.space and batch.mask is not None else None
+            weights = None if batch.space is None else batch.space.volumes
             errors.append(part * nrmse(batch.held(prediction.fields), target, weights=weights))
             still.append(part * nrmse(last, target, weights=weights))
             losses.append(part * loss_of(prediction, batch, config.loss).view(1))
