@@ -82,3 +82,13 @@ def test_on_stretched_grids_increments_are_integrated():
     points = Points((half, half, centres), (whole, whole, edges), (False, False, True))
     change = change_in_cells(replace(batch, points=points), CELLS[0]).flatten()
     assert float(change[1] / change[0]) == pytest.approx(3)
+
+
+def test_cells_that_lie_partly_beyond_the_grid_hold_what_is_inside():
+    """Six points in cells of four: 9 in the first, 1 in the half of the second."""
+    whole = batch_of(ROUGH, [3.0, 0, 0, 0, 0, 1, 7, 7])
+    batch = replace(whole, values=whole.values[..., :6], target=whole.target[..., :6])
+    change = change_in_cells(batch, CELLS[0])
+    assert (change / change.sum()).flatten().tolist() == pytest.approx([0.9, 0.1], rel=1e-6)
+    found = refined_by(plan_of(batch, threshold=0.5), [3], change)
+    assert (found.cells, found.holds) == (0.5, pytest.approx(0.9))

@@ -10,7 +10,7 @@ from matey.fields import Boundary, Inputs
 from matey.fields.grid import even_points
 from matey.nn.local.path import Local
 from matey.nn.rollout import continue_inputs
-from matey.tokens.criteria import CRITERIA
+from matey.tokens.criteria import CRITERIA, measure_cells
 from matey.tokens.lattice import continued, covering, cropped
 from matey.tokens.refine import plan_refinement
 from matey.train.loss import batch_loss
@@ -87,6 +87,15 @@ def test_what_lies_beyond_the_grid_is_in_no_criterion(name):
     volumes = points.volumes[0, 0, 0]
     torch.testing.assert_close(volumes[:13, :17], torch.full_like(volumes[:13, :17], 1 / 221))
     assert volumes.sum() == pytest.approx(1)
+
+
+def test_a_slope_is_as_steep_on_a_grid_that_goes_on():
+    """Per grid point, of a plane that rises by 1 along y and by 2 along x."""
+    plane = torch.arange(12.0)[:, None] + 2 * torch.arange(20.0)
+    points = even_points(1, (1, 12, 20), plane.device).continued((1, 16, 24))
+    fields = continued(plane.view(1, 1, 1, 1, 12, 20), (1, 16, 24), torch.zeros(1, 3) > 0)
+    values = measure_cells("gradient", fields, (1, 8, 8), points)
+    assert values[0, 0, 0].tolist()[:2] == pytest.approx([5**0.5] * 2, rel=1e-6)
 
 
 def test_a_grid_that_patches_divide_has_no_weights():

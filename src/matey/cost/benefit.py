@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from matey.fields import Batch
-from matey.tokens.lattice import Triple, cells, lattice_shape
+from matey.tokens.lattice import Triple, cells, covering, lattice_shape
 from matey.tokens.normalise import measure
 from matey.tokens.refine import RefinementPlan
 
@@ -65,11 +66,14 @@ def refined_cells(plan: RefinementPlan) -> Bool[Tensor, "B Kz Ky Kx"]:
 def change_in_cells(batch: Batch, cell: Triple) -> Float[Tensor, "B Kz Ky Kx"]:
     """The squared increment to the target in each cell, summed over the predicted variables, each
     in units of its variance over the history; on stretched grids and around masks integrated
-    over the volume that holds a field."""
+    over the volume that holds a field. None lies beyond the grid, where cells do not tile it."""
     predicted = batch.spec.predicted
-    scale = measure(batch.values, batch.space).take(predicted).scale
+    scale = measure(batch.held(batch.values), batch.space).take(predicted).scale
     chosen = list(predicted)
     apart = ((batch.target[:, chosen] - batch.values[:, -1, chosen]) / scale).double().square()
     if batch.space is not None:
         apart = apart * batch.space.volumes
-    return cells(apart[:, None], cell).sum(dim=(4, 5, 6, 7, 8))
+    here = batch.values.shape[-3:]
+    grid = covering((here[0], here[1], here[2]), cell)
+    beyond = [size for axis in (2, 1, 0) for size in (0, grid[axis] - here[axis])]
+    return cells(pad(apart, beyond)[:, None], cell).sum(dim=(4, 5, 6, 7, 8))

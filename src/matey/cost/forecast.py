@@ -178,7 +178,7 @@ def forecast_system(
     cost = step_cost(model, spec, batch)
     return Forecast(
         system=name,
-        grid=largest.grid,
+        grid=largest.domain,
         windows=len(inputs),
         tokens={"mean": sum(tokens) / len(tokens), "largest": max(tokens), "fine": fine},
         refined=come_to(model.refine) if adaptive else None,

@@ -127,7 +127,9 @@ def slopes_along(
         return torch.gradient(fields, dim=list(axes))
     slopes = []
     for axis in axes:
-        positions = points.centres[axis - 3].to(fields) * fields.shape[axis]
+        edges = points.edges[axis - 3]  # of a grid that is continued they go on past 1
+        steps = points.centres[axis - 3] / (edges[:, -1:] - edges[:, :1])
+        positions = steps.to(fields) * fields.shape[axis]
         each = zip(fields, positions, strict=True)
         rows = [torch.gradient(one, spacing=(x,), dim=axis - 1)[0] for one, x in each]
         slope = torch.stack(rows)
