@@ -16,10 +16,10 @@ from matey.data.formats.files import shown
 from matey.data.layouts.base import Contents
 from matey.errors import DataError, nearest
 from matey.fields import SystemSpec, Variable
+from matey.fields.field import HALF
 
 MISSING, NONE = "missing", "none"
 NAME = "mask"  # of the variable that is made
-HALF = 0.5  # a mask is 1 or 0
 
 
 @dataclass(frozen=True)

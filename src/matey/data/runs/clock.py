@@ -12,8 +12,7 @@ from matey.data.formats import times as moments
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.joined import TIME
-from matey.data.layouts.conventions import axis_of
-from matey.data.runs.names import words
+from matey.data.layouts.conventions import axis_of, words
 from matey.errors import DataError
 
 # What attributes of a file, group or dataset call its time, in small letters.

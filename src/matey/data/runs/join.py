@@ -73,8 +73,8 @@ def joined(
             continue
         notes = [*said, f"{len(chain)} files as {chain[0].name} are one run"]
         unsure = list(doubts)
-        cut_repeated(chain, drop, asked, notes, unsure)
-        runs.append(make_run(chain, clock, notes, unsure))
+        repeated = cut_repeated(chain, drop, asked, notes, unsure)
+        runs.append(make_run(chain, clock, notes, unsure, repeated))
     if len(chains) > 1 and runs:
         ends = float(chains[0][-1].times[-1]), float(chains[1][0].times[0])
         note = f"no frame lies between the times {ends[0]:g} and {ends[1]:g}: runs of their own"
@@ -239,9 +239,10 @@ def shared_frames(first: Stretch, second: Stretch) -> list[tuple[int, int]]:
 
 def cut_repeated(
     chain: Sequence[Stretch], drop: bool, asked: bool, said: list[str], doubts: list[str]
-) -> None:
-    """End every stretch where the next begins. Raises DataError where one lies inside of another,
-    or a data config does not say that frames which stand twice are dropped."""
+) -> bool:
+    """End every stretch where the next begins, and whether any frame stands twice. Raises DataError
+    where one lies inside of another, or a data config does not say that such frames are dropped."""
+    repeated = False
     for first, second in pairwise(chain):
         if second.times[-1] < first.times[-1]:
             raise DataError(
@@ -266,13 +267,19 @@ def cut_repeated(
         if not asked and same_values(first, second) is not True:
             at_same = "with other values" if pairs else "at times in between"
             doubts.append(f"{text}, {at_same}: they may be two runs")
-        first.stop = min(first.stop, stop)
+        first.stop, repeated = min(first.stop, stop), True
+    return repeated
 
 
 def make_run(
-    parts: Sequence[Stretch], clock: Clock | None, said: Sequence[str], doubts: Sequence[str]
+    parts: Sequence[Stretch],
+    clock: Clock | None,
+    said: Sequence[str],
+    doubts: Sequence[str],
+    repeated: bool = False,
 ) -> Run:
-    """The run of some stretches in their order."""
+    """The run of some stretches in their order; those of their frames that are `repeated` are left
+    out."""
     first = parts[0].look
     times = [] if clock is None else [t for part in parts for t in part.times[: part.stop]]
     series = Series(
@@ -288,8 +295,7 @@ def make_run(
         clock.name if clock else TIME,
         clock.attributes if clock else {},
         ("time",),
-        any(part.stop < max(1, part.look.frames or 1) for part in parts)
-        or any("stands twice" in text for text in said),
+        repeated,
         tuple(said),
         tuple(doubts),
     )

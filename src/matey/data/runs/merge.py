@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from matey.data.formats.joined import TIME, Part, Run, Series
-from matey.data.layouts.conventions import axis_of
+from matey.data.layouts.conventions import axis_of, words
 from matey.data.layouts.draft_names import NAME_OF, VECTORS, plain_name
 from matey.data.runs.glance import Glance
-from matey.data.runs.names import PLACE, words
+from matey.data.runs.names import PLACE
 
 NAMELESS = ("data", "arr_0")  # what NumPy calls an array without a name
 ALIKE = 1e-6  # of a step: times that differ by less are the same

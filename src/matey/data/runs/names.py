@@ -8,11 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-
-def words(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
-
+from matey.data.layouts.conventions import words
 
 FRAME_WORDS = words(
     "frame frames fr step steps timestep timesteps tstep t time times ts snap snapshot snapshots "
