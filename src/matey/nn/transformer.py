@@ -122,10 +122,7 @@ class Matey(Surrogate):
         return self.decode(tokens, given, fields, statistics, inputs, layout, shift)
 
     def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
-        """The cells of a plan as tokens of so many times: no weight takes part.
-
-        `points` are those of stretched grids.
-        """
+        """The cells of a plan, on stretched grids of these points, as tokens of so many times."""
         packing = PACKINGS[self.config.mode](plan)
         sequence = locate(packing, times, self.config.band, points)
         turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
@@ -295,9 +292,8 @@ class Matey(Surrogate):
     def plan(self, field: Field) -> RefinementPlan:
         """The cells that the end of a field is cut into; `plan.leaves` are those in use."""
         self.check(field)
-        recent = replace(
-            field, values=field.values[-self.history :], times=field.times[-self.history :]
-        )
+        last = slice(-self.history, None)
+        recent = replace(field, values=field.values[last], times=field.times[last])
         return self.plan_inputs(stack_fields([recent], [1.0], [field.spec.name]))
 
     @torch.no_grad()

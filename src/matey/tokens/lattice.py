@@ -82,9 +82,9 @@ def continued(
 
 def cropped(fields: Num[Tensor, "*points"], grid: Sequence[int]) -> Num[Tensor, "*fewer"]:
     """The fields without what lies beyond a grid of so many points: `continued` reversed."""
-    if fields.shape[-len(grid) :] == tuple(grid):
-        return fields
-    return fields[(..., *(slice(0, count) for count in grid))]
+    for axis, count in enumerate(grid):
+        fields = fields.narrow(axis - len(grid), 0, count)
+    return fields
 
 
 def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "B Kz Ky Kx ..."]:

@@ -91,8 +91,8 @@ class Local(nn.Module):
         rest = max(-count % self.piece for count in points)  # of the last piece, past the grid
         given = beyond(given.flatten(1, 2), HALO + rest, wraps, "nearest")
         given = torch.cat([given, outside(boundaries, points, HALO + rest, given)], dim=1)
-        if rest:
-            given = given[(..., *(slice(rest, None),) * self.ndim)]
+        for axis in range(2, given.ndim) if rest else ():
+            given = given.narrow(axis, rest, given.shape[axis] - rest)
         shape = (len(names), 2, self.width, self.history, *(self.size,) * self.ndim)
         weight = self.inputs(names).view(shape).movedim((2, 3, 1, 0), (0, 1, 2, 3)).flatten(1, 3)
         weight = weight / math.sqrt(2 * len(names) * self.history * self.size**self.ndim)
