@@ -8,7 +8,7 @@ a bound in practice, where all cells refined would be several times too high a o
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -120,7 +120,8 @@ def look(windows: Windows) -> list[Batch]:
     looks = []
     for window in windows.read(windows.scattered(most)):
         given = stack_fields([window.history], [1.0], [window.history.spec.name])
-        looks.append(Batch(**vars(given), target=window.target[None]))
+        stored = {one.name: getattr(given, one.name) for one in fields(given)}
+        looks.append(Batch(**stored, target=window.target[None]))
     return looks
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from matey.data.formats import files
 from matey.data.reader import open_reader
-from matey.errors import DataError, MateyError, ShapeError
+from matey.errors import DataError, MateyError, ShapeError, StoppedError
 
 
 def change(path, name, values, **options):
@@ -255,3 +255,15 @@ def test_a_damaged_header_is_an_error_of_one_line(
         files.close_files()
     assert said
     assert all(known in message and "\n" not in message for known, message in said)
+
+
+@pytest.mark.parametrize("told_as", [SystemError, DataError])
+def test_a_signal_while_a_library_reads_is_no_damage(tmp_path, told_as):
+    def read():
+        try:
+            raise StoppedError("SIGTERM: stopped.", 15)
+        except StoppedError as stop:
+            raise told_as("the library returned an error") from stop
+
+    with pytest.raises(StoppedError, match="SIGTERM"), files.guarded(tmp_path / "a.h5"):
+        read()

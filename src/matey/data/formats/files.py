@@ -153,15 +153,26 @@ def guarded(path: Path) -> Iterator[None]:
     except StoppedError:
         raise
     except MateyError as error:
+        if stop := stopped_within(error):
+            raise stop from None
         if shown(path.name) in str(error):
             raise
         raise type(error)(f"{shown(path)}: {error}") from error
     except DAMAGE as error:
+        if stop := stopped_within(error):
+            raise stop from None
         reason = " ".join(str(error).split())
         raise DataError(
             f"{shown(path)} cannot be read: it is damaged, or not what it seems "
             f"({type(error).__name__}: {shown(reason[:200])}). Copy or download it again."
         ) from error
+
+
+def stopped_within(error: BaseException | None) -> StoppedError | None:
+    """The signal that a library met while it read, and told as an error of its own."""
+    while error is not None and not isinstance(error, StoppedError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:

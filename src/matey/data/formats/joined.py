@@ -78,10 +78,11 @@ class Run:
         places = []
         for series in self.series:
             begin = 0
+            inside = 1 == len({part.path for part in series.parts}) < len(series.parts)
             for part in series.parts:
                 end = begin + part.stop - part.start
                 first, last = max(frames.start, begin), min(frames.stop, end)
-                shift = 0 if part.names else part.start - begin
+                shift = 0 if inside else part.start - begin
                 if first < last:
                     places.append((part.path, first + shift, last + shift))
                 elif not series.along:  # all of an array in a file of its own

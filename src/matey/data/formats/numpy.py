@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from matey.data.formats import files
+from matey.data.formats.encoding import text
 from matey.data.formats.files import shown
 from matey.errors import DataError
 
@@ -123,6 +124,16 @@ class NpzContainer(NpyContainer):
             where = f"{shown(self.path)}: {shown(name)}"
             self._arrays[name] = ArchivedArray(self._archive, f"{name}.npy", where)
         return self._arrays[name]
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """The names that `dim_names` has for the axes of `data`, as in scenes of PhiFlow; of other
+        arrays none."""
+        if name != "data" or "dim_names" not in self._arrays:
+            return ()
+        named = self.array("dim_names")
+        if named.dtype.kind not in "US" or named.shape != (self.array(name).ndim,):
+            return ()
+        return tuple(text(word) for word in named[:])
 
     def close(self) -> None:
         self._archive.close()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from matey.config import Axis
 from matey.data.formats.encoding import number, text
 
-Position = Literal["center", "face", "corner", "left", "right", "inner", "outer"]
+Position = Literal["center", "face", "corner", "half", "left", "right", "inner", "outer"]
 
 AXES: dict[Axis, str] = {
     "sample": "n sample samples trajectory trajectories run runs batch member members ensemble ens "
@@ -54,6 +54,9 @@ NOT_POSITIONS = words(
 CLOCKS = words(
     "wall_time world_time timestep iteration write_number step steps frame frames record"
 )
+# Positions in files whose arrays, without names of axes, run z, y, x: cutouts of the Johns Hopkins
+# Turbulence Database, and what else calls them so.
+SLOWEST_FIRST = words("xcoor ycoor zcoor")
 # When a forecast begins, and how far ahead it looks.
 INITIAL = words(
     "init init_time initial_time initialization_time forecast_reference_time reference_time reftime"
@@ -92,7 +95,14 @@ FACES: tuple[tuple[str, Axis, Position], ...] = (
     (r"yv", "y", "left"),
     (r"zw(_3d|_xy|_xz|_yz)?", "z", "right"),
     (r"z_w(_top)?", "z", "left"),  # POP
+    (r"depthw", "z", "left"),  # NEMO
+    (r"ilev", "z", "outer"),  # CAM
+    (r"slat", "y", "inner"),
+    (r"slon", "x", "left"),
 )
+# Where a program has these levels beside `deptht`, points lie right of the centres along an axis.
+SHIFTED: dict[str, Axis] = {"depthu": "x", "depthv": "y"}  # NEMO
+HALF = words("xh yh zh")  # of MicroHH, beside x, y, z; elsewhere (MOM6, CM1) centres are called so
 CENTRES: tuple[tuple[str, Axis], ...] = (  # Oceananigans
     (r"[xλ]_c([ac][ac])?", "x"),
     (r"[yφ]_([ac]c[ac]|c)", "y"),
@@ -148,7 +158,8 @@ def plain_word(name: str) -> str:
     """The last part of a name in small letters, without what says that it is a coordinate."""
     word = name.split("/")[-1].lower()
     word = re.sub(r"_hash_[0-9a-f]+$|_sub\d+$", "", word)  # scales of Dedalus, parts of MOM6
-    return re.sub(r"[-_ ]?(coordinates?|coords?|coors?|centers?|centres?|axis|values?)$", "", word)
+    endings = "coordinates?|coords?|coors?|centers?|centres?|axis|values?|array"
+    return re.sub(rf"[-_ ]?({endings})$", "", word)
 
 
 def axis_by_attributes(attributes: Mapping[str, Any]) -> Axis | None:

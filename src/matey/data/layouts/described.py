@@ -26,9 +26,13 @@ from matey.data.layouts import base, draft
 from matey.data.layouts.base import SPLITS, Contents, Staggered, Stored, Trajectory
 from matey.data.layouts.conventions import axis_of
 from matey.data.layouts.labelled import labels_of
+from matey.data.layouts.positions import read_positions
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
 
+# What folders of a split are called elsewhere.
+CALLED = {"training": "train", "val": "valid", "validation": "valid", "dev": "valid"}
+CALLED["testing"] = "test"
 LETTERS = {"sample": "n", "time": "t", "component": "c", "single": "_"}
 
 
@@ -175,7 +179,8 @@ def positions(
 
     Raises ShapeError where an array names that axis after another coordinate.
     """
-    points, dimensions = read_coordinate(file, name), file.dims(name)
+    base.required(file.path, file.names(), [name])
+    points, dimensions = read_positions(file, name), file.dims(name)
     if points.ndim == 2 and 1 in points.shape:  # a vector of MATLAB
         points = points.reshape(-1)
     for stored in arrays:
@@ -253,10 +258,11 @@ def split_of(name: str, path: Path, layout: LayoutConfig) -> str | None:
             return split
     if layout.split:
         return "train"
-    return path.parent.name if path.parent.name in SPLITS else None
+    folder = path.parent.name.lower()
+    return folder if folder in SPLITS else CALLED.get(folder)
 
 
 def name_of_folder(folder: Path) -> str:
     """A system's name after a folder: the files of one folder are of one system."""
-    parts = [part for part in folder.parts[1:] if part not in (*SPLITS, "data")]
+    parts = [part for part in folder.parts[1:] if part not in (*SPLITS, *CALLED, "data")]
     return parts[-1] if parts else ""

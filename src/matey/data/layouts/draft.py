@@ -16,10 +16,16 @@ from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
 from matey.data.formats.files import UnknownLayoutError, shown
 from matey.data.formats.times import are_dates
-from matey.data.layouts.conventions import axes_of_dimensions, axis_by_attributes, axis_of
+from matey.data.layouts.conventions import (
+    SLOWEST_FIRST,
+    axes_of_dimensions,
+    axis_by_attributes,
+    axis_of,
+)
 from matey.data.layouts.draft_axes import (
     ORDER,
     ArrayShape,
+    Order,
     Roles,
     axes_of,
     find_coordinates,
@@ -27,7 +33,8 @@ from matey.data.layouts.draft_axes import (
     like,
 )
 from matey.data.layouts.draft_grid import SharedGrid, goes_round, never_changes, share_grid
-from matey.data.layouts.draft_names import describe, rename
+from matey.data.layouts.draft_names import describe, with_names_of_their_own
+from matey.data.layouts.positions import by_grids_of_positions
 
 PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 
@@ -59,7 +66,7 @@ def draft(file: Container) -> Draft | None:
         for name, array in arrays_of_fields.items()
     ]
     lengths = {axis: lengths_of(stored[name], axis) for axis, name in coordinates.items()}
-    roles = read_axes(arrays_of_fields, lengths, is_backwards(file), assumptions, doubts)
+    roles = read_axes(arrays_of_fields, lengths, order_of(file, coordinates), assumptions, doubts)
     space = widest(roles)
     if not space and any({"y", "x"} & set(axes) for axes in roles.values()):
         raise UnknownLayoutError(
@@ -92,9 +99,7 @@ def draft(file: Container) -> Draft | None:
         for name, r in kept.items()
     ]
     arrays = with_static(file, arrays, axes, assumptions)
-    names = Counter(v for array in arrays for v in array.variables)
-    if max(names.values()) > 1:
-        arrays = [rename(array) for array in arrays]
+    arrays = with_names_of_their_own(arrays)
     time = grid.coordinates.get("time", "") or dates_along(file, kept, stored)
     dt = number(file.attributes().get("dt"))
     if not time and not (dt and dt > 0):
@@ -131,7 +136,7 @@ def survey(file: Container) -> dict[str, ArrayShape]:
 def list_arrays(file: Container) -> dict[str, ArrayShape]:
     """Arrays of numbers by name, with the axes that their dimensions stand for."""
     marks = marked_axes(file)
-    return {
+    stored = {
         name: ArrayShape(tuple(array.shape), dims, axes_of_dimensions(dims, marks))
         for name in file.names()
         if (array := file.array(name)).dtype.kind in "fiubMm"
@@ -139,6 +144,7 @@ def list_arrays(file: Container) -> dict[str, ArrayShape]:
         and is_numeric(file, name)
         and (dims := file.dims(name)) is not None
     }
+    return by_grids_of_positions(file, stored)
 
 
 def marked_axes(file: Container) -> dict[str, Axis]:
@@ -160,9 +166,13 @@ def is_numeric(file: Container, name: str) -> bool:
     return text(file.attributes(name).get("MATLAB_class", "")) not in ("char", "cell", "struct")
 
 
-def is_backwards(file: Container) -> bool:
-    """Whether a file lists axes in reverse, as MATLAB's (version 7.3) do, by its own marks."""
-    return any("MATLAB_class" in file.attributes(name) for name in file.names()[:1])
+def order_of(file: Container, coordinates: Mapping[Axis, str]) -> Order:
+    """In what order a file lists axes: in reverse as MATLAB's (version 7.3) do, by its own marks;
+    or as a program does that is known by what it calls coordinates."""
+    if any("MATLAB_class" in file.attributes(name) for name in file.names()[:1]):
+        return "backwards"
+    places = {name.split("/")[-1] for axis, name in coordinates.items() if axis != "time"}
+    return "slowest first" if places and places <= SLOWEST_FIRST else "any"
 
 
 def lengths_of(array: ArrayShape, axis: Axis) -> int:
@@ -174,20 +184,22 @@ def lengths_of(array: ArrayShape, axis: Axis) -> int:
 def read_axes(
     arrays: Mapping[str, ArrayShape],
     lengths: Mapping[Axis, int],
-    backwards: bool,
+    order: Order,
     assumptions: list[str],
     doubts: list[str],
 ) -> dict[str, Roles]:
     """The axes of each array. Those without names are read like the largest of them."""
     roles: dict[str, Roles] = {}
-    unnamed = [name for name, array in arrays.items() if not array.is_named]
+    unnamed = [n for n, array in arrays.items() if not array.is_named or not array.dims]
     unnamed.sort(key=lambda name: -len(arrays[name].shape))
     main = unnamed[0] if unnamed else ""
+    timed = any("time" in array.axes for array in arrays.values())
     for name in (*unnamed, *(name for name in arrays if name not in unnamed)):
         array, its = arrays[name], None
         if name in unnamed and main in roles:
             its = like(array.shape, arrays[main].shape, roles[main])
-        its = its or axes_of(array, lengths, name, assumptions, doubts, backwards)
+        largest = name == main and not timed
+        its = its or axes_of(array, lengths, name, assumptions, doubts, order, largest)
         if its is None:
             assumptions.append(f"{name} of shape {array.shape} is left out: its axes are unknown")
         else:

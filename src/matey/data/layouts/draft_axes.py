@@ -6,11 +6,14 @@ Where neither decides, every reading that the field uses is listed, for a person
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations, product
+from typing import Literal
 
 from matey.config import Axis
 from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
 
 Roles = tuple[Axis, ...]
+# `backwards`: reversed, as HDF5 lists those of MATLAB; `slowest first`: z, y, x.
+Order = Literal["any", "backwards", "slowest first"]
 SPACE: tuple[Axis, ...] = ("z", "y", "x")
 ORDER: tuple[Axis, ...] = ("time", *SPACE)
 LETTERS: dict[str, Axis] = {
@@ -76,20 +79,26 @@ def axes_of(
     name: str,
     assumptions: list[str],
     doubts: list[str],
-    backwards: bool = False,
+    order: Order = "any",
+    largest: bool = False,
 ) -> Roles | None:
     """The axes of an array; None if they cannot be told. A z of one point is `single`.
 
     `lengths` are those of coordinates. What one reading alone fits joins the `assumptions`; where
-    several fit, the first is taken, and the `doubts` name all of them. `backwards` says that the
-    file lists the axes of the program that wrote it in reverse, as HDF5 does those of MATLAB.
+    several fit, the first is taken, and the `doubts` name all of them. `order` says in what order
+    the program that wrote the file lists axes, where that is known. The `largest` array is one over
+    time.
     """
     shape = array.shape
     named = array.axes or (None,) * len(shape)
     if all(named):
         roles = distinct([axis for axis in named if axis])
         return as_single(roles, shape) if roles else None
-    readings = list(dict.fromkeys(fitting(shape, named, lengths, backwards)))
+    readings = list(dict.fromkeys(fitting(shape, named, lengths, order == "backwards")))
+    if largest:
+        readings = [r for r in readings if "time" in r] or readings
+    if order == "slowest first":
+        readings = [r for r in readings if in_order(r)] or readings
     # Those that most coordinates fit, to the entry.
     used = [
         sum(lengths.get(axis) == size for axis, size in zip(reading, shape, strict=True))
@@ -109,6 +118,12 @@ def axes_of(
     elif not all(axis in lengths or axis in named for axis in roles if axis != "single"):
         assumptions.append(f"the axes of {name} {shape} are taken for {', '.join(roles)}")
     return as_single(roles, shape)
+
+
+def in_order(roles: Roles) -> bool:
+    """Whether axes of space run z, y, x."""
+    space = [axis for axis in roles if axis in SPACE]
+    return space == [axis for axis in SPACE if axis in space]
 
 
 def as_single(roles: Roles, shape: Sequence[int]) -> Roles:

@@ -5,8 +5,8 @@ axes are those of a program that is listed here; others are left out, and why is
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import numpy as np
@@ -18,6 +18,8 @@ from matey.data.formats.encoding import text
 from matey.data.layouts.conventions import (
     CLOCKS,
     DEGREES,
+    HALF,
+    SHIFTED,
     Position,
     axis_by_attributes,
     axis_of,
@@ -26,13 +28,16 @@ from matey.data.layouts.conventions import (
 )
 from matey.data.layouts.draft_axes import SPACE, ArrayShape, Roles, is_vector
 
-PREFERRED: tuple[Position, ...] = ("center", "left", "right", "face", "corner", "inner", "outer")
+PREFERRED: tuple[Position, ...] = (
+    *("center", "left", "right", "half", "face", "corner", "inner", "outer"),
+)
 # Faces beside as many, one more or one fewer centres.
 BESIDE: dict[Position, dict[int, Faces]] = {
     "left": {0: "left"},
     "right": {0: "right"},
     "outer": {1: "outer"},
     "inner": {-1: "inner"},
+    "half": {0: "left", 1: "outer", -1: "inner"},
     "face": {0: "left", 1: "outer", -1: "inner"},
     "corner": {0: "right", 1: "outer", -1: "inner"},
 }
@@ -74,6 +79,11 @@ def share_grid(
         name: {axis: line_of(file, stored[name], its, axis) for axis in axes}
         for name, its in roles.items()
     }
+    dims = {line.dim for its in lines.values() for line in its.values()}
+    lines = {
+        name: {axis: half_way(line, dims) for axis, line in its.items()}
+        for name, its in lines.items()
+    }
     centres = {axis: centre_of([its[axis] for its in lines.values()]) for axis in axes}
     staggered: dict[str, dict[str, Faces]] = {}
     periodic: dict[Axis, None] = {}
@@ -92,6 +102,9 @@ def share_grid(
                 on_faces[axis] = faces
             if faces == "left" and its[axis].position == "face":
                 periodic[axis] = None
+        shifted = SHIFTED.get(its["z"].dim) if "z" in its else None
+        if shifted in axes and centres["z"].dim == "deptht":
+            on_faces[shifted] = "right"
         staggered[name] = on_faces
         if on_faces:
             assumptions.append(
@@ -100,6 +113,12 @@ def share_grid(
             )
     named = name_coordinates(file, stored, centres, time_line(stored, roles), by_name)
     return SharedGrid(staggered, named, tuple(periodic))
+
+
+def half_way(line: Line, dims: Collection[str]) -> Line:
+    """The same points, on faces where those of the centres stand beside them: `xh` beside `x`."""
+    half = line.position == "center" and line.dim in HALF and line.dim[:-1] in dims
+    return replace(line, position="half") if half else line
 
 
 def name_coordinates(

@@ -1,6 +1,7 @@
 """Names and units of the variables that the arrays of a file hold."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -91,11 +92,29 @@ def plain_name(name: str) -> str:
     return word if re.match(r"[a-z]", word) else f"field_{word}"
 
 
+def with_names_of_their_own(arrays: Sequence[ArrayConfig]) -> list[ArrayConfig]:
+    """The arrays, where none has the variables of another. `u` beside `vx` is no velocity."""
+    counts = Counter(v for array in arrays for v in array.variables)
+    clash = [array for array in arrays if any(counts[v] > 1 for v in array.variables)]
+    short = [array for array in clash if len(array.array.split("/")[-1]) == 1]
+    rest = Counter(v for array in clash if array not in short for v in array.variables)
+    if short and max(rest.values(), default=0) == 1:
+        return [plainly_named(array) if array in short else array for array in arrays]
+    return [rename(array) if array in clash else array for array in arrays]
+
+
+def plainly_named(array: ArrayConfig) -> ArrayConfig:
+    """The same, its variables called as in the file: nothing more is known of them."""
+    variables = named_after(plain_name(array.array), len(array.variables))
+    return replace(array, variables=variables, pseudo=pseudo_of(variables, None))
+
+
 def rename(array: ArrayConfig) -> ArrayConfig:
     """The same with the array's own name, with those of its groups, before each variable."""
-    prefix, count = (
-        canonical(array.array.replace("*/", "").replace("/", "_"), ()),
-        len(array.variables),
-    )
-    variables = (prefix,) if count == 1 else tuple(f"{prefix}_{i}" for i in range(count))
-    return replace(array, variables=variables)
+    prefix = canonical(array.array.replace("*/", "").replace("/", "_"), ())
+    return replace(array, variables=named_after(prefix, len(array.variables)))
+
+
+def named_after(prefix: str, count: int) -> tuple[str, ...]:
+    """Names of so many variables."""
+    return (prefix,) if count == 1 else tuple(f"{prefix}_{i}" for i in range(count))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from matey.data.formats import files
 from matey.data.formats import times as moments
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
@@ -20,6 +21,7 @@ CLOCKS = words(
     "time t sim_time simtime simulation_time current_time currenttime physical_time phys_time "
     "model_time time_value timevalue solution_time solutiontime tn"
 )
+TABLE = 10_000  # rows of a table of names and values, at most
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,28 @@ def clock_of(file: Container, coordinate: str | None) -> Clock | None:
         units, calendar = (text(attributes.get(key, "")) for key in ("units", "calendar"))
         return Clock(name, times, moments.DATES if moments.are_dates(array) else units, calendar)
     moment = time_among(file.attributes())
+    if moment is None:
+        moment = time_in_table(file)
     return None if moment is None else Clock(TIME, np.array([moment]))
+
+
+def time_in_table(file: Container) -> float | None:
+    """The time in a table of names and values, as FLASH writes its `real scalars`; None where there
+    is none."""
+    for name in file.names():
+        array = file.array(name)
+        if array.dtype.names is None or len(array.dtype.names) != 2 or len(array.shape) != 1:
+            continue
+        if array.shape[0] > TABLE:
+            continue
+        key, value = array.dtype.names
+        if array.dtype[key].kind == "S" and array.dtype[value].kind == "f":
+            with files.guarded(file.path):
+                rows = np.asarray(array[()])
+            moment = time_among({text(row[key]).strip("\0 "): row[value] for row in rows})
+            if moment is not None:
+                return moment
+    return None
 
 
 def is_clock(name: str) -> bool:

@@ -18,7 +18,7 @@ from matey.data.formats.joined import Run
 from matey.data.layouts.draft_axes import FEW
 from matey.data.runs.glance import UNKNOWN, Glance, glance
 from matey.data.runs.join import joined, stepped
-from matey.data.runs.merge import merged
+from matey.data.runs.merge import NAMELESS, merged
 from matey.data.runs.names import PART_WORDS, RUN_WORDS, Name, Number, parse, varying
 from matey.errors import MateyError
 
@@ -236,6 +236,10 @@ def described(look: Glance, layout: LayoutConfig | None) -> Glance:
         shape = look.arrays[array.array].shape if array.array in look.arrays else ()
         if shape and "time" in axes:
             along[array.array] = axes.index("time") if len(shape) == len(axes) else None
+    for name in NAMELESS if not along else ():
+        if name in look.arrays and "time" in layout.axes:
+            whole = len(look.arrays[name].shape) == len(layout.axes)
+            along[name] = layout.axes.index("time") if whole else None
     others = [name for name in look.arrays if name not in along]
     arrays = {name: look.arrays[name] for name in along}
     return replace(look, arrays=arrays, along=along, others=(*look.others, *others))

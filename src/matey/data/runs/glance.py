@@ -1,9 +1,10 @@
 """A first look at a file in no known layout: its arrays, how many frames it holds, and when."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,21 @@ from matey.data.formats import files
 from matey.data.formats.container import Container, open_container
 from matey.data.formats.encoding import number
 from matey.data.formats.files import Stamp
+from matey.data.formats.joined import TIME
 from matey.data.layouts.draft import PARAMETERS, list_arrays, survey
 from matey.data.layouts.draft_axes import FEW, ArrayShape, find_coordinates
+from matey.data.layouts.positions import read_positions
 from matey.data.runs.clock import Clock, clock_of, time_among
-from matey.data.runs.names import FRAME_WORDS, RUN_WORDS, Name, Number, parse, varying
+from matey.data.runs.names import (
+    FRAME_WORDS,
+    PLACE,
+    RUN_WORDS,
+    Name,
+    Number,
+    parse,
+    parse_segment,
+    varying,
+)
 
 MANY = 4  # numbered arrays without zeros in front are steps only if there are so many
 UNKNOWN = -1  # the axis of time where nothing tells whether there is one
@@ -38,7 +50,8 @@ class Glance:
     `arrays` are those that may be fields, and `along` their axes of time: None for none, UNKNOWN
     where nothing tells. `others` are names of arrays that all files of a run share, `coordinates`
     the positions among them. `steps` are frames that lie in groups or datasets of their own, and
-    `doubt` is what else these may be.
+    `doubt` is what else these may be. `names` are those of the arrays in the file, where a file of
+    one frame has them in a group called after its step.
     """
 
     path: Path
@@ -51,6 +64,7 @@ class Glance:
     clock: Clock | None
     steps: tuple[Step, ...] = ()
     doubt: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def frames(self) -> int | None:
@@ -77,20 +91,25 @@ def glance(path: Path) -> Glance | None:
         stored = list_arrays(file)
         steps = find_steps(file, stored)
         numbered = {name for step in steps for name in step.names.values()}
-        if steps:
-            first = {name: stored[at] for name, at in steps[0].names.items()}
+        lone = None if steps else find_lone_step(file, stored)
+        if steps or lone is not None:
+            one = steps[0] if lone is None else lone
+            first = {name: stored[at] for name, at in one.names.items()}
+            numbered |= set(one.names.values())
             stored = {n: a for n, a in stored.items() if n not in numbered} | first
         coordinates = find_coordinates(stored)
         time = stored.get(coordinates.get("time", ""))
         if time and len(time.shape) > 1 and time_axis(time, {}) is None:
             del coordinates["time"]  # a temperature: T of (lat, lon)
         clock = clock_of(file, coordinates.get("time"))
+        if lone is not None and clock is None:
+            clock = Clock(TIME, np.array([lone.time]))
         lengths = {axis: max(stored[name].shape) for axis, name in coordinates.items()}
         axes = {
             name: time_axis(array, lengths)
             for name, array in stored.items()
             if name not in coordinates.values()
-            and max(array.shape, default=1) > 1
+            and max(array.shape, default=1) > (1 if array.is_named else FEW)
             and (clock is None or name != clock.name)
         }
         if any(place is not None and place != UNKNOWN for place in axes.values()):
@@ -112,11 +131,12 @@ def glance(path: Path) -> Glance | None:
             {name: stored[name] for name in axes},
             axes,
             tuple(name for name in others if clock is None or name != clock.name),
-            {a: files.read_coordinate(file.array(n), path, n).ravel() for a, n in places.items()},
+            {a: read_positions(file, n).ravel() for a, n in places.items()},
             {key: value for key, value in stated.items() if value is not None},
             None if steps else clock,
             steps,
             doubt,
+            {} if lone is None else lone.names,
         )
 
 
@@ -147,9 +167,9 @@ def find_steps(file: Container, stored: Mapping[str, ArrayShape]) -> tuple[Step,
     None where the file has a time itself: then what is numbered are variables.
     """
     families = defaultdict[str, dict[str, Name]](dict)
-    for name in stored:
+    for name, array in stored.items():
         parsed = parse(name)
-        if parsed.numbers:
+        if parsed.numbers and "time" not in array.axes:
             families[parsed.skeleton][name] = parsed
     arrays: dict[str, dict[str, tuple[str, Number]]] = {}
     for family in families.values():
@@ -174,6 +194,27 @@ def find_steps(file: Container, stored: Mapping[str, ArrayShape]) -> tuple[Step,
     return () if own_time else tuple(sorted(steps, key=lambda step: step.number.value))
 
 
+def find_lone_step(file: Container, stored: Mapping[str, ArrayShape]) -> Step | None:
+    """The one frame of a file that holds it in a group with a number and a time; else None.
+
+    As PLUTO (`Timestep_3/vars/rho`) and openPMD (`data/300/fields/rho`) write one frame a file.
+    """
+    frames: dict[str, dict[str, str]] = defaultdict(dict)
+    numbers: dict[str, Number] = {}
+    for name in stored:
+        parts = name.split("/")
+        numbered = [n for n in parse(name).numbers if n.depth]
+        if len(numbered) == 1:
+            group = "/".join(parts[: len(parts) - numbered[0].depth])
+            frames[group][without(name, numbered[0])] = name
+            numbers.setdefault(group, numbered[0])
+    if len(frames) != 1:
+        return None
+    (group, names), which = next(iter(frames.items())), next(iter(numbers.values()))
+    time = time_of_step(file, names, which)
+    return None if time is None or which.word in RUN_WORDS else Step(which, names, time)
+
+
 def step_place(family: list[Name]) -> int | None:
     """Which number of arrays named alike counts frames; None if none does."""
     places = varying(family) if len(family) > 1 else []
@@ -193,17 +234,35 @@ def without(name: str, which: Number) -> str:
     place = len(segments) - 1 - which.depth
     if which.depth:
         return "/".join(segments[:place] + segments[place + 1 :])
-    before, _, after = segments[-1].rpartition(which.text)
-    stem = before.rstrip("_-.#=: ") + after
-    return "/".join([*segments[:-1], stem.strip("_-.#=: ") or "data"])
+    before, after = around(segments[-1], which)
+    stem = re.sub("[ _]+(it|iteration)$", "", before.rstrip("_-.#=: ")) + after
+    stem = stem.strip("_-.#=: ")
+    if not stem and len(segments) > 1 and re.search("[A-Za-z]", segments[-2]):
+        return "/".join(segments[:-1])
+    return "/".join([*segments[:-1], stem or "data"])
+
+
+def around(segment: str, which: Number) -> tuple[str, str]:
+    """What stands before and after a number in a name."""
+    skeleton, numbers = parse_segment(segment, which.depth)
+    place = next(i for i, n in enumerate(numbers) if (n.word, n.text) == (which.word, which.text))
+    pieces = skeleton.split(PLACE)
+    texts = [*(n.text for n in numbers), ""]
+    whole = [piece + number for piece, number in zip(pieces, texts, strict=True)]
+    before = "".join(whole[:place]) + pieces[place]
+    return before, "".join(whole[place + 1 :])
 
 
 def time_of_step(file: Container, names: Mapping[str, str], which: Number) -> float | None:
     """The time that a step's group or one of its datasets gives, in an attribute or a scalar."""
     first = next(iter(names.values()))
-    if not which.depth:
-        return time_among(file.attributes(first))
     parts = first.split("/")
+    if not which.depth:
+        moment = time_among(file.attributes(first))
+        beside = "/".join([*parts[:-2], "t", parts[-1]])  # Oceananigans: timeseries/t/0
+        if moment is None and beside in file.names() and not file.array(beside).shape:
+            return float(files.read_coordinate(file.array(beside), file.path, beside))
+        return moment
     groups = ["/".join(parts[:end]) for end in range(len(parts) - which.depth, len(parts))]
     stated = (time_among(file.attributes(group)) for group in groups)
     moment, group = next((time for time in stated if time is not None), None), groups[0]
@@ -234,3 +293,23 @@ def doubt_of(steps: Sequence[Step]) -> str:
         f"{len(steps)} datasets as {first} are taken for frames of one run; they may be as many "
         "variables (without `join`)"
     )
+
+
+def labels(look: Glance) -> Mapping[str, tuple[str, ...]]:
+    """Names of axes for frames that have none: two dimensions are y and x."""
+    named: dict[str, tuple[str, ...]] = {}
+    for name, array in look.arrays.items():
+        plain = not look.coordinates and not any(array.dims) and look.along[name] is None
+        if plain and len(array.shape) <= 2 and min(array.shape) > FEW:
+            named[name] = (TIME, *("y", "x")[2 - len(array.shape) :])
+    return named
+
+
+def taken_for(look: Glance) -> list[str]:
+    """What is assumed of frames whose axes have no names."""
+    return [
+        f"the axes of {name} {look.arrays[name].shape} in each frame are taken for "
+        f"{', '.join(axes[1:])}"
+        for name, axes in labels(look).items()
+        if len(axes) > 2
+    ]

@@ -5,7 +5,7 @@ Stretches continue each other where the next begins a step after the last ends, 
 overlap with the same values. Of frames that stand twice those of the later file are taken.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -17,9 +17,8 @@ from matey.data.formats.container import open_container
 from matey.data.formats.files import shown
 from matey.data.formats.joined import TIME, Part, Run, Series
 from matey.data.layouts.base import ROUNDING
-from matey.data.layouts.draft_axes import FEW
 from matey.data.runs.clock import Clock, on_one_clock
-from matey.data.runs.glance import Glance
+from matey.data.runs.glance import Glance, labels, taken_for
 from matey.data.runs.names import PART_WORDS, Number
 from matey.errors import DataError
 
@@ -209,8 +208,9 @@ def same_values(first: Stretch, second: Stretch) -> bool | None:
     ):
         for name in first.look.arrays:
             for i, j in pairs:
-                one = a.array(name)[frame_at(first.look, name, i)]
-                other = b.array(name)[frame_at(second.look, name, j)]
+                one = a.array(first.look.names.get(name, name))[frame_at(first.look, name, i)]
+                there = second.look.names.get(name, name)
+                other = b.array(there)[frame_at(second.look, name, j)]
                 if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
                     return False
     return True
@@ -283,7 +283,7 @@ def make_run(
     first = parts[0].look
     times = [] if clock is None else [t for part in parts for t in part.times[: part.stop]]
     series = Series(
-        tuple(Part(p.look.path, p.look.stamp, 0, p.stop) for p in parts),
+        tuple(Part(p.look.path, p.look.stamp, 0, p.stop, p.look.names) for p in parts),
         dict(first.along),
         first.others,
         labels(first),
@@ -296,19 +296,9 @@ def make_run(
         clock.attributes if clock else {},
         ("time",),
         repeated,
-        tuple(said),
+        (*said, *taken_for(first)),
         tuple(doubts),
     )
-
-
-def labels(look: Glance) -> Mapping[str, tuple[str, ...]]:
-    """Names of axes for frames that have none: two dimensions are y and x."""
-    named: dict[str, tuple[str, ...]] = {}
-    for name, array in look.arrays.items():
-        plain = not look.coordinates and not any(array.dims) and look.along[name] is None
-        if plain and len(array.shape) <= 2 and min(array.shape) > FEW:
-            named[name] = (TIME, *("y", "x")[2 - len(array.shape) :])
-    return named
 
 
 def spanned(parts: Sequence[Stretch]) -> Path:
@@ -337,4 +327,5 @@ def stepped(look: Glance) -> Run:
     along = dict.fromkeys(steps[0].names)
     series = Series(parts, along, look.others, labels(look))
     doubts = (look.doubt,) if look.doubt else ()
-    return Run(look.path, (series,), tuple(ordered), TIME, {}, ("time",), False, (said,), doubts)
+    notes = (said, *taken_for(look))
+    return Run(look.path, (series,), tuple(ordered), TIME, {}, ("time",), False, notes, doubts)

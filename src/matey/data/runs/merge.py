@@ -17,7 +17,7 @@ from matey.data.formats.joined import TIME, Part, Run, Series
 from matey.data.layouts.conventions import axis_of, words
 from matey.data.layouts.draft_names import NAME_OF, VECTORS, plain_name
 from matey.data.runs.glance import Glance
-from matey.data.runs.names import PLACE
+from matey.data.runs.names import FRAME_WORDS, PART_WORDS, PLACE, RUN_WORDS
 
 NAMELESS = ("data", "arr_0")  # what NumPy calls an array without a name
 ALIKE = 1e-6  # of a step: times that differ by less are the same
@@ -43,22 +43,39 @@ def merged(
     """The runs that files with different variables are. `looks` are all files that were looked at,
     `runs` those joined in time by their first file, `left` the files that are no part of these."""
     nameless = [looks[path] for path in left if set(looks[path].arrays) <= set(NAMELESS)]
-    pieces = [
-        labelled(Piece(run, looks[path], run.times))
-        for path, run in runs.items()
-        if len(run.series) == 1
+    joined = [
+        Piece(run, looks[path], run.times) for path, run in runs.items() if len(run.series) == 1
     ]
+    apart = words_apart([piece.run.path for piece in joined if is_nameless(piece.look)])
+    pieces = [labelled(piece, apart.get(piece.run.path, "")) for piece in joined]
     pieces += [piece_of(looks[path]) for path in left if looks[path] not in nameless]
     return [*merge_named(pieces), *merge_nameless(nameless)]
 
 
-def labelled(piece: Piece) -> Piece:
-    """The same, an array without a name called after the variable in the file's or folder's."""
+def is_nameless(look: Glance) -> bool:
+    """Whether a file holds one array, which has no name."""
+    return len(look.arrays) == 1 and set(look.arrays) <= set(NAMELESS)
+
+
+def words_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """The words before numbers that tell files in a folder apart: `smoke_000012`, `dye_000012`."""
+    folders = defaultdict[Path, dict[Path, str]](dict)
+    for path in paths:
+        found = re.findall(r"[A-Za-z]+", path.stem)
+        if len(found) == 1 and found[0].lower() not in FRAME_WORDS | RUN_WORDS | PART_WORDS:
+            folders[path.parent][path] = found[0]
+    several = [its for its in folders.values() if len(set(its.values())) > 1]
+    return {path: word for its in several for path, word in its.items()}
+
+
+def labelled(piece: Piece, word: str) -> Piece:
+    """The same, an array without a name called after the variable in the file's or folder's name;
+    else by the `word` that tells the file from others."""
     path, look, series = piece.run.path, piece.look, piece.run.series[0]
     words = [*labels_in(path), *labels_in(path.parent)]
-    if len(look.arrays) != 1 or not set(look.arrays) <= set(NAMELESS) or not words:
+    if not is_nameless(look) or not (words or word):
         return piece
-    name, label = next(iter(look.arrays)), words[0]
+    name, label = next(iter(look.arrays)), (*words, word)[0]
     parts = tuple(replace(p, names={label: p.names.get(name, name)}) for p in series.parts)
     dims = {label: series.dims[name]} if name in series.dims else {}
     renamed = replace(series, parts=parts, along={label: series.along[name]}, dims=dims)
@@ -132,8 +149,25 @@ def same_place(first: Piece, second: Piece) -> bool:
         return False
     here, there = first.look.coordinates, second.look.coordinates
     shared = set(here) & set(there)
-    same = all(np.array_equal(here[axis], there[axis]) for axis in shared)
+    same = all(
+        np.array_equal(here[axis], there[axis]) or interleaved(here[axis], there[axis])
+        for axis in shared
+    )
     return same and first.look.parameters == second.look.parameters
+
+
+def interleaved(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether points lie between those of another grid, as faces of cells do between centres."""
+    if abs(len(first) - len(second)) > 1 or min(len(first), len(second)) < 2:
+        return False
+    for longer, shorter in ((first, second), (second, first)):
+        if len(longer) >= len(shorter):
+            woven = np.empty(len(longer) + len(shorter))
+            woven[::2], woven[1::2] = longer, shorter
+            steps = np.diff(woven)
+            if (steps > 0).all() or (steps < 0).all():
+                return True
+    return False
 
 
 def frames_in(piece: Piece) -> int:

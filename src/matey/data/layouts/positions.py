@@ -1,0 +1,101 @@
+"""Positions along an axis, also where they stand at every point of a grid.
+
+Such is X of (y, x), as `numpy.meshgrid` makes it, or of (time, y, x), which changes along x only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from matey.config import Axis
+from matey.data.formats import files
+from matey.data.formats.container import Container
+from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
+from matey.data.layouts.draft_axes import SPACE, ArrayShape, is_vector
+
+WHOLE = 2**20  # entries of a grid that are all compared; of a larger one its edges are
+
+
+def read_positions(file: Container, name: str) -> np.ndarray:
+    """The positions in an array [N], where it changes along one axis only; else the array.
+
+    Raises DataError where it is damaged, or too large for a coordinate.
+    """
+    array = file.array(name)
+    line = None if len(array.shape) < 2 or is_vector(array.shape) else line_along(file, name)
+    return files.read_coordinate(array, file.path, name) if line is None else line[1]
+
+
+def line_along(file: Container, name: str) -> tuple[int, np.ndarray] | None:
+    """The axis along which an array changes, and its values there; None where it changes along
+    several. Of one that is the same everywhere, the last axis."""
+    array = file.array(name)
+    shape = tuple(array.shape)
+    whole = prod(shape) <= WHOLE
+    values = read(file, array, name, ()) if whole else None
+    lines: list[tuple[int, np.ndarray]] = []
+    for place in range(len(shape)):
+        along = tuple(slice(None) if p == place else slice(0, 1) for p in range(len(shape)))
+        line = read(file, array, name, along).reshape(-1) if values is None else values[along]
+        line = line.reshape(-1)
+        if len(line) and not (line == line[0]).all():
+            lines.append((place, line))
+    if len(lines) > 1:
+        return None
+    place, line = lines[0] if lines else (len(shape) - 1, np.zeros(shape[-1]))
+    if values is None:
+        last = tuple(slice(None) if p == place else slice(-1, None) for p in range(len(shape)))
+        same = np.array_equal(read(file, array, name, last).reshape(-1), line) or not lines
+    else:
+        rest = (1,) * (len(shape) - 1 - place)
+        same = not lines or np.array_equal(
+            values, np.broadcast_to(line.reshape(-1, *rest), shape), equal_nan=True
+        )
+    return (place, line) if same else None
+
+
+def read(file: Container, array: Any, name: str, index: tuple[slice, ...]) -> np.ndarray:
+    """A part of an array in float64."""
+    return files.read_array(array, index, file.path, name).astype(np.float64)
+
+
+def by_grids_of_positions(
+    file: Container, stored: Mapping[str, ArrayShape]
+) -> dict[str, ArrayShape]:
+    """The same arrays, where axes without names are told by grids of positions among them: these
+    become coordinates, and arrays of their shape have their axes."""
+    found: dict[str, tuple[Axis, int, tuple[int, ...]]] = {}
+    arrays = dict(stored)
+    for name, array in stored.items():
+        axis = axis_of(name)
+        grid = len(array.shape) > 1 and not is_vector(array.shape) and not array.is_named
+        if axis not in SPACE or not grid or plain_word(name) in NOT_POSITIONS:
+            continue
+        line = line_along(file, name)
+        if line is None or name.startswith("*/"):
+            continue
+        place, points = line
+        if (points == points[0]).all():  # of an axis that the grid does not have
+            del arrays[name]
+            continue
+        arrays[name] = ArrayShape((len(points),), (), (axis,))
+        found[name] = (axis, place, array.shape)
+    for axis, place, shape in found.values():
+        for name, array in arrays.items():
+            before = len(array.shape) - len(shape)
+            here = next((s for s in (0, before) if s >= 0 and matches(array, shape, s)), None)
+            if here is None or name in found or (array.is_named and array.dims):
+                continue
+            axes: list[Axis | None] = [*array.axes] or [None] * len(array.shape)
+            if axes[place + here] is None:
+                axes[place + here] = axis
+            arrays[name] = replace(array, axes=tuple(axes))
+    return arrays
+
+
+def matches(array: ArrayShape, shape: tuple[int, ...], start: int) -> bool:
+    """Whether an array has the shape of a grid from an axis on."""
+    return len(shape) > 1 and array.shape[start : start + len(shape)] == shape
