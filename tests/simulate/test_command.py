@@ -7,7 +7,10 @@ from matey.cli import main
 from matey.simulate import SYSTEMS
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
-COARSEST = {"kuramoto_sivashinsky": ["--resolution", "32"]}  # points that this system needs
+COARSEST = {  # points that these systems need
+    "kuramoto_sivashinsky": ["--resolution", "32"],
+    "fracture": ["--resolution", "40"],
+}
 
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))

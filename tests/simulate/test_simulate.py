@@ -11,7 +11,8 @@ from matey.simulate.mhd_cavity import MHDCavity
 from matey.simulate.thermals import Thermals
 
 NAMES = sorted(SYSTEMS)
-COARSEST = {"kuramoto_sivashinsky": 32, "excitable": 48}  # points that this system needs
+# Points that these systems need.
+COARSEST = {"kuramoto_sivashinsky": 32, "excitable": 48, "fracture": 40}
 PREDICTABLE = {"kuramoto_sivashinsky": 2}  # frames: 13 s; an error grows e-fold in 4 s
 
 
@@ -42,6 +43,11 @@ def few(name, trajectories=2, **options):
         ("gray_scott", ["A", "B"], (1, 16, 16)),
         ("excitable", ["excitation", "recovery"], (1, 48, 48)),
         ("two_phase", ["phase", "velocity_x", "velocity_y"], (1, 16, 16)),
+        (
+            "fracture",
+            ["displacement_x", "displacement_y", "velocity_x", "velocity_y", "damage"],
+            (1, 40, 40),
+        ),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):

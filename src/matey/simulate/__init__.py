@@ -25,6 +25,7 @@ SYSTEMS = {
     "kuramoto_sivashinsky": "KuramotoSivashinsky",
     "gray_scott": "GrayScott",
     "two_phase": "TwoPhase",
+    "fracture": "Fracture",
 }
 
 
