@@ -48,6 +48,7 @@ def few(name, trajectories=2, **options):
             ["displacement_x", "displacement_y", "velocity_x", "velocity_y", "damage"],
             (1, 40, 40),
         ),
+        ("obstacle", ["velocity_x", "velocity_y", "mask"], (1, 16, 32)),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):

@@ -26,6 +26,7 @@ SYSTEMS = {
     "gray_scott": "GrayScott",
     "two_phase": "TwoPhase",
     "fracture": "Fracture",
+    "obstacle": "Obstacle",
 }
 
 
