@@ -35,6 +35,7 @@ from tests.pages import (
     check_inline,
     inline,
 )
+from tests.refined import write_flash
 
 FORMATS = ROOT / "docs/formats.md"
 ADDITIONS = [ROOT / "docs/extending.md", ROOT / "docs/readers.md"]  # whose code goes into files
@@ -74,6 +75,7 @@ STAND_INS = {
         "data/2D_rdb_NA_NA.h5": "shallow_water",
         "data/swe": "shallow_water",
         "plumes/plumes.npz": "",
+        **{f"out/sod_hdf5_plt_cnt_{n:04d}": "" for n in range(12)},
         "runs/a": "shallow_water",
         "new/run7.nc": "shallow_water",
     },
@@ -149,6 +151,8 @@ def stock(tmp_path_factory):
             shutil.copytree(results(system.removeprefix("results of ")), target)
         elif target.suffix == ".npz":
             write_plumes(target)
+        elif "_hdf5_" in target.name:
+            write_flash(target, time=0.1 * int(target.name[-4:]), seed=int(target.name[-4:]))
         elif target.suffix == ".yaml":
             shutil.copy(config(system), target)
         elif target.suffix == ".nc":
@@ -203,8 +207,8 @@ def test_the_page_of_installation_names_every_extra_and_what_dev_holds():
     rows = re.findall(r"^\| (`\w+`.*?) \| ", page, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras)
     (held,) = (re.fullmatch(r"matey-pde\[(.*)\]", line)[1].split(",") for line in extras["dev"])
-    assert set(extras) - {*held, "dev"} == {"fno"}
-    assert "`dev` | all of these but `fno` |" in page
+    assert set(extras) - {*held, "dev"} == {"fno", "mesh"}
+    assert "`dev` | all of these but `fno` and `mesh`, which is large |" in page
 
 
 def test_the_page_of_watching_tells_every_kind_of_record():

@@ -154,6 +154,62 @@ def show_gains(system: "Converted") -> None:
         )
 
 
+def add_resample_arguments(parser: Any) -> None:
+    parser.add_argument(
+        "source", nargs="+", help="files, folders or patterns: outputs of AMR codes, or meshes"
+    )
+    parser.add_argument("destination", help="new folder for the files")
+    parser.add_argument(
+        "--grid",
+        required=True,
+        metavar="ZxYxX",
+        help="points along each axis, slowest first, as 128x256 (1: the mean along it); or a file "
+        "whose grid to take",
+    )
+    parser.add_argument(
+        "--domain",
+        metavar="Z:ZxY:YxX:X",
+        help="low:high of each axis, as --domain=-1:1x0:2 (default: that of the files)",
+    )
+    parser.add_argument("--variables", nargs="+", default=[], help="those to take (default: all)")
+    parser.add_argument(
+        "--parameters", nargs="+", default=[], help="numbers of the run to keep with it, as gamma"
+    )
+    parser.add_argument(
+        "--sides",
+        help="periodic, wall or open for each axis, as wall-open,periodic, if files do not tell",
+    )
+    parser.add_argument("--dt", type=float, help="between files, if these do not tell their times")
+
+
+def run_resample(options: Any) -> None:
+    """Put outputs on one grid, and say what was written."""
+    import logging
+    from pathlib import Path
+
+    from matey.cli import notices
+    from matey.cli.console import say, show_progress
+    from matey.data.formats.files import shown
+    from matey.data.resample.grid import parse_domain, parse_grid, parse_sides
+    from matey.data.resample.run import Choices, resample
+
+    choices = Choices(
+        parse_grid(options.grid),
+        parse_domain(options.domain) if options.domain else None,
+        options.variables,
+        options.parameters,
+        parse_sides(options.sides) if options.sides else None,
+        options.dt,
+    )
+    with notices(logging.INFO, show=False) as heard, show_progress("frames", PATIENCE) as watch:
+        written = resample(options.source, Path(options.destination), choices, watch)
+    for message in together(heard.messages):
+        say(f"notice: {message}")
+    for path in written:
+        say(f"Wrote {shown(path)}")
+    say(f"Next: matey data inspect {shown(options.destination)} --write mix.yaml")
+
+
 def show(system: "SystemReport") -> None:
     """Print one system: its grid and times, its variables, and what is odd."""
     from matey.cli.console import console, plain, say
@@ -240,5 +296,11 @@ COMMANDS = {
         "matey data convert 2D_rdb_NA_NA.h5 data/shallow_water",
         add_convert_arguments,
         run_convert,
+    ),
+    "resample": Command(
+        "outputs of AMR codes and meshes onto one grid, in the Well's layout",
+        "matey data resample sod_hdf5_plt_cnt_* data/sod --grid 128x256",
+        add_resample_arguments,
+        run_resample,
     ),
 }

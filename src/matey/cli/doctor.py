@@ -26,6 +26,7 @@ MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
 PACKAGES = ("numpy", "h5py", "netCDF4", "xarray")
 EXTRAS = {
     "tensorboard": ("tensorboard", "watching runs in TensorBoard"),
+    "vtk": ("vtkmodules", "meshes in `matey data resample`"),
     "pytest": ("pytest", "running the tests"),
     "ruff": ("ruff", "checking the code"),
     "mkdocs": ("mkdocs", "building the documentation"),

@@ -10,11 +10,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from matey.data.formats.files import HDF5_SIGNATURE, SUFFIXES, log, shown, zarr_metadata
+from matey.data.formats.files import (
+    HDF5_SIGNATURE,
+    MESHES,
+    SUFFIXES,
+    log,
+    shown,
+    zarr_metadata,
+)
 from matey.errors import DataError, nearest
 
 MAX_FOLDERS = 100_000  # below one path: a link may lead to the root of a disk
 STARTS = (HDF5_SIGNATURE, b"MATLAB 7.3", b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x93NUMPY")
+KNOWN = (*SUFFIXES, *MESHES)
 Identity = tuple[int, int]  # disk and number of a file there, by whatever name
 
 
@@ -120,7 +128,7 @@ def _inside(top: Path) -> Iterator[Path]:
                 (links if entry.is_symlink() else folders).append(path)
             elif entry.is_symlink() and not path.exists():
                 left_out["a link that leads nowhere"].append(path)
-            elif path.is_file() and (path.suffix.lower() in SUFFIXES or starts_as_fields(path)):
+            elif path.is_file() and (path.suffix.lower() in KNOWN or starts_as_fields(path)):
                 yield path
             else:
                 others.append(path)

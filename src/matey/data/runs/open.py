@@ -1,6 +1,5 @@
 """Opens whatever paths name: files, and runs that lie in several of them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from matey.data.formats.joined import Run
 from matey.data.layouts.described import Described
 from matey.data.naming import name_alike
 from matey.data.reader import Reader, layouts_of, open_reader, recognise
+from matey.data.resample.programs import set_aside
 from matey.data.runs.agree import agree_on_static
 from matey.data.runs.gather import Asked, gather
 from matey.errors import MateyError
@@ -30,8 +30,12 @@ def open_named(
     errors: dict[Path, MateyError] = {}
     rest: list[Path] = []
     asked = asked_of(options)
-    for file in named:
-        path = Path(os.path.abspath(file))
+    described = options is not None and options.layout is not None
+    aside = {} if described else set_aside(named)
+    errors |= {path: error for path, error in aside.items() if error is not None}
+    for path in named:
+        if path in aside:
+            continue
         try:
             layouts = layouts_of(path, options)
             certain = [layout for layout in layouts if not isinstance(layout, Described)]
@@ -43,7 +47,6 @@ def open_named(
             rest.append(path)
         else:
             readers[path] = reader
-    described = options is not None and options.layout is not None
     sources: Sequence[Path | Run] = rest
     unsure: dict[Path, str] = {}
     if asked.join or not described:

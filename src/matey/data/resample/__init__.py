@@ -1,0 +1,1 @@
+"""Fields on blocks of several sizes and on meshes of cells, put on one grid."""
