@@ -7,6 +7,7 @@ from matey.config import ModelConfig
 from matey.errors import ConfigError
 from matey.nn.folder import from_pretrained, save_pretrained
 from matey.tokens.lattice import patch_shape
+from matey.tokens.pack import PACKINGS, locate
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
 EACH = {"patches": ((4, 8), (2, 4))}
@@ -60,3 +61,12 @@ def test_the_last_axes_count_and_too_few_are_refused():
 def test_sizes_that_do_not_fit_each_other_are_refused(patches):
     with pytest.raises(ConfigError, match=r"model\.patches"):
         ModelConfig(patches=patches)
+
+
+def test_lines_are_bands_of_the_width_asked_for_also_where_cells_are_narrower():
+    model = tiny_model(system(), mode="uniform", patches=((4, 8),), scheme="avit", band=8)
+    packing = PACKINGS["uniform"](model.plan_inputs(rough_inputs(system())))
+    assert locate(packing, 1).lattices == packing.lattices != ()
+    lines = locate(packing, 1, 8)
+    assert lines.lattices == ()  # those would be lines of cells, 4 points wide along y
+    assert lines.band[:8, 1].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

@@ -167,17 +167,19 @@ def locate(
         extent = torch.where(inside, (high - low).to(extent), extent)
     # Sequences of one sample each come first, those inside a refined cell after them.
     whole = packing.sequence < plan.samples
+    active = tuple(axis for axis, points in enumerate(plan.grid) if points > 1)
+    lines = band is None or all(plan.sizes[0][axis] == band for axis in active)
     return TokenSequence(
         time=torch.arange(1 - times, 1, device=cell.device, dtype=torch.float32),
         sequence=packing.sequence,
         lengths=packing.lengths,
-        lattices=() if band not in (None, plan.sizes[0][2]) else packing.lattices,
+        lattices=packing.lattices if lines else (),
         sample=plan.sample[cell],
         centre=centre,
         size=extent,
         band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
         at_side=torch.stack([corner == 0, corner + size >= grid], dim=-1),
-        active=tuple(axis for axis, points in enumerate(plan.grid) if points > 1),
+        active=active,
     )
 
 
