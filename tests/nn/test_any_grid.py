@@ -26,6 +26,7 @@ MODES = {
     "levels": {"local": 6, "levels": 2, "stencil": True},
     "odd": {"patches": (9, 3), "local": 6},
     "jitter": {"jitter": True},
+    "jitter_sides": {"jitter": True, "jitter_sides": True, "local": 6},
 }
 
 

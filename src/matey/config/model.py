@@ -127,6 +127,8 @@ class ModelConfig:
             three stages.
         jitter: shift the lattice of patches at random along periodic axes, in training and at
             each step of a rollout, so that no patch edge stays in one place.
+        jitter_sides: with `jitter`, shift it along all other axes, too, by continuing fields past
+            both sides: up to one more patch along each.
         absolute_position: tell tokens their position in the domain; attention always knows the
             distance between two of them.
         local: channels of the local path around the tokens: convolutions that see neighbouring
@@ -160,6 +162,7 @@ class ModelConfig:
     band: int | None = None
     stem: Literal["linear", "hierarchical"] = "linear"
     jitter: bool = False
+    jitter_sides: bool = False
     absolute_position: bool = True
     local: int = 0
     levels: int = 0
@@ -209,6 +212,8 @@ class ModelConfig:
                 self.patches,
                 "sizes from coarse to fine, each dividing the one before",
             )
+        moves = self.jitter or not self.jitter_sides
+        require(moves, "model.jitter_sides", True, "false without model.jitter")
         coarsest = self.piece * 2**self.levels
         require(
             self.levels == 0 or all(size % coarsest == 0 for size in sizes[0]),

@@ -34,6 +34,7 @@ from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.tokens.shift import most_before
 from matey.words import patch_size
 
 # Windows of each system that are looked at: as many as this, or as fit into so many bytes.
@@ -132,7 +133,7 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
     if isinstance(model, Baseline | StencilModel):
         return batch_operations(model.count(inputs[0]), config.windows) * batch
     assert isinstance(model, Matey)
-    cost = step_cost(model, spec, model.plan_inputs(together(inputs)))
+    cost = step_cost(model, spec, model.plan_inputs(together(inputs), widest=True))
     return batch_operations(cost, config.windows) * batch / len(inputs)
 
 
@@ -169,8 +170,8 @@ def forecast_system(
         return refined_by(other.plan_inputs(every), tokens_of(other, every), change)
 
     criterion, bulks = model.refine.criterion, BULKS if thresholds else ()
-    largest = model.plan_inputs(inputs[tokens.index(max(tokens))])
-    plans = [model.plan_inputs(one) for one in inputs[: config.batch]]
+    largest = model.plan_inputs(inputs[tokens.index(max(tokens))], widest=True)
+    plans = [model.plan_inputs(one, widest=True) for one in inputs[: config.batch]]
     batch = join([plans[i % len(plans)] for i in range(config.batch)])
     fine = math.prod(
         points // size for points, size in zip(largest.grid, largest.sizes[-1], strict=True)
@@ -209,7 +210,7 @@ def largest_batch(
         if not inputs:
             continue
         tokens = tokens_of(model, together(inputs))
-        largest = model.plan_inputs(inputs[tokens.index(max(tokens))])
+        largest = model.plan_inputs(inputs[tokens.index(max(tokens))], widest=True)
         fits, tried = 0, 1
         while tried <= min(best, len(group)):
             memory = training_memory(model, replace(config, batch=tried), group.spec, largest)
@@ -298,8 +299,9 @@ def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Wind
     for name, group in windows.items():
         for grid in group.groups:
             still, sides = torch.zeros(1, 1, 1, *grid), torch.zeros(1, 3, 2, dtype=torch.int64)
-            sizes = model.patches(group.spec.ndim)
-            plan = plan_refinement(still, sides, sizes, RefineConfig(threshold=0))
+            sizes, rule = model.patches(group.spec.ndim), RefineConfig(threshold=0)
+            before = most_before(model.config, sizes[0])
+            plan = plan_refinement(still, sides, sizes, rule, before=before)
             most = max(most, config.batch_of(name) * step_cost(model, group.spec, plan).values)
     copies = 5 if config.optim.ema else 4  # weights, gradients, two moments, and the average
     weights = copies * count(model)
@@ -328,7 +330,8 @@ def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
                 if config.is_baseline:
                     check_spacing(config, not trajectory.grid.stretched)
                 else:
-                    check_budget(trajectory.grid.shape, patch, config.refine)
+                    before = most_before(config, patch)
+                    check_budget(trajectory.grid.shape, patch, config.refine, before)
             except (ShapeError, ConfigError) as error:
                 raise type(error)(f"{trajectory.name}: {error}") from error
 

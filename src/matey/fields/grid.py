@@ -146,15 +146,21 @@ class Points:
         mask = None if self.mask is None else self.mask.roll(tuple(shift), (-3, -2, -1))
         return replace(self, mask=mask)
 
-    def continued(self, grid: tuple[int, int, int]) -> "Points":
-        """The same on a larger grid: what lies beyond holds no field."""
+    def continued(self, grid: tuple[int, int, int], before: Sequence[int] = (0, 0, 0)) -> "Points":
+        """The same on a larger grid, of which so many points lie `before` the first along each
+        axis: what lies beyond holds no field."""
         z, y, x = (
-            lengthened(centres, edges, count)
-            for centres, edges, count in zip(self.centres, self.edges, grid, strict=True)
+            lengthened(centres, edges, count, first)
+            for centres, edges, count, first in zip(
+                self.centres, self.edges, grid, before, strict=True
+            )
         )
         samples, device = len(self.centres[0]), self.centres[0].device
         held = torch.zeros(samples, 1, *grid, dtype=torch.bool, device=device)
-        inside = [slice(0, centres.shape[1]) for centres in self.centres]
+        inside = [
+            slice(first, first + centres.shape[1])
+            for centres, first in zip(self.centres, before, strict=True)
+        ]
         held[:, :, inside[0], inside[1], inside[2]] = True if self.mask is None else self.mask
         return Points((z[0], y[0], x[0]), (z[1], y[1], x[1]), self.stretched, held)
 
@@ -172,14 +178,18 @@ def stack_points(grids: Sequence[Grid]) -> Points | None:
     return locate_points(grids)
 
 
-def lengthened(centres: Tensor, edges: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """So many points [B points] and the edges of their cells along an axis, those beyond the last
-    as far apart as its cell is wide."""
-    more = torch.arange(1, count - centres.shape[1] + 1, device=edges.device)
-    further = (edges[:, -1:] - edges[:, -2:-1]) * more
+def lengthened(
+    centres: Tensor, edges: Tensor, count: int, before: int = 0
+) -> tuple[Tensor, Tensor]:
+    """So many points [B points] and the edges of their cells along an axis, those beyond the
+    outermost, so many of them `before` the first, as far apart as its cell is wide."""
+    more = torch.arange(1, count - before - centres.shape[1] + 1, device=edges.device)
+    less = torch.arange(-before, 0, device=edges.device)
+    high = (edges[:, -1:] - edges[:, -2:-1]) * more
+    low = (edges[:, 1:2] - edges[:, :1]) * less
     return (
-        torch.cat([centres, centres[:, -1:] + further], dim=1),
-        torch.cat([edges, edges[:, -1:] + further], dim=1),
+        torch.cat([centres[:, :1] + low, centres, centres[:, -1:] + high], dim=1),
+        torch.cat([edges[:, :1] + low, edges, edges[:, -1:] + high], dim=1),
     )
 
 

@@ -80,7 +80,8 @@ class Tokenizer(nn.Module):
         case: Case,
     ) -> tuple[list[Float[Tensor, "_ T D"]], None]:
         """Tokens of each level; nothing goes past the blocks."""
-        wide = continued(fields, packing.plan.grid, periodic(inputs.boundaries))
+        plan = packing.plan
+        wide = continued(fields, plan.grid, periodic(inputs.boundaries), plan.before)
         return self.encode(wide, packing, [v.name for v in inputs.spec.variables]), None
 
     def predict(
@@ -96,7 +97,8 @@ class Tokenizer(nn.Module):
         """The sum of `rest` and what the tokens of each level say of the next frame; and that of
         the first level alone."""
         frames = self.decode(levels, packing, predicted_names(inputs.spec))
-        frames = [cropped(frame, inputs.values.shape[-3:]) for frame in frames]
+        here, before = inputs.values.shape[-3:], packing.plan.before
+        frames = [cropped(frame, here, before) for frame in frames]
         frames[0] = frames[0] + rest
         return torch.stack(frames).sum(dim=0) if len(frames) > 1 else frames[0], frames[0]
 

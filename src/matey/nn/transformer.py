@@ -20,7 +20,6 @@ from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError
 from matey.fields import Field, Inputs, SystemSpec, stack_fields
 from matey.fields.grid import Points
-from matey.fields.inputs import periodic
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Given, Layout, Surroundings
 from matey.nn.compatibility import check_names
@@ -33,10 +32,11 @@ from matey.nn.schemes import segment, stages_of
 from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
-from matey.tokens.lattice import Triple, random_shift
+from matey.tokens.lattice import NOWHERE, Triple
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
+from matey.tokens.shift import draw, most_before, parted
 from matey.words import patch_size
 
 log = logging.getLogger("matey")
@@ -106,15 +106,13 @@ class Matey(Surrogate):
         """Frames of tokens: those of the history, or the one that they are folded into."""
         return self.history if self.local is None else 1
 
-    def forward(self, inputs: Inputs, shift: Triple = (0, 0, 0)) -> TokenPrediction:
-        """The frame at the given lead time.
-
-        `shift` moves the lattice of patches by so many grid points along Z, Y and X: along
-        periodic axes only. Where patches do not tile the grid, they are of fields `continued` past
-        its high ends; what they say of that is dropped.
-        """
+    def forward(self, inputs: Inputs, shift: Triple = NOWHERE) -> TokenPrediction:
+        """The frame at the given lead time, by a lattice of patches that is moved by `shift` grid
+        points along Z, Y and X (`matey.tokens.shift`). Where patches do not tile the grid, they are
+        of fields `continued` past its ends; what they say of that is dropped."""
+        shift, before = parted(shift, inputs)
         statistics, fields = normalised(inputs, shift)
-        plan = self.plan_normalised(fields, inputs, shift)
+        plan = self.plan_normalised(fields, inputs, shift, before)
         times = inputs.values.shape[1] if self.local is None else self.times
         layout = self.lay_out(plan, times, inputs.points)
         given = self.encode(fields, statistics, inputs, layout, shift)
@@ -142,7 +140,7 @@ class Matey(Surrogate):
         statistics: Statistics,
         inputs: Inputs,
         layout: Layout,
-        shift: Triple = (0, 0, 0),
+        shift: Triple = NOWHERE,
     ) -> Given:
         """Normalised fields, where they are and of which case, as this process' tokens."""
         packing, sequence = layout.packing, layout.sequence
@@ -161,7 +159,7 @@ class Matey(Surrogate):
         fields: Float[Tensor, "B T C Z Y X"],
         statistics: Statistics,
         inputs: Inputs,
-        shift: Triple = (0, 0, 0),
+        shift: Triple = NOWHERE,
     ) -> Case:
         """What is told of each sample: lead time, parameters, and how large it is."""
         spec, parameters = inputs.spec, inputs.parameters
@@ -198,7 +196,7 @@ class Matey(Surrogate):
         statistics: Statistics,
         inputs: Inputs,
         layout: Layout,
-        shift: Triple = (0, 0, 0),
+        shift: Triple = NOWHERE,
     ) -> TokenPrediction:
         """The sum of what the tokens of each level say of the next frame."""
         last = self.share.all(self.norm(tokens[:, -1]), len(layout.packing.cell))
@@ -250,11 +248,16 @@ class Matey(Surrogate):
 
     @torch.no_grad()
     def plan_normalised(
-        self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, shift: Triple = (0, 0, 0)
+        self,
+        fields: Float[Tensor, "B T C Z Y X"],
+        inputs: Inputs,
+        shift: Triple = NOWHERE,
+        before: Triple = NOWHERE,
     ) -> RefinementPlan:
-        """The cells that normalised fields, shifted by so many points, are cut into."""
+        """The cells that normalised fields, shifted by so many points, are cut into; the lattice
+        begins so many points `before` them."""
         sizes, space = self.patches(inputs.spec.ndim), inputs.shifted_space(shift)
-        return plan_refinement(fields, inputs.boundaries, sizes, self.refine, space)
+        return plan_refinement(fields, inputs.boundaries, sizes, self.refine, space, before)
 
     @property
     def refine(self) -> RefineConfig:
@@ -270,17 +273,8 @@ class Matey(Surrogate):
         self.config = replace(self.config, refine=refine)
 
     def draw_shift(self, inputs: Inputs, generator: torch.Generator | None = None) -> Triple:
-        """A random shift of the lattice along the axes that are periodic in every sample.
-
-        No shift unless the model was made with `jitter`, and none along stretched axes.
-        """
-        if not self.config.jitter:
-            return (0, 0, 0)
-        wraps = periodic(inputs.boundaries).all(dim=0).tolist()
-        if inputs.points is not None:
-            stretched = inputs.points.stretched
-            wraps = [wrap and not s for wrap, s in zip(wraps, stretched, strict=True)]
-        return random_shift(self.patches(inputs.spec.ndim)[0], wraps, generator)
+        """A random shift of the lattice, of a model made with `jitter` (`matey.tokens.shift`)."""
+        return draw(self.config, self.patches(inputs.spec.ndim)[0], inputs, generator)
 
     def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the blocks for any number of tokens; the attention kernel stays as it is."""
@@ -297,13 +291,13 @@ class Matey(Surrogate):
         return self.plan_inputs(stack_fields([recent], [1.0], [field.spec.name]))
 
     @torch.no_grad()
-    def plan_inputs(self, inputs: Inputs) -> RefinementPlan:
-        """The cells that each of several histories is cut into.
-
-        No weight takes part: of a model that is an outline (`matey.nn.make`), too.
-        """
+    def plan_inputs(self, inputs: Inputs, widest: bool = False) -> RefinementPlan:
+        """The cells that each of several histories is cut into, by the `widest` lattice of
+        `draw_shift` if asked for. No weight takes part: an outline will do (`matey.nn.make`)."""
         inputs = inputs if self.device.type == "meta" else inputs.to(self.device)
-        return self.plan_normalised(normalised(inputs)[1], inputs)
+        farthest = most_before(self.config, self.patches(inputs.spec.ndim)[0])
+        before = parted(farthest, inputs)[1] if widest else NOWHERE
+        return self.plan_normalised(normalised(inputs)[1], inputs, before=before)
 
     def summary(self) -> dict[str, Any]:
         """What kind of model it is, as it stands in `scores.json`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from matey.errors import ConfigError, ShapeError
 
 Triple = tuple[int, int, int]
+NOWHERE: Triple = (0, 0, 0)
 
 
 def patch_shape(ndim: int, patch: int | Sequence[int]) -> Triple:
@@ -26,16 +27,6 @@ def patch_shape(ndim: int, patch: int | Sequence[int]) -> Triple:
             "one number for each axis, or one for all."
         )
     z, y, x = (1,) * (3 - ndim) + sizes
-    return z, y, x
-
-
-def random_shift(cell: Triple, wraps: Sequence[bool], generator: torch.Generator | None) -> Triple:
-    """A shift by less than a cell along the axes that wrap round, in grid points."""
-    drawn = torch.rand(3, generator=generator).tolist()
-    z, y, x = (
-        int(number * size) if wrap else 0
-        for number, size, wrap in zip(drawn, cell, wraps, strict=True)
-    )
     return z, y, x
 
 
@@ -56,34 +47,45 @@ def lattice_shape(points: Triple, cell: Triple) -> Triple:
     return z, y, x
 
 
-def covering(points: Triple, cell: Triple) -> Triple:
-    """The least grid that cells tile and that holds a grid of so many points."""
-    z, y, x = (-(-count // size) * size for count, size in zip(points, cell, strict=True))
+def covering(points: Triple, cell: Triple, before: Triple = NOWHERE) -> Triple:
+    """The least grid that cells tile and that holds a grid of so many points, and `before` more at
+    the low end of each axis."""
+    z, y, x = (
+        -(-(count + more) // size) * size
+        for count, size, more in zip(points, cell, before, strict=True)
+    )
     return z, y, x
 
 
 def continued(
-    fields: Float[Tensor, "B ..."], grid: Sequence[int], wraps: Bool[Tensor, "B axes"]
+    fields: Float[Tensor, "B ..."],
+    grid: Sequence[int],
+    wraps: Bool[Tensor, "B axes"],
+    before: Sequence[int] = NOWHERE,
 ) -> Float[Tensor, "B ..."]:
-    """Fields continued past the high end of each of their last axes, to as many points as `grid`
-    has: by what lies across the side where an axis is periodic in a sample, else by the last point
-    again."""
+    """Fields continued past the ends of each of their last axes, to as many points as `grid` has,
+    of which so many lie `before` the first: by what lies across the side where an axis is periodic
+    in a sample, else by the outermost point again."""
     for axis, more in enumerate(grid):
         place = axis - len(grid)
         count = fields.shape[place]
         if more > count:
-            places = torch.arange(more, device=fields.device)
+            places = torch.arange(more, device=fields.device) - before[axis]
             periodic = wraps[:, axis].view(-1, *(1,) * (fields.ndim - 1))
             across = fields.index_select(place, places % count)
-            still = fields.index_select(place, places.clamp(max=count - 1))
+            still = fields.index_select(place, places.clamp(0, count - 1))
             fields = torch.where(periodic, across, still)
     return fields
 
 
-def cropped(fields: Num[Tensor, "*points"], grid: Sequence[int]) -> Num[Tensor, "*fewer"]:
+def cropped(
+    fields: Num[Tensor, "*points"], grid: Sequence[int], before: Sequence[int] = NOWHERE
+) -> Num[Tensor, "*fewer"]:
     """The fields without what lies beyond a grid of so many points: `continued` reversed."""
     for axis, count in enumerate(grid):
-        fields = fields.narrow(axis - len(grid), 0, count)
+        place = axis - len(grid)
+        if fields.shape[place] > count:
+            fields = fields.narrow(place, before[axis], count)
     return fields
 
 

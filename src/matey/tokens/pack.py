@@ -153,14 +153,15 @@ def locate(
     """
     plan, cell = packing.plan, packing.cell
     grid = torch.tensor(plan.domain, device=cell.device)
-    size, corner = plan.size[cell], plan.corner[cell]
+    size, place = plan.size[cell], plan.corner[cell]
+    corner = place - torch.tensor(plan.before, device=cell.device)
     widths = torch.tensor(
         [min(band or size, points) for size, points in zip(plan.sizes[0], plan.grid, strict=True)]
     )
     centre, extent = (corner + size / 2) / grid, size / grid
     if points is not None:
         sample = plan.sample[cell]
-        first, last = corner.minimum(grid), (corner + size).minimum(grid)
+        first, last = (end.clamp(min=0).minimum(grid) for end in (corner, corner + size))
         low, high = points.at(sample, first), points.at(sample, last)
         inside = last > first  # others lie beyond the grid
         centre = torch.where(inside, ((low + high) / 2).to(centre), centre)
@@ -177,8 +178,8 @@ def locate(
         sample=plan.sample[cell],
         centre=centre,
         size=extent,
-        band=corner // torch.where(whole[:, None], widths.to(cell.device), size),
-        at_side=torch.stack([corner == 0, corner + size >= grid], dim=-1),
+        band=place // torch.where(whole[:, None], widths.to(cell.device), size),
+        at_side=torch.stack([corner <= 0, corner + size >= grid], dim=-1),
         active=active,
     )
 

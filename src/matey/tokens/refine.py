@@ -23,7 +23,15 @@ from matey.errors import ConfigError
 from matey.fields.grid import Points, even_points
 from matey.fields.inputs import periodic
 from matey.tokens.criteria import cell_volumes, measure_cells
-from matey.tokens.lattice import Triple, continued, corners, covering, cropped, lattice_shape
+from matey.tokens.lattice import (
+    NOWHERE,
+    Triple,
+    continued,
+    corners,
+    covering,
+    cropped,
+    lattice_shape,
+)
 
 # Normalised fields vary by about 1. A variation below this is rounding, not physics.
 STILL = 1e-9
@@ -37,9 +45,10 @@ class RefinementPlan:
     """The cells that a batch of fields is cut into, coarse levels first.
 
     `domain` is the shape of the fields, `grid` that of the least lattice of coarse cells over it,
-    and `sizes` are the cells' sizes on each level, in grid points. Each of the M cells has its
-    `sample`, `level`, `corner` (its lowest grid point, z y x), `parent` (index of the cell it was
-    cut from, -1 for none) and `refined` (it was cut further).
+    of which so many points lie `before` the domain, and `sizes` are the cells' sizes on each level,
+    in grid points. Each of the M cells has its `sample`, `level`, `corner` (its lowest point of the
+    lattice, z y x), `parent` (index of the cell it was cut from, -1 for none) and `refined` (it was
+    cut further).
     Within a level cells are sorted by sample, and the children of a cell are consecutive.
     """
 
@@ -52,6 +61,7 @@ class RefinementPlan:
     parent: Int[Tensor, " M"]
     refined: Bool[Tensor, " M"]
     domain: Triple
+    before: Triple = NOWHERE
 
     @cached_property
     def leaves(self) -> Int[Tensor, " N"]:
@@ -77,7 +87,7 @@ class RefinementPlan:
             marked = self.level.new_full((self.samples * math.prod(lattice),), -1)
             marked[self.lattice_index(level, leaves)] = leaves
             points = points.maximum(spread(marked.view(self.samples, *lattice), points))
-        return cropped(points, self.domain)
+        return cropped(points, self.domain, self.before)
 
     @property
     def tokens(self) -> Int[Tensor, " B"]:
@@ -103,31 +113,35 @@ def plan_refinement(
     sizes: Sequence[Triple],
     config: RefineConfig,
     points: Points | None = None,
+    before: Triple = NOWHERE,
 ) -> RefinementPlan:
     """Cut every sample into cells of `sizes[0]`, and those that deserve it into finer ones.
 
     Each sample is planned by itself. `boundaries` decide whether a buffer goes on across a side,
-    and how fields are continued where cells do not tile their grid: what lies beyond counts
-    nowhere.
+    and how fields are continued where cells do not tile their grid, or begin so many points
+    `before` it: what lies beyond counts nowhere.
     `points` are the positions of stretched or masked grid points.
     Raises ConfigError for an unknown criterion or a token budget below the number of coarse cells.
     """
     domain = fields.shape[-3], fields.shape[-2], fields.shape[-1]
-    check_budget(domain, sizes[0], config)
+    check_budget(domain, sizes[0], config, before)
     wraps = periodic(boundaries)
-    if (grid := covering(domain, sizes[0])) != domain:
-        points = (points or even_points(len(fields), domain, fields.device)).continued(grid)
-        fields = continued(fields, grid, wraps)
+    if (grid := covering(domain, sizes[0], before)) != domain:
+        points = (points or even_points(len(fields), domain, fields.device)).continued(grid, before)
+        fields = continued(fields, grid, wraps, before)
     values = [measure_cells(config.criterion, fields, size, points) for size in sizes[:-1]]
     if config.bulk is not None and points is not None:  # of integrals, not of means
         values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
     masks = choose_cells(values, sizes, wraps, config)
-    return cut_cells(grid, sizes, masks, len(fields), fields.device, domain)
+    return cut_cells(grid, sizes, masks, len(fields), fields.device, domain, before)
 
 
-def check_budget(grid: Triple, size: Triple, config: RefineConfig) -> None:
-    """Raise ConfigError for a token budget below the number of coarse cells on a grid."""
-    coarse = math.prod(lattice_shape(covering(grid, size), size))
+def check_budget(
+    grid: Triple, size: Triple, config: RefineConfig, before: Triple = NOWHERE
+) -> None:
+    """Raise ConfigError for a token budget below the number of coarse cells on a grid, of which the
+    first begin so many points `before` it."""
+    coarse = math.prod(lattice_shape(covering(grid, size, before), size))
     if config.token_budget is not None and config.token_budget < coarse:
         raise ConfigError(
             f"model.refine.token_budget is {config.token_budget}, but the coarse patches alone are "
@@ -241,6 +255,7 @@ def cut_cells(
     samples: int,
     device: torch.device,
     domain: Triple | None = None,
+    before: Triple = NOWHERE,
 ) -> RefinementPlan:
     """The plan that follows from the `masks` of cells to refine."""
     corner = corners(lattice_shape(grid, sizes[0]), sizes[0], device)
@@ -272,6 +287,7 @@ def cut_cells(
         parent=parent,
         refined=refined,
         domain=domain or grid,
+        before=before,
     )
 
 

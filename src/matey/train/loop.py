@@ -28,6 +28,7 @@ from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, covering, lattice_shape
 from matey.tokens.normalise import measure
+from matey.tokens.shift import most_before
 from matey.train import checkpoint
 from matey.train.beside import FOLDER, put_beside
 from matey.train.closed_form import PAYS, fit_run, measure_missing
@@ -305,4 +306,5 @@ def most_tokens(model: Surrogate, points: Triple, frames: int) -> int:
     """Tokens of all frames on a grid of points (z, y, x) if every patch is fine."""
     ndim = 3 - next((i for i, count in enumerate(points) if count > 1), 2)
     coarse, *_, fine = [*model.patches(ndim)] * 2
-    return frames * math.prod(lattice_shape(covering(points, coarse), fine))
+    grid = covering(points, coarse, most_before(model.config, coarse))
+    return frames * math.prod(lattice_shape(grid, fine))

@@ -22,6 +22,7 @@ from matey.nn.operations import Cost
 from matey.nn.tokenizer import predicted_names, shape_key
 from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
 from matey.tokens.pack import Packing
+from matey.tokens.refine import RefinementPlan
 
 
 class Sandwich(nn.Module):
@@ -68,6 +69,11 @@ class Sandwich(nn.Module):
         z, y, x = (-(-count // self.piece) for count in points)
         return z, y, x
 
+    def before(self, plan: RefinementPlan) -> Triple:
+        """How many pieces of the lattice lie before the domain."""
+        assert all(points % self.piece == 0 for points in plan.before)
+        return self.pieces(plan.before)
+
     def named(self, ndim: int) -> tuple[Named, Named]:
         """The weights by name of what is read and of what is predicted."""
         return self.path(ndim).inputs, self.path(ndim).outputs
@@ -98,7 +104,8 @@ class Sandwich(nn.Module):
     ) -> tuple[list[Float[Tensor, "_ 1 D"]], Float[Tensor, "B K z y x"]]:
         """Tokens of each level, and the features, which go past the blocks."""
         features = self.read(fields, inputs, case)
-        wide = continued(features, self.pieces(packing.plan.grid), periodic(inputs.boundaries))
+        plan, wraps = packing.plan, periodic(inputs.boundaries)
+        wide = continued(features, self.pieces(plan.grid), wraps, self.before(plan))
         return self.encode(wide, packing), features
 
     def predict(
@@ -114,8 +121,8 @@ class Sandwich(nn.Module):
         """The sum of `rest` and what features say after the tokens of all levels; and after those
         of the first level alone, if the `coarse` pass is asked for."""
         assert features is not None
-        pieces = features.shape[2:]
-        added = [cropped(each, pieces) for each in self.decode(levels, packing)]
+        pieces, before = features.shape[2:], self.before(packing.plan)
+        added = [cropped(each, pieces, before) for each in self.decode(levels, packing)]
         output = rest + self.write(features + sum(added[1:], added[0]), inputs, case)
         if not coarse:
             return output, output
