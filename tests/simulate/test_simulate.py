@@ -37,6 +37,11 @@ def few(name, trajectories=2, **options):
             (1, 16, 16),
         ),
         ("compressible", ["density", "pressure", "velocity_x", "velocity_y"], (1, 16, 16)),
+        (
+            "mhd",
+            ["density", "pressure", "velocity_x", "velocity_y", "magnetic_x", "magnetic_y"],
+            (1, 16, 16),
+        ),
         ("mhd_cavity", ["velocity_x", "velocity_y", "magnetic_x", "magnetic_y"], (1, 16, 16)),
         ("burgers", ["velocity_x", "velocity_y"], (1, 16, 16)),
         ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),

@@ -20,6 +20,7 @@ SYSTEMS = {
     "incompressible": "Incompressible",
     "compressible": "Compressible",
     "thermals": "Thermals",
+    "mhd": "MHD",
     "mhd_cavity": "MHDCavity",
     "burgers": "Burgers",
     "kuramoto_sivashinsky": "KuramotoSivashinsky",

@@ -205,13 +205,19 @@ class PeriodicSystem(Simulator):
 
 
 def random_waves(
-    random: np.random.Generator, components: int, ndim: int, points: int, highest: int
+    random: np.random.Generator,
+    components: int,
+    ndim: int,
+    points: int,
+    highest: int,
+    at: Sequence[float] = (0.5, 0.5, 0.5),
 ) -> Float[Tensor, "components *points"]:
-    """Smooth fields of mean 0 and mean square 1, on the cell centres of a periodic box.
+    """Smooth fields of mean 0 and mean square 1 in a periodic box.
 
     A sum of all waves of up to `highest` periods along a side, with random phases and with
     amplitudes that on average fall as one over the wavenumber. The same draws make the same
-    field on any number of points.
+    field on any number of points. These lie in each cell `at` these shares of its sides, slowest
+    axis first: by default at its centre.
     """
     number = np.arange(-highest, highest + 1)
     size = np.sqrt(sum(n**2 for n in np.meshgrid(*[number] * ndim, indexing="ij")))
@@ -223,8 +229,8 @@ def random_waves(
     amplitude /= np.sqrt(
         (np.abs(amplitude) ** 2).sum(axis=tuple(range(1, ndim + 1)), keepdims=True)
     )
-    centres = (np.arange(points) + 0.5) / points
-    waves = np.exp(2j * np.pi * centres[:, None] * number)
-    for _ in range(ndim):
+    for _, share in zip(range(ndim), at, strict=False):
+        places = (np.arange(points) + share) / points
+        waves = np.exp(2j * np.pi * places[:, None] * number)
         amplitude = np.tensordot(amplitude, waves, axes=(1, 1))
     return torch.from_numpy(amplitude.real.copy())
