@@ -1,8 +1,12 @@
-"""Draws the pictures of docs/tokens.md: simulated fields, and the plans that are made of them.
+"""Draws the pictures of docs/tokens.md and docs/systems.md: simulated fields, and plans of them.
 
     python docs/pictures.py --out docs/pictures
+    python docs/pictures.py --out docs/pictures --systems burgers \\
+        --stills src/matey/simulate/stills.txt
 
-No model is trained for them: which cells are refined follows from the fields alone.
+`--systems` draws stills of these instead, of all if none is named; with `--stills` also those in
+letters, which `matey simulate --list` shows. No model is trained for them:
+which cells are refined follows from the fields alone.
 """
 
 import argparse
@@ -17,12 +21,16 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
+from matey.cli.simulate import LEVELS
 from matey.config import RefineConfig
 from matey.fields import Field
 from matey.nn.schemes import segment
+from matey.output import write_text
 from matey.report.figures import field_scale
-from matey.simulate import simulate
+from matey.simulate import SYSTEMS as ALL
+from matey.simulate import find_system, simulate
 from matey.tokens.lattice import patch_shape
 from matey.tokens.normalise import measure
 from matey.tokens.pack import TokenSequence, locate, pack_local, pack_mixed
@@ -36,6 +44,16 @@ SYSTEMS = {
     "incompressible": ("Incompressible (tracer)", 2),
     "compressible": ("Compressible (density)", 0),
 }
+# The variable of a still, where it is not the first, and the frame of 21.
+STILLS = {
+    "incompressible": ("tracer", 12),
+    "thermals": ("potential_temperature", 16),
+    "mhd_cavity": ("magnetic_y", 20),
+    "gray_scott": ("B", 20),
+    "taylor_green": ("velocity_x", 16),
+    "convection": ("temperature", 10),
+}
+POINTS = 576  # of a still in letters
 STAGES = {
     "vit": ("ViT",),
     "svit": ("SViT: over time", "SViT: over space"),
@@ -45,7 +63,8 @@ STAGES = {
 
 def history(system: str, resolution: int, frame: int = 12) -> Field:
     """The frames before and at one of 21 of the first trajectory of a system."""
-    field = simulate(system, trajectories=1, resolution=resolution, steps=21, seed=0)[0]
+    sizes = {"resolution": resolution, "steps": 21, "frames": frame + 1}
+    field = simulate(system, trajectories=1, seed=0, **sizes)[0]
     kept = slice(frame + 1 - HISTORY, frame + 1)
     return Field(
         field.values[kept],
@@ -71,9 +90,9 @@ def boxes(plan: RefinementPlan, cells: Tensor) -> list[Rectangle]:
     return [Rectangle((x, y), dx, dy) for (_, y, x), (_, dy, dx) in zip(corner, size, strict=True)]
 
 
-def draw_field(axes: Any, field: Field, variable: int, title: str) -> None:
-    """The last frame of a variable."""
-    values = field.values[-1, variable, 0].numpy()
+def draw_field(axes: Any, field: Field, variable: int, title: str, layer: int = 0) -> None:
+    """The last frame of a variable, a layer of it."""
+    values = field.values[-1, variable, layer].numpy()
     scale = field_scale(values)
     axes.imshow(
         values,
@@ -90,11 +109,14 @@ def draw_field(axes: Any, field: Field, variable: int, title: str) -> None:
 
 def draw_leaves(axes: Any, plan: RefinementPlan) -> None:
     """The outlines of the cells in use."""
+    draw_cells(axes, plan, plan.leaves)
+
+
+def draw_cells(axes: Any, plan: RefinementPlan, cells: Tensor) -> None:
+    """The outlines of some cells."""
     for colour, width in (("#00000090", 1.4), ("#ffffff", 0.6)):
         axes.add_collection(
-            PatchCollection(
-                boxes(plan, plan.leaves), facecolor="none", edgecolor=colour, linewidth=width
-            )
+            PatchCollection(boxes(plan, cells), facecolor="none", edgecolor=colour, linewidth=width)
         )
 
 
@@ -200,12 +222,62 @@ def draw_modes(out: Path, resolution: int) -> None:
     save(figure, out / "modes.png")
 
 
+def draw_stills(out: Path, names: Sequence[str], resolution: int, stills: Path | None) -> None:
+    """A frame of each system with its cells; in 3D the middle slice, of fewer points."""
+    lines = {}
+    if stills is not None and stills.exists():
+        lines = dict(line.split(" ", 1) for line in stills.read_text().splitlines())
+    for name in names:
+        variable, frame = STILLS.get(name, ("", 12))
+        in_space = find_system(name).spec(1.0).ndim == 3
+        field = history(name, max(8, resolution // 4) if in_space else resolution, frame)
+        shown = [v.name for v in field.spec.variables].index(variable) if variable else 0
+        plan = plan_of(field, (8, 4) if in_space else (16, 8, 4), RefineConfig(threshold=0.3))
+        middle = field.grid.shape[0] // 2
+        draw_still(out / f"system-{name}.png", field, shown, plan, middle)
+        lines[name] = letters(field.values[-1, shown, middle])
+    if stills is not None:
+        ordered = [name for name in ALL if name in lines]
+        write_text(stills, "".join(f"{name} {lines[name]}\n" for name in ordered))
+
+
+def draw_still(path: Path, field: Field, shown: int, plan: RefinementPlan, middle: int) -> None:
+    """One variable of the last frame, and the cells that a slice cuts."""
+    rows, columns = field.grid.shape[1:]
+    figure = Figure(figsize=(3 * columns / rows, 3), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots()
+    draw_field(axes, field, shown, "", middle)
+    low, size = plan.corner[plan.leaves, 0], plan.size[plan.leaves, 0]
+    draw_cells(axes, plan, plan.leaves[(low <= middle) & (middle < low + size)])
+    save(figure, path)
+
+
+def letters(values: Tensor) -> str:
+    """A plane in letters, some hundreds of points from the upper left one on, after the number of
+    points in a row."""
+    rows, columns = values.shape
+    width = round((POINTS * columns / rows) ** 0.5 / 2) * 2
+    height = round(POINTS / width / 2) * 2
+    scale = field_scale(values.numpy())
+    small = adaptive_avg_pool2d(values[None].flip(1), (height, width)).flatten()
+    levels = ((small - scale.low) / (scale.high - scale.low)).clamp(0, 1).mul(63).round()
+    return f"{width} " + "".join(LEVELS[int(level)] for level in levels)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder")
     parser.add_argument("--resolution", type=int, default=128, help="grid points along a side")
+    parser.add_argument(
+        "--systems", nargs="*", help="draw stills of these; of all if none is named"
+    )
+    parser.add_argument("--stills", type=Path, help="file for the stills in letters")
     options = parser.parse_args(arguments)
+    if options.systems is not None:
+        names = options.systems or list(ALL)
+        draw_stills(options.out, names, options.resolution, options.stills)
+        return
     for draw in (draw_thresholds, draw_systems, draw_schemes, draw_modes):
         draw(options.out, options.resolution)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from matey.config import DataConfig, RunConfig
 from matey.data.trajectories import open_source
 from matey.data.write import write_well
 from matey.fields import Boundary
-from matey.simulate import simulate
+from matey.simulate import SYSTEMS, simulate
 from matey.tokens import criteria
 from tests.pages import (
     PAGES,
@@ -216,6 +217,14 @@ def test_the_page_of_watching_tells_every_kind_of_record():
     written = re.findall(r"journal\.write\(\s*\"(\w+)\"", " ".join(texts))
     table = (ROOT / "docs/watching.md").read_text().split("| Kind |")[1].split("\n\n")[0]
     assert set(written) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+
+
+def test_the_page_of_systems_says_what_the_code_says():
+    """`python docs/systems.py` writes it anew."""
+    text = (ROOT / "docs/systems.md").read_text()
+    names = [name for name in re.findall(r"^## (\w+)$", text, re.MULTILINE) if name in SYSTEMS]
+    assert names
+    assert runpy.run_path(str(ROOT / "docs/systems.py"))["page"](names) == text
 
 
 def test_the_pictures_of_the_pages_are_small():

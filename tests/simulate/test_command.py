@@ -4,6 +4,7 @@ import h5py
 import pytest
 
 from matey.cli import main
+from matey.cli.simulate import LEVELS, picture, read_stills
 from matey.simulate import SYSTEMS
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
@@ -59,3 +60,36 @@ def test_help_lists_every_system(capsys):
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in SYSTEMS)
+
+
+def test_the_list_shows_every_system_with_its_equation(capsys):
+    assert main(["simulate", "--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in SYSTEMS)
+    assert "u_t + (u·∇)u = ν ∇²u" in shown
+    assert "▓" in shown
+
+
+def test_stills_are_pictures_of_systems():
+    for name, (columns, letters) in read_stills().items():
+        assert name in SYSTEMS
+        assert set(letters) <= set(LEVELS)
+        assert len(letters) % (2 * columns) == 0  # rows in pairs
+        assert len(set(letters)) > 5
+
+
+def test_a_still_is_drawn_in_colours_or_in_shades():
+    """Two rows of two points: below dark and bright, above the other way round."""
+    shades, colours = picture(2, "/AA/", False), picture(2, "/AA/", True)
+    assert shades.plain == "▒▒\n"
+    assert colours.plain == "▀▀\n"
+    assert [str(span.style) for span in colours.spans] == [
+        "#fde725 on #440154",
+        "#440154 on #fde725",
+    ]
+
+
+@pytest.mark.parametrize("words", [["--out", "new"], ["burgers"]])
+def test_what_is_missing_is_asked_for(words, capsys):
+    assert main(["simulate", *words]) == 2
+    assert "What is to be simulated, and where to? Give " in capsys.readouterr().err

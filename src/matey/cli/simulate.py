@@ -1,20 +1,40 @@
 """`matey simulate`: trajectories of a system in the Well's layout, without any data."""
 
+import ast
+import inspect
+import itertools
 import os
 import signal
+import string
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matey.simulate
 from matey.cli import Command
 from matey.errors import ConfigError, DivergenceError, StoppedError
 from matey.simulate import SYSTEMS
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from matey.fields import Field
     from matey.simulate.stepper import Range
     from matey.simulate.trajectories import Simulation
 
+# The levels of a still, and how they are shown: colours of viridis, dark to bright, or shades.
+LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+COLOURS = (
+    (68, 1, 84),
+    (65, 68, 135),
+    (42, 120, 142),
+    (34, 168, 132),
+    (122, 209, 81),
+    (253, 231, 37),
+)
+SHADES = " ░▒▓█"
+WIDEST = 110  # columns that a picture and the longest equation take
 SETTINGS = ("trajectories", "resolution", "steps", "seed", "ndim")
 
 
@@ -23,8 +43,9 @@ def add_arguments(parser: Any) -> None:
 
     from matey.cli.options import add_device
 
-    parser.add_argument("system", type=str, help=", ".join(SYSTEMS))
-    parser.add_argument("--out", type=Path, required=True, help="new folder for the files")
+    parser.add_argument("system", type=str | None, nargs="?", help=", ".join(SYSTEMS))
+    parser.add_argument("--list", action="store_true", help="show all systems, and make nothing")
+    parser.add_argument("--out", type=Path | None, help="new folder for the files")
     parser.add_argument("--trajectories", type=int, default=32, help="how many")
     parser.add_argument(
         "--resolution", type=int, default=64, help="grid points along the shortest axis"
@@ -55,6 +76,12 @@ def add_arguments(parser: Any) -> None:
 
 def run(options: Any) -> None:
     """Simulate, and write what came out. Raises ConfigError before any long work."""
+    if options.list:
+        show_systems()
+        return
+    if options.system is None or options.out is None:
+        missing = "a system, one of those of `--list`" if options.system is None else "--out FOLDER"
+        raise ConfigError(f"What is to be simulated, and where to? Give {missing}.")
     out = Path(os.path.abspath(options.out))
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(f"{options.out} is there already. Name a new folder, or remove it first.")
@@ -125,6 +152,65 @@ def read_range(text: str) -> tuple[str, "Range"]:
         raise ConfigError(f"--vary is {text!r}, expected {expected}.") from None
     except ConfigError as error:
         raise ConfigError(f"--vary {text}: {error}") from error
+
+
+def show_systems() -> None:
+    """Print every system with a small picture, its name, what it is and its equation."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDEST)
+    grid, stills = Table.grid(padding=(0, 2)), read_stills()
+    colours = console.color_system is not None
+    for name in SYSTEMS:
+        title, equation = equation_of(name)
+        text = Text.assemble((name, "bold"), f"\n{title}\n\n{equation}\n")
+        grid.add_row(picture(*stills.get(name, (1, "")), colours), text)
+    console.print(grid)
+
+
+def equation_of(name: str) -> tuple[str, str]:
+    """The first line and the equations of a system's module, as they stand at its beginning."""
+    source = (Path(matey.simulate.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    title, *paragraphs = (ast.get_docstring(ast.parse(source)) or name).split("\n\n")
+    lines = itertools.takewhile(lambda text: text.startswith("    "), paragraphs)
+    equation = next(iter(lines), "")
+    return title, inspect.cleandoc(equation)
+
+
+def read_stills() -> dict[str, tuple[int, str]]:
+    """The picture of each system: how many points a row has, and a letter for the level of each,
+    from the upper left one on. `docs/pictures.py` draws them."""
+    path = Path(matey.simulate.__file__).parent / "stills.txt"
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    return {name: (int(columns), letters) for name, columns, letters in lines}
+
+
+def picture(columns: int, letters: str, colours: bool) -> "Text":
+    """A still in blocks of two points, one above the other: in colours, or else in shades."""
+    from rich.text import Text
+
+    text = Text()
+    levels = [LEVELS.index(letter) / 63 for letter in letters]
+    rows = [levels[start : start + columns] for start in range(0, len(levels), columns)]
+    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
+        for high, low in zip(upper, lower, strict=True):
+            if colours:
+                text.append("▀", f"{colour(high)} on {colour(low)}")
+            else:
+                text.append(SHADES[round((high + low) / 2 * (len(SHADES) - 1))])
+        text.append("\n")
+    return text
+
+
+def colour(level: float) -> str:
+    """A colour between the two of `COLOURS` that are nearest to a level in [0, 1]."""
+    place = level * (len(COLOURS) - 1)
+    below = min(int(place), len(COLOURS) - 2)
+    pairs = zip(COLOURS[below], COLOURS[below + 1], strict=True)
+    parts = (round(low + (high - low) * (place - below)) for low, high in pairs)
+    return "#" + "".join(f"{part:02x}" for part in parts)
 
 
 COMMANDS = {

@@ -28,6 +28,8 @@ SYSTEMS = {
     "two_phase": "TwoPhase",
     "fracture": "Fracture",
     "obstacle": "Obstacle",
+    "taylor_green": "TaylorGreen",
+    "convection": "Convection",
 }
 
 
