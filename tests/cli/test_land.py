@@ -11,7 +11,7 @@ import xarray
 import yaml
 
 from matey.cli import main
-from matey.records import Scores
+from matey.records.scores import Scores
 
 FRAMES, NY, NX = 200, 97, 101  # a prime and an odd number of points
 LAND_VALUE = 1e37  # what ROMS has on land

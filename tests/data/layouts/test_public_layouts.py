@@ -430,3 +430,8 @@ def test_positions_that_change_along_two_axes_are_no_coordinate(tmp_path):
     assert static == {"X"}
     np.testing.assert_allclose(field.grid.coordinate(1), y[:, 0])
     np.testing.assert_array_equal(field.grid.coordinate(2), np.arange(X))
+
+
+def test_a_grid_of_positions_without_points_is_no_coordinate(tmp_path):
+    np.savez(tmp_path / "a.npz", rho=noise(T, Y, X), X=np.zeros((0, 5)), t=np.arange(T))
+    assert asked(tmp_path / "a.npz")[0].grid.shape == (1, Y, X)

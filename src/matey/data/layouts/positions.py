@@ -72,7 +72,9 @@ def by_grids_of_positions(
     for name, array in stored.items():
         axis = axis_of(name)
         grid = len(array.shape) > 1 and not is_vector(array.shape) and not array.is_named
-        if axis not in SPACE or not grid or plain_word(name) in NOT_POSITIONS:
+        if axis not in SPACE or not grid or not prod(array.shape):
+            continue
+        if plain_word(name) in NOT_POSITIONS:
             continue
         line = line_along(file, name)
         if line is None or name.startswith("*/"):

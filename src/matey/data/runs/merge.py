@@ -21,6 +21,7 @@ from matey.data.runs.names import FRAME_WORDS, PART_WORDS, PLACE, RUN_WORDS
 
 NAMELESS = ("data", "arr_0")  # what NumPy calls an array without a name
 ALIKE = 1e-6  # of a step: times that differ by less are the same
+MIDWAY = 0.01  # of a step: how far faces may lie from the middle of two centres
 WINDS = words("velocity vel wind winds flow uv uvw")
 
 
@@ -157,16 +158,19 @@ def same_place(first: Piece, second: Piece) -> bool:
 
 
 def interleaved(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether points lie between those of another grid, as faces of cells do between centres."""
+    """Whether points of one grid lie midway between those of another, as faces of cells and centres
+    do."""
     if abs(len(first) - len(second)) > 1 or min(len(first), len(second)) < 2:
         return False
     for longer, shorter in ((first, second), (second, first)):
         if len(longer) >= len(shorter):
-            woven = np.empty(len(longer) + len(shorter))
-            woven[::2], woven[1::2] = longer, shorter
-            steps = np.diff(woven)
-            if (steps > 0).all() or (steps < 0).all():
-                return True
+            middles = [(points[1:] + points[:-1]) / 2 for points in (longer, shorter)]
+            pairs = ((middles[0], shorter), (middles[1], longer[1:]))
+            step = float(np.abs(np.diff(longer)).min())
+            for middle, points in pairs:
+                count = min(len(middle), len(points))
+                if np.allclose(middle[:count], points[:count], rtol=0, atol=MIDWAY * step):
+                    return True
     return False
 
 
