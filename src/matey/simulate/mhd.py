@@ -23,9 +23,9 @@ So ∇·B stays 0 to rounding, and mass, momentum, energy and mean field are con
 Where a step leaves no positive pressure it is made again with flat cells around that place (order
 1), and if that is not enough, heat is added there. Order 2 where the flow is smooth, 1 at shocks.
 Stable up to Σ (|v| + c) dt / h = 1, the sum over directions, with c the fast speed and h the
-spacing; `courant` of that is used. A trajectory with blasts takes some 4 s of a core on 64² points
-and 20 s on 112²: cost grows as the cube of the points a side, in three dimensions as their fourth
-power.
+spacing; `courant` of that is used. A trajectory with blasts takes some 4 s of one core on 64²
+points and 20 s on 112²: it grows as the cube of the points a side, in three dimensions as their
+fourth power.
 
 Source: Gardiner and Stone, J. Comput. Phys. 205 (2005) 509 and 227 (2008) 4123 (constrained
 transport); Miyoshi and Kusano, J. Comput. Phys. 208 (2005) 315 (HLLD); Orszag and Tang, J. Fluid
