@@ -1,5 +1,7 @@
 """What all systems have in common: fields, seeds, batches, precision, errors."""
 
+import math
+
 import pytest
 import torch
 
@@ -67,6 +69,18 @@ def test_fields_say_what_they_hold(name, variables, shape):
     # Sums of thirds of the span are exact to rounding.
     assert field.times.tolist() == pytest.approx([0, span / 3, span * 2 / 3, span], rel=1e-15)
     assert field.spec.dt == pytest.approx(span / 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_models_are_told_what_mirrors_do_and_the_value_of_every_parameter(name):
+    """Without these a field cannot be mirrored in training, nor a parameter embedded."""
+    field = few(name, 1, frames=1)[0]
+    assert field.grid.ndim == field.spec.ndim
+    for variable in field.spec.variables:
+        assert variable.pseudo is not None, variable.name
+        assert set(variable.axes) <= set("xyz"[: field.spec.ndim]), variable.name
+    assert sorted(field.parameters) == sorted(field.spec.parameters)
+    assert all(math.isfinite(number) for number in field.parameters.values())
 
 
 def mirrored(values, spec, axis):

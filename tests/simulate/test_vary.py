@@ -40,6 +40,18 @@ def test_a_trajectory_is_that_of_a_system_with_its_parameter():
     assert not torch.equal(field.values[2], other.values[2])
 
 
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if find_system(name).vary])
+def test_systems_that_vary_give_each_trajectory_numbers_of_its_own(name):
+    """Within the ranges, whose ends the system accepts; on points enough for every system."""
+    ranges = find_system(name).vary
+    points = 48 if find_system(name).spec(1.0).ndim < 3 else 8
+    drawn = [field.parameters for field in few(name, resolution=points, frames=1)]
+    for parameter, its in ranges.items():
+        numbers = [parameters[parameter] for parameters in drawn]
+        assert len(set(numbers)) == (4 if its.low < its.high else 1)
+        assert all(its.low <= number <= its.high for number in numbers)
+
+
 def test_what_is_drawn_depends_on_seed_and_trajectory_alone():
     ranges = {"F": Range(0.02, 0.03), "k": Range(0.05, 0.06)}
     both = [f.parameters for f in few("gray_scott", 3, vary=ranges)]

@@ -27,8 +27,8 @@ broken cells, straight or diagonal, is a crack that carries nothing. Displacemen
 take steps in turn (position Verlet), order 2; damage is found in the middle of each step by
 projected over-relaxation, and never heals. Stable up to c dt = h / √2, less by 4 % with
 viscosity; `courant` of that is used. A crack along an axis takes G √(1 + (h / 2l)²) on this
-grid, which is divided out; at other angles it takes 4 % more to 3 % less. A trajectory of
-21 frames takes 1.2 s of a core at 64² and 44 s at 256².
+grid, which is divided out; at other angles it takes 4 % more to 3 % less. At 64² points 21 frames
+take 1.2 s of one core, at 256² 44 s.
 
 The material is the glass of Borden et al. Source: Bourdin, Larsen and Richardson, Int. J. Fract.
 168 (2011) 133, and Borden et al., Comput. Methods Appl. Mech. Eng. 217-220 (2012) 77 (dynamics);
