@@ -154,6 +154,29 @@ def test_a_collection_tells_the_times_of_its_files(tmp_path):
     assert field.times.tolist() == [0.0, 0.25]
 
 
+def test_pieces_of_a_parallel_file_are_one_mesh(tmp_path):
+    mesh = plane()
+    for step in (0, 1):
+        for piece in (0, 1):
+            moved = Mesh(mesh.points + np.array([piece, 0.0, 0.0]), mesh.cells, mesh.types)
+            arrays = {"p": linear(moved.points) + step}
+            write_vtu(tmp_path / f"out_{step}_{piece}.vtu", moved, arrays)
+        pieces = "".join(f'<Piece Source="out_{step}_{piece}.vtu"/>' for piece in (0, 1))
+        (tmp_path / f"out_{step}.pvtu").write_text(
+            '<VTKFile type="PUnstructuredGrid" version="1.0"><PUnstructuredGrid GhostLevel="0">'
+            '<PPoints><PDataArray type="Float64" NumberOfComponents="3"/></PPoints>'
+            f'<PPointData><PDataArray type="Float64" Name="p"/></PPointData>{pieces}'
+            "</PUnstructuredGrid></VTKFile>"
+        )
+    (path,) = resample([tmp_path], tmp_path / "new", Choices((4, 8)))
+    (field,) = matey.open(path)
+    assert field.times.tolist() == [0.0, 1.0]
+    assert field.spec.mask is None
+    y, x = np.meshgrid(field.grid.coordinate(1), field.grid.coordinate(2), indexing="ij")
+    exact = linear(np.stack([x, y, np.full_like(x, 0.3)], axis=-1)) + 1
+    np.testing.assert_allclose(field.values[1, 0, 0].numpy(), exact, atol=1e-5)  # float32
+
+
 @pytest.mark.parametrize("format", ["NETCDF4", "NETCDF3_64BIT_OFFSET"])
 def test_exodus_is_read_with_all_its_times(format, tmp_path):
     mesh = plane(z=0.0)

@@ -40,8 +40,9 @@ DAMAGE = (
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
 SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr", ".mat")
-# Of VTK, which only `matey data resample` reads.
-MESHES = (".vtk", ".vtu", ".vtp", ".vts", ".vtr", ".vti", ".vtm", ".pvd", ".pvtu", ".pvtp", ".pvts")
+# Of VTK, which only `matey data resample` reads; the last name files that are parts of them.
+MESHES = (".vtk", ".vtu", ".vtp", ".vts", ".vtr", ".vti", ".vtm", ".pvd")
+PARALLEL = (".pvtu", ".pvtp", ".pvts", ".pvtr", ".pvti")
 
 
 class UnknownLayoutError(DataError):

@@ -13,6 +13,7 @@ from pathlib import Path
 from matey.data.formats.files import (
     HDF5_SIGNATURE,
     MESHES,
+    PARALLEL,
     SUFFIXES,
     log,
     shown,
@@ -22,7 +23,7 @@ from matey.errors import DataError, nearest
 
 MAX_FOLDERS = 100_000  # below one path: a link may lead to the root of a disk
 STARTS = (HDF5_SIGNATURE, b"MATLAB 7.3", b"CDF\x01", b"CDF\x02", b"CDF\x05", b"\x93NUMPY")
-KNOWN = (*SUFFIXES, *MESHES)
+KNOWN = (*SUFFIXES, *MESHES, *PARALLEL)
 Identity = tuple[int, int]  # disk and number of a file there, by whatever name
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from matey.config import SourceConfig
-from matey.data.formats.files import log, shown
+from matey.data.formats.files import PARALLEL, log, shown
 from matey.data.formats.find import find_files
 from matey.data.formats.hdf5 import open_hdf5
 from matey.data.layouts.base import make_grid, sides_of, time_step
@@ -150,7 +150,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[tuple[Series, dict[Path, Prog
 
 def pieces_of(path: Path) -> list[Path]:
     """The files that a file of VTK names: they are parts of it, and no runs of their own."""
-    if path.suffix.lower() not in (".pvd", ".pvtu", ".pvtp", ".pvts", ".pvtr", ".pvti", ".vtm"):
+    if path.suffix.lower() not in (*PARALLEL, ".pvd", ".vtm"):
         return []
     return [piece for piece, _ in named_by(path)]
 
