@@ -48,6 +48,8 @@ def few(name, trajectories=2, **options):
         ("burgers", ["velocity_x", "velocity_y"], (1, 16, 16)),
         ("kuramoto_sivashinsky", ["front"], (1, 32, 32)),
         ("gray_scott", ["A", "B"], (1, 16, 16)),
+        ("taylor_green", ["velocity_x", "velocity_y", "velocity_z"], (16, 16, 16)),
+        ("convection", ["velocity_x", "velocity_y", "temperature"], (1, 16, 32)),
         ("excitable", ["excitation", "recovery"], (1, 48, 48)),
         ("two_phase", ["phase", "velocity_x", "velocity_y"], (1, 16, 16)),
         (
