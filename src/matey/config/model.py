@@ -131,6 +131,9 @@ class ModelConfig:
             both sides: up to one more patch along each.
         absolute_position: tell tokens their position in the domain; attention always knows the
             distance between two of them.
+        rotate_active: let attention tell distances along the axes that a system has by all
+            channels, which resolves nearer neighbours; by default a third of them each is for x, y
+            and z, also where there is no such axis.
         local: channels of the local path around the tokens: convolutions that see neighbouring
             points across the edges of patches, and fold the history into one frame of features;
             0 leaves it out. Start with 32.
@@ -164,6 +167,7 @@ class ModelConfig:
     jitter: bool = False
     jitter_sides: bool = False
     absolute_position: bool = True
+    rotate_active: bool = False
     local: int = 0
     levels: int = 0
     stencil: bool = False

@@ -127,16 +127,19 @@ class Share:
         return rows
 
 
-def rotations(centre: Float[Tensor, "N 3"], width: int) -> Complex[Tensor, "N 1 1 half"]:
-    """The turn of each pair of a head's channels, by where the cell is.
+def rotations(
+    centre: Float[Tensor, "N 3"], width: int, axes: Sequence[int] = (0, 1, 2)
+) -> Complex[Tensor, "N 1 1 half"]:
+    """The turn of each pair of a head's channels, by where the cell is along some axes.
 
     Pairs turn with x, y and z in turn, 1, 2, 3, ... whole times across the domain: what two
     tokens make of each other depends on how far apart they are, also across periodic sides.
     Source: Su et al. (2021), on cell centres in three dimensions.
     """
     pair = torch.arange(width // 2, device=centre.device)
-    position = centre[:, [2, 1, 0]][:, pair % 3]
-    angle = 2 * math.pi * position * (1 + pair // 3)
+    order = sorted(axes, reverse=True)
+    position = centre[:, order][:, pair % len(order)]
+    angle = 2 * math.pi * position * (1 + pair // len(order))
     return torch.polar(torch.ones_like(angle), angle)[:, None, None]
 
 

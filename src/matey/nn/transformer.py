@@ -123,7 +123,8 @@ class Matey(Surrogate):
         """The cells of a plan, on stretched grids of these points, as tokens of so many times."""
         packing = PACKINGS[self.config.mode](plan)
         sequence = locate(packing, times, self.config.band, points)
-        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads)
+        axes = sequence.active if self.config.rotate_active and sequence.active else (0, 1, 2)
+        turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads, axes)
         # Segments are those of all cells, and what is done to each token that of this process' own.
         turn, sample = self.share.own(turn), self.share.own(sequence.sample)
         around = {
