@@ -21,7 +21,7 @@ SMALL += ["--steps", "4", "--device", "cpu", "--validate_windows", "4"]
 
 
 def write_run(folder):
-    """The files of the run, and where there is sea."""
+    """The files of the run, and where all variables have a value at the centres of cells."""
     folder.mkdir()
     y, x = np.meshgrid(np.linspace(0, 1, NY), np.linspace(0, 1, NX), indexing="ij")
     sea = (x - 0.85) ** 2 + (y - 0.2) ** 2 > 0.2**2
@@ -43,7 +43,13 @@ def write_run(folder):
             encoding=dict.fromkeys(("zeta", "ubar", "vbar"), fill),
             unlimited_dims=["ocean_time"],
         )
-    return sea
+    held = sea.copy()  # a centre has the value of either face
+    for axis in (0, 1):
+        faces = np.moveaxis(sea, axis, 0)[1:] & np.moveaxis(sea, axis, 0)[:-1]
+        ends = np.zeros((1, faces.shape[1]), bool)
+        either = np.concatenate([ends, faces]) | np.concatenate([faces, ends])
+        held &= np.moveaxis(either, 0, axis)
+    return held
 
 
 def scores_of(path):
@@ -71,7 +77,7 @@ def test_a_run_with_land_goes_from_inspection_to_report_without_code(tmp_path, m
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(drafted))
     assert main(["evaluate", "r", "--data", "other.yaml", "--out", "other", *words]) == 0
     assert scores_of(tmp_path / "s") == scores_of(tmp_path / "other")
-    (scored,) = Scores.read(tmp_path / "s" / "scores.json").systems
+    (scored,) = Scores.load(tmp_path / "s" / "scores.json").systems
     assert not scored.spectra.truth
 
     assert main(["predict", "r", "ocean", "--steps", "3", "--out", "p.nc"]) == 0
