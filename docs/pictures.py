@@ -52,6 +52,7 @@ STILLS = {
     "gray_scott": ("B", 20),
     "taylor_green": ("velocity_x", 16),
     "convection": ("temperature", 10),
+    "fracture": ("damage", 12),
 }
 POINTS = 576  # of a still in letters
 STAGES = {
