@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from matey.errors import ConfigError
-from matey.simulate.compressible import Compressible, hllc_flux, limited_slope
+from matey.simulate.compressible import Compressible
+from matey.simulate.gas import hllc_flux, limited_slope
 
 GAMMA = 5 / 3
 NAMES = ("density", "pressure", "Vx", "Vy")
