@@ -65,7 +65,7 @@ def section(name: str) -> str:
     """A system: what it is, its picture, its equation and what there is to know before use."""
     system = find_system(name)
     title, equation = equation_of(name)
-    dimensions = getattr(system, "dimensions", (system.spec(1.0).ndim,))
+    dimensions = system.dimensions or (system.spec(1.0).ndim,)
     facts = [
         f"in {' and '.join(map(str, dimensions))} dimensions"
         if len(dimensions) < 3

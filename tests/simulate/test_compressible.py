@@ -9,6 +9,7 @@ import torch
 from matey.errors import ConfigError
 from matey.simulate.compressible import Compressible
 from matey.simulate.gas import hllc_flux, limited_slope
+from tests.simulate.exact import riemann
 
 GAMMA = 5 / 3
 NAMES = ("density", "pressure", "Vx", "Vy")
@@ -75,47 +76,6 @@ def test_a_vortex_of_constant_entropy_converges_with_order_two_without_limiter()
         exact = start.roll((points // 5, points // 5), (-2, -1))
         errors.append((last(system, system.state_of(start), 2.0) - exact).norm() / points)
     assert math.log2(errors[0] / errors[1]) > 1.9
-
-
-def riemann(left, right, speed, gamma: float):
-    """Exact density of a shock tube at x / t = speed (Toro, chapter 4).
-
-    `left` and `right` are (density, velocity, pressure).
-    """
-
-    def curve(pressure, rho, p):
-        """Change of velocity from p to `pressure` across a wave."""
-        if pressure > p:
-            return (pressure - p) * math.sqrt(2 / rho / ((gamma + 1) * pressure + (gamma - 1) * p))
-        c = math.sqrt(gamma * p / rho)
-        return 2 * c / (gamma - 1) * ((pressure / p) ** ((gamma - 1) / (2 * gamma)) - 1)
-
-    low, high = 1e-9, 10 * max(left[2], right[2])
-    for _ in range(200):  # bisection for the pressure between the waves
-        p = (low + high) / 2
-        balance = curve(p, left[0], left[2]) + curve(p, right[0], right[2]) + right[1] - left[1]
-        low, high = (p, high) if balance < 0 else (low, p)
-    contact = left[1] - curve(p, left[0], left[2])
-    density = torch.empty_like(speed)
-    for side, (rho, u, pressure) in ((1, left), (-1, right)):
-        s, u = side * speed, side * u  # the right wave is the left one in a mirror
-        middle = side * contact
-        c = math.sqrt(gamma * pressure / rho)
-        ratio = p / pressure
-        if ratio > 1:
-            a = (gamma - 1) / (gamma + 1)
-            star = rho * (ratio + a) / (a * ratio + 1)
-            front = u - c * math.sqrt((gamma + 1) / (2 * gamma) * (ratio - 1) + 1)
-            values = torch.where(s < front, rho, star)
-        else:
-            star = rho * ratio ** (1 / gamma)
-            tail = middle - c * ratio ** ((gamma - 1) / (2 * gamma))
-            fan = 2 / (gamma + 1) + (gamma - 1) / ((gamma + 1) * c) * (u - s)
-            fan = rho * fan.clamp(min=0) ** (2 / (gamma - 1))
-            values = torch.where(s < u - c, rho, torch.where(s < tail, fan, star))
-        here = s < middle
-        density[here] = values[here].double()
-    return density
 
 
 def test_sods_shock_tube_converges():

@@ -58,6 +58,12 @@ def few(name, trajectories=2, **options):
             (1, 40, 40),
         ),
         ("obstacle", ["velocity_x", "velocity_y", "mask"], (1, 16, 32)),
+        ("blast", ["density", "pressure", "velocity_x", "velocity_y"], (1, 16, 16)),
+        (
+            "reacting",
+            ["density", "pressure", "velocity_x", "velocity_y", "reactant"],
+            (1, 16, 16),
+        ),
     ],
 )
 def test_fields_say_what_they_hold(name, variables, shape):
@@ -92,7 +98,8 @@ def mirrored(values, spec, axis):
 
 @pytest.mark.parametrize("axis", [1, 2])
 @pytest.mark.parametrize(
-    "name", ["incompressible", "compressible", "burgers", "gray_scott", "excitable"]
+    "name",
+    ["incompressible", "compressible", "burgers", "gray_scott", "excitable", "blast", "reacting"],
 )
 def test_the_image_of_a_solution_is_the_solution_of_the_image(name, axis):
     """To rounding: the equations and the schemes know no left and right."""

@@ -51,7 +51,7 @@ def add_arguments(parser: Any) -> None:
         "--resolution", type=int, default=64, help="grid points along the shortest axis"
     )
     parser.add_argument(
-        "--ndim", type=int, help="dimensions, of systems in periodic boxes: 1, 2 or 3"
+        "--ndim", type=int, help="dimensions, of systems that exist in several: 1, 2 or 3"
     )
     parser.add_argument(
         "--steps", type=int, default=21, help="frames per trajectory, the initial state included"

@@ -19,6 +19,8 @@ SYSTEMS = {
     "excitable": "Excitable",
     "incompressible": "Incompressible",
     "compressible": "Compressible",
+    "blast": "Blast",
+    "reacting": "Reacting",
     "thermals": "Thermals",
     "mhd": "MHD",
     "mhd_cavity": "MHDCavity",

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary
-from matey.simulate.stepper import Simulator, march_apart
+from matey.simulate.stepper import Simulator, march_apart, require_dimension
 
 GHOSTS = 2  # cells beyond a side that slopes and fluxes look at
 
@@ -47,6 +47,7 @@ class GasDynamics(Simulator):
     It is solved in one, two or three dimensions, as many as the state has axes of points.
 
     Args:
+        ndim: dimensions of the domain, of systems that exist in several.
         gamma: heat capacity at constant pressure over that at constant volume.
         length: of the domain along every axis [m].
         theta: the limiter allows slopes up to `theta` times the smaller difference to a
@@ -56,12 +57,15 @@ class GasDynamics(Simulator):
 
     carried: ClassVar[int] = 0  # how many mass fractions
 
+    ndim: int
     gamma: float
     length: float
     theta: float
     courant: float
 
     def __post_init__(self) -> None:
+        if self.dimensions:
+            require_dimension(self.ndim, self.dimensions)
         require_positive(self, "", "length", "span", "courant")
         require_fraction(self, "", "courant")
         require(self.gamma > 1, "gamma", self.gamma, "more than 1")

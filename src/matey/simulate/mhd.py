@@ -45,7 +45,7 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.compressible import dot, limited_slope
+from matey.simulate.gas import dot, limited_slope
 from matey.simulate.hlld import conserved, fast_speed, hlld_flux, parts
 from matey.simulate.spectral import random_waves
 from matey.simulate.stepper import Range, Simulator, march_apart

@@ -27,9 +27,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from matey.config import require
 from matey.fields import PERIODIC_SIDES, Grid, Sides
-from matey.simulate.stepper import Simulator, march
+from matey.simulate.stepper import Simulator, box_grid, march, require_dimension
 
 CIRCLE = 32  # points on a circle, on which means are then exact to rounding
 Nonlinear = Callable[[Tensor], Tensor]
@@ -154,8 +153,7 @@ class PeriodicSystem(Simulator):
     ndim: int = 2
 
     def __post_init__(self) -> None:
-        dimensions = ", ".join(map(str, self.dimensions))
-        require(self.ndim in self.dimensions, "ndim", self.ndim, f"one of {dimensions}")
+        require_dimension(self.ndim, self.dimensions)
 
     @property
     @abstractmethod
@@ -176,16 +174,7 @@ class PeriodicSystem(Simulator):
 
     def grid(self, resolution: int) -> Grid:
         """A box of `resolution` cells a side, from 0 on; points are their centres."""
-        spacing = self.side / resolution
-        axes = ("z", "y", "x")[3 - self.ndim :]
-        z, y, x = [False] * (3 - self.ndim) + [True] * self.ndim
-        points, first, step = (1, resolution), (0.0, spacing / 2), (1.0, spacing)
-        return Grid(
-            axes,
-            (points[z], points[y], points[x]),
-            (first[z], first[y], first[x]),
-            (step[z], step[y], step[x]),
-        )
+        return box_grid(0.0, self.side, resolution, self.ndim)
 
     def run(
         self, state: Float[Tensor, "B S *points"], times: Sequence[float]

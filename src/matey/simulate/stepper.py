@@ -56,7 +56,8 @@ class Simulator(ABC):
     `span` is the time [s] that a trajectory covers, as in the published set. `vary` are the
     parameters that differ from trajectory to trajectory, by name: numbers of the dataclass that
     are parameters of the spec. Each trajectory is then run by itself, by a copy of the system with
-    numbers of its own, so that `run` never sees more than one value.
+    numbers of its own, so that `run` never sees more than one value. `dimensions` are those that
+    `ndim` of the dataclass may choose from, empty where it has no such choice.
 
     What is static, as a force or a mask, rides in the state: `draw` puts it there, `run` hands it
     on, `observe` gives it. What a mask does not hold is stored as 0.
@@ -65,6 +66,7 @@ class Simulator(ABC):
     span: float
     boundaries: ClassVar[tuple[Sides, Sides, Sides]]
     vary: ClassVar[Mapping[str, Range]] = {}
+    dimensions: ClassVar[tuple[int, ...]] = ()
 
     @abstractmethod
     def spec(self, dt: float) -> SystemSpec:
@@ -201,9 +203,24 @@ def wicker_skamarock(advance: Stage, state: Tensor, dt: float) -> Tensor:
     return advance(state, stage, dt)
 
 
+def require_dimension(ndim: int, dimensions: Sequence[int]) -> None:
+    """Raise ConfigError unless `ndim` is one of the dimensions."""
+    require(ndim in dimensions, "ndim", ndim, f"one of {', '.join(map(str, dimensions))}")
+
+
 def plane_grid(low: float, high: float, resolution: int) -> Grid:
     """A square of resolution² cells with sides at `low` and `high` [m]; points are centres."""
+    return box_grid(low, high, resolution, 2)
+
+
+def box_grid(low: float, high: float, resolution: int, ndim: int) -> Grid:
+    """A box of `resolution` cells along each of `ndim` axes, from `low` to `high` [m]."""
     spacing = (high - low) / resolution
-    first = low + spacing / 2
-    shape, origin = (1, resolution, resolution), (0.0, first, first)
-    return Grid(("y", "x"), shape, origin, (1.0, spacing, spacing))
+    z, y, x = [False] * (3 - ndim) + [True] * ndim
+    points, first, step = (1, resolution), (0.0, low + spacing / 2), (1.0, spacing)
+    return Grid(
+        ("z", "y", "x")[3 - ndim :],
+        (points[z], points[y], points[x]),
+        (first[z], first[y], first[x]),
+        (step[z], step[y], step[x]),
+    )

@@ -14,9 +14,8 @@ from torch import Tensor
 
 from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
-from matey.fields import Field
+from matey.fields import PERIODIC_SIDES, Field
 from matey.simulate import SYSTEMS
-from matey.simulate.spectral import PeriodicSystem
 from matey.simulate.stepper import Range, Simulator
 
 SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
@@ -37,8 +36,9 @@ def find_system(name: str, ndim: int | None = None) -> Simulator:
     system: Simulator = getattr(import_module(f"matey.simulate.{name}"), SYSTEMS[name])()
     if ndim is None:
         return system
-    if isinstance(system, PeriodicSystem):
-        return replace(system, ndim=ndim)
+    if system.dimensions:
+        several: Simulator = replace(system, ndim=ndim)  # type: ignore[type-var]
+        return several
     only = system.spec(1.0).ndim
     require(ndim == only, "ndim", ndim, f"{only}, the only one of {name!r}")
     return system
@@ -139,14 +139,15 @@ class Simulation:
                 yield frame
 
     def field(self, trajectory: int, values: Float[Tensor, "T C *points"]) -> Field:
-        """The field of one trajectory."""
+        """The field of one trajectory. Axes of one point are called periodic."""
         system = self.system_of(trajectory)
         grid = system.grid(self.resolution)
+        z, y, x = (PERIODIC_SIDES,) * (3 - grid.ndim) + system.boundaries[3 - grid.ndim :]
         return Field(
             values=values.reshape(*values.shape[:2], *grid.shape),
             times=torch.tensor(self.times, dtype=torch.float64),
             grid=grid,
-            boundaries=system.boundaries,
+            boundaries=(z, y, x),
             parameters=system.parameters | system.drawn(trajectory, self.seed),
             spec=system.spec(self.dt),
         )
