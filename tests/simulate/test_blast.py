@@ -55,7 +55,7 @@ def distance(points, ndim):
 SEDOV = {2: 0.311357 / 0.75**4, 3: 0.851072}
 
 
-@pytest.mark.parametrize(("ndim", "points"), [(2, 64)])
+@pytest.mark.parametrize(("ndim", "points"), [(2, 64), pytest.param(3, 28, marks=pytest.mark.slow)])
 def test_the_front_of_a_blast_is_where_sedov_says(ndim, points):
     """Half way up the shell's outer side, at two times: within a cell. The front is round to a cell
     and a half: it is ahead along the axes of the grid, by a cell on 48² and 96² cells alike."""
