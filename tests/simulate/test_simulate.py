@@ -61,7 +61,7 @@ def few(name, trajectories=2, **options):
         ("blast", ["density", "pressure", "velocity_x", "velocity_y"], (1, 16, 16)),
         (
             "reacting",
-            ["density", "pressure", "velocity_x", "velocity_y", "reactant"],
+            ["density", "pressure", "velocity_x", "velocity_y", "burnt"],
             (1, 16, 16),
         ),
     ],

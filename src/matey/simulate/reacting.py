@@ -82,7 +82,8 @@ class Wave:
 class Reacting(GasDynamics):
     """Detonations from hot spots. State: density, momentum, energy, density of the reactant.
 
-    Stored: density, pressure, velocity, mass fraction of the reactant.
+    Stored: density, pressure, velocity, and the burnt fraction, 1 - Y: the other is next to
+    nothing once all has burnt, and errors are measured beside what is there.
 
     Args:
         ndim: dimensions, 1 or 2.
@@ -146,7 +147,7 @@ class Reacting(GasDynamics):
             Variable("density", "kg/m^3"),
             Variable("pressure", "Pa"),
             *(Variable(f"velocity_{axis}", "m/s", (axis,)) for axis in "xy"[: self.ndim]),
-            Variable("reactant", pseudo=False),
+            Variable("burnt", pseudo=False),
         )
         return SystemSpec("reacting", self.ndim, variables, ("heat", "activation"), dt)
 
@@ -192,7 +193,17 @@ class Reacting(GasDynamics):
         for _ in range(random.integers(*self.pockets, endpoint=True)):
             reactant *= 1 - random.uniform(*self.leanness) * self.bump(random, resolution)
         velocity = [torch.zeros_like(density)] * self.ndim
-        return self.state_of(torch.stack([density, pressure, *velocity, reactant])[None])[0]
+        return self.state_of(torch.stack([density, pressure, *velocity, 1 - reactant])[None])[0]
+
+    def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B S *points"]:
+        """Density, pressure, velocity and burnt fraction of a state."""
+        stored = super().observe(state)
+        stored[:, -1] = 1 - stored[:, -1]
+        return stored
+
+    def state_of(self, frame: Float[Tensor, "B S *points"]) -> Float[Tensor, "B S *points"]:
+        """The state with these stored variables: the inverse of `observe`."""
+        return super().state_of(torch.cat([frame[:, :-1], 1 - frame[:, -1:]], dim=1))
 
     def bump(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "..."]:
         """1 in the middle of a round spot somewhere in the domain, and 0 far away."""
