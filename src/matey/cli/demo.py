@@ -42,8 +42,7 @@ SCALES = {
     "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2, 4),
 }
 
-# What is done where the full demo would take too long, most first. With the least of them errors
-# are 90, 86 and 77 % below persistence one step ahead, and 95, 69 and 24 % ten steps ahead.
+# What is done where the full demo would take too long, most first.
 FULL = SCALES["full"]
 CHOICES = (
     FULL,
