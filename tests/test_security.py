@@ -47,8 +47,14 @@ def test_asserts_of_the_package_are_few_and_known():
             listed[module.relative_to(ROOT / "src/matey").as_posix()] = tests
     assert listed == {
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
-        "nn/local/sandwich.py": ["features is not None"],
+        "data/resample/openpmd.py": ["found is not None"],
+        "nn/baselines/stencil.py": ["model.stencils is not None"],
+        "nn/local/sandwich.py": [
+            "all((points % self.piece == 0 for points in plan.before))",
+            "features is not None",
+        ],
         "records/files.py": ["is_dataclass(self)"],
+        "train/closed_form.py": ["model.stencils is not None"],
         "train/parallel/distributed.py": ["dist.group.WORLD is not None"],
     }
 
