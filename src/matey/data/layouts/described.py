@@ -25,8 +25,8 @@ from matey.data.formats.files import log, shown
 from matey.data.layouts import base, draft
 from matey.data.layouts.base import SPLITS, Contents, Staggered, Stored, Trajectory
 from matey.data.layouts.conventions import axis_of
-from matey.data.layouts.labelled import labels_of
 from matey.data.layouts.positions import read_positions
+from matey.data.layouts.prediction import labels_of
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Variable
 
