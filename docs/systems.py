@@ -17,7 +17,7 @@ from matey.cli.simulate import equation_of
 from matey.fields import Boundary, Variable
 from matey.output import write_text
 from matey.simulate import SYSTEMS, find_system
-from matey.simulate.stepper import Range, Simulator
+from matey.simulate.schemes.stepper import Range, Simulator
 
 ROOT = Path(__file__).parents[1]
 PICTURES, BENEFIT = ROOT / "docs/pictures", ROOT / "benchmarks/results/benefit.json"

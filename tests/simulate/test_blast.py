@@ -9,7 +9,7 @@ from matey.errors import ConfigError
 from matey.fields import PERIODIC_SIDES, Boundary
 from matey.simulate import simulate
 from matey.simulate.blast import Blast
-from matey.simulate.stepper import WALL_SIDES
+from matey.simulate.schemes.stepper import WALL_SIDES
 from tests.simulate.exact import riemann
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from matey.simulate.burgers import Burgers
-from matey.simulate.spectral import Box, random_waves
+from matey.simulate.schemes.spectral import Box, random_waves
 
 
 def cole_hopf(system: Burgers, points: int, time: float) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from matey.errors import ConfigError
 from matey.simulate.compressible import Compressible
-from matey.simulate.gas import hllc_flux, limited_slope
+from matey.simulate.schemes.gas import hllc_flux, limited_slope
 from tests.simulate.exact import riemann
 
 GAMMA = 5 / 3

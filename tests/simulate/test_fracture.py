@@ -10,8 +10,8 @@ import torch
 from matey.data.symmetry import Symmetry, move
 from matey.errors import ConfigError
 from matey.simulate import simulate
-from matey.simulate.cracks import least_energy, strains
 from matey.simulate.fracture import Fracture
+from matey.simulate.schemes.cracks import least_energy, strains
 
 UNBREAKABLE = 1e12  # J/m²
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matey.simulate.gray_scott import GrayScott
-from matey.simulate.stepper import rk4
+from matey.simulate.schemes.stepper import rk4
 
 
 def last(system: GrayScott, state: torch.Tensor, time: float) -> torch.Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from matey.errors import ConfigError
-from matey.simulate.hlld import conserved, hlld_flux, parts, plain_flux
 from matey.simulate.mhd import MHD, centred, curl
+from matey.simulate.schemes.hlld import conserved, hlld_flux, parts, plain_flux
 
 GAMMA = 5 / 3
 

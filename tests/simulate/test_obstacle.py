@@ -13,7 +13,7 @@ from matey.data.write import write_well
 from matey.errors import ConfigError
 from matey.simulate import simulate
 from matey.simulate.obstacle import Channel, Obstacle
-from matey.simulate.stepper import wicker_skamarock
+from matey.simulate.schemes.stepper import wicker_skamarock
 
 
 def outflow(velocity: torch.Tensor, inflow: float) -> torch.Tensor:

@@ -18,7 +18,7 @@ from matey.cli import main
 from matey.errors import ConfigError, DivergenceError, ProcessError
 from matey.simulate import parts, simulate
 from matey.simulate.parts import claim, make_parts
-from matey.simulate.stepper import Range
+from matey.simulate.schemes.stepper import Range
 from matey.simulate.thermals import Thermals
 from matey.simulate.trajectories import Simulation
 

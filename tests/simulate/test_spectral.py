@@ -8,7 +8,7 @@ import torch
 
 from matey.errors import ConfigError
 from matey.simulate import SYSTEMS, find_system, simulate
-from matey.simulate.spectral import ETDRK4, Box, PeriodicSystem, random_waves
+from matey.simulate.schemes.spectral import ETDRK4, Box, PeriodicSystem, random_waves
 
 
 def logistic_error(count: int) -> float:

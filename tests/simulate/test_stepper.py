@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matey.errors import ConfigError
-from matey.simulate.stepper import march, march_apart, rk4, wicker_skamarock
+from matey.simulate.schemes.stepper import march, march_apart, rk4, wicker_skamarock
 
 
 def decay_error(step, count: int) -> float:

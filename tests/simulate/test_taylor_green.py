@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from matey.simulate import simulate
-from matey.simulate.spectral import Box
+from matey.simulate.schemes.spectral import Box
 from matey.simulate.taylor_green import TaylorGreen, curl
 
 # Dissipation at Reynolds number 100, read off Brachet et al., J. Fluid Mech. 130 (1983) 411,

@@ -8,7 +8,7 @@ import torch
 
 from matey.errors import ConfigError
 from matey.simulate import simulate
-from matey.simulate.spectral import Box
+from matey.simulate.schemes.spectral import Box
 from matey.simulate.two_phase import TwoPhase
 
 

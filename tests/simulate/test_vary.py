@@ -15,7 +15,7 @@ from matey.data.write import write_well
 from matey.errors import ConfigError
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
 from matey.simulate import SYSTEMS, find_system, simulate
-from matey.simulate.stepper import Range, Simulator, plane_grid
+from matey.simulate.schemes.stepper import Range, Simulator, plane_grid
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
 

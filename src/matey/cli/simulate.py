@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from matey.fields import Field
-    from matey.simulate.stepper import Range
+    from matey.simulate.schemes.stepper import Range
     from matey.simulate.trajectories import Simulation
 
 # The levels of a still, and how they are shown: colours of viridis, dark to bright, or shades.
@@ -139,7 +139,7 @@ def make(simulation: "Simulation", parts: Path, out: Path, jobs: int) -> tuple[l
 
 def read_range(text: str) -> tuple[str, "Range"]:
     """The parameter and its range in words like `nu=1e-4:1e-2:log`. Raises ConfigError."""
-    from matey.simulate.stepper import Range
+    from matey.simulate.schemes.stepper import Range
 
     name, _, rest = text.partition("=")
     low, *others = rest.split(":")

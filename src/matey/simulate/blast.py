@@ -36,8 +36,8 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.gas import GasDynamics
-from matey.simulate.stepper import Range, box_grid
+from matey.simulate.schemes.gas import GasDynamics
+from matey.simulate.schemes.stepper import Range, box_grid
 
 OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 

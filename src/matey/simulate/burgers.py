@@ -22,7 +22,7 @@ from torch import Tensor
 
 from matey.config import require_positive
 from matey.fields import SystemSpec, Variable
-from matey.simulate.spectral import Box, PeriodicSystem, random_waves
+from matey.simulate.schemes.spectral import Box, PeriodicSystem, random_waves
 
 EXTREME = 4.0  # largest velocity component over its root mean square: random waves stay below
 

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.gas import GasDynamics, dot
-from matey.simulate.stepper import plane_grid
+from matey.simulate.schemes.gas import GasDynamics, dot
+from matey.simulate.schemes.stepper import plane_grid
 
 
 @dataclass(frozen=True)

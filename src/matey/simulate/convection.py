@@ -42,7 +42,7 @@ from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Range, Simulator, march_by_rk4
+from matey.simulate.schemes.stepper import WALL_SIDES, Range, Simulator, march_by_rk4
 
 HOT, COLD = 0.5, -0.5  # the lower and the upper plate
 FASTEST = 1.2  # bound of |u| + |v|: plumes reach about half of it

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from matey.config import require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
+from matey.simulate.schemes.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
 
 LARGEST = 4.5  # largest noise: exceeded at one point in 150,000, and damped within a few steps
 

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Range, Simulator, march_by_rk4, plane_grid
+from matey.simulate.schemes.stepper import WALL_SIDES, Range, Simulator, march_by_rk4, plane_grid
 
 CELLS = 3  # tips start in different cells of a lattice of this many a side
 

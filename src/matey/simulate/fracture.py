@@ -52,8 +52,8 @@ from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.cracks import Crack, cells_of, corner_sums, least_energy, strains
-from matey.simulate.stepper import WALL_SIDES, Range, Simulator, march
+from matey.simulate.schemes.cracks import Crack, cells_of, corner_sums, least_energy, strains
+from matey.simulate.schemes.stepper import WALL_SIDES, Range, Simulator, march
 
 FREE_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 MICROMETRE = 1e-6

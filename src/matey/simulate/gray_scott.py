@@ -26,7 +26,7 @@ from torch import Tensor
 
 from matey.config import require_positive
 from matey.fields import SystemSpec, Variable
-from matey.simulate.spectral import Box, PeriodicSystem
+from matey.simulate.schemes.spectral import Box, PeriodicSystem
 
 
 @dataclass(frozen=True)

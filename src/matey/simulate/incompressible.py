@@ -35,7 +35,7 @@ from torch.nn.functional import grid_sample, pad
 
 from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Simulator, march, plane_grid
+from matey.simulate.schemes.stepper import WALL_SIDES, Simulator, march, plane_grid
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import Grid, SystemSpec, Variable
-from matey.simulate.spectral import Box, PeriodicSystem, random_waves
+from matey.simulate.schemes.spectral import Box, PeriodicSystem, random_waves
 
 STEEPEST = 6.0  # largest slope: fronts stay below 5.5 in two dimensions, and below 3 in one
 COARSEST = 1.2  # largest spacing: it resolves wavenumbers up to 1.7, which decay at a rate of 5

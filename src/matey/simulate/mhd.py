@@ -45,10 +45,10 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.gas import dot, limited_slope
-from matey.simulate.hlld import conserved, fast_speed, hlld_flux, parts
-from matey.simulate.spectral import random_waves
-from matey.simulate.stepper import Range, Simulator, march_apart
+from matey.simulate.schemes.gas import dot, limited_slope
+from matey.simulate.schemes.hlld import conserved, fast_speed, hlld_flux, parts
+from matey.simulate.schemes.spectral import random_waves
+from matey.simulate.schemes.stepper import Range, Simulator, march_apart
 
 COOLEST = 0.1  # of its pressure before a step that a cell keeps at least, if not even order 1 helps
 

@@ -37,7 +37,7 @@ from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
+from matey.simulate.schemes.stepper import WALL_SIDES, Simulator, march_by_rk4, plane_grid
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import Range, Simulator, march_apart, wicker_skamarock
+from matey.simulate.schemes.stepper import Range, Simulator, march_apart, wicker_skamarock
 from matey.simulate.thermals import at_faces
 
 OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)

@@ -48,9 +48,9 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import Grid, Sides, SystemSpec, Variable
-from matey.simulate.gas import GasDynamics
-from matey.simulate.spectral import random_waves
-from matey.simulate.stepper import WALL_SIDES, Range, box_grid
+from matey.simulate.schemes.gas import GasDynamics
+from matey.simulate.schemes.spectral import random_waves
+from matey.simulate.schemes.stepper import WALL_SIDES, Range, box_grid
 
 TRACE = 1e-12  # mass fraction that counts as burnt: what is left would fall below all numbers
 NODES = 64  # of the quadrature over a wave: exact to rounding

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import Simulator, march, plane_grid
+from matey.simulate.schemes.stepper import Simulator, march, plane_grid
 
 OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 

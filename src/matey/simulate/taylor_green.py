@@ -34,8 +34,8 @@ from torch import Tensor
 
 from matey.config import require_positive
 from matey.fields import SystemSpec, Variable
-from matey.simulate.spectral import Box, PeriodicSystem, random_waves
-from matey.simulate.stepper import Range
+from matey.simulate.schemes.spectral import Box, PeriodicSystem, random_waves
+from matey.simulate.schemes.stepper import Range
 
 FASTEST = 2.0  # largest sum of velocities along the axes, over V: of the vortices it is 1
 

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from matey.config import require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.stepper import WALL_SIDES, Simulator, march, wicker_skamarock
+from matey.simulate.schemes.stepper import WALL_SIDES, Simulator, march, wicker_skamarock
 
 # Gauss-Legendre quadrature with three points on [0, 1]: exact up to degree 5.
 QUADRATURE = (torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64) * math.sqrt(0.6) + 1) / 2

@@ -16,7 +16,7 @@ from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
 from matey.fields import PERIODIC_SIDES, Field
 from matey.simulate import SYSTEMS
-from matey.simulate.stepper import Range, Simulator
+from matey.simulate.schemes.stepper import Range, Simulator
 
 SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
 HALF = 0.5  # a mask is 1 or 0

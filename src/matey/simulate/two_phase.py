@@ -37,8 +37,8 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import SystemSpec, Variable
-from matey.simulate.spectral import Box, PeriodicSystem, random_waves
-from matey.simulate.stepper import Range
+from matey.simulate.schemes.spectral import Box, PeriodicSystem, random_waves
+from matey.simulate.schemes.stepper import Range
 
 TRIES = 1000  # places to try for a drop
 

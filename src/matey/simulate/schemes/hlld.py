@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.simulate.gas import dot
+from matey.simulate.schemes.gas import dot
 
 DEGENERATE = 1e-8  # relative: where an outer wave and an Alfvén wave are one, no field turns
 

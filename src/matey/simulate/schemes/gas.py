@@ -36,7 +36,7 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Boundary
-from matey.simulate.stepper import Simulator, march_apart, require_dimension
+from matey.simulate.schemes.stepper import Simulator, march_apart, require_dimension
 
 GHOSTS = 2  # cells beyond a side that slopes and fluxes look at
 

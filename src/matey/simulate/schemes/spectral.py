@@ -28,7 +28,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from matey.fields import PERIODIC_SIDES, Grid, Sides
-from matey.simulate.stepper import Simulator, box_grid, march, require_dimension
+from matey.simulate.schemes.stepper import Simulator, box_grid, march, require_dimension
 
 CIRCLE = 32  # points on a circle, on which means are then exact to rounding
 Nonlinear = Callable[[Tensor], Tensor]

@@ -1,0 +1,1 @@
+"""What solvers share: steps in time, fluxes, spectra, the mechanics of cracks."""
