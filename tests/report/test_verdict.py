@@ -64,7 +64,11 @@ def test_the_verdict_says_what_was_trained_and_what_it_cost(run_folder, results_
         ([0.2] * 10, "It is better than a stencil fitted by least squares."),
         # The model's error grows from 0.01 to 0.08 in ten steps.
         ([0.02] * 10, "A stencil fitted by least squares is better on burgers (at the end)."),
-        ([0.01] * 10, "A stencil fitted by least squares is better on burgers (one step ahead)."),
+        (
+            [0.01] * 10,
+            "A stencil fitted by least squares is better on burgers (one step ahead and at the "
+            "end).",
+        ),
         ([None] * 10, "It is better than a stencil fitted by least squares."),  # it diverged
     ],
 )

@@ -172,12 +172,13 @@ def stencil_sentence(systems: Sequence[SystemScore]) -> str:
     the end."""
     compared, beaten = [system.main for system in systems if system.main.stencil], []
     for system in systems:
-        curve = system.main
+        curve, leads = system.main, []
         for at, when in ((0, "one step ahead"), (-1, "at the end")):
             fit = curve.stencil[at] if curve.stencil else math.nan
             if math.isfinite(fit) and not curve.error[at] < fit:  # NaN: a rollout that diverged
-                beaten.append(f"{system.name} ({when})")
-                break
+                leads.append(when)
+        if leads:
+            beaten.append(f"{system.name} ({' and '.join(leads)})")
     if beaten:
         return f"A stencil fitted by least squares is better on {listed(beaten)}."
     return "It is better than a stencil fitted by least squares." if compared else ""
