@@ -71,6 +71,19 @@ def test_older_files_of_parthenon_have_components_last(tmp_path):
     np.testing.assert_allclose(values, means(finest(leaves(2)), list(target.edges)), rtol=ROUNDING)
 
 
+def test_cells_of_chombo_may_be_longer_along_one_axis(tmp_path):
+    path = WRITERS["Chombo"](tmp_path / "a.hdf5")
+    with h5py.File(path, "r+") as file:
+        for n in (0, 1):
+            about = file[f"level_{n}"].attrs
+            size = (about["dx"], 3 * about["dx"])
+            about["vec_dx"] = np.array(size, [("x", "f8"), ("y", "f8")])
+    frame, target, values = put(path, (5, 7))
+    assert frame.extent == ((0.0, 3.0), (0.0, 2.0))
+    exact = means(finest(leaves(2)), [target.edges[0] / 3, target.edges[1]])
+    np.testing.assert_allclose(values, exact, rtol=ROUNDING)
+
+
 def test_a_part_of_the_domain_may_be_taken(tmp_path):
     path = write_flash(tmp_path / "a_hdf5_plt_cnt_0001")
     _, target, values = put(path, (4, 6), [(0.25, 0.75), (0.3, 1.7)])

@@ -147,8 +147,9 @@ def level_of(file: h5py.File, n: int) -> Level:
             f"{shown(file.filename)}: its radial axis is logarithmic, which is not read. Write the "
             "run on an even one."
         )
-    size = np.ravel(attributes.get("vec_dx", attributes.get("dx"))).astype(np.float64)
-    if size.dtype.names is None and len(size) == 1:
+    size = np.ravel(attributes.get("vec_dx", attributes.get("dx")))
+    size = np.array(size[0].item() if size.dtype.names else size, np.float64)
+    if len(size) == 1:
         size = np.repeat(size, ndim)
     stretch = [number(base.get(f"g_x{axis}stretch")) or 1.0 for axis in (1, 2, 3)][:ndim]
     origin = [number(base.get(f"domBeg{axis}")) or 0.0 for axis in (1, 2, 3)][:ndim]
