@@ -120,6 +120,25 @@ def test_a_file_of_another_kind_is_read_by_itself_which_is_said(trained, tmp_pat
     assert "waves: " in caplog.text
 
 
+def test_a_file_of_another_system_is_read_under_the_name_of_the_runs_which_is_said(
+    trained, tmp_path, caplog
+):
+    """A description without a layout fits every file that says itself how it is laid out."""
+    run = tmp_path / "run"
+    shutil.copytree(trained / "run" / "model", run)
+    described = json.loads((run / "config.json").read_text())
+    del described["training"]["descriptions"]["waves"]["layout"]
+    (run / "config.json").write_text(json.dumps(described))
+    matey.write_field(matey.open(trained / "new.nc", like=trained / "run")[0], tmp_path / "own.nc")
+    assert matey.open(tmp_path / "own.nc", like=run).spec.name == "waves"
+    assert not caplog.text
+    matey.write_field(matey.open(trained / "new.nc")[0], tmp_path / "other.nc")
+    assert matey.open(tmp_path / "other.nc", like=run).spec.name == "waves"
+    own = matey.open(tmp_path / "other.nc").spec.name
+    assert f"other.nc is of system {own}, and is read as" in caplog.text
+    assert "its system waves, under this name" in caplog.text
+
+
 def test_a_data_config_that_does_not_fit_the_file_is_refused(trained, tmp_path, capsys):
     values = np.random.default_rng(0).random((5, 6, 8))
     xarray.Dataset({"rho": (("time", "y", "x"), values)}).to_netcdf(tmp_path / "a.nc")

@@ -152,7 +152,14 @@ def open_like(paths: Sequence[str | Path], sources: Sequence[SourceConfig], whos
     stands in what is said. Files that fit none are read by themselves, which a warning says."""
     source, reasons = fitting_source(paths, sources, whose)
     if source is not None:
-        return open_source(source)
+        fields = open_source(source)
+        own = fields.readers[0].spec.name
+        if source.layout is None and own != source.name:
+            log.warning(
+                f"{shown(paths[0])} is of system {own}, and is read as {whose} read its system "
+                f"{source.name}, under this name."
+            )
+        return fields
     if reasons:
         log.warning(
             f"{shown(paths[0])} is not laid out as the data of {whose}, and is read by itself: "
