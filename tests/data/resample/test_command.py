@@ -6,15 +6,20 @@ import xarray
 
 import matey
 from matey.cli import main
+from matey.config import ArrayConfig, LayoutConfig, SourceConfig
 from matey.data.inspect import inspect
 from matey.data.resample import vtk_files
 from matey.data.resample.grid import parse_domain, parse_grid, parse_sides
 from matey.data.resample.names import variables
+from matey.data.resample.run import find_runs
 from matey.data.resample.series import series_of
+from matey.data.trajectories import open_source
 from matey.errors import ConfigError, DataError
 from matey.fields import Boundary
 from tests.meshes import plane, write_exodus, write_vtk
 from tests.refined import WRITERS, write_flash
+
+DESCRIBED = LayoutConfig(("time", "y", "x"), (ArrayConfig("T", ("temperature",)),))
 
 
 def test_a_run_of_outputs_is_put_on_a_grid_and_read_by_every_command(tmp_path, capsys):
@@ -58,6 +63,46 @@ def test_inspect_names_the_command_for_meshes(kind, tmp_path, capsys):
         assert f"a mesh of cells, written by {kind}. Put them on one grid with" in refused
     with pytest.raises(DataError, match="matey data resample"):
         matey.open(path)
+
+
+def write_image(path):
+    """VTK's XML format of an even grid, without arrays."""
+    path.write_text(
+        '<?xml version="1.0"?><VTKFile type="ImageData"><ImageData WholeExtent="0 8 0 4 0 0" '
+        'Origin="0 0 0" Spacing="1 1 1"></ImageData></VTKFile>'
+    )
+
+
+@pytest.mark.parametrize("layout", [None, DESCRIBED])
+def test_a_folder_of_images_names_the_command(layout, tmp_path):
+    """Also where a data config describes the files: none can describe VTK's."""
+    for n in range(3):
+        write_image(tmp_path / f"out_{n}.vti")
+    with pytest.raises(DataError, match=r"out_0\.vti and 2 more: .* `matey data resample .* NEW"):
+        open_source(SourceConfig("a", (str(tmp_path),), layout=layout))
+
+
+def test_pieces_are_no_runs_however_many_there_are(tmp_path):
+    names = [f"piece_of_a_run_on_many_processes_{n:04d}.vti" for n in range(1000)]
+    for name in (names[0], names[-1]):
+        write_image(tmp_path / name)
+    pieces = "".join(f'<Piece Extent="0 8 0 4 0 0" Source="{name}"/>' for name in names)
+    text = f'<VTKFile type="PImageData"><PImageData>{pieces}</PImageData></VTKFile>'
+    assert len(text) > vtk_files.HEAD
+    (tmp_path / "out.pvti").write_text(text)
+    ((run, _),) = find_runs([tmp_path])
+    assert [path.name for path, _ in run.files] == ["out.pvti"]
+
+
+def test_a_collection_without_a_time_is_one_line(tmp_path, capsys):
+    write_image(tmp_path / "out_0.vti")
+    row = '<DataSet timestep="" part="0" file="out_0.vti"/>'
+    text = f'<VTKFile type="Collection"><Collection>{row}</Collection></VTKFile>'
+    (tmp_path / "out.pvd").write_text(text)
+    assert main(["data", "resample", str(tmp_path), str(tmp_path / "new"), "--grid", "4x4"]) == 2
+    error = capsys.readouterr().err
+    assert "out.pvd: the timestep of out_0.vti is '', which is no number." in error
+    assert error.count("\n") == 1
 
 
 def test_meshes_beside_fields_are_left_out_with_a_notice(tmp_path, caplog):

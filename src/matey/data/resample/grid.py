@@ -109,7 +109,7 @@ def check_extent(frame: Frame, first: Frame) -> None:
 
 def sides_on(frame: Frame, target: Target, given: Sequence[Sides] | None) -> list[Sides]:
     """The sides of a grid: as they are given; else those of the file, where the grid reaches them;
-    else open. Raises DataError where as many are given as there are no axes."""
+    else open. Raises DataError unless as many are given as there are axes."""
     if given is not None and len(given) != len(frame.axes):
         raise DataError(
             f"{shown(frame.path)} has the axes {', '.join(frame.axes)}: sides are given of "

@@ -106,7 +106,7 @@ def resample(
             file = Path(scratch) / str(n)
             count = watch_from(watch, before, total)
             done.append(onto_grid(run.name, frames, choices, file, count))
-        fields = as_fields(done, choices, Path(destination).absolute().name)
+        fields = as_fields(done, choices, destination.absolute().name)
         written = [
             write_well([field], temporary, name=run.name)
             for run, field in zip(done, fields, strict=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from matey.data.formats.files import shown
 from matey.data.resample.frames import Frame
 from matey.data.runs.names import PLACE, RUN_WORDS, Name, parse, split_suffix, varying
 from matey.errors import DataError
@@ -83,8 +84,8 @@ def in_order(frames: Sequence[tuple[Frame, float | None]], dt: float | None) -> 
     if len(timed) < len(frames):
         if len(frames) > 1 and any(number is None for _, number in frames):
             raise DataError(
-                f"{frames[0][0].path} and others of its run hold neither times nor a number each: "
-                "their order is unknown. Number them in order of time."
+                f"{shown(frames[0][0].path)} and others of its run hold neither times nor a number "
+                "each: their order is unknown. Number them in order of time."
             )
         ordered = sorted(frames, key=lambda pair: pair[1] or 0.0)
         numbers = [number or 0.0 for _, number in ordered]
@@ -94,8 +95,8 @@ def in_order(frames: Sequence[tuple[Frame, float | None]], dt: float | None) -> 
     for one, other in pairwise(result):
         if one.time == other.time:
             raise DataError(
-                f"{one.path} and {other.path} are both at time {one.time:g}. Name the files of one "
-                "run alone, or leave out one of these."
+                f"{shown(one.path)} and {shown(other.path)} are both at time {one.time:g}. Name "
+                "the files of one run alone, or leave out one of these."
             )
     return result
 

@@ -92,15 +92,20 @@ def kind_of_hdf5(file: h5py.File) -> str | None:
 
 def named_by(path: Path) -> list[tuple[Path, float | None]]:
     """The files that a file of VTK names, as one of pieces or of times does, and their times."""
-    with path.open("rb") as file:
-        content = file.read(HEAD if kind(path) != "pvd" else -1).decode("utf-8", "replace")
+    content = path.read_bytes().decode("utf-8", "replace")
     found = []
     for tag in re.findall(r"<(?:DataSet|Piece)\s[^>]*>", content):
         words = dict(re.findall(r"(\w+)\s*=\s*[\"']([^\"']*)[\"']", tag))
         name = words.get("file", words.get("Source"))
         if name:
             time = words.get("timestep")
-            found.append((path.parent / name, None if time is None else float(time)))
+            try:
+                moment = None if time is None else float(time)
+            except ValueError as error:
+                raise DataError(
+                    f"{shown(path)}: the timestep of {shown(name)} is {time!r}, which is no number."
+                ) from error
+            found.append((path.parent / name, moment))
     return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matey.config import SourceConfig
+from matey.data.formats.files import MESHES, PARALLEL
 from matey.data.formats.find import find_named
 from matey.data.formats.joined import Run
 from matey.data.layouts.described import Described
@@ -31,7 +32,9 @@ def open_named(
     rest: list[Path] = []
     asked = asked_of(options)
     described = options is not None and options.layout is not None
-    aside = {} if described else set_aside(named)
+    # What is in HDF5 or NetCDF may be described whoever wrote it, a file of VTK never.
+    meshes = [path for path in named if path.suffix.lower() in (*MESHES, *PARALLEL)]
+    aside = set_aside(meshes if described else named)
     errors |= {path: error for path, error in aside.items() if error is not None}
     for path in named:
         if path in aside:
