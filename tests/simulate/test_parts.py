@@ -113,22 +113,36 @@ def test_a_process_that_was_killed_is_reported_with_the_way_out():
         wait(-9)
 
 
-def test_a_solution_that_diverges_in_another_process_is_reported():
-    with pytest.raises(DivergenceError, match="far too extreme"):
-        wait(0, "far too extreme")
+@pytest.mark.parametrize("kind", [ConfigError, DivergenceError])
+def test_what_fails_in_another_process_is_reported(kind):
+    with pytest.raises(kind, match="far too extreme"):
+        wait(0, (kind, "far too extreme"))
 
 
-def test_a_process_that_helps_tells_what_diverged(tmp_path, monkeypatch):
+# On 16 points a plate under an overload of 2 breaks at once, which is seen as its cracks are cut.
+BREAKS = {"vary": {"overload": Range(2.0, 2.0)}}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "told"),
+    [
+        ("thermals", {}, DivergenceError, "stopped being finite"),
+        ("fracture", BREAKS, ConfigError, "overload is 2"),
+    ],
+)
+def test_a_process_that_helps_tells_what_failed(tmp_path, monkeypatch, name, options, kind, told):
     monkeypatch.setattr("matey.simulate.thermals.Thermals", lambda: Thermals(courant=4.0))
     monkeypatch.setattr(parts, "end_with_parent", lambda: None)
-    simulation = Simulation("thermals", **SIZES)
+    simulation = Simulation(name, **SIZES, **options)
     shared = parts.Shared.of(multiprocessing.get_context("spawn"), 0)
     before = signal.getsignal(signal.SIGINT)
     try:
         parts.help_out(simulation, tmp_path, simulation.groups, shared)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "stopped being finite" in shared.failures.get()
+    found, text = shared.failures.get()
+    assert found is kind
+    assert told in text
     assert not list(tmp_path.iterdir())
 
 
@@ -206,11 +220,18 @@ def test_the_command_goes_on_after_it_was_killed(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_diverges_leaves_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "more", "told"),
+    [
+        ("thermals", [], "stopped being finite"),
+        ("fracture", ["--vary", "overload=2"], "overload is 2"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(tmp_path, monkeypatch, capsys, name, more, told):
     monkeypatch.setattr("matey.simulate.thermals.Thermals", lambda: Thermals(courant=4.0))
-    words = ["--trajectories", "1", "--resolution", "16", "--steps", "3", "--device", "cpu"]
-    assert main(["simulate", "thermals", "--out", str(tmp_path / "out"), *words]) == 2
-    assert "stopped being finite" in capsys.readouterr().err
+    words = ["--trajectories", "1", "--resolution", "16", "--steps", "3", "--device", "cpu", *more]
+    assert main(["simulate", name, "--out", str(tmp_path / "out"), *words]) == 2
+    assert told in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -112,7 +112,8 @@ def run(options: Any) -> None:
 def make(simulation: "Simulation", parts: Path, out: Path, jobs: int) -> tuple[list["Field"], Path]:
     """Make the trajectories in a folder of parts, and of them the folder `out`; its file, too.
 
-    What was made stays in the folder of parts until all is done, or until a solution diverges.
+    What was made stays in the folder of parts until all is done, or until a solution diverges or a
+    trajectory's parameters are refused: the same command would not get any further.
     """
     from matey.cli.console import show_progress
     from matey.data.write import write_well
@@ -124,7 +125,7 @@ def make(simulation: "Simulation", parts: Path, out: Path, jobs: int) -> tuple[l
     try:
         with show_progress(simulation.name) as progress:
             fields = make_parts(simulation, parts, jobs, progress)
-    except DivergenceError:
+    except (ConfigError, DivergenceError):
         remove(parts)
         raise
     except KeyboardInterrupt:

@@ -94,8 +94,8 @@ def make_parts(
     """Make the parts that a folder lacks, in up to `jobs` processes, and give all trajectories.
 
     Their values stay on disk until they are used. This process makes parts, too: others take some
-    seconds to begin. Raises DivergenceError where a solution stops being finite, ProcessError if
-    another process was killed.
+    seconds to begin. Raises DivergenceError where a solution stops being finite, ConfigError where
+    a trajectory's parameters are out of range, ProcessError if another process was killed.
     """
     missing = [group for group in simulation.groups if not part(folder, group).exists()]
     total = simulation.trajectories * len(simulation.times)
@@ -155,9 +155,9 @@ def help_out(
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         take_parts(simulation, folder, missing, shared)
-    except DivergenceError as error:
+    except (ConfigError, DivergenceError) as error:
         shared.next.value = len(missing)
-        shared.failures.put(str(error))
+        shared.failures.put((type(error), str(error)))
 
 
 def end_with_parent() -> None:
@@ -177,7 +177,8 @@ def wait_for(
     """Wait until the other processes have made all of the files. Raises what they met with."""
     while not all(path.exists() for path in paths):
         if not shared.failures.empty():
-            raise DivergenceError(shared.failures.get())
+            kind, text = shared.failures.get()
+            raise kind(text)
         if any(other.exitcode for other in others):
             raise ProcessError(
                 "A process of the simulation has ended before its time. Was it killed, or is "
