@@ -35,11 +35,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
-from matey.fields import Boundary, Grid, Sides, SystemSpec, Variable
+from matey.fields import Grid, Sides, SystemSpec, Variable
 from matey.simulate.schemes.gas import GasDynamics
-from matey.simulate.schemes.stepper import Range, box_grid
-
-OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
+from matey.simulate.schemes.stepper import OPEN_SIDES, Range, box_grid
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
 from matey.simulate.schemes.cracks import Crack, cells_of, corner_sums, least_energy, strains
-from matey.simulate.schemes.stepper import WALL_SIDES, Range, Simulator, march
+from matey.simulate.schemes.stepper import OPEN_SIDES, WALL_SIDES, Range, Simulator, march
 
-FREE_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 MICROMETRE = 1e-6
 FOLDS = 6.0  # e-foldings of the slowest mode while a cut plate comes into balance
 CONVERGED = 60  # sweeps from any damage; a step starts from the last, and needs few
@@ -90,7 +89,7 @@ class Fracture(Simulator):
         sweeps: of over-relaxation at each step.
     """
 
-    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, FREE_SIDES)
+    boundaries: ClassVar[tuple[Sides, Sides, Sides]] = (PERIODIC_SIDES, WALL_SIDES, OPEN_SIDES)
     vary: ClassVar[Mapping[str, Range]] = {
         "toughness": Range(2.0, 5.0, log=True),
         "overload": Range(1.5, 4.0),

@@ -48,7 +48,13 @@ from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
 from matey.simulate.schemes.gas import dot, limited_slope
 from matey.simulate.schemes.hlld import conserved, fast_speed, hlld_flux, parts
 from matey.simulate.schemes.spectral import random_waves
-from matey.simulate.schemes.stepper import Range, Simulator, march_apart
+from matey.simulate.schemes.stepper import (
+    Range,
+    Simulator,
+    box_grid,
+    march_apart,
+    require_dimension,
+)
 
 COOLEST = 0.1  # of its pressure before a step that a cell keeps at least, if not even order 1 helps
 
@@ -101,6 +107,7 @@ class MHD(Simulator):
     ndim: int = 2
 
     def __post_init__(self) -> None:
+        require_dimension(self.ndim, self.dimensions)
         require_positive(self, "", "M", "beta", "waves", "span", "courant")
         require_fraction(self, "", "courant")
         require(self.gamma > 1, "gamma", self.gamma, "more than 1")
@@ -109,7 +116,6 @@ class MHD(Simulator):
         for name in ("blasts", "burst", "radius"):
             low, high = getattr(self, name)
             require(0 <= low <= high, name, (low, high), "two numbers of 0 or more, lower first")
-        require(self.ndim in self.dimensions, "ndim", self.ndim, "2 or 3")
 
     def spec(self, dt: float) -> SystemSpec:
         axes = "xyz"[: self.ndim]
@@ -122,13 +128,7 @@ class MHD(Simulator):
         return SystemSpec("mhd", self.ndim, variables, ("gamma", "M", "beta"), dt)
 
     def grid(self, resolution: int) -> Grid:
-        flat, spacing = 3 - self.ndim, 1 / resolution
-        return Grid(
-            ("z", "y", "x")[flat:],
-            (1,) * flat + (resolution,) * self.ndim,  # type: ignore[arg-type]
-            (0.0,) * flat + (spacing / 2,) * self.ndim,  # type: ignore[arg-type]
-            (1.0,) * flat + (spacing,) * self.ndim,  # type: ignore[arg-type]
-        )
+        return box_grid(0.0, 1.0, resolution, self.ndim)
 
     def draw(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "S ..."]:
         """Waves of velocity and field in uniform gas of density 1 and sound speed 1, and blasts."""

@@ -36,11 +36,17 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.schemes.stepper import Range, Simulator, march_apart, wicker_skamarock
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.fields.field import HALF
+from matey.simulate.schemes.stepper import (
+    OPEN_SIDES,
+    Range,
+    Simulator,
+    march_apart,
+    wicker_skamarock,
+)
 from matey.simulate.thermals import at_faces
 
-OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 TRIES = 1000  # places to try for an obstacle
 AT_ONCE = 32  # columns of the capacitance matrix
 ROUNDING = 1e-10  # of its eigenvalues, which lie in [0, 1]
@@ -223,7 +229,7 @@ class Channel:
         eigenvalue[0, 0] = torch.inf
         self.cosines, self.inverse = cosines.to(mask), (1 / eigenvalue).to(mask)
 
-        solid = mask < 0.5
+        solid = mask < HALF
         right = torch.cat((solid[:, 1:], solid[:, -1:]), dim=1)  # the cell beyond is alike
         pairs = torch.stack((solid, solid)), torch.stack((right, solid.roll(-1, 0)))
         self.open = ~(pairs[0] | pairs[1])

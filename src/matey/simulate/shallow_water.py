@@ -25,10 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import require, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary, Grid, Sides, SystemSpec, Variable
-from matey.simulate.schemes.stepper import Simulator, march, plane_grid
-
-OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
+from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
+from matey.simulate.schemes.stepper import OPEN_SIDES, Simulator, march, plane_grid
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from torch import Tensor
 from matey.config import require
 from matey.errors import ConfigError, DivergenceError, nearest
 from matey.fields import PERIODIC_SIDES, Field
+from matey.fields.field import HALF
 from matey.simulate import SYSTEMS
 from matey.simulate.schemes.stepper import Range, Simulator
 
 SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
-HALF = 0.5  # a mask is 1 or 0
 CACHED = 2**16  # values of one variable that stay in a processor's cache
 
 Progress = Callable[[int, int], None]

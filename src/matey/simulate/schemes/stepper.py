@@ -22,6 +22,7 @@ from matey.errors import ConfigError
 from matey.fields import Boundary, Grid, Sides, SystemSpec
 
 WALL_SIDES: Sides = (Boundary.WALL, Boundary.WALL)
+OPEN_SIDES: Sides = (Boundary.OPEN, Boundary.OPEN)
 
 
 @dataclass(frozen=True)
