@@ -114,8 +114,9 @@ def parameters(system: Simulator) -> list[str]:
 
 def cost(name: str) -> list[str]:
     """What the module says of the seconds of one core that a trajectory takes."""
-    text = " ".join((import_module(f"matey.simulate.{name}").__doc__ or "").split())
-    sentences = re.split(r"(?<=[^\s.]{2})\. (?=[A-Z])", text)
+    paragraphs = (import_module(f"matey.simulate.{name}").__doc__ or "").split("\n\n")
+    texts = [" ".join(paragraph.split()) for paragraph in paragraphs]
+    sentences = [part for text in texts for part in re.split(r"(?<=[^\s.]{2})\. (?=[A-Z])", text)]
     return [sentence.rstrip(".") for sentence in sentences if "of one core" in sentence]
 
 

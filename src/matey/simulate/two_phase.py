@@ -18,8 +18,9 @@ in the linear part. On the grid as in the equations, kinetic energy and the free
 ∫ s ((φ² - 1)² / (4 ε) + ε |∇φ|² / 2) together lose ν ∫ ω² + M ∫ |∇μ|² without gravity, to rounding:
 only steps in time add an error, of order 4. Mass, ∫ φ, is kept to rounding. Stable for steps up to
 about 2.8 / (k U) for flow and 2.8 / √(σ k³ / 2) for capillary waves, with k the largest wavenumber
-and U the largest speed; `fraction` of that is used, and `speed` for U. A trajectory of 64² points
-takes 1 s of one core, and one of 256² takes 40 to 80 s.
+and U the largest speed, for which `speed` is taken; `fraction` of that is used. A trajectory of 64²
+points takes 1 s of one core, and one of 256² takes 40 to 80 s.
+
 Source: Hohenberg and Halperin, Rev. Mod. Phys. 49 (1977) 435 (model H); Jacqmin, J. Comput.
 Phys. 155 (1999) 96 (as a method for two fluids); Magaletti et al., J. Fluid Mech. 714 (2013) 95
 (mobility as ε²).
