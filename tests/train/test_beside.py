@@ -27,6 +27,8 @@ from matey.train.loop import train
 from tests.files import write_compressible, write_shallow_water
 from tests.train.test_loop import config_for, records
 
+BEYOND = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(8, 4), local=8, stencil=True)
+
 
 def write_diffusing(path: Path, trajectories: int = 6, frames: int = 8, points: int = 16) -> Path:
     """Noise that diffuses, each step a map of the nearest points: what a stencil can be."""
@@ -131,7 +133,7 @@ def test_a_model_beyond_a_stencil_or_a_stencil_is_not_given_another(
     diffusing, tmp_path, with_stencil
 ):
     """The one stands beside its own; the other beside none."""
-    model = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(8, 4), local=8, stencil=True)
+    model = BEYOND
     if not with_stencil:
         model = ModelConfig(baseline=BaselineConfig("stencil", 3))
     run = tmp_path / "run"
@@ -153,9 +155,8 @@ def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(di
         for name in ("density", "pressure", "Vx", "Vy"):
             file[name][:] = np.random.default_rng(0).normal(size=file[name].shape)
     both = DataConfig((*diffusing.systems, SourceConfig("compressible", (str(gas),))))
-    model = ModelConfig(embed_dim=24, heads=2, depth=1, patches=(8, 4), local=8, stencil=True)
     run = tmp_path / "run"
-    trained = train(short(both, model=model), run)
+    trained = train(short(both, model=BEYOND), run)
     (record,) = records(run, "beyond")
     assert record["errors"]["shallow_water"] < 0.1 < record["most"] == pytest.approx(1 / 3)
     assert record["errors"]["compressible"] > 0.5
@@ -170,8 +171,44 @@ def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(di
     assert second.main.stencil is not None  # beside, though not inside
     loaded = matey.from_pretrained(run)
     assert not loaded.stencils.fitted("compressible")
-    train(replace(short(both, model=model), steps=3), run, resume=True)
+    train(replace(short(both, model=BEYOND), steps=3), run, resume=True)
     assert len(records(run, "beyond")) == 1  # nothing is measured again
+
+
+def test_a_stencil_inside_a_model_is_judged_on_stretched_grids_too(diffusing, tmp_path):
+    """There its neighbours are those by index, of which the file's law is."""
+    with h5py.File(diffusing.systems[0].paths[0], "a") as file:
+        for group in file.values():
+            group["grid/x"][:] = np.linspace(0.1, 1.6, 16) ** 2
+    trained = train(short(diffusing, model=BEYOND), tmp_path / "run")
+    (record,) = records(tmp_path / "run", "beyond")
+    assert record["errors"]["shallow_water"] < 0.1
+    assert trained.stencils.fitted("shallow_water")
+    (score,) = evaluate(trained, "toy", diffusing, ScoreConfig(1), tmp_path / "out")
+    assert "evenly apart" in score.no_stencil
+
+
+@pytest.mark.parametrize("long", [1, 3])
+def test_a_stencil_is_judged_on_trajectories_that_are_long_enough(diffusing, tmp_path, long):
+    """Also where every fourth is not, or just one is."""
+    with h5py.File(diffusing.systems[0].paths[0], "a") as file:
+        systems = open_systems(short(diffusing).data)
+        training = systems["shallow_water"].windows("train", WindowConfig(history=2)).trajectories
+        for place in training[:-long]:
+            group = file[f"{place:04d}"]
+            for name in ("data", "grid/t"):
+                kept = group[name][:2]
+                del group[name]
+                group[name] = kept
+    train(short(diffusing, model=BEYOND), tmp_path / "run")
+    (record,) = records(tmp_path / "run", "beyond")
+    assert record["errors"]["shallow_water"] < 0.1
+
+
+@pytest.mark.gpu
+def test_a_stencil_is_judged_where_the_model_is(diffusing, tmp_path):
+    trained = train(short(diffusing, model=BEYOND, device="cuda"), tmp_path / "run")
+    assert trained.stencils.fitted("shallow_water")
 
 
 def test_a_stretched_system_says_why_it_has_none(data, tmp_path):

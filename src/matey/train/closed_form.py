@@ -127,7 +127,9 @@ def measure_missing(
 def on_trial(model: Matey, windows: Windows, seed: int) -> float:
     """The error over persistence's of a system's stencil on one in four of its training
     trajectories, fitted to the others; of a single trajectory both are that one."""
-    fields, trajectories = windows.fields, windows.trajectories
+    fields = windows.fields
+    long = {windows.place(i)[0] for group in windows.groups.values() for i in group.tolist()}
+    trajectories = [one for one in windows.trajectories if one in long]  # enough for a window
     held = trajectories[::4]
     others = [one for one in trajectories if one not in held] or held
     assert model.stencils is not None
@@ -139,15 +141,15 @@ def on_trial(model: Matey, windows: Windows, seed: int) -> float:
 def beside_persistence(model: Matey, windows: Windows) -> float:
     """The error of a stencil's rollouts over that of persistence, at the last of at most `AHEAD`
     steps: the root of the mean over variables of the ratio of squares."""
-    alone, history = own_stencils(model), windows.config.history
+    alone, history = own_stencils(model, model.config), windows.config.history
     group = windows.groups[max(windows.groups, key=math.prod)].tolist()
     ahead = min(AHEAD, max(windows.after(window) for window in group))
     config = WindowConfig(history, windows.config.stride, ahead, ahead)
     longer = Windows(windows.fields, windows.trajectories, config)
     varying = list(windows.spec.predicted)
-    errors, changes = torch.zeros(2, len(varying), dtype=torch.float64)
+    errors, changes = torch.zeros(2, len(varying), dtype=torch.float64, device=alone.device)
     for window, _, _ in longer.scattered(STARTS):
-        batch = longer.batch([Choice(window, ahead)])
+        batch = longer.batch([Choice(window, ahead)]).to(alone.device)
         *_, last = continue_inputs(alone, batch, [1.0] * ahead)
         true = batch.target[:, varying]
         for sums, frame in ((errors, last), (changes, batch.values[:, -1])):

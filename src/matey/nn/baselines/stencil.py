@@ -133,7 +133,7 @@ def yardstick_of(model: Surrogate) -> Yardstick | None:
     if model.yardstick is not None or not predicts_beyond(model):
         return model.yardstick
     assert isinstance(model, Matey)
-    return Yardstick(own_stencils(model), {})
+    return Yardstick(own_stencils(model, ModelConfig(baseline=BaselineConfig("stencil"))), {})
 
 
 def predicts_beyond(model: Surrogate) -> bool:
@@ -143,9 +143,10 @@ def predicts_beyond(model: Surrogate) -> bool:
     return all(model.stencils.fitted(name) for name in model.specs)
 
 
-def own_stencils(model: Matey) -> StencilModel:
-    """The stencils inside a model, as a model."""
+def own_stencils(model: Matey, config: ModelConfig) -> StencilModel:
+    """The stencils inside a model, as a model of such a config: by that of a stencil it refuses
+    stretched grids, by the model's own it takes them, too."""
     assert model.stencils is not None
-    own = StencilModel(ModelConfig(baseline=BaselineConfig("stencil")), [], model.history)
+    own = StencilModel(config, [], model.history)
     own.stencils, own.specs = model.stencils, model.specs
     return own.eval()
