@@ -7,12 +7,12 @@
 
 Every model is trained on every system alone, in one thread, for so many seconds of CPU time: a few
 steps are timed, and as many are planned as fit, with what comes before the first (reading, the fit
-of a stencil). The times are kept in `costs.json` of each system. Programs beside it make steps
-longer, also in CPU time: `--costs` measures them all and stops, for a quiet machine, and trainings
-may then share it. Where a model leaves a choice open
-(the learning rate, the size of patches), each candidate is first trained with the first seed for a
-third of the time, and the least NRMSE on the validation trajectories decides, for all seeds. Then
-`evaluate` rolls the model out on the test trajectories, from the same frames for all models.
+of a stencil). The times are kept in a file of `costs/` for each system. Programs beside it make
+steps longer, also in CPU time: `--costs` measures them all and stops, for a quiet machine, and
+trainings may then share it. Where a model leaves a choice open (the learning rate, the size of
+patches), each candidate is first trained with the first seed for a third of the time, and the least
+NRMSE on the validation trajectories decides, for all seeds. Then `evaluate` rolls the model out on
+the test trajectories, from the same frames for all models.
 
 `--out` holds a JSON file for each system, model and seed; one that is there is not made again, so
 that a comparison can be stopped, taken up again, and shared among processes by `--systems`. What is

@@ -22,7 +22,7 @@ from tests.nn.helpers import system, tiny_model
         (
             {"local": 32, "levels": 3, "stencil": True},
             "; a local path of 32 channels with 3 coarser levels; increments beyond those of a "
-            "least-squares stencil",
+            "least-squares stencil where it helps",
         ),
     ],
 )

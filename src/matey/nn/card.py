@@ -59,7 +59,7 @@ def around_tokens(model: Mapping[str, Any]) -> str:
         coarser = f" with {plural(levels, 'coarser level')}" if levels else ""
         parts.append(f"a local path of {plural(model['local'], 'channel')}{coarser}")
     if model.get("stencil"):
-        parts.append("increments beyond those of a least-squares stencil")
+        parts.append("increments beyond those of a least-squares stencil where it helps")
     return "".join(f"; {part}" for part in parts)
 
 
