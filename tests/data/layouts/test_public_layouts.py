@@ -6,12 +6,15 @@ agreed.
 """
 
 import json
+from contextlib import closing
 
 import h5py
 import numpy as np
 import pytest
 import xarray
 
+from matey.data.formats.container import open_container
+from matey.data.layouts import positions
 from tests.layouts import OPEN, ROUND, asked, check, drafted, faces
 
 T, Z, Y, X = 6, 5, 12, 16
@@ -430,6 +433,17 @@ def test_positions_that_change_along_two_axes_are_no_coordinate(tmp_path):
     assert static == {"X"}
     np.testing.assert_allclose(field.grid.coordinate(1), y[:, 0])
     np.testing.assert_array_equal(field.grid.coordinate(2), np.arange(X))
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.01])
+def test_a_large_grid_that_is_bent_inside_alone_is_no_coordinate(tmp_path, monkeypatch, bend):
+    monkeypatch.setattr(positions, "WHOLE", 0)
+    y, x = np.meshgrid(np.linspace(0, 1, Y), np.linspace(0, 1, X), indexing="ij")
+    bent = x + bend * np.sin(np.pi * x) * np.sin(np.pi * y)
+    bent[[0, -1]] = x[[0, -1]]
+    np.savez(tmp_path / "a.npz", X=bent)
+    with closing(open_container(tmp_path / "a.npz")) as file:
+        assert positions.read_positions(file, "X").shape == ((Y, X) if bend else (X,))
 
 
 def test_a_grid_of_positions_without_points_is_no_coordinate(tmp_path):

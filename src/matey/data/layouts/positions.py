@@ -3,7 +3,7 @@
 Such is X of (y, x), as `numpy.meshgrid` makes it, or of (time, y, x), which changes along x only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -16,7 +16,8 @@ from matey.data.formats.container import Container
 from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
 from matey.data.layouts.draft_axes import SPACE, ArrayShape, is_vector
 
-WHOLE = 2**20  # entries of a grid that are all compared; of a larger one its edges are
+WHOLE = 2**20  # entries of a grid that are all compared; of a larger one these lines are:
+LINES = 8  # beside the first, evenly apart from the first corner to the last
 
 
 def read_positions(file: Container, name: str) -> np.ndarray:
@@ -38,7 +39,7 @@ def line_along(file: Container, name: str) -> tuple[int, np.ndarray] | None:
     values = read(file, array, name, ()) if whole else None
     lines: list[tuple[int, np.ndarray]] = []
     for place in range(len(shape)):
-        along = tuple(slice(None) if p == place else slice(0, 1) for p in range(len(shape)))
+        along = through([0] * len(shape), place)
         line = read(file, array, name, along).reshape(-1) if values is None else values[along]
         line = line.reshape(-1)
         if len(line) and not (line == line[0]).all():
@@ -47,14 +48,22 @@ def line_along(file: Container, name: str) -> tuple[int, np.ndarray] | None:
         return None
     place, line = lines[0] if lines else (len(shape) - 1, np.zeros(shape[-1]))
     if values is None:
-        last = tuple(slice(None) if p == place else slice(-1, None) for p in range(len(shape)))
-        same = np.array_equal(read(file, array, name, last).reshape(-1), line) or not lines
+        corners = [[(n - 1) * k // LINES for n in shape] for k in range(1, LINES + 1)]
+        same = not lines or all(
+            np.array_equal(read(file, array, name, through(corner, place)).reshape(-1), line)
+            for corner in corners
+        )
     else:
         rest = (1,) * (len(shape) - 1 - place)
         same = not lines or np.array_equal(
             values, np.broadcast_to(line.reshape(-1, *rest), shape), equal_nan=True
         )
     return (place, line) if same else None
+
+
+def through(corner: Sequence[int], place: int) -> tuple[slice, ...]:
+    """The line along an axis through a point."""
+    return tuple(slice(None) if p == place else slice(n, n + 1) for p, n in enumerate(corner))
 
 
 def read(file: Container, array: Any, name: str, index: tuple[slice, ...]) -> np.ndarray:
