@@ -1,5 +1,10 @@
 """Cells of a grid: the lattice of one patch size, and the patches of values in it.
 
+Where patches do not divide the grid, the lattice goes on past its high end. Each room continues
+what it has to the lattice's size, and drops what lies there afterwards: plans the fields and
+points (`tokens.refine`), the tokenizer and the local path's halves their features
+(`nn.local.sandwich`), while convolutions end where the grid does (`nn.local.path`).
+
 Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells,
 M cells of all samples, (z, y, x) points of one cell.
 """
