@@ -446,6 +446,14 @@ def test_a_large_grid_that_is_bent_inside_alone_is_no_coordinate(tmp_path, monke
         assert positions.read_positions(file, "X").shape == ((Y, X) if bend else (X,))
 
 
+def test_a_field_called_as_an_axis_that_is_fixed_at_the_sides_is_a_field(tmp_path):
+    y, x = np.meshgrid(np.linspace(0, 1, Y), np.linspace(0, 1, X), indexing="ij")
+    z = np.arange(T)[:, None, None] * (y * (1 - y) * x * (1 - x))
+    np.savez(tmp_path / "a.npz", u=noise(T, Y, X), z=z)
+    variables = asked(tmp_path / "a.npz").spec.variables
+    assert [variable.alias for variable in variables] == ["u", "z"]
+
+
 def test_a_grid_of_positions_without_points_is_no_coordinate(tmp_path):
     np.savez(tmp_path / "a.npz", rho=noise(T, Y, X), X=np.zeros((0, 5)), t=np.arange(T))
     assert asked(tmp_path / "a.npz")[0].grid.shape == (1, Y, X)

@@ -46,16 +46,16 @@ def line_along(file: Container, name: str) -> tuple[int, np.ndarray] | None:
             lines.append((place, line))
     if len(lines) > 1:
         return None
-    place, line = lines[0] if lines else (len(shape) - 1, np.zeros(shape[-1]))
+    place, line = lines[0] if lines else (len(shape) - 1, line)
     if values is None:
         corners = [[(n - 1) * k // LINES for n in shape] for k in range(1, LINES + 1)]
-        same = not lines or all(
+        same = all(
             np.array_equal(read(file, array, name, through(corner, place)).reshape(-1), line)
             for corner in corners
         )
     else:
         rest = (1,) * (len(shape) - 1 - place)
-        same = not lines or np.array_equal(
+        same = np.array_equal(
             values, np.broadcast_to(line.reshape(-1, *rest), shape), equal_nan=True
         )
     return (place, line) if same else None
