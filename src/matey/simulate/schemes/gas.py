@@ -46,7 +46,7 @@ class GasDynamics(Simulator):
 
     It is solved in one, two or three dimensions, as many as the state has axes of points.
 
-    Args:
+    Attributes:
         ndim: dimensions of the domain, of systems that exist in several.
         gamma: heat capacity at constant pressure over that at constant volume.
         length: of the domain along every axis [m].
