@@ -10,6 +10,7 @@ def write_shallow_water(
     path: Path, trajectories: int = 6, frames: int = 8, points: int = 16
 ) -> Path:
     """A hump that travels to the right and spreads: smooth, moving, different each time."""
+    path.parent.mkdir(exist_ok=True)
     x = (np.arange(points) + 0.5) / points * 5 - 2.5
     with h5py.File(path, "w") as file:
         for i in range(trajectories):

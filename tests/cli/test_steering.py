@@ -110,9 +110,9 @@ def test_a_lead_time_and_a_time_step_unlike_the_training_are_warned_of(trained, 
     with h5py.File(trained / GAS, "r+") as file:
         file["t-coordinate"][...] = 2 * file["t-coordinate"][...]
     assert main(PREDICT) == 0
-    assert "a dt of 0.1, but the model was trained on 0.05" in capsys.readouterr().err
+    assert "dt is 0.1; training had 0.05" in capsys.readouterr().err
     assert main(EVALUATE) == 0
-    assert capsys.readouterr().err.count("a dt of 0.1") == 1
+    assert capsys.readouterr().err.count("dt is 0.1;") == 1
 
 
 def test_a_grid_that_the_patches_of_a_trained_model_do_not_divide_is_scored_whole(trained):

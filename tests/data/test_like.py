@@ -99,12 +99,16 @@ def test_what_differs_from_training_is_said(trained, tmp_path, caplog):
     model.check(matey.open(tmp_path / "wide.nc")[0])
     assert "sides of system" in caplog.text
     assert "along x are open, but the model was trained on periodic ones" in caplog.text
-    assert "a dt of 1, but the model was trained on 0.5" in caplog.text
+    found = {one.quantity: one for one in model.outside(matey.open(tmp_path / "wide.nc")[0])}
+    assert (found["dt"].value, found["dt"].high) == (1, 0.5)
+    assert (found["spacing"].name, found["spacing"].value) == ("x", pytest.approx(2 / POINTS))
 
 
-def test_spacing_that_differs_from_training_is_said(trained, caplog):
+def test_spacing_that_differs_from_training_is_said_by_folders_without_ranges(trained, caplog):
     field = matey.open(trained / "new.nc", like=trained / "run")[0]
     model = matey.from_pretrained(trained / "run")
+    del model.learned_from["ranges"]  # as of an older version
+    assert model.outside(field) == []
     model.learned_from["spacing"] = {"waves": {"y": 1.0, "x": 3.0}}
     model.check(field)
     assert "along x are 1 apart, but the model was trained on 3." in caplog.text

@@ -1,4 +1,4 @@
-"""Statistics of fields, taken as frames stream past: means, extremes, repeated frames.
+"""Statistics of fields, taken as frames stream past: means, extremes, ranges, repeated frames.
 
 Axes: T times, C variables, (Z, Y, X) grid points. Nothing here grows with the size of a frame;
 a frame leaves a mark of 12 bytes, by which it is known again.
@@ -6,13 +6,24 @@ a frame leaves a mark of 12 bytes, by which it is known again.
 
 import hashlib
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from matey.fields import Field
+from matey.config import WindowConfig
+from matey.data.layouts.base import Trajectory
+from matey.data.symmetry import parity
+from matey.data.trajectories import Fields
+from matey.fields import Field, SystemSpec
+from matey.metrics.extent import extents, sampling
+from matey.records.ranges import Ranges, joined
+
+LOOKED_AT, BLOCK = 2**24, 2**22  # numbers of a system that its ranges are of; at once
 
 
 @dataclass(frozen=True)
@@ -113,3 +124,46 @@ class Repeats:
             np.stack([first[apart], owners[apart]], 1), axis=0, return_counts=True
         )
         return {(int(a), int(b)): int(n) for (a, b), n in zip(pairs, counts, strict=True)}
+
+
+def extents_of(fields: Fields, trajectories: Sequence[int]) -> Ranges:
+    """The ranges of values and gradients in some trajectories: in all of their frames, or in as
+    many, spread evenly over them, as hold about 17 million numbers."""
+    counts = [len(fields.trajectories[i].times) for i in trajectories]
+    sizes = [
+        len(fields.spec.variables) * prod(fields.trajectories[i].grid.shape) for i in trajectories
+    ]
+    total = sum(count * size for count, size in zip(counts, sizes, strict=True))
+    step, before = -(-total // LOOKED_AT) or 1, [0, *accumulate(counts)]
+    found: list[Ranges] = []
+    for place, (i, size) in enumerate(zip(trajectories, sizes, strict=True)):
+        block = max(1, BLOCK // size) * step
+        # Each trajectory has another phase: steps may divide their length.
+        for start in range((place - before[place]) % step, counts[place], block):
+            stop = min(start + block, counts[place])
+            found.append(extents(fields.read(i, slice(start, stop, step))))
+    return joined(found)
+
+
+def ranges_of(
+    whole: Ranges, trajectories: Sequence[Trajectory], spec: SystemSpec, config: WindowConfig
+) -> Ranges:
+    """The ranges of training on some trajectories, the extents of whose fields are `whole`: also
+    as mirrored images of training have them, and with time step, spacing and parameters."""
+    parts = [whole]
+    for axis in config.flip:
+        turned = {v.name for v in spec.variables if parity(v, axis) < 0}
+        parts += [
+            {
+                quantity: {
+                    n: (-high, -low) for n, (low, high) in part[quantity].items() if n in turned
+                }
+                for quantity in ("value", "extreme")
+            }
+            for part in list(parts)
+        ]
+    for one in trajectories:
+        steps = sampling(one.times, spec.dt, one.grid, one.parameters)
+        low, high = steps["dt"][""]
+        parts.append({**steps, "dt": {"": (config.stride * low, config.stride * high)}})
+    return joined(parts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -11,10 +12,12 @@ from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS
 from matey.data.runs.overlap import sharing_frames
 from matey.data.selection import in_stretches
+from matey.data.statistics import extents_of, ranges_of
 from matey.data.trajectories import Fields, open_source
 from matey.data.windows import Windows
 from matey.errors import DataError
 from matey.fields import SystemSpec
+from matey.records.ranges import Ranges
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,16 @@ class System:
     def windows(self, split: str, config: WindowConfig) -> Windows:
         """The windows of one split."""
         return Windows(self.fields, self.split[split], config)
+
+    @cached_property
+    def extents(self) -> Ranges:
+        """The ranges of values and gradients in the training trajectories, read once."""
+        return extents_of(self.fields, self.split["train"])
+
+    def ranges(self, config: WindowConfig) -> Ranges:
+        """The ranges of all that a model learns from."""
+        trained = [self.fields.trajectories[i] for i in self.split["train"]]
+        return ranges_of(self.extents, trained, self.spec, config)
 
 
 def open_systems(config: DataConfig, *, training: bool = True) -> dict[str, System]:

@@ -37,6 +37,7 @@ from matey.nn.rollout import chosen, continue_inputs, warn_of_leads
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.output import replacing
 from matey.records.descriptions import KEY, sources_of
+from matey.records.ranges import Outside, gathered
 from matey.records.scores import Scores, SystemScore
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan
@@ -125,10 +126,13 @@ def score_system(
     stencil, no_stencil = stencil_beside(model, rollouts)
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
+    outside: list[list[Outside]] = []
     for batch in rollouts.batches(config.batch):
         for (trajectory, _), field in zip(batch.starts, batch.truth, strict=True):
+            history = cut(field, 0, model.history)
+            outside.append(model.outside(history))
             try:
-                model.check(cut(field, 0, model.history))
+                model.check(history)
             except MateyError as error:
                 raise type(error)(f"{fields.trajectories[trajectory].name}: {error}") from error
         plans.append(model.plan_inputs(batch.inputs))
@@ -136,7 +140,7 @@ def score_system(
         if kept:
             write_example(example, batch.truth[0], plans[0], frames, model.history)
         kept = set()  # the first batch has the example
-    return SystemScore(
+    score = SystemScore(
         name=spec.name,
         variables=names,
         trajectories=len(scored),
@@ -156,7 +160,11 @@ def score_system(
         spectra=tally.spectra(),
         seams=tally.seams(),
         no_stencil=no_stencil,
+        outside=gathered(outside),
     )
+    for line in score.outside_lines:
+        log.warning("%s: %s.", spec.name, line)
+    return score
 
 
 def seen_in_training(model: Surrogate, system: System, trajectories: Sequence[int]) -> int | None:

@@ -20,6 +20,7 @@ def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[s
         summary(description, parameters),
         use(description),
         contract(description),
+        within(description["systems"], training.get("ranges") or {}),
         scores(training.get("scores") or {}, training.get("windows") or {}),
         cost(training, spent),
     ]
@@ -109,6 +110,28 @@ def contract(description: Mapping[str, Any]) -> str:
         "fine-tuning, and may have been forgotten in part."
     )
     return "## Data contract\n\n" + table(heading, rows) + "\n\n" + "\n".join(lines)
+
+
+def within(specs: Sequence[Mapping[str, Any]], ranges: Mapping[str, Any]) -> str:
+    """The ranges of what each system's training trajectories held."""
+    rows = []
+    for spec in specs:
+        units = {entry["name"]: entry["units"] for entry in spec["variables"]}
+        for quantity, named in (ranges.get(spec["name"]) or {}).items():
+            for name, (low, high) in named.items():
+                unit = units.get(name, "") if quantity in ("value", "extreme") else ""
+                ends = [f"{low:.4g}", f"{high:.4g}"]
+                rows.append([spec["name"], quantity, name, *ends, unit])
+    if not rows:
+        return ""
+    return (
+        "## Ranges of training\n\n"
+        "Of fields outside of these the model has seen nothing like: `matey predict` and "
+        "`model.outside(field)` say which are. A value leaves out the lowest and the highest 0.1 % "
+        "of a frame's points, an extreme none; a gradient is how steep the steepest 0.1 % of a "
+        "frame are, from the smoothest frame to the steepest.\n\n"
+        + table(["System", "Quantity", "Of", "From", "To", "Units"], rows)
+    )
 
 
 def variable(entry: Mapping[str, Any]) -> str:

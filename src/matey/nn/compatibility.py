@@ -1,23 +1,37 @@
-"""Compare data with what a model was trained on: units, time step, and names."""
+"""Compare data with what a model was trained on: units, time step, ranges, and names."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from matey.errors import DataError, nearest
 from matey.fields import Boundary, Field, SystemSpec
+from matey.metrics.extent import extents, sampling
 from matey.nn.embed import Named
+from matey.records.ranges import KEY, Outside, Ranges, compare, joined
 
 ROUNDING = 1e-3  # of dt: a smaller difference is none
 EVEN = 0.01  # of the step between grid points: a smaller difference is none
+NOTHING: Mapping[str, Ranges] = MappingProxyType({})
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
 
 log = logging.getLogger("matey")
 
 
-def differences(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str]:
-    """Units and time steps that differ from those of the systems `learned`, a sentence each.
+def alike(spec: SystemSpec, learned: Iterable[SystemSpec]) -> list[SystemSpec]:
+    """Of the systems `learned`, that of the same name; else those with the same variables."""
+    systems, names = list(learned), {variable.name for variable in spec.variables}
+    same = [s for s in systems if s.name == spec.name]
+    return same or [s for s in systems if {v.name for v in s.variables} == names]
+
+
+def differences(
+    spec: SystemSpec, learned: Iterable[SystemSpec], ranges: Mapping[str, Ranges] = NOTHING
+) -> Iterator[str]:
+    """Units and time steps that differ from those of the systems `learned`, a sentence each;
+    time steps only where `outside` is not told the `ranges` of them.
 
     Values are normalised: other units are no error, but amplitudes mean something else. A step of
     the model is as long as in training, whatever the data's dt.
@@ -30,11 +44,11 @@ def differences(spec: SystemSpec, learned: Iterable[SystemSpec]) -> Iterator[str
                 f"{variable.name} of system {spec.name!r} is in {variable.units!r}, but the model "
                 f"was trained on it in {', '.join(map(repr, sorted(units)))}."
             )
-    names = {variable.name for variable in spec.variables}
-    alike = [s for s in systems if s.name == spec.name]
-    alike = alike or [s for s in systems if {v.name for v in s.variables} == names]
-    if alike and all(abs(s.dt - spec.dt) > ROUNDING * s.dt for s in alike):
-        steps = ", ".join(f"{dt:g}" for dt in sorted({s.dt for s in alike}))
+    same = alike(spec, systems)
+    if any(system.name in ranges for system in same):
+        return
+    if same and all(abs(s.dt - spec.dt) > ROUNDING * s.dt for s in same):
+        steps = ", ".join(f"{dt:g}" for dt in sorted({s.dt for s in same}))
         yield (
             f"System {spec.name!r} has a dt of {spec.dt:g}, but the model was trained on {steps}: "
             "its steps are that long. Give it data at that dt, or fine-tune it."
@@ -47,14 +61,14 @@ def differences_of_grid(
     """Sides and spacing of a field that differ from those of training, a sentence each.
 
     `facts` are what a model knows of its data: `boundaries` and `spacing`, by system and axis.
+    Spacing is left to `outside` where ranges of it are known.
     """
     grid, spec = field.grid, field.spec
-    names = {variable.name for variable in spec.variables}
-    alike = [s.name for s in learned if s.name == spec.name]
-    alike = alike or [s.name for s in learned if {v.name for v in s.variables} == names]
+    same = [system.name for system in alike(spec, learned)]
+    ranged = [name for name in same if name in facts.get(KEY, {})]
     for place, axis in enumerate(grid.axes, start=3 - grid.ndim):
         sides = [Boundary(side).name.lower() for side in field.boundaries[place]]
-        before = [facts.get("boundaries", {}).get(name, {}).get(axis) for name in alike]
+        before = [facts.get("boundaries", {}).get(name, {}).get(axis) for name in same]
         if before and all(before) and sides not in before:
             trained = ", ".join("-".join(dict.fromkeys(each)) for each in before if each)
             yield (
@@ -62,13 +76,27 @@ def differences_of_grid(
                 f"{'-'.join(dict.fromkeys(sides))}, but the model was trained on {trained} ones. "
                 "Say what they are in `boundaries` of a data config (--data)."
             )
-        steps = [facts.get("spacing", {}).get(name, {}).get(axis) for name in alike]
+        steps = [facts.get("spacing", {}).get(name, {}).get(axis) for name in same]
         here = grid.spacing[place]
-        if steps and all(step and abs(step - here) > EVEN * step for step in steps):
+        if not ranged and steps and all(step and abs(step - here) > EVEN * step for step in steps):
             yield (
                 f"Grid points of system {spec.name!r} along {axis} are {here:g} apart, but the "
                 f"model was trained on {', '.join(f'{step:g}' for step in steps if step)}."
             )
+
+
+def outside(
+    history: Field, learned: Iterable[SystemSpec], ranges: Mapping[str, Ranges]
+) -> list[Outside]:
+    """What of a history lies outside the `ranges` of training, by system; nothing where those of
+    its system are not known."""
+    spec = history.spec
+    known = [ranges[system.name] for system in alike(spec, learned) if system.name in ranges]
+    if not known:
+        return []
+    setting = sampling(history.times, spec.dt, history.grid, history.parameters)
+    units = {variable.name: variable.units for variable in spec.variables}
+    return compare({**extents(history), **setting}, joined(known), units)
 
 
 def warn_of_doubts(specs: Iterable[SystemSpec], learned: Iterable[SystemSpec]) -> None:

@@ -27,10 +27,18 @@ from matey.nn.tensors import load_tensors, save_tensors
 from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
 from matey.records.files import convert
+from matey.records.ranges import Ranges
 
 FORMAT = 1
 # What fine-tuning keeps of earlier systems.
-BY_SYSTEM = ("boundaries", "spacing", "data_fingerprint", "trained_frames", "descriptions")
+BY_SYSTEM = {  # and its type, where one is looked into
+    "boundaries": None,
+    "spacing": None,
+    "data_fingerprint": None,
+    "trained_frames": dict[str, dict[str, list[list[int]]]],
+    "ranges": dict[str, Ranges],
+    "descriptions": None,
+}
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BESIDE = "stencil"
 
@@ -229,15 +237,13 @@ def put_origin(model: Surrogate, description: Mapping[str, Any]) -> None:
     """Tell a model what its description says of the data that it learned from."""
     model.trained_leads = trained_leads(description)
     training = description.get("training")
-    for key in BY_SYSTEM:
+    for key, kind in BY_SYSTEM.items():
         known = training.get(key) if isinstance(training, dict) else None
         if isinstance(known, dict):
-            model.learned_from[key] = known
-    try:
-        seen = model.learned_from.get("trained_frames", {})
-        convert(dict[str, dict[str, list[list[int]]]], seen, "trained_frames")
-    except ValueError:  # of a damaged or foreign folder: then nothing is known
-        del model.learned_from["trained_frames"]
+            try:
+                model.learned_from[key] = convert(kind, known, key) if kind else known
+            except ValueError:  # of a damaged or foreign folder: then nothing is known
+                continue
 
 
 def trained_leads(description: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -18,9 +18,10 @@ from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
 from matey.nn.block import Layout
-from matey.nn.compatibility import differences, differences_of_grid
+from matey.nn.compatibility import differences, differences_of_grid, outside
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost
+from matey.records.ranges import KEY, Outside
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.normalise import Statistics, measure
 from matey.tokens.pack import Packing
@@ -174,9 +175,12 @@ class Surrogate(nn.Module, ABC):
 
         `lead_time` is the time between them in units of the system's dt, a number or one for each
         step; `seed` matters only for a model made with `jitter`; `watch` is shown every
-        `Prediction`. Raises DivergenceError, with the step, where a frame is not finite.
+        `Prediction`. Warns of what lies outside of training. Raises DivergenceError, with the
+        step, where a frame is not finite.
         """
         self.check(field)
+        for found in self.outside(field):
+            log.warning("%s: %s.", field.spec.name, found)
         provenance = {
             "model": self.source,
             "initial": field.provenance.get("source", ""),
@@ -222,13 +226,23 @@ class Surrogate(nn.Module, ABC):
             )
         self.check_grid(field.grid, spec)
         specs = list(self.specs.values())
-        for difference in differences(spec, specs):
+        for difference in differences(spec, specs, self.learned_from.get(KEY, {})):
             log.warning(difference)
         for difference in differences_of_grid(field, specs, self.learned_from):
             log.warning(difference)
         for name in spec.parameters:
             if not self.hears(name):
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
+
+    def outside(self, field: Field) -> list[Outside]:
+        """What of a field's last frames, its history, lies outside of what the model was trained
+        on: values, gradients, time step, spacing and parameters, farthest from the range of each.
+
+        Empty where all is within, and where the model does not say what its ranges were.
+        """
+        recent = slice(max(0, len(field) - self.history), None)
+        history = replace(field, values=field.values[recent], times=field.times[recent])
+        return outside(history, self.specs.values(), self.learned_from.get(KEY, {}))
 
 
 def moved(fields: Num[Tensor, "*axes Z Y X"], shift: Triple) -> Num[Tensor, "*axes Z Y X"]:

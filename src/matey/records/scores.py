@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from matey.records.files import RecordFile
+from matey.records.ranges import Outside
 from matey.words import plural
 
 
@@ -136,7 +137,8 @@ class SystemScore:
     units of `dt`, `lead` apart. `tokens` are per frame: the mean used, and what uniform coarse
     and fine patches would cost. `drift` is by quantity (`mean`, `mean_square`) and variable.
     `seams` are None of a model without patches, and in files of older versions. `no_stencil` says
-    why no stencil stands beside.
+    why no stencil stands beside. `outside` is what of the histories lies outside of what the model
+    was trained on, the farthest of all rollouts.
     """
 
     name: str
@@ -158,6 +160,7 @@ class SystemScore:
     spectra: Spectra = field(default_factory=Spectra)
     seams: Seams | None = None
     no_stencil: str = ""
+    outside: list[Outside] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.steps:
@@ -178,6 +181,12 @@ class SystemScore:
                 f"{plural(self.trajectories, 'trajectory')}, {self.trained_on} of them trained on"
             )
         return text
+
+    @property
+    def outside_lines(self) -> list[str]:
+        """What lies outside of training, a line each."""
+        whole = plural(self.windows, "rollout")
+        return [f"{one}, {one.inputs} of {whole}" for one in self.outside]
 
     @property
     def main(self) -> Curve:

@@ -57,6 +57,7 @@ def judge_results(results: Results, run: Run | None) -> Verdict:
         weak_sentence(systems),
         stencil_sentence(systems),
         diverged_sentence(systems),
+        outside_sentence(systems),
         token_sentence(systems),
     ]
     tiles = [
@@ -193,6 +194,12 @@ def diverged_sentence(systems: Sequence[SystemScore]) -> str:
         if s.divergence.rollouts
     ]
     return f"Diverged: {listed(diverged)}." if diverged else ""
+
+
+def outside_sentence(systems: Sequence[SystemScore]) -> str:
+    """The systems whose inputs lie outside of what the model was trained on."""
+    lines = [f"{s.name} ({plural(len(s.outside), 'quantity')})" for s in systems if s.outside]
+    return f"Inputs lie outside the ranges of training on {listed(lines)}." if lines else ""
 
 
 def metric_name(systems: Sequence[SystemScore], several: str = "Error") -> str:

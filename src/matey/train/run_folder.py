@@ -27,6 +27,7 @@ from matey.data.systems import System
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
 from matey.output import append_line, finite, to_json, write_text
+from matey.records import ranges
 from matey.records.descriptions import KEY
 from matey.records.run import LOG, read_log
 
@@ -181,6 +182,7 @@ def training_facts(
     prints = {name: fingerprint(system) for name, system in systems.items()}
     sides = {name: boundaries(system) for name, system in systems.items()}
     spacing = {name: spacings(system) for name, system in systems.items()}
+    within = {name: system.ranges(config.windows) for name, system in systems.items()}
     frames = {name: frames_of(s.fields, s.split["train"]) for name, s in systems.items()}
     for name, before in earlier.get("trained_frames", {}).items():
         here = frames.setdefault(name, {})
@@ -200,6 +202,7 @@ def training_facts(
         "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
         "boundaries": {**earlier.get("boundaries", {}), **sides},
         "spacing": {**earlier.get("spacing", {}), **spacing},
+        ranges.KEY: {**earlier.get(ranges.KEY, {}), **within},
         KEY: {**earlier.get(KEY, {}), **descriptions(config, systems)},
         "scores": finite(asdict(valid[-1])) if valid else {},
         "versions": versions(),

@@ -75,9 +75,10 @@ class Keeper:
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
             earlier = engine.model.learned_from
-            training = training_facts(self.config, self.systems, progress.step, self.run, earlier)
             model = engine.alone()
             if engine.team.first:
+                facts = self.config, self.systems, progress.step, self.run, earlier
+                training = training_facts(*facts)
                 training["nrmse"] = scores["nrmse"]
                 save_pretrained(model, self.run / "best", training, spent(self.run))
             progress = replace(progress, best=mean)
