@@ -31,7 +31,11 @@ its own, and parameters of its own where the list below says so, or where they a
 ```bash
 matey simulate --list
 matey simulate burgers --out data/burgers --vary Nu=1e-2:1e-1:log
+matey simulate shallow_water --out data/slow --set span=2 --set radius=0.1:0.2
 ```
+
+`--vary` draws parameters of the equations; `--set` changes what else a simulator has, as the time
+that it covers, and what initial states are drawn from.
 
 The equations, their symbols, the scheme and its source stand in each system's module
 ([API](reference.md#simulators)). Pictures show one of 21 frames on 128² points, in three

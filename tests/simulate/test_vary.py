@@ -1,6 +1,7 @@
 """Parameters that differ from trajectory to trajectory, and what rides in a state."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -183,3 +184,49 @@ def test_words_that_are_no_range_are_one_line(text, tmp_path, capsys):
     assert main([*words, "--vary", text]) == 2
     assert f"{text}" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_other_settings_of_a_simulator_can_be_held():
+    plain, longer = few("shallow_water"), few("shallow_water", change={"span": 2.0})
+    assert longer[0].spec.dt == 2 * plain[0].spec.dt
+    torch.testing.assert_close(longer[0].values[0], plain[0].values[0], rtol=0, atol=0)
+    wide = few("shallow_water", change={"radius": (0.1, 0.2)})
+    assert not wide[0].values[0].equal(plain[0].values[0])
+    bubbles = few("blast", change={"bubbles": (0, 0), "blasts": (1.0, 1.0), "shocks": 0.0})
+    assert (bubbles[0].values[0, 0] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"spam": 1.0}, "no setting 'spam'. Did you mean 'span'?"),
+        ({"gravity": 2.0}, "no setting 'gravity'"),  # a parameter: --vary
+        ({"radius": 1.0}, "radius is 1.0, expected numbers as LOW:HIGH"),
+        ({"radius": (0.5, 0.2)}, "radius is (0.5, 0.2), expected numbers as LOW:HIGH"),
+        ({"span": (1.0, 2.0)}, "span is (1.0, 2.0), expected number"),
+        ({"span": -1.0}, "span is -1.0, expected"),
+        ({"span": math.nan}, "span is nan, expected number"),
+        ({"samples": 1.5}, "samples is 1.5, expected whole number"),
+    ],
+)
+def test_settings_that_a_simulator_lacks_are_refused(change, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        few("shallow_water", change=change)
+
+
+def test_the_command_sets_what_the_function_does(tmp_path, capsys):
+    words = "simulate shallow_water --trajectories 1 --resolution 16 --steps 3 --seed 4 --jobs 1"
+    given = ["--set", "span=2", "--set", "radius=0.1:0.2", "--out", str(tmp_path / "a")]
+    assert main([*words.split(), *given]) == 0
+    expected = simulate(
+        "shallow_water",
+        **{"trajectories": 1, "resolution": 16, "steps": 3, "seed": 4},
+        change={"span": 2.0, "radius": (0.1, 0.2)},
+    )
+    torch.testing.assert_close(
+        matey.open(tmp_path / "a")[0].values, expected[0].values, rtol=0, atol=0
+    )
+    for twice in (["--set", "span=2", "--set", "span=3"], ["--set", "span"]):
+        assert main([*words.split(), *twice, "--out", str(tmp_path / "b")]) == 2
+        assert "matey: error: --set" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()

@@ -8,6 +8,7 @@ import signal
 import string
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from matey.fields import Field
     from matey.simulate.schemes.stepper import Range
-    from matey.simulate.trajectories import Simulation
+    from matey.simulate.trajectories import Setting, Simulation
 
 # The levels of a still, and how they are shown: colours of viridis, dark to bright, or shades.
 LEVELS = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
@@ -64,6 +65,13 @@ def add_arguments(parser: Any) -> None:
         "logarithm; NAME=NUMBER holds it there; may be given several times",
     )
     parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=NUMBER or NAME=LOW:HIGH",
+        help="another setting of the simulator, as its span or a range that initial states are "
+        "drawn from; each module of matey.simulate lists its own; may be given several times",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="of the random initial states and parameters"
     )
     parser.add_argument(
@@ -92,10 +100,11 @@ def run(options: Any) -> None:
     from matey.train.lock import locked
     from matey.train.threads import usable_cores
 
-    vary = dict(read_range(text) for text in options.vary or ())
+    vary = once("--vary", [read_range(text) for text in options.vary or ()])
+    change = once("--set", [read_setting(text) for text in options.set or ()])
     settings = {name: options[name] for name in SETTINGS}
     device = str(choose_device(options.device))
-    simulation = Simulation(options.system, **settings, vary=vary, device=device)
+    simulation = Simulation(options.system, **settings, vary=vary, device=device, change=change)
     jobs = options.jobs or (usable_cores() if device == "cpu" else 1)
     began, parts = time.perf_counter(), out.with_name(f".{out.name}.unfinished")
     with locked(parts, "--out"):
@@ -153,6 +162,30 @@ def read_range(text: str) -> tuple[str, "Range"]:
         raise ConfigError(f"--vary is {text!r}, expected {expected}.") from None
     except ConfigError as error:
         raise ConfigError(f"--vary {text}: {error}") from error
+
+
+def read_setting(text: str) -> tuple[str, "Setting"]:
+    """The setting and its value in words like `span=0.25` or `radius=0.1:0.2`. Raises
+    ConfigError."""
+    name, _, rest = text.partition("=")
+    try:
+        numbers = [float(word) for word in rest.split(":")]
+        if len(numbers) == 1:
+            return name, numbers[0]
+        low, high = numbers
+    except ValueError:
+        expected = "NAME=NUMBER or NAME=LOW:HIGH"
+        raise ConfigError(f"--set is {text!r}, expected {expected}.") from None
+    return name, (low, high)
+
+
+def once(option: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Pairs by name. Raises ConfigError for a name that was given twice."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{option} {name} was given {names.count(name)} times. Give it once.")
+    return dict(pairs)
 
 
 def show_systems() -> None:

@@ -23,7 +23,7 @@ import matey
 from matey.errors import ConfigError, DivergenceError, ProcessError
 from matey.fields import Field
 from matey.output import replacing, tidy, to_json, write_text
-from matey.simulate.trajectories import Progress, Simulation
+from matey.simulate.trajectories import Progress, Setting, Simulation
 
 SETTINGS = "simulation.json"
 LOOK = 0.1  # seconds between looks at what other processes do
@@ -77,10 +77,16 @@ def settings_of(simulation: Simulation) -> dict[str, Any]:
         "steps": simulation.steps,
         "seed": simulation.seed,
         "vary": {name: [r.low, r.high, r.log] for name, r in simulation.ranges.items()},
+        "set": {name: listed(value) for name, value in simulation.change.items()},
         "device": torch.device(simulation.device).type,
         "matey": matey.__version__,
         "torch": str(torch.__version__),
     }
+
+
+def listed(value: Setting) -> float | list[float]:
+    """A setting as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def part(folder: Path, group: range) -> Path:

@@ -23,6 +23,7 @@ SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache
 
 Progress = Callable[[int, int], None]
+Setting = float | tuple[float, float]  # of a simulator: a number, or a range to draw from
 
 
 def find_system(name: str, ndim: int | None = None) -> Simulator:
@@ -44,6 +45,30 @@ def find_system(name: str, ndim: int | None = None) -> Simulator:
     return system
 
 
+def changed(system: Simulator, name: str, change: Mapping[str, Setting]) -> Simulator:
+    """A simulator with other settings. Raises ConfigError for a name or kind that it lacks."""
+    able = {
+        known: value
+        for known, value in vars(system).items()
+        if known not in (*system.spec(1.0).parameters, "ndim") and not isinstance(value, bool)
+    }
+    new: dict[str, Setting] = {}
+    for setting, value in change.items():
+        if setting not in able:
+            raise ConfigError(f"{name!r} has no setting {setting!r}. {nearest(setting, able)}")
+        old = able[setting]
+        pair = isinstance(old, tuple)
+        whole = isinstance(old[0] if isinstance(old, tuple) else old, int)
+        given = value if isinstance(value, tuple) else (value,)
+        kind = ("whole " if whole else "") + ("numbers as LOW:HIGH" if pair else "number")
+        fits = len(given) == (2 if pair else 1) and given[0] <= given[-1]
+        fits = fits and all(math.isfinite(one) and (not whole or one == int(one)) for one in given)
+        require(fits, setting, value, kind)
+        numbers = tuple(int(one) if whole else float(one) for one in given)
+        new[setting] = numbers if len(numbers) == 2 else numbers[0]
+    return replace(system, **new) if new else system  # type: ignore[type-var]
+
+
 @dataclass(frozen=True)
 class Simulation:
     """What is to be simulated: plain data, of which everything follows, in any process.
@@ -52,7 +77,8 @@ class Simulation:
     `resolution` is the number of grid points along the shortest axis, `ndim` chooses among the
     dimensions of systems that exist in several, `vary` names parameters to be drawn for each
     trajectory beside those that the system varies anyway, and `frames` makes only the first of the
-    `steps`. Raises ConfigError for a name or number out of range.
+    `steps`. `change` holds other settings of the simulator by name, as its span or the range that
+    its radii are drawn from. Raises ConfigError for a name or number out of range.
     """
 
     name: str
@@ -65,6 +91,7 @@ class Simulation:
     frames: int | None = None
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    change: Mapping[str, Setting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(self.trajectories >= 1, "trajectories", self.trajectories, "1 or more")
@@ -80,7 +107,7 @@ class Simulation:
     @cached_property
     def system(self) -> Simulator:
         """The simulator, with its own parameters."""
-        return find_system(self.name, self.ndim)
+        return changed(find_system(self.name, self.ndim), self.name, self.change)
 
     @property
     def ranges(self) -> dict[str, Range]:
@@ -165,6 +192,7 @@ def simulate(
     frames: int | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    change: Mapping[str, Setting] | None = None,
     progress: Progress | None = None,
 ) -> list[Field]:
     """Trajectories of a system, each of `steps` frames evenly over the published time span.
@@ -173,14 +201,15 @@ def simulate(
     `resolution` is the number of grid points along the shortest axis, and `ndim` chooses among
     the dimensions of systems that exist in several. `vary` draws parameters of the equations for
     each trajectory, beside those that the system varies anyway; a range of one number holds a
-    parameter there. `frames` makes only the first of the `steps`.
+    parameter there. `change` holds other settings of the simulator, by name. `frames` makes only
+    the first of the `steps`.
     The same seed gives the same bits on one machine, and trajectory i the same initial state
     however many are made. `progress(frames made, frames in all)` is called after every frame.
     Fields are on the CPU. Raises ConfigError for a name or number out of range, DivergenceError
     where a solution stops being finite.
     """
     asked = (name, trajectories, resolution, steps, seed, ndim, vary or {}, frames, dtype)
-    simulation = Simulation(*asked, device=str(device))
+    simulation = Simulation(*asked, device=str(device), change=change or {})
     fields: list[Field] = []
     made, total = 0, trajectories * len(simulation.times)
     for group in simulation.groups:
