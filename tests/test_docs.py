@@ -208,8 +208,8 @@ def test_the_page_of_installation_names_every_extra_and_what_dev_holds():
     rows = re.findall(r"^\| (`\w+`.*?) \| ", page, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(extras)
     (held,) = (re.fullmatch(r"matey-pde\[(.*)\]", line)[1].split(",") for line in extras["dev"])
-    assert set(extras) - {*held, "dev"} == {"fno", "mesh"}
-    assert "`dev` | all of these but `fno` and `mesh`, which is large |" in page
+    assert set(extras) - {*held, "dev"} == {"fno", "mesh", "wandb", "mlflow"}
+    assert "`dev` | all of these but `fno`, `mesh`, `wandb` and `mlflow` |" in page
 
 
 def test_the_page_of_watching_tells_every_kind_of_record():

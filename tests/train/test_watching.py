@@ -16,7 +16,8 @@ from matey.errors import ConfigError
 from matey.nn.transformer import Matey
 from matey.report import build
 from matey.train.loop import train
-from matey.train.run_folder import Journal, numbers
+from matey.train.run_folder import Journal
+from matey.train.trackers.records import numbers
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system
 from tests.train.tiny import tiny_run
@@ -93,7 +94,7 @@ def test_the_peak_is_measured_once(monkeypatch):
 def test_a_line_that_a_killed_process_left_half_written_does_not_spoil_the_next(tmp_path, rest):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "start", "step": 0}\n' + rest)
-    Journal(tmp_path, print, 0, tensorboard=False).write("start", step=2)
+    Journal(tmp_path, [print]).write("start", step=2)
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 2]
 
 

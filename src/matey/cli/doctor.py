@@ -26,6 +26,8 @@ MARKS = {OK: "[green]✓[/]", NOTE: "[yellow]![/]", FAIL: "[bold red]✗[/]"}
 PACKAGES = ("numpy", "h5py", "netCDF4", "xarray")
 EXTRAS = {
     "tensorboard": ("tensorboard", "watching runs in TensorBoard"),
+    "wandb": ("wandb", "watching runs in Weights & Biases"),
+    "mlflow": ("mlflow", "watching runs in MLflow"),
     "vtk": ("vtkmodules", "meshes in `matey data resample`"),
     "pytest": ("pytest", "running the tests"),
     "ruff": ("ruff", "checking the code"),

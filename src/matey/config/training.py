@@ -151,6 +151,10 @@ class RunConfig:
         keep_checkpoints: how many of the newest checkpoints are kept.
         log_every: steps between lines of metrics.jsonl.
         tensorboard: write them for TensorBoard too; needs matey-pde[tensorboard].
+        wandb: write them for Weights & Biases too, into the run folder; needs matey-pde[wandb].
+            Nothing is sent unless the environment says so (WANDB_MODE=online).
+        mlflow: write them for MLflow too, into the run folder or where MLFLOW_TRACKING_URI says;
+            needs matey-pde[mlflow].
         threads: of each operation on a CPU: a number, or `auto`, which times a few steps with each
             number and keeps the best.
         workers: processes that load data; 0 loads in the training process.
@@ -178,6 +182,8 @@ class RunConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     tensorboard: bool = False
+    wandb: bool = False
+    mlflow: bool = False
     threads: Literal["auto"] | int = "auto"
     workers: int = 0
     seed: int = 0

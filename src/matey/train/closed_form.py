@@ -25,7 +25,7 @@ from matey.train.loss import loss_of
 from matey.train.optim import Average, make_optimizer
 from matey.train.parallel.distributed import Engine, Team
 from matey.train.resume import go_on
-from matey.train.run_folder import Journal, Sink, prepare_run, spent, training_facts
+from matey.train.run_folder import Journal, Sink, prepare_run, spent, trackers, training_facts
 from matey.train.signals import Stop
 from matey.train.step_log import StepLog
 from matey.train.validate import Keeper
@@ -61,7 +61,7 @@ def fit_run(
     average = Average(engine, 0.0)
     progress, changed = go_on(run, config, systems, model, optimizer, average)
     prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch, progress.step, config.tensorboard)
+    journal = Journal(run, [*trackers(run, config, progress.step), watch])
     speed = Speedometer(team.device, config, progress.step, team.size)
     start = {"steps": 1, "parameters": count(model), "peak": speed.peak, "processes": 1}
     journal.write("start", step=progress.step, **start)

@@ -38,7 +38,15 @@ from matey.train.optim import Average, make_optimizer, rate_of, set_rates
 from matey.train.parallel.distributed import Engine, Team, processes
 from matey.train.parallel.sequence import spread_cells
 from matey.train.resume import go_on
-from matey.train.run_folder import Journal, Record, Sink, prepare_run, spent, training_facts
+from matey.train.run_folder import (
+    Journal,
+    Record,
+    Sink,
+    prepare_run,
+    spent,
+    trackers,
+    training_facts,
+)
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
@@ -119,7 +127,8 @@ def take_steps(
     team.meet()  # all have read what is there before the first one writes
     if team.first:
         prepare_run(run, config, systems, parent)
-    journal = Journal(run, watch, progress.step, config.tensorboard, writes=team.first)
+    shown = trackers(run, config, progress.step) if team.first else []
+    journal = Journal(run, [*shown, watch], writes=team.first)
     speed = Speedometer(team.device, config, progress.step, team.size)
     write_start(journal, config, model, progress.step, changed, speed.peak, team)
     if beyond:

@@ -32,7 +32,7 @@ FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
     *("checkpoint_every", "keep_checkpoints"),
     *("parallel", "device", "threads", "workers", "compile", "activation_checkpointing"),
-    "tensorboard",
+    *("tensorboard", "wandb", "mlflow"),
 }
 
 

@@ -3,7 +3,7 @@
 config.yaml       every setting: reproduces the run
 provenance.json   command, versions, git commit, seed, split, fingerprint of the data
 metrics.jsonl     one object per logged step
-tensorboard/      the same with `tensorboard: true`, which needs the extra matey-pde[tensorboard]
+tensorboard/      the same with `tensorboard: true`; wandb/ and mlflow/ alike (matey.train.trackers)
 """
 
 import math
@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,61 +30,21 @@ from matey.output import append_line, finite, to_json, write_text
 from matey.records import ranges
 from matey.records.descriptions import KEY
 from matey.records.run import LOG, read_log
+from matey.train.trackers.choose import check_trackers, open_trackers
+from matey.train.trackers.records import Record, Sink
 
 NO_DESCRIPTION = ("name", "paths", "split")  # of an entry of a data config
-Record = dict[str, Any]
-Sink = Callable[[Record], None]
-
-
-class TensorBoard:
-    """Writes every number of a record as a scalar, named by its kind and key."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        """Hide steps after `step` that an earlier process wrote. Raises ConfigError."""
-        self.writer = summary_writer()(str(folder), purge_step=step + 1)
-
-    def __call__(self, record: Record) -> None:
-        kind, step = record["kind"], record["step"]
-        for name, value in numbers(record):
-            if name != "step":
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
-        self.writer.flush()  # for those who watch, and in case the process is killed
-
-
-def numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers in nested names, as `losses/shallow_water`."""
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            yield from numbers(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + key, value
-
-
-def summary_writer() -> Any:
-    """TensorBoard's writer. Raises ConfigError, with the way out, where it is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            f"tensorboard is true, but TensorBoard cannot be imported ({error}). Install it: "
-            "pip install 'matey-pde[tensorboard]', or leave tensorboard out: metrics.jsonl has "
-            "the same numbers."
-        ) from error
-    return SummaryWriter
 
 
 class Journal:
-    """Hands the records of a run to its metrics.jsonl, to TensorBoard and to a watcher.
+    """Hands the records of a run to its metrics.jsonl and to `sinks`: trackers, and a watcher.
 
-    `step` is the last one done before. Only one of several processes `writes`.
+    Only one of several processes `writes`.
     """
 
-    def __init__(
-        self, run: Path, watch: Sink, step: int, tensorboard: bool, writes: bool = True
-    ) -> None:
+    def __init__(self, run: Path, sinks: Sequence[Sink], writes: bool = True) -> None:
         self.log, self.writes, self.began = run / LOG, writes, time.monotonic()
-        boards = [TensorBoard(run / "tensorboard", step)] if writes and tensorboard else []
-        self.sinks: list[Sink] = [*boards, watch]
+        self.sinks = list(sinks) if writes else []
 
     def write(self, kind: str, **record: Any) -> None:
         """Add one record, with the seconds since this process began the run, as a line at once.
@@ -99,13 +59,18 @@ class Journal:
             sink(record)
 
 
+def trackers(run: Path, config: RunConfig, step: int) -> list[Sink]:
+    """The trackers that a config asks for, which show its settings but for the data."""
+    settings = {key: value for key, value in plain(config).items() if key != "data"}
+    return open_trackers(config, settings, run, step)
+
+
 def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], parent: str) -> None:
     """Write the config and the provenance of a run into its folder.
 
-    Raises ConfigError if it cannot be written, or if TensorBoard is asked for and missing.
+    Raises ConfigError if it cannot be written, or if a tracker is asked for and missing.
     """
-    if config.tensorboard:
-        summary_writer()
+    check_trackers(config)
     for folder in ("checkpoints", "model", "best"):
         if (run / folder).exists() and not (run / folder).is_dir():
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")

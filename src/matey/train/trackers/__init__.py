@@ -1,0 +1,1 @@
+"""What the records of a run are handed to, besides its own log, for other programs to show."""
