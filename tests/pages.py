@@ -124,7 +124,11 @@ def check_matey(words: list[str]) -> None:
     if family not in FAMILIES:
         raise UnknownCommandError(f"matey {family}: no such command")
     commands = import_module(f"matey.cli.{family}").COMMANDS
-    word = "" if "" in commands else rest.pop(0) if rest else "--help"
+    word = rest[0] if rest and rest[0] in commands else ""
+    if word:
+        rest.pop(0)
+    elif "" not in commands:
+        word = rest.pop(0) if rest else "--help"
     if word == "--help":
         return
     if word not in commands:

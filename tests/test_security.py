@@ -128,6 +128,7 @@ COMMANDS = {
     "evaluate": ["evaluate", "runs/a", "--data", "mix.yaml", "--rollout", "2", "--windows", "2"],
     "predict": ["predict", "runs/a", "2D_rdb_NA_NA.h5", "--steps", "2", "--out", "next.nc"],
     "study": ["study", "tokens", "--scale", "smoke", "--plan", "--out", "study"],
+    "models": ["models"],
     "report": ["report", "runs/a", "results", "--out", "page.html"],
     "launch": ["launch", "slurm", "--time", "1h", "--dry-run", "--", "train", "--run", "a"],
 }

@@ -52,7 +52,34 @@ def test_inspecting_a_model_folder_tells_what_the_model_is(tmp_path, capsys):
         assert main(["data", "inspect", str(tmp_path / path)]) == 0
         shown = " ".join(capsys.readouterr().out.split())
         assert "; a local path of 8 channels. Method:" in shown
-        assert "| toy | 2D | a, b | nu | 0.5 |" in shown
+        assert "| toy | 2D | a, b | nu | not recorded | 0.5 |" in shown
     (tmp_path / "run/model/config.json").write_text("{}")
     assert main(["data", "inspect", str(tmp_path / "run")]) == 2
     assert "is not a model description" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_card_says_what_the_model_is_not_for():
+    """Of what it knows: systems, ranges of parameters, grids, dimensions and steps."""
+    training = {
+        "grids": {"toy": [[64, 64], [128, 128]]},
+        "ranges": {"toy": {"parameter": {"nu": [0.01, 0.1]}}},
+        "windows": {"min_lead": 1, "max_lead": 1},
+    }
+    spec = asdict(system())
+    description = {"model": asdict(ModelConfig()), "history": 2, "systems": [spec]}
+    card = write_card({**description, "training": training}, 1_000, {})
+    assert "| toy | 2D | a, b | nu | 64 × 64, 128 × 128 | 0.5 |" in card
+    assert "| toy | parameter | nu | 0.01 | 0.1 |" in card
+    limits = " ".join(card.split("## Not for")[1].split("##")[0].split())
+    for said in (
+        "Systems other than those above (toy)",
+        "Parameters, values and spacing outside the ranges above",
+        "Other grids than those above without a score on them",
+        "Fields in 1D or 3D: it was trained in 2D alone.",
+        "Steps other than the 1 dt that it was trained on.",
+        "Decisions on which safety, operation or money depends.",
+    ):
+        assert said in limits
+    bare = write_card({**description, "training": {}}, 1_000, {})
+    assert "Steps other" not in bare
+    assert "| toy | 2D | a, b | nu | not recorded | 0.5 |" in bare

@@ -333,6 +333,9 @@ def test_the_model_card_tells_systems_contract_scores_and_cost(frozen):
     gas = next(line for line in card.splitlines() if line.startswith("| compressible | 2D"))
     for said in ("velocity_x", "eta, zeta, M", "0.05", "x periodic", "| 1 |"):
         assert said in gas
+    points = training["grids"]["compressible"]
+    assert f"| {' × '.join(map(str, points[0]))} |" in gas
+    assert training["grids"].keys() == training["spacing"].keys()
     assert training["data_fingerprint"]["compressible"] in gas
     assert "earlier" in rows["shallow_water"]
     assert training["data_fingerprint"]["shallow_water"] in rows["shallow_water"]

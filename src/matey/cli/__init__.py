@@ -1,8 +1,8 @@
 """The command line: `matey COMMAND ...`. The only room that prints.
 
 One module per family of commands, imported when called, so that help answers at once.
-A module holds `COMMANDS`: a `Command` for each word after the family's name, or one under
-the empty word where the family is a single command.
+A module holds `COMMANDS`: a `Command` for each word after the family's name; the one under the
+empty word is what the family does without such a word.
 """
 
 import logging
@@ -32,9 +32,11 @@ FAMILIES = {
     "launch": "train on a cluster: the batch script, written and submitted",
     "benchmark": "what a run will cost: tokens, operations, memory",
     "study": "the experiments of the paper, with verdicts on its claims",
+    "models": "the models that ship with the package; model folders to and from a hub",
     "report": "one self-contained HTML page of a run or its scores",
 }
 
+CHECKPOINT = "a run, a model folder or the name of a model that ships (matey models)"
 SPINS = (
     10_000  # turns of a waiting thread before it sleeps: about as long as two operations are apart
 )
@@ -136,16 +138,15 @@ def dispatch(words: list[str]) -> int:
     if family not in FAMILIES:
         raise ConfigError(f"Unknown command {family!r}. {nearest(family, FAMILIES)}")
     commands: dict[str, Command] = import_module(f"matey.cli.{family}").COMMANDS
-    name = "matey " + family
+    name, word = "matey " + family, words[0] if words else ""
+    if word and word in commands:
+        return run(f"{name} {word}", commands[word], words[1:])
     if "" in commands:
         return run(name, commands[""], words)
-    if not words or words[0] in ("-h", "--help"):
+    if word in ("", "-h", "--help"):
         print("\n".join(f"{name} {word:<10} {c.help}" for word, c in commands.items()))
         return 0
-    word = words.pop(0)
-    if word not in commands:
-        raise ConfigError(f"Unknown command '{family} {word}'. {nearest(word, commands)}")
-    return run(f"{name} {word}", commands[word], words)
+    raise ConfigError(f"Unknown command '{family} {word}'. {nearest(word, commands)}")
 
 
 def run(name: str, command: Command, words: list[str]) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 PATHS = "files, folders or patterns; or a data config (.yaml)"
-MODELS = PATHS + "; or a run or a model folder, whose model is described"
+MODELS = PATHS + "; or a run, a model folder or a model that ships, which is described"
 MIRROR = {None: "unknown", False: "true", True: "pseudo"}  # scalar, vector or tensor
 PATIENCE = 1.0  # seconds; what takes no longer shows no lines of progress
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from matey.cli import Command
+from matey.cli import CHECKPOINT, Command
 from matey.cli.train import add_shared
 from matey.cli.tune import add_trial_options
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: Any) -> None:
     from matey.config import RunConfig
 
-    parser.add_argument("checkpoint", help="a run or a model folder")
+    parser.add_argument("checkpoint", help=CHECKPOINT)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument(
         "--run", help="the run folder to write; by default runs/<name of the checkpoint>-finetuned"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from matey.cli import Command
+from matey.cli import CHECKPOINT, Command
 
 
 def add_arguments(parser: Any) -> None:
@@ -11,7 +11,7 @@ def add_arguments(parser: Any) -> None:
     from matey.cli.options import add_model_options
     from matey.config import DataConfig
 
-    parser.add_argument("checkpoint", help="a run or a model folder")
+    parser.add_argument("checkpoint", help=CHECKPOINT)
     parser.add_argument("initial", help="a file whose last frames are the history")
     parser.add_argument("--steps", type=PositiveInt, default=10, help="frames to predict")
     parser.add_argument(

@@ -13,8 +13,8 @@ def add_arguments(parser: Any) -> None:
         nargs="+",
         type=Path,
         metavar="RUN_OR_RESULTS",
-        help="folders that `matey train`, `finetune`, `evaluate` or `study` wrote, or a folder of "
-        "these",
+        help="folders that `matey train`, `finetune`, `evaluate` or `study` wrote, a folder of "
+        "these, or the name of a model that ships",
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page")
 

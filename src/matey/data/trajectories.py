@@ -138,9 +138,9 @@ def group_by_system(readers: Iterable[Reader], named: bool = False) -> list[list
 def open(*paths: str | Path, like: str | Path | None = None) -> Fields:
     """The trajectories of one system in files, folders or patterns.
 
-    `like` is a run or a model folder: files that say as little of themselves as those that it was
-    trained on are read as they were. Raises DataError if nothing readable is there, more than one
-    system, or what may be read in several ways.
+    `like` is a run, a model folder or the name of a model that ships: files that say as little of
+    themselves as those that it was trained on are read as they were. Raises DataError if nothing
+    readable is there, more than one system, or what may be read in several ways.
     """
     if like is None:
         return Fields(decided(open_readers(paths)))

@@ -5,23 +5,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matey.config import RefineConfig
+from matey.records.scores import Scores
+from matey.records.shipped import Shipped
 from matey.words import patch_size, plural
 
 
-def write_card(description: Mapping[str, Any], parameters: int, spent: Mapping[str, Any]) -> str:
+def write_card(
+    description: Mapping[str, Any],
+    parameters: int,
+    spent: Mapping[str, Any],
+    name: str = "",
+    facts: Shipped | None = None,
+    tests: Scores | None = None,
+) -> str:
     """The card of a model of so many `parameters`, as Markdown.
 
     `description` is what stands in `config.json`; `spent` are windows, tokens, operations and
-    seconds. Anything may be missing, in the part `training` too, and is then not mentioned.
+    seconds. Anything may be missing, in the part `training` too, and is then not mentioned. A model
+    that ships has a `name`, by which it is loaded, `facts`, and scores of `tests`.
     """
     training = description["training"]
     sections = [
-        "# A matey model",
+        f"# {name or 'A matey model'}",
         summary(description, parameters),
-        use(description),
+        origin(facts) if facts else "",
+        use(description, name),
         contract(description),
         within(description["systems"], training.get("ranges") or {}),
-        scores(training.get("scores") or {}, training.get("windows") or {}),
+        limits(description),
+        tested(tests)
+        if tests
+        else scores(training.get("scores") or {}, training.get("windows") or {}),
         cost(training, spent),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -64,11 +78,20 @@ def around_tokens(model: Mapping[str, Any]) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def use(description: Mapping[str, Any]) -> str:
+def origin(facts: Shipped) -> str:
+    """Version, licence and effort of a model that ships."""
+    return (
+        f"Version {facts.version}; licence of the weights: {facts.licence}. Its training took "
+        f"{facts.operations:.2g} floating-point operations."
+    )
+
+
+def use(description: Mapping[str, Any], name: str = "") -> str:
     """How it is loaded."""
+    source = f'"{name}")  # or "FOLDER",' if name else '"FOLDER")  #'
     return (
         "## Use\n\n```python\nimport matey\n\n"
-        'model = matey.from_pretrained("FOLDER")  # where this file is\n'
+        f"model = matey.from_pretrained({source} where this file is\n"
         f'field = matey.open("FILE")[0]  # {description["history"]} frames or more\n'
         "prediction = model.rollout(field, steps=10)  # in physical units\n```"
     )
@@ -87,6 +110,7 @@ def contract(description: Mapping[str, Any]) -> str:
                 f"{spec['ndim']}D",
                 ", ".join(map(variable, spec["variables"])),
                 ", ".join(spec["parameters"]) or "none",
+                grids_of(training, name) or "not recorded",
                 f"{spec['dt']:g}",
                 "; ".join(f"{axis} {'-'.join(dict.fromkeys(s))}" for axis, s in sides.items())
                 or "not recorded",
@@ -95,7 +119,7 @@ def contract(description: Mapping[str, Any]) -> str:
             ]
         )
     heading = [
-        *("System", "Dimensions", "Variables", "Parameters", "dt", "Boundaries"),
+        *("System", "Dimensions", "Variables", "Parameters", "Grids", "dt", "Boundaries"),
         *("Trained on", "Data fingerprint"),
     ]
     windows = training.get("windows") or {}
@@ -134,6 +158,46 @@ def within(specs: Sequence[Mapping[str, Any]], ranges: Mapping[str, Any]) -> str
     )
 
 
+def limits(description: Mapping[str, Any]) -> str:
+    """What it must not be used for, as far as its description tells."""
+    training, systems = description["training"], description["systems"]
+    names = ", ".join(spec["name"] for spec in systems) or "none"
+    trained = sorted({spec["ndim"] for spec in systems})
+    others = [f"{ndim}D" for ndim in (1, 2, 3) if ndim not in trained]
+    windows = training.get("windows") or {}
+    lines = [
+        f"- Systems other than those above ({names}), other variables, sides or units: fine-tune "
+        "it on them first, and score that.",
+        "- Parameters, values and spacing outside the ranges above, and initial states of another "
+        "kind than in its training: no score tells how wrong it is there.",
+        "- Other grids than those above without a score on them: it takes any, and saw these.",
+    ]
+    if others and trained:
+        lines.append(
+            f"- Fields in {' or '.join(others)}: it was trained in "
+            f"{' and '.join(f'{ndim}D' for ndim in trained)} alone."
+        )
+    if windows:
+        least, most = windows["min_lead"], windows["max_lead"]
+        trained_steps = f"{least} dt" if least == most else f"{least} to {most} dt"
+        lines.append(
+            f"- Steps other than the {trained_steps} that it was trained on. Longer forecasts are "
+            "rollouts, whose errors grow from step to step: go no further than the scores do."
+        )
+    lines.append(
+        "- Decisions on which safety, operation or money depends. It gives no error bars, conserves"
+        " no quantity by construction, and learned from data, not from the equations. Its scores "
+        "are means over trajectories of the same kind as in training: single ones can be far worse."
+    )
+    return "## Not for\n\n" + "\n".join(lines)
+
+
+def grids_of(training: Mapping[str, Any], system: str) -> str:
+    """`64 × 64, 128 × 128`: the grids that a system was trained on; empty where it is not known."""
+    grids = (training.get("grids") or {}).get(system) or []
+    return ", ".join(" × ".join(map(str, shape)) for shape in grids)
+
+
 def variable(entry: Mapping[str, Any]) -> str:
     """`height (m)`; what is only read says so."""
     notes = [*([entry["units"]] if entry["units"] else []), *(["input"] if entry["static"] else [])]
@@ -156,6 +220,25 @@ def scores(found: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
         f"{found['step']}, beside persistence (nothing changes). No test scores: "
         "`matey evaluate` makes them.\n\n"
         + table(["System", "NRMSE", "Persistence", "Lower by"], rows)
+    )
+
+
+def tested(found: Scores) -> str:
+    """Scores on test trajectories, at the first and the last step of the rollouts."""
+    rows = []
+    for score in found.systems:
+        curve = score.main
+        for at in sorted({0, len(score.steps) - 1}):
+            fitted = "-" if curve.stencil is None else number(curve.stencil[at])
+            errors = (curve.error[at], curve.persistence[at])
+            rows.append(
+                [score.name, str(score.steps[at]), *map(number, errors), fitted, score.tested_on]
+            )
+    heading = ["System", "dt ahead", "Error", "Persistence", "Stencil", "Mean over"]
+    return (
+        f"## Scores\n\n{found.systems[0].metric} of rollouts, beside persistence (nothing changes) "
+        "and the least-squares stencil of each system, by `matey evaluate`.\n\n"
+        + table(heading, rows)
     )
 
 

@@ -4,6 +4,8 @@ model.safetensors   every weight, by name
 config.json         format version, model config, systems, history, what it was trained on
 README.md           the same for a reader: the model card
 stencil/            the stencils that its scores stand beside: a model folder, too
+
+Models that ship with the package are such folders, too, found by their name (records.shipped).
 """
 
 import json
@@ -28,12 +30,15 @@ from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
 from matey.records.files import convert
 from matey.records.ranges import Ranges
+from matey.records.scores import Scores
+from matey.records.shipped import FACTS, SCORES, Shipped, located, those_that_ship
 
 FORMAT = 1
 # What fine-tuning keeps of earlier systems.
 BY_SYSTEM = {  # and its type, where one is looked into
     "boundaries": None,
     "spacing": None,
+    "grids": None,
     "data_fingerprint": None,
     "trained_frames": dict[str, dict[str, list[list[int]]]],
     "ranges": dict[str, Ranges],
@@ -93,9 +98,11 @@ def load_yardstick(folder: Path) -> Yardstick | None:
 
 
 def from_pretrained(path: str | Path) -> Surrogate:
-    """The model of a run or a model folder, in evaluation mode, on the CPU.
+    """The model of a run, of a model folder or, by its name, one that ships with the package; in
+    evaluation mode, on the CPU.
 
-    Raises CheckpointError if there is none, it is damaged, or of a newer format.
+    A path that exists goes before a name. Raises CheckpointError if there is none, it is damaged,
+    or of a newer format.
     """
     folder = find_model(Path(path))
     model, _ = load(folder)
@@ -113,7 +120,7 @@ def load(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
 
 
 def outline(path: Path) -> Surrogate:
-    """The model of a run or a model folder as names and shapes: no weight is made or read.
+    """The model that `from_pretrained` gives, as names and shapes: no weight is made or read.
 
     Raises CheckpointError as `from_pretrained` does, but for what the weights hold.
     """
@@ -124,27 +131,40 @@ def outline(path: Path) -> Surrogate:
 
 
 def card_of(path: Path) -> str:
-    """The model card of a run or a model folder, from its description alone: also of folders whose
-    own card an older version wrote. Raises CheckpointError as `outline` does."""
+    """The model card of a model, from its description alone: also of folders whose own card an
+    older version wrote. Raises CheckpointError as `outline` does."""
+    folder = find_model(path)
     with torch.device("meta"):
-        model, description = empty_model(find_model(path))
+        model, description = empty_model(folder)
     training = description.get("training")
-    now = {"model": asdict(model.config), "training": training if training else {}}
-    return write_card({**description, **now}, count(model), {})
+    now = {**description, "model": asdict(model.config), "training": training if training else {}}
+    if not (folder / FACTS).is_file():
+        return write_card(now, count(model), {})
+    tests = Scores.load(folder / SCORES) if (folder / SCORES).is_file() else None
+    facts = Shipped.load(folder / FACTS)
+    return write_card(now, count(model), {}, folder.name, facts, tests)
 
 
 def is_model(path: Path) -> bool:
-    """Whether a path is a model folder, or a run that has one."""
-    return any((folder / WEIGHTS).is_file() for folder in (path, path / "model"))
+    """Whether a path is a model folder or a run that has one, or the name of a model that ships."""
+    place = located(path)
+    return any((folder / WEIGHTS).is_file() for folder in (place, place / "model"))
 
 
 def find_model(path: Path) -> Path:
-    """The model folder at a path, or the one inside the run there."""
-    for folder in (path, path / "model"):
+    """The model folder at a path, the one inside the run there, or the one that ships under this
+    name. Raises CheckpointError if there is none."""
+    place = located(path)
+    for folder in (place, place / "model"):
         if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
             return folder
+    if place.exists():
+        raise CheckpointError(
+            f"No model at {path}: expected {WEIGHTS} and {CONFIG} there or in {path / 'model'}."
+        )
     raise CheckpointError(
-        f"No model at {path}: expected {WEIGHTS} and {CONFIG} there or in {path / 'model'}."
+        f"No model at {path}: nothing is there, and it is not the name of a model that ships "
+        f"({those_that_ship()})."
     )
 
 

@@ -13,6 +13,7 @@ from matey.config import DataConfig, SourceConfig
 from matey.errors import DataError, MateyError
 from matey.output import plain_yaml
 from matey.records.files import convert, read, read_json, read_text
+from matey.records.shipped import located
 
 KEY = "descriptions"
 HERE = "."  # stands for paths, of which a description has none
@@ -21,8 +22,10 @@ HERE = "."  # stands for paths, of which a description has none
 def read_descriptions(path: Path) -> tuple[SourceConfig, ...]:
     """The descriptions in a run or a model folder. None where an older version wrote it without.
 
-    Raises DataError where there is no run, or its record is damaged.
+    `path` may be the name of a model that ships. Raises DataError where there is no run, or its
+    record is damaged.
     """
+    path = located(path)
     for file in (path / "config.json", path / "model" / "config.json"):
         if file.is_file():
             training = read_json(file).get("training")

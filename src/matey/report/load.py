@@ -12,6 +12,7 @@ from matey.output import plain_yaml
 from matey.records.files import read_json, read_text
 from matey.records.run import LOG, RunLog, last_of_each, read_log
 from matey.records.scores import Scores, SystemScore
+from matey.records.shipped import located, those_that_ship
 from matey.report.example import Example, load_example
 
 
@@ -50,18 +51,21 @@ class Results:
 
 
 def load_sources(sources: list[Path]) -> tuple[list[Run], list[Results]]:
-    """Runs and results among folders and within studies, in the order given.
+    """Runs and results among folders and within studies, in the order given; of a model that ships,
+    by its name, its scores.
 
     Raises DataError for other paths.
     """
     runs, results = [], []
-    for source in sources:
+    for given in sources:
+        source = located(given)
         folders = folders_of(source)
         if not folders:
             fault = "holds neither" if source.is_dir() else "is no folder"
             raise DataError(
-                f"{source} {fault}: expected a run folder (config.yaml, metrics.jsonl), "
-                "a results folder (scores.json, made by `matey evaluate`), or a folder of these."
+                f"{given} {fault}: expected a run folder (config.yaml, metrics.jsonl), a results "
+                "folder (scores.json, made by `matey evaluate`), a folder of these, or a model "
+                f"that ships with its scores ({those_that_ship()})."
             )
         runs += [load_run(folder) for folder in folders if has_run(folder)]
         results += [load_results(folder) for folder in folders if has_scores(folder)]

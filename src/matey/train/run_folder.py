@@ -148,6 +148,7 @@ def training_facts(
     sides = {name: boundaries(system) for name, system in systems.items()}
     spacing = {name: spacings(system) for name, system in systems.items()}
     within = {name: system.ranges(config.windows) for name, system in systems.items()}
+    shapes = {name: grids(system) for name, system in systems.items()}
     frames = {name: frames_of(s.fields, s.split["train"]) for name, s in systems.items()}
     for name, before in earlier.get("trained_frames", {}).items():
         here = frames.setdefault(name, {})
@@ -167,6 +168,7 @@ def training_facts(
         "data_fingerprint": {**earlier.get("data_fingerprint", {}), **prints},
         "boundaries": {**earlier.get("boundaries", {}), **sides},
         "spacing": {**earlier.get("spacing", {}), **spacing},
+        "grids": {**earlier.get("grids", {}), **shapes},
         ranges.KEY: {**earlier.get(ranges.KEY, {}), **within},
         KEY: {**earlier.get(KEY, {}), **descriptions(config, systems)},
         "scores": finite(asdict(valid[-1])) if valid else {},
@@ -192,6 +194,12 @@ def spacings(system: System) -> dict[str, float]:
     """The mean step between grid points along each axis, by the axis' name."""
     grid = system.fields.trajectories[0].grid
     return dict(zip(grid.axes, grid.spacing[3 - grid.ndim :], strict=True))
+
+
+def grids(system: System) -> list[list[int]]:
+    """The numbers of grid points of the trajectories to train on, slowest axis first."""
+    found = [system.fields.trajectories[i].grid for i in system.split["train"]]
+    return [list(shape) for shape in sorted({grid.shape[3 - grid.ndim :] for grid in found})]
 
 
 def spent(run: Path) -> Record:
