@@ -1,7 +1,7 @@
 """Model folders to and from a hub: huggingface.co, or a folder that stands in for one (`file:`).
 
 Only safetensors, JSON and the model card travel, in either direction. What is pulled is read as a
-model before it gets its place. The only room that reaches for the network, and only when asked.
+model before it gets its place.
 """
 
 import os
