@@ -117,6 +117,22 @@ def test_operations_of_all_steps_are_those_that_torch_counts(settings):
     assert learned.operations == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
+@pytest.mark.parametrize("of", ["square", "root", "log"])
+@pytest.mark.parametrize("settings", MODELS)
+def test_what_begins_to_move_passes_finite_gradients_back(settings, of):
+    """A velocity that is rounding until a front arrives: the model's own frame of it is, too,
+    and the target is not."""
+    engine, batch = engine_of(**settings), batch_of()
+    assert batch.between is not None
+    batch.values[0, :, 1] *= 1e-25
+    batch.between[0, :, 1] *= 1e-25
+    learned = learn(engine, batch, RunConfig(loss=LossConfig(of=of)))
+    assert bool(learned.loss.isfinite())
+    found = gradients(engine.model)
+    assert all(bool(g.isfinite().all()) for g in found.values())
+    assert any(bool(g.any()) for g in found.values())
+
+
 @pytest.mark.parametrize("settings", MODELS)
 def test_fields_at_rest_pass_finite_gradients_back(settings):
     """A field that is constant in the history has no deviation to divide by."""

@@ -5,6 +5,7 @@ Axes: B samples, C variables, (Z, Y, X) grid points.
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,11 +13,13 @@ from matey.config import LossConfig
 from matey.fields import Batch
 from matey.fields.grid import Points
 from matey.nn.surrogate import Prediction
+from matey.tokens.normalise import Statistics
 
 # A target that is still at the history's mean has no scale of its own. Normalised fields have
 # variance 1: below a thousandth of that, an error counts as absolute.
 EPSILON = 1e-3
 LEAST = 1e-30  # in place of a volume without points
+STILL = 1e6  # a target so many times as large as its history: that was rounding, or nothing
 SMALL = 1e-5  # an NRMSE that is as good as none: roots and logarithms have a slope there
 
 
@@ -91,10 +94,21 @@ def batch_loss(
 
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
     """The loss on the variables that change in time, normalised as the history."""
-    target = prediction.statistics.normalise(batch.target[:, list(batch.spec.predicted)])
+    target = batch.target[:, list(batch.spec.predicted)]
+    target = where_moving(prediction.statistics, target).normalise(target)
     ours, base = batch.held(prediction.normalised), prediction.base
     base = None if base is None else batch.held(base)
     return batch_loss(ours, base, batch.held(target), config, batch.space)
+
+
+def where_moving(statistics: Statistics, target: Float[Tensor, "B C Z Y X"]) -> Statistics:
+    """Statistics through which no gradient flows where a variable was still and the target is not,
+    as a component of velocity before a front arrives: its slope would be too large a number."""
+    with torch.no_grad():
+        size = statistics.normalise(target).abs().amax(dim=(-3, -2, -1), keepdim=True)
+        still = size > STILL
+    parts = (statistics.mean, statistics.scale)
+    return Statistics(*(torch.where(still, part.detach(), part) for part in parts))
 
 
 def slope_error(
