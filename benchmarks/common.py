@@ -17,6 +17,7 @@ import torch
 
 import matey
 from matey.config import ModelConfig
+from matey.config.model import SIZES
 from matey.fields import Boundary, Inputs, SystemSpec, Variable
 
 
@@ -102,9 +103,6 @@ def rough_inputs(
         spec=spec,
         sources=("benchmark",) * samples,
     )
-
-
-SIZES = {"Ti": (192, 3, 12), "S": (384, 6, 12), "B": (768, 12, 12), "L": (1024, 16, 24)}
 
 
 def sized(size: str, **settings: Any) -> ModelConfig:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matey.config import ModelConfig, RefineConfig
-from matey.config.model import Mode, Scheme
+from matey.config.model import SIZES, Mode, Scheme
 from matey.fields import Boundary
 from matey.nn import schemes as scheme_module
 from matey.nn import transformer as model_module
@@ -268,7 +268,6 @@ PUBLISHED = {  # millions of parameters, at patch 16: arXiv:2412.20601
     "vit": {"Ti": 5.8, "S": 23, "B": 92, "L": 315},
     "svit": {"Ti": 7.6, "S": 30, "B": 121, "L": 416},
 }
-SIZES = {"Ti": (192, 3, 12), "S": (384, 6, 12), "B": (768, 12, 12), "L": (1024, 16, 24)}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,5 +1,6 @@
 """What the processes of a pair do; imported before they are forked."""
 
+import json
 import os
 import signal
 import time
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import matey.train.loop as loop
 from matey.cli import main
 from matey.config import LossConfig, ModelConfig, ParallelConfig, RefineConfig, RunConfig
+from matey.cost.scaling import sent_by, work_on
 from matey.fields import Batch, SystemSpec
 from matey.nn.transformer import Matey
 from matey.train.parallel.distributed import Engine, Team, processes, whole
@@ -124,6 +127,55 @@ def equal_steps(folder: Path) -> None:
         assert team.most(team.rank) == 1
         assert team.agree("one" * team.rank) == "one"
         assert team.agree("") == ""
+
+
+COLLECTIVES = {
+    "allreduce_": "gradients",
+    "_reduce_scatter_base_": "gradients",
+    "_allgather_base_": "gathers",
+    "alltoall_base_": "exchange",
+}
+
+
+class Wire(TorchDispatchMode):
+    """Counts the bytes that this process of two sends by collectives while it is entered: by a sum
+    in a ring, or to the other."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.rank, self.sent = rank, dict.fromkeys(COLLECTIVES.values(), 0)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        library, name, *_ = str(func).split(".")
+        if library == "c10d":
+            assert name in COLLECTIVES, f"a collective that nothing models: {name}"
+            if name == "allreduce_":  # half of it, and half of the sum
+                size = sum(tensor.nbytes for tensor in args[0])
+            elif name == "alltoall_base_":
+                size = args[1].nbytes - args[1].element_size() * args[4][self.rank]
+            else:
+                size = min(args[0].nbytes, args[1].nbytes)
+            self.sent[COLLECTIVES[name]] += size
+        return func(*args, **(kwargs or {}))
+
+
+def traffic(folder: Path) -> None:
+    """What each process sends in a batch of each way to share the work, and what is modelled."""
+    config, found = RunConfig(device="cpu", parallel=ParallelConfig(timeout=60)), {}
+    with processes(config) as both:
+        for name in ("ddp-mix", "fsdp-mix", "sequence-mix", "ddp-mul", "fsdp-mul", "sequence-mul"):
+            shape, parallel = CASES[name]
+            team = Team(parallel, torch.device("cpu"))
+            model = Matey(shape, SPECS, history=2).train()
+            batch = batch_of(SPECS[0], 0, slice(0, 4))
+            work = work_on(config, model, SPECS[0], model.plan_inputs(batch))
+            if parallel.sequence > 1:
+                spread_cells(model, team.mesh.get_group("sequence"))
+            engine = Engine(model, team)
+            with Wire(both.rank) as wire:
+                loop.learn(engine, batch, config)
+            found[name] = {"sent": wire.sent, "modelled": sent_by(work, parallel, 2)}
+        (folder / f"{both.rank}.json").write_text(json.dumps(found))
 
 
 def command(*words: str) -> int:

@@ -1,4 +1,4 @@
-"""`matey benchmark`: what a run will cost, before it is started."""
+"""`matey benchmark`: what a run will cost, before it is started, here and on many GPUs."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from matey.cost.benefit import Refined
     from matey.cost.forecast import Forecast
+    from matey.cost.scaling import Step, Work
+    from matey.tokens.lattice import Triple
 
 HOLD = (
     "Refined cells hold so much of what changes over the next step (squared increments). Fine "
@@ -188,11 +190,131 @@ def system_table(title: str, headings: Sequence[str], gap: int = 1) -> "Table":
     return make_table(title, ["system"], headings, gap)
 
 
+def add_scaling_arguments(parser: Any) -> None:
+    from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+    from matey.config import RunConfig
+    from matey.cost.scaling import Machine
+
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument("--json", action="store_true", help="print for a program, not a person")
+    parser.add_argument(
+        "--gpus", type=PositiveInt, nargs="+", default=[8, 64, 1024], help="how many there are"
+    )
+    parser.add_argument(
+        "--size", nargs="+", default=[], help="Ti, S, B or L (default: the model of the config)"
+    )
+    parser.add_argument(
+        "--grid", nargs="+", default=["256x256"], help="points along each axis, as 256x256"
+    )
+    parser.add_argument("--variables", type=PositiveInt, default=4, help="of a field")
+    parser.add_argument(
+        "--refined", type=float, default=0.1, help="share of the coarse cells that is refined"
+    )
+    parser.add_argument(
+        "--sharing",
+        type=NonNegativeInt,
+        default=8,
+        help="GPUs that share the tokens of a sample, in rows of that name; 0 leaves them out",
+    )
+    parser.add_class_arguments(Machine, "machine")
+    parser.add_class_arguments(RunConfig)
+
+
+def run_scaling(options: Any) -> None:
+    """Model steps on many GPUs, and print tables or JSON."""
+    import json
+    from dataclasses import asdict
+
+    from matey.cli.options import run_config
+    from matey.config import require
+    from matey.cost.scaling import on_many, resized, work_of
+
+    config = run_config(options)
+    require(0 <= options.refined <= 1, "refined", options.refined, "a number in [0, 1]")
+    configs = {size: resized(config, size) for size in options.size} or {"model": config}
+    grids = [grid_of(text) for text in options.grid]
+    found = []
+    for size, its in configs.items():
+        for grid in grids:
+            work = work_of(its, grid, options.variables, options.refined)
+            steps = on_many(work, options.machine, its.model, options.gpus, options.sharing)
+            found.append((size, grid, work, steps))
+    if options.json:
+        records = [
+            {"size": size, "grid": grid, "tokens": work.tokens, "windows": work.windows}
+            | {"operations": work.operations, "steps": [step.record() for step in steps]}
+            for size, grid, work, steps in found
+        ]
+        print(json.dumps({"machine": asdict(options.machine), "works": records}, indent=2))
+        return
+    show_scaling(found, options)
+
+
+def grid_of(text: str) -> "Triple":
+    """The points along Z, Y and X of a grid as it is written: `256x256`, slowest axis first.
+
+    Raises ConfigError for anything else.
+    """
+    from matey.config import require
+
+    points = [int(part) if part.isdecimal() else 0 for part in text.split("x")]
+    fits = 0 < len(points) <= 3 and all(points)
+    require(fits, "grid", text, "points along one to three axes, as 256x256")
+    z, y, x = [1] * (3 - len(points)) + points
+    return z, y, x
+
+
+def show_scaling(found: "Sequence[tuple[str, Triple, Work, Sequence[Step]]]", options: Any) -> None:
+    """Print modelled steps in 80 columns."""
+    from matey.cli.console import console, make_table
+
+    machine = options.machine
+    console.print(
+        f"Modelled, not measured: {machine.achieved:.0%} of {machine.rate / 1e12:,.0f} TFLOP/s a "
+        f"GPU, {machine.inside / 1e9:,.0f} GB/s to GPUs of its node ({machine.per_node}), "
+        f"{machine.between / 1e9:,.0f} GB/s to others; {machine.overlap:.0%} of computation can "
+        f"hide gradients and gathers. {options.refined:.0%} of the cells refined. Milliseconds.",
+        highlight=False,
+    )
+    headings = ["compute", "sums", "gathers", "exchange", "step", "GB", "useful", "limit"]
+    for size, grid, work, steps in found:
+        points = " × ".join(str(n) for n in grid if n > 1)
+        title = (
+            f"{size}, {points}: {work.tokens:,} tokens a frame, "
+            f"{work.operations / 1e12:,.3g} TFLOP for {work.windows} windows"
+        )
+        table = make_table(title, ["GPUs", "how"], headings, 0)
+        for step in steps:
+            times = [step.compute, *step.seconds.values(), step.time]
+            table.add_row(
+                f"{step.processes:,}",
+                way(step),
+                *(short(1e3 * time) if time else "" for time in times),
+                short(step.memory / 1e9),
+                f"{step.efficiency:.0%}",
+                step.limit,
+            )
+        console.print(table)
+
+
+def way(step: "Step") -> str:
+    """How processes share the work, in a word or two."""
+    parts = step.parallel.sequence
+    return step.parallel.strategy if parts == 1 else f"seq. {parts}"
+
+
 COMMANDS = {
     "cost": Command(
         "tokens, operations, parameters and memory of a run, before anything is allocated",
         "matey benchmark cost --config examples/pretrain-ti.yaml --data mix.yaml",
         add_cost_arguments,
         run_cost,
-    )
+    ),
+    "scaling": Command(
+        "a modelled training step on many GPUs: bytes, seconds, memory, and what limits it",
+        "matey benchmark scaling --size B L --gpus 8 64 1024 --grid 256x256 1024x1024",
+        add_scaling_arguments,
+        run_scaling,
+    ),
 }

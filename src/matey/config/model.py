@@ -13,6 +13,8 @@ Scheme = Literal["vit", "svit", "avit"]
 Mode = Literal["uniform", "adap_mix", "adap_mul"]
 WIDTH, LATENT = 96, 8  # at which `mup` leaves the steps of weights as they are
 Patch = int | tuple[int, ...]  # points along every axis, or along each
+# Published sizes: embed_dim, heads, depth.
+SIZES = {"Ti": (192, 3, 12), "S": (384, 6, 12), "B": (768, 12, 12), "L": (1024, 16, 24)}
 BaselineKind = Literal["none", "unet", "fno", "stencil"]
 
 
@@ -106,8 +108,8 @@ class BaselineConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The transformer. Sizes of the paper (embed_dim/heads/depth): Ti 192/3/12, S 384/6/12,
-    B 768/12/12, L 1024/16/24.
+    """The transformer. `SIZES` are those of the paper (embed_dim/heads/depth): Ti 192/3/12,
+    S 384/6/12, B 768/12/12, L 1024/16/24.
 
     Args:
         embed_dim: width of a token.

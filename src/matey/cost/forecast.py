@@ -75,7 +75,8 @@ class Forecast:
         for name, rules in (("threshold", self.at_threshold), ("bulk", self.at_bulk)):
             record[f"at_{name}"] = {value: one.tokens for value, one in rules.items()}
             record[f"holds_at_{name}"] = {value: one.holds for value, one in rules.items()}
-        del record["cost"]["values"], record["cost"]["to_fields"]
+        for name in ("values", "to_fields", "exchanged", "exchanges"):
+            del record["cost"][name]
         record["cost"]["operations"] = self.cost.operations
         record["step"]["total"] = self.step.total
         record["inference"]["total"] = self.inference.total

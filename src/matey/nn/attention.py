@@ -63,6 +63,8 @@ class Attention(nn.Module):
         cost.product(part, cells * times, width, 2 * width, trains=trains)
         for segments in groupings:
             count_attention(cost, segments, times, frames, self.heads, width)
+            if segments.time != "segment":  # queries, keys, values and results
+                cost.exchange(*(cells * n * width for n in (frames, times, times, frames)))
         cost.map(part, cells * frames, self.out)
 
     def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:

@@ -17,12 +17,16 @@ class Cost:
     `values` are the numbers that products read and make, weights aside: the forward pass keeps
     some of them for the backward pass, and what else it keeps grows with them. `to_fields` are
     operations of the gradient of the input fields: needed only where a model made them.
+    `exchanged` are the numbers that processes which share out a sample's cells hand each other in
+    the forward pass, in so many `exchanges`: as many come back as gradients.
     """
 
     forward: dict[str, int] = field(default_factory=dict)
     backward: dict[str, int] = field(default_factory=dict)
     values: int = 0
     to_fields: int = 0
+    exchanged: int = 0
+    exchanges: int = 0
 
     def product(
         self,
@@ -52,6 +56,11 @@ class Cost:
         self.forward[part] = self.forward.get(part, 0) + forward
         self.backward[part] = self.backward.get(part, 0) + backward
         self.values += values
+
+    def exchange(self, *numbers: int) -> None:
+        """Count arrays of so many numbers that shared out cells and heads are exchanged in."""
+        self.exchanged += sum(numbers)
+        self.exchanges += len(numbers)
 
     @property
     def operations(self) -> int:

@@ -1,5 +1,6 @@
 """Two processes (gloo) against one on the same global batch."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from tests.train.works import (
     batch_of,
     equal_steps,
     step_of,
+    traffic,
 )
 
 CPU = torch.device("cpu")
@@ -40,6 +42,26 @@ def alone():
     one = Team(ParallelConfig(), CPU)
     cases = {(model, *between) for model, _, *between in CASES.values()}
     return {case: step_of(case[0], one, *case[1:]) for case in cases}
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory):
+    """What both processes send in a batch of each case, and what is modelled of it."""
+    folder = tmp_path_factory.mktemp("traffic")
+    for ended in Pair(folder, traffic, folder).finish(seconds=300):
+        assert ended.code == 0, ended.said
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("mode", ["mix", "mul"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp", "sequence"])
+def test_two_processes_send_as_many_bytes_as_are_modelled(sent, kind, mode):
+    first, second = (each[f"{kind}-{mode}"] for each in sent)
+    assert first["modelled"] == second["modelled"]
+    for what, bytes_ in first["modelled"].items():
+        # Heads and cells that two do not divide evenly, and padding of shares of weights.
+        both = first["sent"][what] + second["sent"][what]
+        assert both == pytest.approx(2 * bytes_, rel=0.01), what
 
 
 def is_rounding(name, config):
