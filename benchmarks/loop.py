@@ -4,7 +4,9 @@
 
 One run is timed from inside. The model's own work in a step is forward pass, loss, backward pass,
 clipping and optimizer; the rest of a step is the loop's: reading and joining windows, counting
-operations, the learning rate, checks. Every step is logged, and every few are saved.
+operations, the learning rate, checks. Every step is logged, and every few are saved, by a thread:
+training stalls while the state is copied, and shares the machine with the writing. What a
+checkpoint adds to the steps after it is theirs less that of as many steps later.
 """
 
 import statistics
@@ -12,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,10 +30,11 @@ from matey.simulate import simulate
 from matey.train import checkpoint, loop
 from matey.train.parallel.distributed import Engine
 from matey.train.run_folder import Journal
+from matey.train.validate import Writer
 
 MODEL = (
     (Matey, "forward"),
-    (loop, "batch_loss"),
+    (loop, "loss_of"),
     (torch.Tensor, "backward"),
     (Engine, "clip"),
     (torch.optim.AdamW, "step"),
@@ -38,6 +42,7 @@ MODEL = (
 )
 LOGGING = ((Journal, "write"), (loop, "operations"))
 SAVING = ((checkpoint, "save"),)
+STALLING = ((Writer, "save"),)
 MODES = {
     "uniform 16": ("uniform", (16,)),
     "adap_mix 32/8": ("adap_mix", (32, 8)),
@@ -86,21 +91,31 @@ def measure(mode: str, scheme: str, data: Path, steps: int, every: int) -> dict[
         validate_windows=1,
         device="cpu",
     )
-    model, logging, saving = Clock(), Clock(), Clock()
+    model, logging, saving, stalling = Clock(), Clock(), Clock(), Clock()
     rows: list[tuple[float, float, float]] = []
+    moments: list[float] = []  # at which steps were done
 
     def watch(record: dict[str, Any]) -> None:
         own, logged = model.look(), logging.look()
         if record["kind"] == "train":
+            moments.append(time.perf_counter())
             rows.append((record["windows"] / record["windows_per_second"], own, logged))
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        for clock, places in ((model, MODEL), (logging, LOGGING), (saving, SAVING)):
+        clocks = (model, MODEL), (logging, LOGGING), (saving, SAVING), (stalling, STALLING)
+        for clock, places in clocks:
             for owner, name in places:
                 stack.enter_context(patch.object(owner, name, clock.around(getattr(owner, name))))
         loop.train(config, Path(folder) / "run", watch)
     kept = rows[WARM:]
     own = statistics.median(own for _, own, _ in kept)
+    between = [after - before for before, after in pairwise(moments)]
+    stalls = stalling.calls[1:-1]  # the first makes the memory, the last has no steps after it
+    added = [
+        sum(between[first : first + every // 2])
+        - sum(between[first + every // 2 : first + every // 2 * 2])
+        for first in range(2 * every - 1, len(between) - every + 1, every)
+    ]
     return {
         "scheme": scheme,
         "mode": mode,
@@ -108,15 +123,18 @@ def measure(mode: str, scheme: str, data: Path, steps: int, every: int) -> dict[
         "loop adds %": 100 * statistics.median((all_ - own) / own for all_, own, _ in kept),
         "logging adds %": 100 * statistics.median(logged / own for _, own, logged in kept),
         "checkpoint ms": 1e3 * statistics.median(saving.calls),
-        "checkpoint / step": statistics.median(saving.calls) / own,
+        "stall ms": 1e3 * statistics.median(stalls),
+        "stall / step": statistics.median(stalls) / own,
+        "most stall / step": max(stalls) / own,
+        "checkpoint adds / step": statistics.median(added) / statistics.median(between),
     }
 
 
 def main() -> None:
     """Train, measure and report."""
     parser = options(__doc__, "benchmarks/results/loop.json")
-    parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--checkpoint-every", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--checkpoint-every", type=int, default=4)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     began = time.perf_counter()

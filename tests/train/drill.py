@@ -5,6 +5,7 @@
 trains 200 steps undisturbed, and 200 steps in processes of which 20 are ended by SIGKILL at
 random moments, and compares what both leave behind, bit for bit. Prints one line of JSON.
 Processes are forked from one that has imported torch, so that a life takes no seconds to begin.
+Checkpoints are written slowly, so that many kills come while one is being written beside a step.
 """
 
 import json
@@ -14,14 +15,16 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from matey.config import RunConfig
-from matey.train import loop
-from matey.train.checkpoint import folders
+from matey.train import checkpoint, loop
+from matey.train.checkpoint import folders, is_complete
 from tests.files import write_shallow_water
 from tests.train.tiny import tiny_run
 
 STEPS, KILLS, EVERY = 200, 20, 3
+PAUSE = 0.5  # of a step, after each of a checkpoint's three files of tensors
 
 
 def config_in(folder: Path) -> RunConfig:
@@ -43,12 +46,19 @@ def config_in(folder: Path) -> RunConfig:
     )
 
 
-def begin(config: RunConfig, run: Path) -> int:
-    """A process that trains; its number."""
+def begin(config: RunConfig, run: Path, pause: float = 0.0) -> int:
+    """A process that trains, and writes checkpoints with pauses of so many seconds; its number."""
     pid = os.fork()
     if pid == 0:
-        code = 1
+        code, save_tensors = 1, checkpoint.save_tensors
+
+        def save_slowly(*arguments: Any) -> str:
+            digest = save_tensors(*arguments)
+            time.sleep(pause)
+            return digest
+
         try:
+            checkpoint.save_tensors = save_slowly
             # The forecast of a run's cost would take longer than this run.
             loop.memory_bound = lambda *arguments: 0
             loop.train(config, run, resume=True)
@@ -62,6 +72,12 @@ def done(run: Path) -> int:
     """Steps in the newest checkpoint."""
     found = folders(run)
     return int(found[-1].name.removeprefix("step-")) if found else 0
+
+
+def is_writing(run: Path) -> bool:
+    """Whether a process that was killed was writing a checkpoint."""
+    parts = list((run / "checkpoints").glob(".step-*.part"))
+    return bool(parts) or any(not is_complete(folder) for folder in folders(run))
 
 
 def logged(run: Path, pid: int) -> int:
@@ -90,9 +106,9 @@ def drill(folder: Path, seed: int = 0) -> dict[str, object]:
     os.waitpid(begin(config, whole), 0)
     per_step = (time.perf_counter() - began) / STEPS
 
-    kills, steps_at_kill = 0, []
+    kills, steps_at_kill, while_writing = 0, [], 0
     while kills < KILLS:
-        pid, first = begin(config, killed), done(killed)
+        pid, first = begin(config, killed, PAUSE * per_step), done(killed)
         # A quarter of them while it prepares, the others within its share of what is left.
         share = (STEPS - first) / (KILLS - kills + 1)
         target = first + rng.uniform(0, 1.5 * share) if rng.random() < 0.75 else -1
@@ -104,6 +120,7 @@ def drill(folder: Path, seed: int = 0) -> dict[str, object]:
         if os.WIFEXITED(status):
             break
         kills += 1
+        while_writing += is_writing(killed)
         steps_at_kill.append(done(killed))
     _, status = os.waitpid(begin(config, killed), 0)
 
@@ -112,6 +129,7 @@ def drill(folder: Path, seed: int = 0) -> dict[str, object]:
     files += [Path(f"{kind}/{name}") for kind in ("model", "best") for name in MODEL]
     return {
         "kills": kills,
+        "while_writing": while_writing,
         "steps_at_kill": steps_at_kill,
         "ended_well": os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0,
         "different": [str(f) for f in files if not same(whole / f, killed / f)],

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -133,11 +134,102 @@ def test_sigterm_during_validation_saves_and_validates_when_the_run_goes_on(
 
 
 def test_a_second_sigterm_during_that_save_corrupts_nothing(config, whole, tmp_path, monkeypatch):
-    numbers = (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    kill_at_call(monkeypatch, checkpoint, "save_tensors", 1, *numbers)
-    kill_at_call(monkeypatch, checkpoint, "write_text", 1, *numbers)
+    kill_at_call(monkeypatch, checkpoint, "save_tensors", 1, signal.SIGTERM, signal.SIGTERM)
+    kill_at_call(monkeypatch, checkpoint, "write_text", 1, signal.SIGINT, signal.SIGUSR1)
     run = tmp_path / "run"
-    assert assert_stops_and_goes_on(monkeypatch, config, run, signal.SIGTERM) == 2
+    # The step that goes on beside the save may be done, too.
+    assert assert_stops_and_goes_on(monkeypatch, config, run, signal.SIGTERM) in (2, 3)
+    assert_ended_alike(run, whole)
+
+
+def slowly(monkeypatch, until: threading.Event | None = None) -> list[tuple[str, str]]:
+    """Let each checkpoint's writing wait for an event, or a while; what begins and ends of it."""
+    write, heard = checkpoint.save, []
+
+    def slow(run, state, keep):
+        heard.append(("begins", f"{state.progress.step}"))
+        assert threading.current_thread() is not threading.main_thread()
+        (until or threading.Event()).wait(timeout=60 if until else 0.2)
+        folder = write(run, state, keep)
+        heard.append(("ends", f"{state.progress.step}"))
+        return folder
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    return heard
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_of_the_step_it_is_of(
+    config, whole, tmp_path, monkeypatch
+):
+    """The write of step 2 waits for step 3: it has what was there before that step."""
+    run, done = tmp_path / "run", threading.Event()
+    heard = slowly(monkeypatch, done)
+
+    def watch(record):
+        if record["kind"] == "train" and record["step"] == 3:
+            assert heard == [("begins", "2")]
+            done.set()
+
+    train(config, run, watch)
+    for step in (2, 4, 6):
+        for name in ("model", "optimizer", "random"):
+            path = f"checkpoints/step-{step:08d}/{name}.safetensors"
+            assert (run / path).read_bytes() == (whole / path).read_bytes(), path
+    assert_ended_alike(run, whole)
+
+
+def test_one_checkpoint_is_written_at_a_time_and_the_end_waits_for_the_last(
+    config, tmp_path, monkeypatch
+):
+    heard, run = slowly(monkeypatch), tmp_path / "run"
+    ended = []
+
+    def watch(record):
+        if record["kind"] == "end":
+            ended.extend(heard)
+
+    train(replace(config, checkpoint_every=1), run, watch)
+    steps = "123456"
+    assert heard == [(what, step) for step in steps for what in ("begins", "ends")]
+    assert ended == heard
+    assert checkpoint.newest(run)[1].progress.step == 6
+
+
+@pytest.mark.parametrize(("at", "seen"), [(2, (3, 4)), (6, (6,))])
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step_or_the_end(
+    config, tmp_path, monkeypatch, at, seen
+):
+    write, run, steps = checkpoint.save, tmp_path / "run", []
+
+    def full(folder, state, keep):
+        if state.progress.step == at:
+            raise CheckpointError("No space left on device.")
+        return write(folder, state, keep)
+
+    def watch(record):
+        if record["kind"] == "train":
+            steps.append(record["step"])
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(CheckpointError, match=r"^No space left on device\.$"):
+        train(config, run, watch)
+    assert steps[-1] in seen
+    assert not (run / "model").exists()
+    assert not (run / ".lock").exists()
+    before = checkpoint.newest(run)
+    assert (before[1].progress.step if before else 0) == at - 2
+
+
+def test_a_run_that_ends_with_another_error_finishes_its_checkpoint_first(
+    config, whole, tmp_path, monkeypatch, caplog
+):
+    run = tmp_path / "run"
+    heard = slowly(monkeypatch)
+    with pytest.raises(StopHereError):
+        train(config, run, crash_at(3))
+    assert heard[-1] == ("ends", "2")
+    assert caplog.text == ""
+    train(config, run, resume=True)
     assert_ended_alike(run, whole)
 
 
@@ -441,6 +533,7 @@ def test_sigkill_at_20_random_moments_ends_with_the_same_weights_bit_for_bit(tmp
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["kills"] == 20
+    assert found["while_writing"] > 2
     assert found["ended_well"]
     assert found["different"] == []
     assert found["same_losses"]

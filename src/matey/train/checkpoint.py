@@ -9,7 +9,8 @@
 
 A checkpoint is written beside its place, flushed to disk and renamed; `complete.json` comes last.
 Without that, or where a file differs from it, the checkpoint before is taken. Only `capture` and
-`restore` know of a live model: a state may as well be put together from several processes.
+`restore` know of a live model: a state may as well be put together from several processes, or be
+a copy that is written while training goes on (`matey.train.validate.Writer`).
 """
 
 import hashlib

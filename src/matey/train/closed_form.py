@@ -28,7 +28,7 @@ from matey.train.resume import go_on
 from matey.train.run_folder import Journal, Sink, prepare_run, spent, trackers, training_facts
 from matey.train.signals import Stop
 from matey.train.step_log import StepLog
-from matey.train.validate import Keeper
+from matey.train.validate import Keeper, Writer
 
 WINDOWS = 96  # of a system that are looked at
 AT_ONCE = 4
@@ -47,6 +47,7 @@ def fit_run(
     parent: str,
     stop: Stop,
     team: Team,
+    writer: Writer,
 ) -> StencilModel:
     """Fit the stencil of every system, and leave the run folder that a training of one step would.
 
@@ -67,7 +68,7 @@ def fit_run(
     journal.write("start", step=progress.step, **start)
     if changed:
         journal.write("changed", step=progress.step, settings=changed)
-    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop)
+    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop, writer)
     if progress.pending:
         progress = keeper.score(progress)
     stop.deferred = True

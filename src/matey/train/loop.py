@@ -50,7 +50,7 @@ from matey.train.run_folder import (
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
-from matey.train.validate import Keeper
+from matey.train.validate import Keeper, Writer, writing
 
 
 def train(
@@ -80,9 +80,10 @@ def train(
         heeding_signals() as stop,
         processes(config) as team,
         locked(run) if team.first else nullcontext(),
+        writing(run, config.keep_checkpoints) as writer,
         threads_put_back(),
     ):
-        return take_steps(config, run, watch, model, resume, parent, stencils, stop, team)
+        return take_steps(config, run, watch, model, resume, parent, stencils, stop, team, writer)
 
 
 def take_steps(
@@ -95,6 +96,7 @@ def take_steps(
     stencils: Path | None,
     stop: Stop,
     team: Team,
+    writer: Writer,
 ) -> Surrogate:
     """Train in each process of a team, which holds the run folder."""
     torch.manual_seed(config.seed)
@@ -104,7 +106,7 @@ def take_steps(
     windows = training_windows(systems, config.windows)
     model = prepare_model(model, config, systems, windows, team)
     if isinstance(model, StencilModel):
-        return fit_run(model, config, run, watch, systems, windows, parent, stop, team)
+        return fit_run(model, config, run, watch, systems, windows, parent, stop, team, writer)
     beyond = {} if checkpoint.folders(run) else measure_missing(model, windows, config.seed)
     engine = Engine(model, team)
     optimizer, average = make_optimizer(model, config.optim), Average(engine, config.optim.ema)
@@ -137,7 +139,7 @@ def take_steps(
     if threads:
         journal.write("threads", step=progress.step, **vars(threads))
 
-    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop)
+    keeper = Keeper(run, config, systems, engine, optimizer, average, journal, stop, writer)
     if progress.pending:
         progress = keeper.score(progress)
     stop.deferred = True

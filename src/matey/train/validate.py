@@ -1,15 +1,20 @@
 """Validations, checkpoints and the best model of a run."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
 import torch
+from torch import Tensor
 
 from matey.config import RunConfig
 from matey.data.mixture import in_order
 from matey.data.systems import System
+from matey.errors import CheckpointError
 from matey.metrics.error import nrmse
 from matey.nn.folder import save_pretrained
 from matey.nn.surrogate import Surrogate
@@ -21,11 +26,90 @@ from matey.train.parallel.distributed import Engine, Team
 from matey.train.run_folder import Journal, Record, spent, training_facts
 from matey.train.signals import Stop, stopped
 
+log = logging.getLogger("matey")
+
+
+class Writer:
+    """Writes the checkpoints of a run, the newest `keep` of them, while training goes on.
+
+    Each is copied first, into memory that stays for the next one, and written by a thread: one at a
+    time, as `checkpoint.save` does. What that raises is raised by the next call of a method here.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.run, self.keep = run, keep
+        self.copies: dict[str, Tensor] = {}
+        self.thread: Thread | None = None
+        self.error: BaseException | None = None
+
+    def save(self, state: checkpoint.State) -> None:
+        """Copy a state, and begin to write it; waits for the one before. Raises CheckpointError."""
+        self.wait()
+        copies = replace(
+            state,
+            weights=self.copied("weights", state.weights),
+            moments=self.copied("moments", state.moments),
+            averages=self.copied("averages", state.averages),
+            random=[self.copied(f"{rank}", one) for rank, one in enumerate(state.random)],
+        )
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.thread = Thread(target=self.write, args=(copies,), name="checkpoint")
+        self.thread.start()
+
+    def copied(self, part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of tensors in this computer's memory, each in that of its copy before."""
+        taken = {}
+        for name, tensor in tensors.items():
+            key, kind = f"{part}/{name}", (tensor.shape, tensor.dtype)
+            copy = self.copies.get(key)
+            if copy is None or (copy.shape, copy.dtype) != kind:
+                copy = torch.empty(kind[0], dtype=kind[1], pin_memory=tensor.is_cuda)
+                self.copies[key] = copy
+            taken[name] = copy.copy_(tensor.detach(), non_blocking=True)
+        return taken
+
+    def write(self, state: checkpoint.State) -> None:
+        """Write a state, in the thread."""
+        try:
+            checkpoint.save(self.run, state, self.keep)
+        except BaseException as error:
+            self.error = error  # for the thread that trains
+
+    def check(self) -> None:
+        """Raise what the writing of a checkpoint has raised, if any."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+    def wait(self) -> None:
+        """Wait until nothing is being written. Raises CheckpointError where that failed."""
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+        self.check()
+
+
+@contextmanager
+def writing(run: Path, keep: int) -> Iterator[Writer]:
+    """The writer of a run, whose last checkpoint the block waits for. Raises CheckpointError where
+    that fails; where another error ended the run, a warning says so."""
+    writer = Writer(run, keep)
+    try:
+        yield writer
+    except BaseException:
+        try:
+            writer.wait()
+        except CheckpointError as failed:
+            log.warning(str(failed))
+        raise
+    writer.wait()
+
 
 @dataclass(frozen=True)
 class Keeper:
     """Keeps checkpoints and the model of the best validation, that of the weights' average where
-    there is one. All processes take part; the first one writes."""
+    there is one. All processes take part; the first one writes, checkpoints by its `writer`."""
 
     run: Path
     config: RunConfig
@@ -35,10 +119,13 @@ class Keeper:
     average: Average
     journal: Journal
     stop: Stop
+    writer: Writer
 
     def after_step(self, progress: Progress) -> Progress:
-        """Validate and save where due. Raises StoppedError, with all saved, where a signal came."""
+        """Validate and save where due. Raises StoppedError, with all saved, where a signal came;
+        CheckpointError where the checkpoint before could not be written."""
         done, config = progress.step, self.config
+        self.writer.check()
         if is_due(done, config.validate_every, config.steps):
             progress = self.score(progress)
         team = self.engine.team
@@ -47,8 +134,11 @@ class Keeper:
             live = self.engine.model, self.optimizer, progress, self.average.averages
             state = checkpoint.capture(*live)
             if team.first:
-                checkpoint.save(self.run, state, config.keep_checkpoints)
-            # A signal during the save is served by it, too; no process ends before.
+                self.writer.save(state)
+            number = team.most(self.stop.received)
+        if number or done == config.steps:
+            self.writer.wait()
+            # A signal meanwhile is served by this save, too; no process ends before.
             number = team.most(self.stop.received)
         if number:
             folder = checkpoint.folder_of(self.run, done)
