@@ -170,7 +170,9 @@ def test_stress_of_velocities_linear_in_place_is_exact():
     divergence = gradient.trace() * torch.eye(3, dtype=torch.float64)
     expected = eta * (gradient + gradient.mT) + (zeta - 2 / 3 * eta) * divergence
     for axis in range(3):
-        flux = system.stress(gas, axis, [1.0] * 3)[0, :, 1:-2, 1:-2, 1:-2]
+        inside = [slice(1, -2)] * 3
+        inside[2 - axis] = slice(1, -1)  # there are faces between cells only
+        flux = system.stress(gas, axis, [1.0] * 3)[0][:, *inside]
         shown = expected[:, axis, None, None, None].expand_as(flux[:3])
         torch.testing.assert_close(flux[:3], shown, rtol=0, atol=1e-13)
         # Work: σ·v with v halfway to the next cell.
@@ -296,7 +298,8 @@ def test_the_limiter_makes_no_new_extremum():
     """Both ends of every cell lie between the cell and its neighbours, to rounding."""
     values = torch.randn(2, 40, dtype=torch.float64)
     slope = limited_slope(values, -1, 2.0)
-    neighbours = torch.stack([values.roll(1, -1), values, values.roll(-1, -1)])
+    neighbours = torch.stack([values[:, :-2], values[:, 1:-1], values[:, 2:]])
+    values = values[:, 1:-1]
     for end in (values + slope / 2, values - slope / 2):
         assert (end <= neighbours.amax(dim=0) + 1e-15).all()
         assert (end >= neighbours.amin(dim=0) - 1e-15).all()

@@ -1,6 +1,8 @@
 """What all systems have in common: fields, seeds, batches, precision, errors."""
 
 import math
+import platform
+import resource
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from matey.fields import Boundary
 from matey.simulate import SYSTEMS, find_system, simulate
 from matey.simulate.mhd_cavity import MHDCavity
 from matey.simulate.thermals import Thermals
+from matey.simulate.trajectories import keep_memory
 
 NAMES = sorted(SYSTEMS)
 # Points that these systems need.
@@ -204,3 +207,20 @@ def test_a_solution_that_blows_up_is_reported(monkeypatch):
     monkeypatch.setattr("matey.simulate.thermals.Thermals", lambda: Thermals(courant=4.0))
     with pytest.raises(DivergenceError, match="Trajectory 0 of 'thermals'"):
         few("thermals", 1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of another C library")
+def test_arrays_of_a_step_are_not_mapped_anew():
+    """Ten arrays of 1 MiB, of 256 pages each, freed together and made again ten times: a hundred
+    pages for what else the process does, where all would be 25600."""
+    keep_memory()
+
+    def touched() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            arrays = [torch.zeros(2**18) for _ in range(10)]
+            del arrays
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    touched()
+    assert touched() < 100

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from matey.config import require, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.schemes.gas import GasDynamics, dot
+from matey.simulate.schemes.gas import GasDynamics, dot, neighbours
 from matey.simulate.schemes.stepper import plane_grid
 
 
@@ -119,23 +119,24 @@ class Compressible(GasDynamics):
         return torch.full_like(density, viscosity) if self.kinematic else viscosity / density
 
     def flux(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
-        """Flux of the state from each cell to the next along an axis (0 is x)."""
+        """Flux of the state through the faces of all cells but ghosts, along an axis (0 is x)."""
         flux = super().flux(gas, axis, spacings)
         if self.eta or self.zeta:
-            flux[:, 1:].sub_(self.stress(gas, axis, spacings))
+            inside = gas.narrow(-1 - axis, 1, gas.shape[-1 - axis] - 2)
+            flux[:, 1:].sub_(self.stress(inside, axis, spacings))
         return flux
 
     def stress(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
-        """Viscous flux along an axis (0 is x): momentum σ, and energy σ·v.
+        """Viscous flux from each cell to the next along an axis (0 is x): momentum σ, energy σ·v.
 
         Derivatives along the axis are differences across the face; along others, means of the
         central differences of both cells.
         """
-        velocity = gas[:, 1:-1]
-        ahead = velocity.roll(-1, -1 - axis)
-        both = velocity + ahead
-        flux = torch.empty_like(gas[:, 1:])
-        stress = torch.sub(ahead, velocity, out=flux[:, :-1]).mul_(1 / spacings[axis])
+        here, ahead = neighbours(gas, -1 - axis)
+        velocity, next_velocity = here[:, 1:-1], ahead[:, 1:-1]
+        both = velocity + next_velocity
+        flux = torch.empty_like(here[:, 1:])
+        stress = torch.sub(next_velocity, velocity, out=flux[:, :-1]).mul_(1 / spacings[axis])
         # Along the axis: ζ - 2η/3 times the divergence, and η ∂u/∂x once more.
         normal = stress[:, axis] * (self.zeta + self.eta / 3)
         stress.mul_(self.eta)
@@ -147,8 +148,7 @@ class Compressible(GasDynamics):
                 normal.add_(spread, alpha=(self.zeta - 2 / 3 * self.eta) / (4 * spacing))
         stress[:, axis].add_(normal)
         if self.kinematic:
-            density = gas[:, :1]
-            stress.mul_((density + density.roll(-1, -1 - axis)).mul_(0.5))
+            stress.mul_((here[:, :1] + ahead[:, :1]).mul_(0.5))
         torch.mul(dot(stress, both), 0.5, out=flux[:, -1])
         return flux
 

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.simulate.schemes.gas import dot, limited_slope
+from matey.simulate.schemes.gas import dot, limited_slope, neighbours
 from matey.simulate.schemes.hlld import conserved, fast_speed, hlld_flux, parts
 from matey.simulate.schemes.spectral import random_waves
 from matey.simulate.schemes.stepper import (
@@ -217,11 +217,15 @@ class MHD(Simulator):
         fluxes = []
         for axis, spacing in enumerate(spacings):
             dim = -1 - axis
-            slope = limited_slope(gas, dim, self.theta)
+            cells = gas.shape[dim]
+            wide = torch.cat((gas.narrow(dim, cells - 1, 1), gas, gas.narrow(dim, 0, 2)), dim)
+            slope = limited_slope(wide, dim, self.theta)  # of the cells and the first once more
             if flat is not None:
-                slope.masked_fill_(flat[:, None], 0.0)
-            left = gas.add(slope, alpha=0.5)
-            right = gas.sub(slope, alpha=0.5).roll(-1, dim)
+                flat_too = torch.cat((flat, flat.narrow(dim, 0, 1)), dim)
+                slope.masked_fill_(flat_too[:, None], 0.0)
+            here, there = neighbours(wide.narrow(dim, 1, cells + 1), dim)
+            slope_here, slope_there = neighbours(slope, dim)
+            left, right = here.add(slope_here, alpha=0.5), there.sub(slope_there, alpha=0.5)
             parts(left)[3][:, axis] = parts(right)[3][:, axis] = faces[:, axis]
             flux = hlld_flux(left, right, axis, self.gamma)
             total.add_(flux.roll(1, dim).sub_(flux), alpha=1 / spacing)

@@ -26,7 +26,7 @@ core, and one of 128 by 256 takes 54 to 78 s.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -160,7 +160,7 @@ class Obstacle(Simulator):
         """Flow past random obstacles, `spin_up` after it has met them."""
         state = super().initial(trajectories, resolution, seed)
         for one in state:
-            one[:2] = Channel(one[2], self.height, self.inflow, self.NU).project(one[:2])
+            one[:2] = self.channel(one[2]).project(one[:2])
         if not self.spin_up:
             return state
         *_, developed = self.run(state, [0.0, self.spin_up])
@@ -180,7 +180,7 @@ class Obstacle(Simulator):
         self, state: Float[Tensor, "3 Y X"], times: Sequence[float]
     ) -> Iterator[Float[Tensor, "2 Y X"]]:
         """The velocity at each of `times` but the first."""
-        channel = Channel(state[2], self.height, self.inflow, self.NU)
+        channel = self.channel(state[2])
 
         def step(velocity: Tensor, dt: Tensor) -> Tensor:
             return wicker_skamarock(channel.advance, velocity[0], float(dt))[None]
@@ -190,6 +190,19 @@ class Obstacle(Simulator):
         next(frames)
         for velocity in frames:
             yield velocity[0]
+
+    def channel(self, mask: Float[Tensor, "Y X"]) -> "Channel":
+        """What flows past these obstacles: found once for all that is asked of one set of them."""
+        obstacles = (mask.shape, mask.device, mask.cpu().numpy().tobytes())
+        if obstacles not in self.channels:
+            self.channels.clear()
+            self.channels[obstacles] = Channel(mask, self.height, self.inflow, self.NU)
+        return self.channels[obstacles]
+
+    @cached_property
+    def channels(self) -> dict[Any, "Channel"]:
+        """The last of them."""
+        return {}
 
     def longest_step(self, velocity: Float[Tensor, "1 2 Y X"], h: float) -> Float[Tensor, " 1"]:
         """Time step [s]."""

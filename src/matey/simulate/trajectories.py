@@ -21,6 +21,7 @@ from matey.simulate.schemes.stepper import Range, Simulator
 
 SMALLEST = 8  # points along an axis: with fewer, stencils span the domain
 CACHED = 2**16  # values of one variable that stay in a processor's cache
+KEPT = 31 * 2**20  # bytes
 
 Progress = Callable[[int, int], None]
 Setting = float | tuple[float, float]  # of a simulator: a number, or a range to draw from
@@ -155,6 +156,7 @@ class Simulation:
         solution stops being finite."""
         system = self.system_of(group[0])
         mask = system.spec(self.dt).mask
+        keep_memory()
         with one_thread():
             initial = system.initial(group, self.resolution, self.seed)
             states = system.run(initial.to(self.device, self.dtype), self.times)
@@ -237,6 +239,16 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed, for the arrays of the next step.
+
+    By default glibc gives large blocks back, and the system maps and clears new ones for every
+    array, which can take longer than computing it. Freeing a block that is just below its limit of
+    32 MiB raises the size from which it does so (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    torch.empty(KEPT, dtype=torch.uint8)
 
 
 def check_ranges(system: Simulator, name: str, ranges: Mapping[str, Range]) -> None:

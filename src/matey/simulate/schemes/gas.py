@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.config import require, require_fraction, require_positive
-from matey.fields import PERIODIC_SIDES, Boundary
+from matey.fields import Boundary
 from matey.simulate.schemes.stepper import Simulator, march_apart, require_dimension
 
 GHOSTS = 2  # cells beyond a side that slopes and fluxes look at
@@ -113,29 +113,29 @@ class GasDynamics(Simulator):
 
     def inflow(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
         """Net flux into each cell along an axis (0 is x), per volume."""
-        dim, cells = -1 - axis, gas.shape[-1 - axis]
-        periodic = self.boundaries[2 - axis] == PERIODIC_SIDES
-        wide = gas if periodic else self.with_ghosts(gas, axis)
-        flux = self.flux(wide, axis, spacings)
-        net = flux.roll(1, dim).sub_(flux).div_(spacings[axis])
-        return net if periodic else net.narrow(dim, GHOSTS, cells)
+        flux = self.flux(self.with_ghosts(gas, axis), axis, spacings)
+        into, out = neighbours(flux, -1 - axis)
+        return into.sub(out).div_(spacings[axis])
 
     def with_ghosts(self, gas: Tensor, axis: int) -> Tensor:
         """The gas with ghost cells beyond both sides of an axis (0 is x)."""
         dim, cells = -1 - axis, gas.shape[-1 - axis]
         parts = [gas]
         for upper, side in enumerate(self.boundaries[2 - axis]):
-            if side == Boundary.WALL:
-                ghosts = gas.narrow(dim, cells - GHOSTS if upper else 0, GHOSTS).flip(dim)
-                ghosts[:, 1 + axis].neg_()
-            else:
+            if side == Boundary.OPEN:
                 edge = gas.narrow(dim, cells - 1 if upper else 0, 1)
                 ghosts = torch.cat([edge] * GHOSTS, dim)
+            else:
+                at_end = bool(upper) == (side == Boundary.WALL)
+                ghosts = gas.narrow(dim, cells - GHOSTS if at_end else 0, GHOSTS)
+            if side == Boundary.WALL:
+                ghosts = ghosts.flip(dim)
+                ghosts[:, 1 + axis].neg_()
             parts.insert(2 * upper, ghosts)
         return torch.cat(parts, dim)
 
     def flux(self, gas: Tensor, axis: int, spacings: Sequence[float]) -> Tensor:
-        """Flux of the state from each cell to the next along an axis (0 is x)."""
+        """Flux of the state through the faces of all cells but ghosts, along an axis (0 is x)."""
         left, right = self.faces(gas, axis)
         flux = hllc_flux(self.flow(left), self.flow(right), axis, self.gamma)
         if not self.carried:
@@ -146,9 +146,10 @@ class GasDynamics(Simulator):
         return torch.cat([flux, taken.addcmul_(through.clamp(max=0), right[:, last])], dim=1)
 
     def faces(self, gas: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """The gas on the left and on the right of the face between each cell and the next."""
+        """The gas on the left and on the right of the faces of all cells but ghosts."""
         dim = -1 - axis
         slope = limited_slope(gas, dim, self.theta)
+        gas = gas.narrow(dim, 1, slope.shape[dim])
         # The ends of a cell have ρ s² / 8 more kinetic energy than its middle, taken from the
         # heat: at most a quarter of it, so that pressure stays positive.
         velocity = self.flow(slope)[:, 1:-1]
@@ -156,7 +157,8 @@ class GasDynamics(Simulator):
         heat = self.flow(gas)[:, -1]
         share = (heat / slope_squared.mul_(gas[:, 0])).mul_(2 / (self.gamma - 1))
         slope.mul_(share.clamp_(max=1)[:, None])
-        return gas.add(slope, alpha=0.5), gas.sub(slope, alpha=0.5).roll(-1, dim)
+        (left, right), (left_slope, right_slope) = neighbours(gas, dim), neighbours(slope, dim)
+        return left.add(left_slope, alpha=0.5), right.sub(right_slope, alpha=0.5)
 
     def flow(self, values: Float[Tensor, "B S *points"]) -> Float[Tensor, "B D *points"]:
         """A view of the values without what the gas carries."""
@@ -200,17 +202,26 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
     return total
 
 
+def neighbours(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Views of the values at each place but the last along an axis, and of those at the next."""
+    pairs = values.shape[dim] - 1
+    return values.narrow(dim, 0, pairs), values.narrow(dim, 1, pairs)
+
+
 def limited_slope(values: Tensor, dim: int, theta: float) -> Tensor:
-    """Change of the values across each cell: half that between its neighbours, but not beyond
-    `theta` times the difference to either, and zero at an extremum."""
-    ahead = values.roll(-1, dim).sub_(values)
-    behind = ahead.roll(1, dim)
+    """Change of the values across each cell but the first and the last along an axis: half that
+    between its neighbours, but not beyond `theta` times the difference to either, and zero at an
+    extremum."""
+    here, there = neighbours(values, dim)
+    difference = there - here
+    behind, ahead = neighbours(difference, dim)
     slope = (ahead + behind).mul_(0.5)
     if math.isinf(theta):
         return slope
-    highest = torch.minimum(ahead, behind).mul_(theta).clamp_(min=0)
-    lowest = torch.maximum(ahead, behind, out=ahead).mul_(theta).clamp_(max=0)
-    return torch.maximum(slope, lowest, out=slope).clamp_(max=highest)
+    behind, ahead = neighbours(difference.mul_(theta), dim)
+    highest = torch.minimum(ahead, behind).clamp_(min=0)
+    lowest = torch.maximum(ahead, behind).clamp_(max=0)
+    return slope.clamp_(lowest, highest)
 
 
 def hllc_flux(left: Tensor, right: Tensor, axis: int, gamma: float) -> Tensor:
