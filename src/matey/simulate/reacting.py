@@ -18,6 +18,8 @@ heats the reactant until it burns, and is driven by it. Plane ones run at Chapma
 speed, of Mach number √(1 + H) + √H with H = (γ² - 1) q / (2 γ T). Their fronts meet, leave
 pockets that burn later, and go on as shocks in the burnt gas, which walls throw back. Some die
 out as they widen, and set in again where shocks meet; the warmest gas may explode before they come.
+In one dimension there is one hot spot, near an end of a tube, and the front runs along all of it:
+by default for half the time, after which there would be nothing left to burn.
 
 K is such that half of the reactant burns within `half_length` behind the front of a plane
 detonation, the usual unit of length. A cell should be no longer than it: 80 points by default.
@@ -37,7 +39,7 @@ when waves pulsate); Strang, SIAM J. Numer. Anal. 5 (1968) 506.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -52,6 +54,7 @@ from matey.simulate.schemes.gas import GasDynamics
 from matey.simulate.schemes.spectral import random_waves
 from matey.simulate.schemes.stepper import WALL_SIDES, Range, box_grid
 
+END = 0.1  # share of a tube that holds its hot spot
 TRACE = 1e-12  # mass fraction that counts as burnt: what is left would fall below all numbers
 NODES = 64  # of the quadrature over a wave: exact to rounding
 
@@ -93,7 +96,7 @@ class Reacting(GasDynamics):
         gamma: heat capacity at constant pressure over that at constant volume.
         density: of the reactant on average [kg/m³].
         pressure: at the start, outside hot spots [Pa].
-        spots: range of the number of hot spots.
+        spots: range of the number of hot spots, in two dimensions.
         hotness: range of a hot spot's temperature over that of the rest.
         radius: range of a hot spot's radius [m].
         pockets: range of the number of lean pockets.
@@ -101,7 +104,7 @@ class Reacting(GasDynamics):
         unevenness: range of the root mean square of density, over the mean.
         waves: largest wave number of that along an axis, in periods of the domain.
         length: of the domain, [0, length] along every axis [m].
-        span: time covered [s].
+        span: time covered [s]; `of_dimension` gives a tube half of it.
         theta: the limiter allows slopes up to `theta` times the smaller difference to a
             neighbour.
         courant: fraction of the largest stable step.
@@ -154,6 +157,10 @@ class Reacting(GasDynamics):
     def grid(self, resolution: int) -> Grid:
         return box_grid(0.0, self.length, resolution, self.ndim)
 
+    def of_dimension(self, ndim: int) -> "Reacting":
+        """The same in so many dimensions, over the time that fronts take there."""
+        return replace(self, ndim=ndim, span=self.span * ndim / self.ndim)
+
     @property
     def temperature(self) -> float:
         """Of the reactant on average [J/kg]."""
@@ -187,9 +194,12 @@ class Reacting(GasDynamics):
         density = self.density * uneven.exp()
         pressure = torch.full_like(density, self.pressure)
         reactant = torch.ones_like(density)
-        for _ in range(random.integers(*self.spots, endpoint=True)):
+        tube = self.ndim == 1
+        for _ in range(1 if tube else random.integers(*self.spots, endpoint=True)):
             hotness = random.uniform(*self.hotness)
-            pressure += (hotness * self.pressure - pressure) * self.bump(random, resolution)
+            spot = self.bump(random, resolution, END if tube else 1.0)
+            spot = spot.flip(0) if tube and random.integers(2) else spot
+            pressure += (hotness * self.pressure - pressure) * spot
         for _ in range(random.integers(*self.pockets, endpoint=True)):
             reactant *= 1 - random.uniform(*self.leanness) * self.bump(random, resolution)
         velocity = [torch.zeros_like(density)] * self.ndim
@@ -205,12 +215,15 @@ class Reacting(GasDynamics):
         """The state with these stored variables: the inverse of `observe`."""
         return super().state_of(torch.cat([frame[:, :-1], 1 - frame[:, -1:]], dim=1))
 
-    def bump(self, random: np.random.Generator, resolution: int) -> Float[Tensor, "..."]:
-        """1 in the middle of a round spot somewhere in the domain, and 0 far away."""
+    def bump(
+        self, random: np.random.Generator, resolution: int, within: float = 1.0
+    ) -> Float[Tensor, "..."]:
+        """1 in the middle of a round spot somewhere in the domain, or in the first share of it
+        along each axis, and 0 far away."""
         size = random.uniform(*self.radius)
         x = self.length / resolution * (torch.arange(resolution, dtype=torch.float64) + 0.5)
         square = torch.zeros((), dtype=torch.float64)
-        for centre in random.uniform(0, self.length, self.ndim):
+        for centre in random.uniform(0, within * self.length, self.ndim):
             square = square[..., None] + (x - centre).square()
         return torch.exp(-(square**2) / size**4)
 

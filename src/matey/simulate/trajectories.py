@@ -39,8 +39,7 @@ def find_system(name: str, ndim: int | None = None) -> Simulator:
     if ndim is None:
         return system
     if system.dimensions:
-        several: Simulator = replace(system, ndim=ndim)  # type: ignore[type-var]
-        return several
+        return system.of_dimension(ndim)
     only = system.spec(1.0).ndim
     require(ndim == only, "ndim", ndim, f"{only}, the only one of {name!r}")
     return system

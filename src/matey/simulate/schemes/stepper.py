@@ -8,7 +8,7 @@ what a file holds.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -90,6 +90,12 @@ class Simulator(ABC):
     def observe(self, state: Float[Tensor, "B S *points"]) -> Float[Tensor, "B C *points"]:
         """The stored variables of a state; by default the state itself."""
         return state
+
+    def of_dimension(self, ndim: int) -> "Simulator":
+        """The same system in so many dimensions, of one that exists in several. Raises ConfigError
+        for a number that is not one of `dimensions`."""
+        several: Simulator = replace(self, ndim=ndim)  # type: ignore[type-var]
+        return several
 
     @property
     def parameters(self) -> dict[str, float]:
