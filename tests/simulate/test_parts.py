@@ -119,21 +119,24 @@ def test_what_fails_in_another_process_is_reported(kind):
         wait(0, (kind, "far too extreme"))
 
 
-# On 16 points a plate under an overload of 2 breaks at once, which is seen as its cracks are cut.
-BREAKS = {"vary": {"overload": Range(2.0, 2.0)}}
+class Refused(Thermals):
+    """One whose initial states cannot be drawn."""
+
+    def draw(self, random, resolution):
+        raise ConfigError("bubbles is 1000, expected room for them.")
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "kind", "told"),
+    ("system", "kind", "told"),
     [
-        ("thermals", {}, DivergenceError, "stopped being finite"),
-        ("fracture", BREAKS, ConfigError, "overload is 2"),
+        (Thermals(courant=4.0), DivergenceError, "take more points, or vary parameters less"),
+        (Refused(), ConfigError, "bubbles is 1000"),
     ],
 )
-def test_a_process_that_helps_tells_what_failed(tmp_path, monkeypatch, name, options, kind, told):
-    monkeypatch.setattr("matey.simulate.thermals.Thermals", lambda: Thermals(courant=4.0))
+def test_a_process_that_helps_tells_what_failed(tmp_path, monkeypatch, system, kind, told):
+    monkeypatch.setattr("matey.simulate.thermals.Thermals", lambda: system)
     monkeypatch.setattr(parts, "end_with_parent", lambda: None)
-    simulation = Simulation(name, **SIZES, **options)
+    simulation = Simulation("thermals", **SIZES)
     shared = parts.Shared.of(multiprocessing.get_context("spawn"), 0)
     before = signal.getsignal(signal.SIGINT)
     try:

@@ -104,6 +104,26 @@ def test_a_range_with_an_end_that_the_system_refuses_is_refused_before_any_work(
         few(vary={"Nu": Range(-1.0, 1.0)}, trajectories=10**9)
 
 
+def test_ranges_whose_ends_do_not_go_together_are_refused_before_any_work():
+    """Each of them would do with the other's default."""
+    ranges = {"a": Range(0.1, 0.8), "b": Range(0.01, 0.1)}
+    with pytest.raises(ConfigError, match=r"b is 0\.1, expected .* less than a/2"):
+        few("excitable", vary=ranges, trajectories=10**9)
+
+
+def test_ranges_need_not_go_together_with_what_they_replace():
+    ranges = {"a": Range(1.3, 1.5), "b": Range(0.5, 0.6)}
+    (field,) = few("excitable", 1, vary=ranges, frames=1)
+    assert 0.5 <= field.parameters["b"] <= 0.6
+
+
+def test_a_range_that_the_resolution_cannot_bear_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match=r"overload is 4\.0, expected less than 3\.37 on 32"):
+        few("fracture", resolution=32, trajectories=10**9)
+    (field,) = few("fracture", 1, resolution=20, frames=1, vary={"overload": Range(1.1, 1.6)})
+    assert field.parameters["overload"] <= 1.6
+
+
 @dataclass(frozen=True)
 class Ring(Simulator):
     """A field that decays around a disc: what a system with a mask looks like."""
@@ -176,6 +196,12 @@ def test_the_command_varies_a_parameter(tmp_path):
     drawn = {fields[i].parameters["Nu"] for i in range(2)}
     assert len(drawn) == 2
     assert all(0.01 <= number <= 0.1 for number in drawn)
+
+
+def test_a_parameter_with_two_ranges_is_refused(tmp_path, capsys):
+    words = ["simulate", "burgers", "--out", str(tmp_path / "new"), *SMALL]
+    assert main([*words, "--vary", "Nu=1e-2", "--vary", "Nu=1e-1"]) == 2
+    assert "--vary Nu was given 2 times" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["Nu", "Nu=1:2:lin", "Nu=a:b", "Nu=2:1", "Nu=", "Nu=1:2:log:log"])

@@ -307,6 +307,7 @@ def commands(scale: Scale, out: str, common: str) -> dict[str, list[str]]:
 
     rollouts = f"--rollout {scale.rollout} --windows {scale.windows}"
     return {
+        # Seconds of work, in which other processes would hardly have begun.
         "simulate": [
             simulation(name, scale.trajectories, scale.frames) + " --jobs 1"
             for name in ("shallow_water", "diffusion_reaction")

@@ -169,7 +169,13 @@ class Fracture(Simulator):
         return SystemSpec("fracture", 2, variables, ("toughness", "overload", "pull"), dt)
 
     def grid(self, resolution: int) -> Grid:
-        """`resolution` points along y, and along x as many as keep cells square."""
+        """`resolution` points along y, and along x as many as keep cells square.
+
+        Raises ConfigError where the overload would break the whole plate at this resolution.
+        """
+        most = resolution / (6 * self.width * self.toughness_factor)  # y is a third
+        bounds = f"less than {most:.3g} on {resolution} points"
+        require(self.overload < most, "overload", self.overload, bounds)
         h = self.height / resolution
         shape = (1, resolution, max(1, round(self.length / h)))
         return Grid(("y", "x"), shape, (0.0, h / 2, h / 2), (1.0, h, h))
@@ -190,13 +196,7 @@ class Fracture(Simulator):
         return self.cut(cuts, resolution)
 
     def cut(self, cracks: Sequence[Crack], resolution: int) -> Float[Tensor, "5 Y X"]:
-        """The strained plate with these cracks, in balance, as the grips begin to pull on.
-
-        Raises ConfigError where the overload would break the whole plate at this resolution.
-        """
-        most = resolution / (6 * self.width * self.toughness_factor)  # y is a third
-        bounds = f"less than {most:.3g} on {resolution} points"
-        require(self.overload < most, "overload", self.overload, bounds)
+        """The strained plate with these cracks, in balance, as the grips begin to pull on."""
         grid = self.grid(resolution)
         h, (rows, columns) = grid.spacing[2], grid.shape[1:]
         state = torch.zeros(1, 5, rows + 1, columns + 1, dtype=torch.float64)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
+from itertools import product
 
 import numpy as np
 import torch
@@ -101,8 +102,7 @@ class Simulation:
         some = self.frames is None or 1 <= self.frames <= self.steps
         require(some, "frames", self.frames, f"1 to steps, {self.steps}")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
-        self.system.grid(self.resolution)
-        check_ranges(self.system, self.name, self.ranges)
+        check_ranges(self.system, self.name, self.ranges, self.resolution)
 
     @cached_property
     def system(self) -> Simulator:
@@ -128,7 +128,7 @@ class Simulation:
     def groups(self) -> list[range]:
         """Trajectories to run together: all on a GPU, as many as fit the cache on a CPU; each alone
         where parameters vary."""
-        points = math.prod(self.system.grid(self.resolution).shape)
+        points = math.prod(self.system_of(0).grid(self.resolution).shape)
         on_cpu = torch.device(self.device).type == "cpu"
         size = max(1, CACHED // points) if on_cpu else self.trajectories
         size = 1 if self.ranges else size
@@ -250,17 +250,20 @@ def keep_memory() -> None:
     torch.empty(KEPT, dtype=torch.uint8)
 
 
-def check_ranges(system: Simulator, name: str, ranges: Mapping[str, Range]) -> None:
-    """Raise ConfigError for a parameter that cannot be varied, and for a range with an end that
-    the system refuses."""
+def check_ranges(
+    system: Simulator, name: str, ranges: Mapping[str, Range], resolution: int
+) -> None:
+    """Raise ConfigError for a parameter that cannot be varied, and for ends of ranges that the
+    system refuses together, or at this resolution."""
     numbers = {known: getattr(system, known, None) for known in system.spec(1.0).parameters}
     able = [known for known, number in numbers.items() if isinstance(number, float | int)]
-    for parameter, its in ranges.items():
+    for parameter in ranges:
         if parameter not in able:
             which = f"only {', '.join(able)} can" if able else "this system has no such parameter"
             raise ConfigError(f"{parameter!r} of {name!r} cannot be varied: {which}.")
-        for end in (its.low, its.high):
-            replace(system, **{parameter: end})  # type: ignore[type-var]
+    for ends in product(*({its.low, its.high} for its in ranges.values())):
+        extreme = dict(zip(ranges, ends, strict=True))
+        replace(system, **extreme).grid(resolution)  # type: ignore[type-var]
 
 
 def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
@@ -270,5 +273,6 @@ def check_finite(values: Tensor, name: str, time: float, group: range) -> None:
         trajectory = group[int(finite.int().argmin())]
         raise DivergenceError(
             f"Trajectory {trajectory} of {name!r} stopped being finite before {time:g} s. "
-            "Its initial state is too extreme for the time step: lower courant or fraction."
+            "It is too extreme for the time step: make that shorter (--set courant=0.3, or "
+            "fraction), take more points, or vary parameters less."
         )
