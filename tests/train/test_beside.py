@@ -171,6 +171,9 @@ def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(di
     assert second.main.stencil is not None  # beside, though not inside
     loaded = matey.from_pretrained(run)
     assert not loaded.stencils.fitted("compressible")
+    assert loaded.stencils.dropped("compressible")
+    finetune(run, short(both, model=BEYOND), tmp_path / "tuned")
+    assert not records(tmp_path / "tuned", "beyond")  # nor is it judged again
     train(replace(short(both, model=BEYOND), steps=3), run, resume=True)
     assert len(records(run, "beyond")) == 1  # nothing is measured again
 

@@ -86,6 +86,8 @@ def step_of(config: ModelConfig, team: Team, between: int = 0, checkpointing: bo
     torch.manual_seed(0)
     model = Matey(config, SPECS, history=2).train()
     model.activation_checkpointing = checkpointing
+    for weight in model.stencils.weights.values() if model.stencils else ():
+        torch.nn.init.normal_(weight, std=0.01)  # as if they were fitted
     if team.config.sequence > 1:
         spread_cells(model, team.mesh.get_group("sequence"))
     engine = Engine(model, team)

@@ -103,8 +103,8 @@ def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: St
 def measure_missing(
     model: Surrogate, windows: Mapping[str, Windows], seed: int
 ) -> dict[str, float]:
-    """Fit the stencils of a transformer's systems that have none yet, and measure the sizes of
-    those whose sizes are not.
+    """Fit the stencils of a transformer's systems that were not judged yet, and measure the sizes
+    of those whose sizes are not.
 
     A stencil stays where rollouts of it are good: elsewhere the rest of the model would have to
     undo what it does. Gives the errors of the new ones over persistence's.
@@ -116,12 +116,13 @@ def measure_missing(
         name = group.spec.name
         if model.usual is not None and not model.usual.measured(name):
             model.usual.measure(group.spec, scattered(group))
-        if model.stencils is not None and not model.stencils.fitted(name):
+        stencils = model.stencils
+        if stencils and not (stencils.fitted(name) or stencils.dropped(name)):
             errors[name] = on_trial(model, group, seed)
             if errors[name] <= PAYS:
-                fit_windows(model.stencils, group, seed)
+                fit_windows(stencils, group, seed)
             else:
-                model.stencils.drop(name)
+                stencils.drop(name)
     return errors
 
 

@@ -64,8 +64,15 @@ class Stencils(nn.Module):
 
     @torch.no_grad()
     def drop(self, name: str) -> None:
-        """Do without the stencil of a system: persistence."""
-        self.weight(name).zero_()
+        """Do without the stencil of a system from now on: persistence.
+
+        The sign of its zeros tells it from one that is not fitted yet, wherever weights go.
+        """
+        self.weight(name).fill_(-0.0)
+
+    def dropped(self, name: str) -> bool:
+        """Whether a system's stencil was judged, and is done without."""
+        return not self.fitted(name) and bool(self.weight(name).signbit().all())
 
     def fitted(self, name: str) -> bool:
         """Whether a system's stencil is more than zero, as one is taken to be whose weights are
