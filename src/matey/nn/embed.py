@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matey.fields import Boundary
+from matey.fields.grid import Points
 from matey.nn.operations import Cost
 from matey.tokens.pack import TokenSequence
 
@@ -146,10 +147,12 @@ def touched_sides(
 @dataclass(frozen=True)
 class Case:
     """What is told of a sample besides its fields: a vector of its lead time and parameters, and
-    the sizes of its variables over the usual ones, of a model with a local path."""
+    the sizes of its variables over the usual ones, of a model with a local path; and the points of
+    its fields where these do not all count alike."""
 
     vector: Float[Tensor, "B D"]
     ratios: Float[Tensor, "B C S"]
+    space: Points | None = None
 
 
 class Conditioning(nn.Module):

@@ -164,13 +164,12 @@ class Matey(Surrogate):
     ) -> Case:
         """What is told of each sample: lead time, parameters, and how large it is."""
         spec, parameters = inputs.spec, inputs.parameters
-        ratios = fields.new_ones(*fields.shape[:3:2], 0)
+        ratios, space = fields.new_ones(*fields.shape[:3:2], 0), inputs.shifted_space(shift)
         if self.usual is not None:
-            space = inputs.shifted_space(shift)
             ratios = self.usual.ratios(fields, statistics, spec, self.specs, space)
             parameters = torch.cat([parameters, ratios[:, list(spec.predicted)].flatten(1)], dim=1)
         vector = self.conditioning(inputs.lead_time, parameters, self.told(spec))
-        return Case(vector, ratios)
+        return Case(vector, ratios, space)
 
     def attend(self, tokens: Float[Tensor, "N T D"], layout: Layout) -> Float[Tensor, "N 1 D"]:
         """The tokens of the last frame after all blocks."""

@@ -11,12 +11,14 @@ from matey.cost.count import count_parameters
 from matey.cost.memory import step_memory
 from matey.errors import ConfigError
 from matey.fields import Batch, Boundary
-from matey.nn.local.path import Local, dealt_out, doubled
+from matey.fields.grid import stack_points
+from matey.nn.local.path import Local, dealt_out, doubled, frame_and_changes
 from matey.nn.local.sides import beyond, outside
 from matey.nn.local.stencil import WIDTHS
 from matey.nn.make import outline_model
 from matey.nn.operations import count
 from tests.nn.helpers import check_thresholds, rough_inputs, system, tiny_model
+from tests.nn.test_stretched import GRIDS
 from tests.nn.test_transformer import CLOSE, take
 
 MODES = [("vit", "delta", "adap_mix"), ("svit", "state", "adap_mix"), ("avit", "delta", "adap_mul")]
@@ -93,6 +95,26 @@ def test_other_units_change_nothing_where_sizes_were_measured_in_them():
         one.usual.measure(spec, [Batch(**vars(given), target=given.values[:, -1])])
         assert one.usual.measured(spec.name)
     torch.testing.assert_close(model(inputs).normalised, other(scaled).normalised, **CLOSE)
+
+
+def test_changes_are_told_over_the_size_of_the_last_one_by_volume(monkeypatch):
+    """Also as a model tells them on stretched grids."""
+    inputs, shares = replace(rough_inputs(system()), points=stack_points(GRIDS)), []
+
+    def told(fields, share):
+        shares.append(share)
+        return frame_and_changes(fields, share)
+
+    monkeypatch.setattr("matey.nn.local.path.frame_and_changes", told)
+    local_model(system())(inputs)
+    (share,) = shares
+    fields = inputs.values[:, :, :, 0]
+    assert share.dtype is fields.dtype
+    last = frame_and_changes(fields, share)[:, -1]
+    torch.testing.assert_close((last.square() * share).sum(dim=(2, 3)), torch.ones(3, 2))
+    even = frame_and_changes(fields, torch.full_like(share, 1 / 256))
+    torch.testing.assert_close(even, frame_and_changes(fields, None))
+    assert not torch.allclose(even[:, -1], last)
 
 
 def test_lead_time_parameters_and_sides_matter_from_the_first_step_on():

@@ -77,16 +77,18 @@ class Local(nn.Module):
         names: Sequence[str],
         boundaries: Int[Tensor, "B axes 2"],
         case: Float[Tensor, "B D"],
+        share: Float[Tensor, "B 1 *points"] | None = None,
     ) -> Float[Tensor, "B K *pieces"]:
         """The features of normalised fields, from the last frame and the changes before it.
 
-        `deviation` is that of each variable in the sample over the usual one. Where pieces do not
-        tile the grid, the last ones lie partly beyond it.
+        `deviation` is that of each variable in the sample over the usual one, `share` what each
+        point has in means over space, if not all have the same. Where pieces do not tile the grid,
+        the last ones lie partly beyond it.
         """
         wraps = periodic(boundaries)
         usual = fields * self.everywhere(deviation)[:, None]
         usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
-        given = torch.cat([frame_and_changes(fields), usual], dim=2)  # [B T 2C *points]
+        given = torch.cat([frame_and_changes(fields, share), usual], dim=2)  # [B T 2C *points]
         points = tuple(fields.shape[3:])
         rest = max(-count % self.piece for count in points)  # of the last piece, past the grid
         given = beyond(given.flatten(1, 2), HALO + rest, wraps, "nearest")
@@ -251,11 +253,18 @@ def doubled(
     return values
 
 
-def frame_and_changes(fields: Float[Tensor, "B T C *points"]) -> Float[Tensor, "B T C *points"]:
-    """The last frame, and the changes from frame to frame over the size of the last one."""
+def frame_and_changes(
+    fields: Float[Tensor, "B T C *points"], share: Float[Tensor, "B 1 *points"] | None
+) -> Float[Tensor, "B T C *points"]:
+    """The last frame, and the changes from frame to frame over the size of the last one: the root
+    of its mean square over space, where each point has its `share`, if not all have the same."""
     changes = fields.diff(dim=1)
     axes = tuple(range(3, fields.ndim))
-    power = changes[:, -1:].square().mean(dim=axes, keepdim=True)
+    power = changes[:, -1:].square()
+    if share is None:
+        power = power.mean(dim=axes, keepdim=True)
+    else:
+        power = (power * share[:, None]).sum(dim=axes, keepdim=True)
     size = power.clamp(min=STILL**2).sqrt()  # a root has no gradient at zero
     return torch.cat([fields[:, -1:], changes / size], dim=1)
 

@@ -137,7 +137,10 @@ class Sandwich(nn.Module):
         sides = inputs.boundaries[:, 3 - spec.ndim :]
         names = [variable.name for variable in spec.variables]
         deviation = case.ratios[:, :, DEVIATION]
-        features = self.path(spec.ndim).read(active, deviation, names, sides, case.vector)
+        share = None if case.space is None else case.space.volumes
+        if share is not None:
+            share = share.reshape(len(share), 1, *active.shape[3:]).to(active)
+        features = self.path(spec.ndim).read(active, deviation, names, sides, case.vector, share)
         return features.reshape(*features.shape[:2], *grid)
 
     def encode(
