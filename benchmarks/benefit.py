@@ -8,7 +8,8 @@ the same command again goes on where it was. Coarse cells of 16 points (8 in thr
 cut once. `refined` and `hold` are the share of cells that the default threshold refines and what
 they hold of the squared increment over the next of 20 steps, as `matey benchmark cost` tells; a
 quarter of the cells, those of the largest variance, holds `quarter`, and the best quarter that
-there is `best quarter`: 0.25 where the change is the same everywhere.
+there is `best quarter`: 0.25 where the change is the same everywhere. `cpu seconds` are those of
+the process for each trajectory, in one thread: other work on the machine hardly changes them.
 """
 
 import json
@@ -31,7 +32,7 @@ from matey.tokens.refine import plan_refinement
 
 HISTORY, STEPS, EVERY = 4, 21, 4  # frames of a window and of a trajectory, windows apart
 QUARTER = 0.25
-COLUMNS = ("refined", "hold", "quarter", "best quarter", "seconds")
+COLUMNS = ("refined", "hold", "quarter", "best quarter", "cpu seconds")
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     path = Path(args.out)
     rows = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows = {key: row for key, row in rows.items() if row.keys() >= set(COLUMNS)}
     for name in args.systems:
         for resolution in args.resolutions:
             key = f"{name} {resolution} {args.trajectories}"
@@ -63,9 +65,9 @@ def row_of(name: str, resolution: int, trajectories: int) -> dict[str, float | s
     """The means over windows of some trajectories of a system."""
     ndim = find_system(name).spec(1.0).ndim
     points = resolution // 4 if ndim == 3 else resolution
-    began = time.perf_counter()
+    began = time.process_time()
     fields = simulate(name, trajectories=trajectories, resolution=points, steps=STEPS, seed=0)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     sizes = [patch_shape(ndim, patch) for patch in ((8, 4) if ndim == 3 else (16, 8))]
     found = [measured(batch, sizes) for field in fields for batch in windows(field)]
     means = [sum(values) / len(values) for values in zip(*found, strict=True)]
@@ -106,7 +108,7 @@ def show(rows: dict[str, dict[str, float | str]]) -> None:
     print("|---|---|" + "---|" * len(COLUMNS))
     for row in rows.values():
         shares = [f"{row[name]:.2f}" for name in COLUMNS[:-1]]
-        cells = [str(row["system"]), str(row["grid"]), *shares, f"{row['seconds']:.1f}"]
+        cells = [str(row["system"]), str(row["grid"]), *shares, f"{row['cpu seconds']:.2g}"]
         print("| " + " | ".join(cells) + " |")
 
 

@@ -9,7 +9,7 @@ The table of what few cells hold is that of benchmarks/results/benefit.json.
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from matey.simulate.schemes.stepper import Range, Simulator
 ROOT = Path(__file__).parents[1]
 PICTURES, BENEFIT = ROOT / "docs/pictures", ROOT / "benchmarks/results/benefit.json"
 SIDES = {Boundary.PERIODIC: "periodic", Boundary.WALL: "walls", Boundary.OPEN: "open"}
+RESOLUTIONS = (64, 128, 256)  # a quarter of them in three dimensions
+Row = dict[str, float | str]
 INTRODUCTION = """\
 # Systems
 
@@ -48,10 +50,12 @@ TABLE = """\
 The share of coarse cells that the default threshold refines, and what they hold of the squared
 increment over the next step; what a quarter of the cells, those of the largest variance, holds,
 and the quarter that changes most: 0.25 where the change is the same everywhere. The last column is
-seconds for a trajectory of 21 frames, on one core that other work may share. Made by
-`python benchmarks/benefit.py`; [Where the tokens go](tokens.md) tells what follows for a model.
+the processor time of a trajectory of 21 frames, in one thread [s]. Coarse cells are 16 points wide
+at every resolution, 8 in three dimensions: on finer grids thin structures lie in fewer of them.
+Made by `python benchmarks/benefit.py`; [Where the tokens go](tokens.md) tells what follows for a
+model.
 
-| System | Grid | Refined | They hold | A quarter holds | The best quarter | Seconds |
+| System | Grid | Refined | They hold | A quarter holds | The best quarter | CPU seconds |
 |---|---|---|---|---|---|---|
 """
 
@@ -60,8 +64,8 @@ def page(names: Sequence[str]) -> str:
     """The page of some systems."""
     parts = [INTRODUCTION, *map(section, names)]
     if BENEFIT.exists():
-        rows = json.loads(BENEFIT.read_text())["rows"].values()
-        parts.append(TABLE + "".join(map(line, rows)))
+        rows = json.loads(BENEFIT.read_text())["rows"]
+        parts.append(table({tuple(key.split()[:2]): row for key, row in rows.items()}))
     return "\n".join(parts)
 
 
@@ -124,10 +128,22 @@ def cost(name: str) -> list[str]:
     return [sentence.rstrip(".") for sentence in sentences if "of one core" in sentence]
 
 
-def line(row: dict[str, float | str]) -> str:
+def table(rows: Mapping[tuple[str, ...], Row]) -> str:
+    """The rows by system and resolution, and which of them are missing."""
+    every = [(name, str(points)) for name in SYSTEMS for points in RESOLUTIONS]
+    lines = "".join(line(rows[key]) for key in every if key in rows)
+    gaps = [
+        f"{points}² of {', '.join(missing)}"
+        for points in RESOLUTIONS
+        if (missing := [name for name in SYSTEMS if (name, str(points)) not in rows])
+    ]
+    return TABLE + lines + (f"\nNot measured: {'; '.join(gaps)}.\n" if gaps else "")
+
+
+def line(row: Row) -> str:
     """A row of the table."""
     shares = [f"{row[key]:.2f}" for key in ("refined", "hold", "quarter", "best quarter")]
-    cells = [str(row["system"]), str(row["grid"]), *shares, f"{row['seconds']:.2g}"]
+    cells = [str(row["system"]), str(row["grid"]), *shares, f"{row['cpu seconds']:.2g}"]
     return f"| {' | '.join(cells)} |\n"
 
 
