@@ -49,6 +49,7 @@ from matey.nn.operations import count
 from matey.nn.surrogate import Surrogate
 from matey.output import to_json, write_text
 from matey.train.loop import train
+from matey.train.run_folder import Sink
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 10  # ahead
@@ -306,15 +307,18 @@ def cost(place: Place, config: RunConfig) -> tuple[float, float]:
     alike = hashlib.sha256(to_json(asdict(plain)).encode()).hexdigest()[:16]
     if alike not in costs:
         with tempfile.TemporaryDirectory() as folder:
-            costs[alike] = measure(config, ENOUGH * place.seconds, Path(folder) / "probe")
+            costs[alike] = measure(train, config, ENOUGH * place.seconds, Path(folder) / "probe")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, to_json(costs, indent=1))
     once, each = costs[alike]
     return once, each
 
 
-def measure(config: RunConfig, seconds: float, run: Path) -> tuple[float, float]:
-    """CPU time of all that comes before the second step, and of each step after it."""
+def measure(
+    train: Callable[[RunConfig, Path, Sink], Any], config: RunConfig, seconds: float, run: Path
+) -> tuple[float, float]:
+    """CPU time of all that comes before the second step of a training, and of each step after
+    it."""
     clock = Clock()
 
     def watch(record: dict[str, Any]) -> None:
