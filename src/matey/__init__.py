@@ -26,6 +26,7 @@ _PUBLIC = {
     "data_config": "matey.data.draft_config",
     "finetune": "matey.train.finetune",
     "from_pretrained": "matey.nn.folder",
+    "merge": "matey.nn.folder",
     "open": "matey.data.trajectories",
     "pretrain": "matey.train.loop:train",
     "score": "matey.evaluate.score:evaluate",

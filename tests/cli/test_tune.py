@@ -93,3 +93,104 @@ def test_a_rate_that_is_no_number_is_refused(folder, capsys):
     assert main(f"train {WATER} --run runs/a".split()) == 0
     assert main(["finetune", "runs/a", "--data", "gas.yaml", "--lr", "fast"]) == 2
     assert "--lr is 'fast', expected a number, or auto" in capsys.readouterr().err
+
+
+TUNE = f"finetune runs/a --data gas.yaml --run runs/b {SHORT}"
+
+
+@pytest.fixture
+def quick(folder, monkeypatch):
+    """A trained model, and trials of two steps."""
+    monkeypatch.setattr("matey.train.tune.LEAST", 2)
+    assert main(f"train {WATER} --run runs/a".split()) == 0
+    return folder
+
+
+def said(capsys) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_fine_tuning_chooses_its_rate_by_default_and_keeps_it_when_it_goes_on(quick, capsys):
+    words = f"{TUNE} --steps 3 --budget 30m"
+    assert main([*words.split(), "--plan"]) == 0
+    plan = said(capsys)
+    line = (
+        "Learning rate: the best of 0.000333, 0.001, 0.003 by short trainings, scored on the "
+        "validation split, within 30m (--budget). --lr NUMBER takes one."
+    )
+    for words_told in (
+        line,
+        "Average of the weights: decay 0.995",
+        "Validation: every 50 steps. Training ends early after 10 in a row without a lower error",
+        "ends × 10",
+    ):
+        assert words_told in plan, words_told
+    assert main(words.split()) == 0
+    assert said(capsys).startswith(line)
+    chosen = rate_in(quick / "runs/b/config.yaml")
+    assert chosen in (3.33e-4, 1e-3, 3e-3)
+    assert main([*words.split(), "--resume", "auto"]) == 0
+    assert f"Learning rate: {chosen:g}, as the run began." in said(capsys)
+    assert rate_in(quick / "runs/b/config.yaml") == chosen
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("--steps 1", "the run has 1 step, and trials need 2."),
+        ("--steps 2 --budget 0s", "A budget of 0 s is too small to compare 3 settings"),
+        ("--steps 2 --data.split.valid 0", "there are no trajectories to validate on."),
+    ],
+)
+def test_where_no_rates_can_be_compared_a_line_says_why_and_the_usual_one_is_taken(
+    quick, capsys, more, reason
+):
+    assert main(f"{TUNE} {more}".split()) == 0
+    assert f"Learning rate: 0.001, not chosen by trials: {reason}" in said(capsys)
+    assert rate_in(quick / "runs/b/config.yaml") == 1e-3
+    if "budget" in more:
+        assert main(f"{TUNE} {more} --lr auto".split()) == 2
+        assert "too small to compare" in capsys.readouterr().err
+
+
+def test_a_rate_that_is_given_is_taken_and_so_is_what_several_processes_are_told(
+    quick, capsys, monkeypatch
+):
+    (quick / "tune.yaml").write_text("optim:\n  lr: 1e-3\n")
+    for words in ("--optim.lr 3e-4", "--lr 1e-3", "--config tune.yaml"):
+        assert main(f"{TUNE} {words} --steps 2 --plan".split()) == 0
+        assert "Learning rate: " not in said(capsys), words
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(f"{TUNE} --steps 2 --plan".split()) == 0
+    assert "not chosen by trials: one process does that" in said(capsys)
+    assert main(f"{TUNE} --steps 2 --lr auto".split()) == 2
+    assert "--lr auto: one process does that" in capsys.readouterr().err
+
+
+def test_adapters_are_in_the_plan_and_every_command_takes_their_run(quick, capsys):
+    lora = f"{TUNE} --mode lora --rank 2 --steps 1"
+    assert main([*lora.split(), "--plan"]) == 0
+    plan = said(capsys)
+    assert "adapters" in plan
+    assert "blocks × 10" in plan
+    assert "Adapters: rank 2; the model is saved as what differs from a, beside its name" in plan
+    assert main(lora.split()) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "runs/b",
+                "--data",
+                "gas.yaml",
+                "--rollout",
+                "1",
+                "--windows",
+                "1",
+                "--out",
+                "r",
+            ]
+        )
+        == 0
+    )
+    assert main(["data", "inspect", "runs/b"]) == 0
+    assert "adapter of rank 2 for the model a" in said(capsys)

@@ -56,7 +56,7 @@ def outlined(config: RunConfig) -> tuple:
     windows = {name: system.windows("train", config.windows) for name, system in systems.items()}
     specs = [group.spec for group in windows.values()]
     history = config.windows.history
-    return outline_model(config.model, specs, history, config.trains_blocks), config, windows
+    return outline_model(config.model, specs, history, config.mode, config.rank), config, windows
 
 
 def foretold(config: RunConfig) -> Forecast:

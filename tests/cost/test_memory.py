@@ -13,6 +13,7 @@ from matey.config import ParallelConfig, RefineConfig, RunConfig
 from matey.cost.machine import heap_share
 from matey.cost.memory import Ledger, Memory, step_memory
 from matey.fields import Batch
+from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.make import outline_model
 from matey.nn.transformer import Matey
 from matey.tokens.refine import RefinementPlan as Plan
@@ -43,7 +44,8 @@ def make(scheme: str, mode: str, points: int = 32, **config) -> tuple[Matey, obj
 
 
 def predicted(model: Matey, plan: Plan, trains_blocks: bool = True, **options) -> Memory:
-    outline = outline_model(model.config, [system()], 2, trains_blocks)
+    mode = "full" if trains_blocks else "frozen-attention"
+    outline = outline_model(model.config, [system()], 2, mode)
     return step_memory(outline, system(), plan, **options)
 
 
@@ -117,6 +119,22 @@ def test_frozen_blocks_keep_less_and_the_rehearsal_knows_how_much(scheme):
     blocks = 4 * sum(weight.numel() for weight in model.blocks.parameters())
     assert memory.gradients == whole.gradients - blocks
     assert memory.moments == whole.moments - 2 * blocks
+
+
+def test_adapters_have_gradients_and_moments_and_the_matrices_beside_them_have_none():
+    model, inputs, plan = make("svit", "adap_mix")
+    choose_weights(model, "lora", 2)
+    target = torch.randn_like(inputs.values[:, 0])
+    with Ledger([*model.parameters(), inputs.values, target]) as ledger:
+        loss = squared_nrmse(model(inputs).normalised, target)
+        kept = ledger.now
+        loss.backward()
+    memory = step_memory(outline_model(model.config, [system()], 2, "lora", 2), system(), plan)
+    # Tolerances as above.
+    assert sum(memory.kept.values()) == pytest.approx(kept, abs=0.1 * ledger.highest)
+    assert memory.peak == pytest.approx(ledger.highest, rel=0.1)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert (memory.gradients, memory.moments) == (4 * trained, 8 * trained)
 
 
 @pytest.mark.parametrize(("scheme", "mode"), CASES)

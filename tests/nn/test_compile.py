@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,21 @@ COUNT = textwrap.dedent(
     """
     import torch
     from torch._dynamo.testing import CompileCounterWithBackend
+    from matey.nn.adapters.low_rank import adapters, choose_weights
     from tests.nn.helpers import rough_inputs, system, tiny_model
 
-    scheme, mode = {scheme!r}, {mode!r}
+    scheme, mode, trains = {scheme!r}, {mode!r}, {trains!r}
+
+    def make():
+        made = tiny_model(spec, scheme=scheme, mode=mode, depth=3).train()
+        choose_weights(made, trains, 2)
+        for *_, adapter in adapters(made):
+            torch.nn.init.normal_(adapter.up, std=0.1)
+        return made
+
     counter = CompileCounterWithBackend("aot_eager")
     spec = system()
-    model = tiny_model(spec, scheme=scheme, mode=mode, depth=3).train()
-    plain = tiny_model(spec, scheme=scheme, mode=mode, depth=3).train()
+    model, plain = make(), make()
     model.compile_blocks(counter)
     counts, tokens = [], set()
     for seed in range(8):
@@ -34,14 +43,19 @@ COUNT = textwrap.dedent(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["vit", "svit", "avit"])
-@pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
-def test_changing_token_counts_compile_the_blocks_once(scheme, mode):
+@pytest.mark.parametrize(
+    ("scheme", "mode", "trains"),
+    [
+        *product(["vit", "svit", "avit"], ["adap_mix", "adap_mul"], ["full"]),
+        ("svit", "adap_mix", "lora"),
+    ],
+)
+def test_changing_token_counts_compile_the_blocks_once(scheme, mode, trains):
     """In a process of its own, where annotations are not executed. What matters is counted: how
     often a graph was compiled, after each of eight steps with other numbers of tokens."""
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", COUNT.format(scheme=scheme, mode=mode)],
+        [sys.executable, "-c", COUNT.format(scheme=scheme, mode=mode, trains=trains)],
         cwd=root,
         env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'src'}"},
         capture_output=True,

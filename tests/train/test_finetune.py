@@ -23,6 +23,7 @@ from matey.cost.forecast import largest_batch
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Variable
 from matey.nn import folder
+from matey.nn.adapters import stored
 from matey.nn.compatibility import doubts
 from matey.nn.operations import count
 from matey.nn.tensors import load_tensors, save_tensors
@@ -248,7 +249,7 @@ def plan(old, gas):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "measure_peak", lambda *_: 1e9)
-        patch.setattr(folder, "load_tensors", refuse)
+        patch.setattr(stored, "load_tensors", refuse)
         return plan_tuning(old, config_for(gas, mode="frozen-attention"))
 
 

@@ -14,6 +14,7 @@ import matey
 from matey.config import ModelConfig, OptimConfig, ParallelConfig
 from matey.data.systems import open_systems
 from matey.errors import ConfigError
+from matey.train.finetune import finetune
 from matey.train.loop import train
 from matey.train.parallel.distributed import Team
 from matey.train.run_folder import to_yaml
@@ -228,6 +229,33 @@ def test_shared_sequences_need_processes_and_heads(data):
         Team(ParallelConfig(sequence=2), torch.device("cpu"))
     with pytest.raises(ConfigError, match=r"parallel.sequence is 3, expected at most model.heads"):
         short_config(data, parallel=ParallelConfig(sequence=3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "sequence"])
+def test_adapters_train_in_two_processes_as_in_one_and_the_best_model_is_kept(
+    data, tmp_path, strategy
+):
+    base = tmp_path / "base"
+    train(short_config(data, steps=2), base)
+    batch = 4 if strategy == "sequence" else 2
+    settings = {"mode": "lora", "rank": 2, "steps": 3, "patience": 2, "validate_every": 1}
+    config = short_config(data, batch=batch, parallel=PARALLEL[strategy], **settings)
+    two = tmp_path / "two"
+    _, *rest = words(config, two)
+    for ended in Pair(tmp_path / "logs", command, "finetune", str(base), *rest).finish():
+        assert ended.code == 0, ended.said
+    finetune(base, replace(config, batch=4, parallel=ParallelConfig()), tmp_path / "one")
+    scores = records(two, "valid"), records(tmp_path / "one", "valid")
+    for found, expected in zip(*scores, strict=True):
+        # Rounding of float32 that three steps of AdamW have made larger.
+        assert found["nrmse"] == pytest.approx(expected["nrmse"], rel=1e-4)
+    kept, best = ((two / name / "adapter.safetensors").read_bytes() for name in ("model", "best"))
+    assert kept == best
+    field = matey.open(data.systems[0].paths[0])[0]
+    runs = two, tmp_path / "one"
+    predicted = [matey.from_pretrained(run).rollout(field, 1).values for run in runs]
+    torch.testing.assert_close(*predicted, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

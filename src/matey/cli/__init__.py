@@ -49,14 +49,15 @@ class Command:
 
     `add_arguments` receives a jsonargparse parser; `run` receives the parsed options and
     returns the exit code, or None for success. `example` is shown below the help.
-    `defaults`, where given, receives a first parse and returns defaults that depend on it.
+    `defaults`, where there are any, receives a first parse, and the options that were given, and
+    returns defaults that depend on them.
     """
 
     help: str
     example: str
     add_arguments: Callable[[Any], None]
     run: Callable[[Any], int | None]
-    defaults: Callable[[Any], dict[str, Any]] | None = None
+    defaults: Callable[[Any, Any], dict[str, Any]] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,13 +158,14 @@ def run(name: str, command: Command, words: list[str]) -> int:
 
 def parse_words(name: str, command: Command, words: list[str]) -> Any:
     """The options of one command. Raises ConfigError."""
-    from matey.cli.options import add_common, make_parser, parse, read
+    from matey.cli.options import add_common, given, make_parser, parse, read
 
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
     add_common(parser)
     if command.defaults:
-        parser.set_defaults(command.defaults(read(parser, words)))
+        first = read(parser, words)
+        parser.set_defaults(command.defaults(first, given(parser, words)))
     return parse(parser, words)
 
 

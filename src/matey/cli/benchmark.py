@@ -52,7 +52,7 @@ def run_cost(options: Any) -> None:
     check_grids(config.model, systems)
     windows = {name: system.windows("train", config.windows) for name, system in systems.items()}
     specs = [group.spec for group in windows.values()]
-    model = outline_model(config.model, specs, config.windows.history, config.trains_blocks)
+    model = outline_model(config.model, specs, config.windows.history, config.mode, config.rank)
     forecasts = forecast(model, config, windows)
     free = free_memory(choose_device(config.device).type)
     if options.json:

@@ -65,6 +65,11 @@ def watch_training(title: str) -> Iterator[Any]:
                 )
                 if scores:
                     tell(f"{title}: step {record['step']}  validation NRMSE  {scores}")
+            if record["kind"] == "end" and record["step"] < steps:
+                tell(
+                    f"{title}: ended after step {record['step']} of {steps}: no lower validation "
+                    f"error since step {record['best']}, whose model is kept"
+                )
 
         def tell(line: str) -> None:
             if interactive:

@@ -85,7 +85,12 @@ loss:
 optim:
   lr: 2e-3
   warmup: 20
+  rates:
+    ends: 1
+  ema: 0
 batch: 2
+validate_every: 200
+patience: 0
 """
 
 MIX = """\

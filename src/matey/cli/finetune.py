@@ -7,9 +7,15 @@ from matey.cli.train import add_shared
 from matey.cli.tune import add_trial_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from rich.table import Table
 
+    from matey.config import RunConfig
     from matey.train.finetune_plan import TuningPlan
+
+IF_POSSIBLE = "auto if possible"  # what --lr is where neither it nor optim.lr is given
 
 
 def add_arguments(parser: Any) -> None:
@@ -28,60 +34,157 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--lr",
         help="the learning rate, short for optim.lr; auto: the best of three by short trainings on "
-        "the validation split, within --budget",
+        "the validation split, within --budget. By default auto, where these are possible and no "
+        "rate is given",
     )
     add_trial_options(parser, "3min")
     add_shared(parser)
     parser.add_class_arguments(RunConfig)
 
 
-def defaults(options: Any) -> dict[str, Any]:
-    """Defaults from the checkpoint: its model and its history."""
+def defaults(options: Any, given: Any) -> dict[str, Any]:
+    """Defaults from the checkpoint, its model and its history, and those of fine-tuning."""
     from pathlib import Path
 
     from matey.nn.folder import outline
+    from matey.train.finetune import usual_settings
     from matey.train.resume import flat
     from matey.train.run_folder import plain
 
     model = outline(Path(options.checkpoint))
-    return {"windows.history": model.history, **flat(plain(model.config), "model.")}
+    return {
+        "lr": None if "lr" in given or "optim.lr" in given else IF_POSSIBLE,
+        "windows.history": model.history,
+        **flat(plain(model.config), "model."),
+        **usual_settings(model, options.mode),
+    }
 
 
 def run(options: Any) -> None:
     from pathlib import Path
 
-    from matey.cli.console import console, watch_training
+    from matey.cli.console import console, say, watch_training
     from matey.cli.options import run_config
-    from matey.cli.tune import rates, try_all
     from matey.train.finetune import finetune, parent_name
     from matey.train.finetune_plan import plan_tuning
     from matey.train.tune import with_settings
 
     checkpoint = Path(options.checkpoint)
     config = run_config(options)
-    if options.lr not in (None, "auto"):
+    if options.lr not in (None, "auto", IF_POSSIBLE):
         config = with_settings(config, {"optim.lr": rate(options.lr)})
     if options.plan:
-        show(plan_tuning(checkpoint, config))
-        if options.lr == "auto":
-            console.print(
-                f"Learning rate: the best of three, by trials of {options.budget} before."
-            )
+        plan = plan_tuning(checkpoint, config)
+        show(plan)
+        for line in how(plan, options):
+            say(line)
         return
-    if options.lr == "auto":
-        best = try_all(
-            config,
-            {"optim.lr": rates(None, config.optim.lr)},
-            options.budget,
-            lambda one, folder, watch: finetune(
-                checkpoint, one, folder, watch, stencils=folder.parent / "stencil"
-            ),
-        )
-        config = with_settings(config, best.settings)
     run = Path(options.run or f"runs/{parent_name(checkpoint)}-finetuned")
+    if options.lr in ("auto", IF_POSSIBLE):
+        config = with_settings(config, {"optim.lr": choose_rate(config, options, run)})
     with watch_training("finetune") as watch:
         finetune(checkpoint, config, run, watch, resume=options.resume == "auto")
     console.print(f"Model in {run}/model. Score it: matey evaluate {run} --data ...")
+
+
+def choose_rate(config: "RunConfig", options: Any, run: "Path") -> float:
+    """The learning rate of a run: the one that it has begun with, or else by short trainings.
+
+    Where these are not possible and were not asked for, the config's, with a line that says why.
+    Raises ConfigError where they were asked for.
+    """
+    from matey.cli.console import say
+    from matey.cli.tune import rates, try_all
+    from matey.data.systems import open_systems
+    from matey.train.finetune import finetune
+    from matey.train.finetune_plan import can_validate
+    from matey.train.resume import recorded
+    from matey.train.tune import BudgetError
+
+    if options.resume == "auto" and (run / "provenance.json").is_file():
+        begun = float(recorded(run)[0]["optim"]["lr"])
+        say(f"Learning rate: {begun:g}, as the run began.")
+        return begun
+    asked, usual = options.lr == "auto", config.optim.lr
+    reason = hindrance(config, can_validate(config, open_systems(config.data)), asked)
+    if not reason:
+        say(rate_line(config, options))
+        try:
+            best = try_all(
+                config,
+                {"optim.lr": rates(None, usual)},
+                options.budget,
+                lambda one, folder, watch: finetune(
+                    options.checkpoint, one, folder, watch, stencils=folder.parent / "stencil"
+                ),
+            )
+            return float(best.settings["optim.lr"])
+        except BudgetError as error:
+            if asked:
+                raise
+            reason = str(error)
+    say(f"Learning rate: {usual:g}, not chosen by trials: {reason}")
+    return usual
+
+
+def hindrance(config: "RunConfig", validates: bool, asked: bool) -> str:
+    """Why no rates are compared, a sentence; none of it where they are `asked` for, but that one
+    process does it. Raises ConfigError."""
+    import os
+
+    from matey.errors import ConfigError
+    from matey.train.tune import LEAST
+    from matey.words import plural
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        reason = "one process does that; choose it before, and give --lr NUMBER."
+        if asked:
+            raise ConfigError(f"--lr auto: {reason}")
+        return reason
+    if asked:
+        return ""
+    if config.steps < LEAST:
+        return f"the run has {plural(config.steps, 'step')}, and trials need {LEAST}."
+    return "" if validates else "there are no trajectories to validate on."
+
+
+def rate_line(config: "RunConfig", options: Any) -> str:
+    """How the learning rate will be chosen, in a line."""
+    from matey.cli.tune import rates
+
+    tried = ", ".join(f"{one:g}" for one in rates(None, config.optim.lr))
+    return (
+        f"Learning rate: the best of {tried} by short trainings, scored on the validation split, "
+        f"within {options.budget} (--budget). --lr NUMBER takes one."
+    )
+
+
+def how(plan: "TuningPlan", options: Any) -> "Iterator[str]":
+    """The rest of a plan, a line each: rate, average, when it ends, and what is saved."""
+    config = plan.config
+    if options.lr in ("auto", IF_POSSIBLE):
+        reason = hindrance(config, plan.validates, options.lr == "auto")
+        usual = f"Learning rate: {config.optim.lr:g}, not chosen by trials: {reason}"
+        yield usual if reason else rate_line(config, options)
+    if config.optim.ema:
+        yield f"Average of the weights: decay {config.optim.ema:g}; it is validated and saved."
+    every = f"every {config.validate_every} steps" if config.validate_every else "at the end"
+    if not plan.validates:
+        yield "Validation: none, there are no trajectories for it; model/ is that of the last step."
+    elif config.patience:
+        yield (
+            f"Validation: {every}. Training ends early after {config.patience} in a row without a "
+            "lower error; model/ is that of the lowest."
+        )
+    else:
+        yield f"Validation: {every}; model/ is that of the last step, best/ of the lowest error."
+    if config.mode == "lora":
+        saved = (
+            "whole, the adapters merged"
+            if config.merge
+            else f"as what differs from {plan.source}, beside its name"
+        )
+        yield f"Adapters: rank {config.rank}; the model is saved {saved}."
 
 
 def rate(text: str) -> float:

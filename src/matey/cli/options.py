@@ -176,6 +176,12 @@ def read(parser: Parser, words: list[str]) -> Namespace:
     return options
 
 
+def given(parser: Parser, words: list[str]) -> Namespace:
+    """The options that words and config files give, without any default."""
+    options: Namespace = parser.parse_args(words, defaults=False)
+    return options
+
+
 def read_data(paths: list[str]) -> DataConfig | None:
     """The data config that a path ending in .yaml is; None where none does.
 

@@ -9,6 +9,8 @@ from matey.config.data import DataConfig
 from matey.config.model import ModelConfig
 from matey.config.windows import MixtureConfig, WindowConfig
 
+Mode = Literal["full", "frozen-attention", "lora"]  # of fine-tuning: which weights train
+
 
 @dataclass(frozen=True)
 class RateConfig:
@@ -17,9 +19,8 @@ class RateConfig:
     Args:
         blocks: attention and MLP; the layers of a U-Net or an FNO.
         ends: what makes tokens of fields and fields of tokens: embeddings and decoders, by patch
-            size and by variable, and the last norm. In fine-tuning, where some of them are new and
-            the blocks have learned from other systems, try 10 times the rate of the blocks:
-            `--optim.lr 1e-4 --optim.rates.ends 10`.
+            size and by variable, and the last norm. `matey finetune`, where some of them are new
+            and the blocks have learned from other systems, has 10 here by default.
         local: the convolutions of the local path.
         conditioning: what tells position, lead time and parameters.
     """
@@ -135,7 +136,11 @@ class RunConfig:
         loss: terms of the loss.
         data: systems and files; a YAML file that `matey data inspect --write` drafts.
         mode: which weights train: `full`: all; `frozen-attention`: all but the blocks, for a model
-            whose blocks have learned from other systems.
+            whose blocks have learned from other systems; `lora`: low-rank adapters of its large
+            matrices, and what is small or new. `model/` is then what differs from the model that
+            is fine-tuned, and names it.
+        rank: of the adapters of `lora`.
+        merge: with `lora`, save whole models, the adapters added to the weights.
         parallel: how several processes share the work.
         steps: optimizer steps.
         batch: windows per batch of each process; a batch holds one system. `mixture.batch` gives
@@ -147,6 +152,10 @@ class RunConfig:
         compile: compile the blocks; the first steps take longer.
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
+        patience: end the training after so many validations in a row without a lower mean NRMSE,
+            or at the last step, and keep the model of the best one; 0: take all steps, and keep the
+            model of the last. Validations are one step ahead: for training whose end is of longer
+            rollouts (`windows.end_share`), leave it 0.
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints are kept.
         log_every: steps between lines of metrics.jsonl.
@@ -168,7 +177,9 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    mode: Literal["full", "frozen-attention"] = "full"
+    mode: Mode = "full"
+    rank: int = 8
+    merge: bool = False
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     steps: int = 1000
     batch: int = 8
@@ -178,6 +189,7 @@ class RunConfig:
     compile: bool = False
     validate_every: int = 200
     validate_windows: int = 32
+    patience: int = 0
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     log_every: int = 10
@@ -190,9 +202,9 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        require_positive(self, "", "steps", "batch", "accumulate", "validate_windows")
+        require_positive(self, "", "steps", "batch", "accumulate", "validate_windows", "rank")
         require_positive(self, "", "checkpoint_every", "keep_checkpoints", "log_every")
-        for name in ("validate_every", "workers", "seed"):
+        for name in ("validate_every", "patience", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.threads == "auto" or self.threads > 0, "threads", self.threads, "1 or more")
         require(
@@ -217,6 +229,12 @@ class RunConfig:
             "mode",
             self.mode,
             f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
+        )
+        require(
+            self.mode != "lora" or self.rank < self.model.embed_dim,
+            "rank",
+            self.rank,
+            f"less than model.embed_dim = {self.model.embed_dim}",
         )
         require(
             self.windows.max_lead == 1

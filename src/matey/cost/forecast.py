@@ -129,7 +129,8 @@ def look(windows: Windows) -> list[Batch]:
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
     """Operations of training on a batch like these windows, by the mean of their cells."""
-    model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
+    history = config.windows.history
+    model = outline_model(config.model, [spec], history, config.mode, config.rank)
     batch = config.batch_of(spec.name)
     if isinstance(model, Baseline | StencilModel):
         return batch_operations(model.count(inputs[0]), config.windows) * batch

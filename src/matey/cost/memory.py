@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from matey.fields import Inputs, SystemSpec
+from matey.nn.adapters.low_rank import train_like
 from matey.nn.block import Given
 from matey.nn.operations import count
 from matey.nn.surrogate import normalised
@@ -149,7 +150,8 @@ def rehearse_parts(
     kinds = (*dict.fromkeys(config.schemes[:-1]), config.schemes[-1])
     with torch.device("meta"):
         model = Matey(replace(config, scheme=kinds, depth=len(kinds)), [spec], outline.history)
-    model.train(training).blocks.requires_grad_(next(outline.blocks.parameters()).requires_grad)
+        train_like(model, outline)
+    model.train(training)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         inputs = Inputs(

@@ -207,7 +207,7 @@ def work_of(config: RunConfig, grid: Triple, variables: int, refined: float) -> 
     """
     axes = sum(points > 1 for points in grid)
     spec = SystemSpec("modelled", axes, tuple(Variable(f"u{i}") for i in range(variables)))
-    model = outline_model(config.model, [spec], config.windows.history, config.trains_blocks)
+    model = outline_model(config.model, [spec], config.windows.history, config.mode, config.rank)
     if not isinstance(model, Matey):
         raise ConfigError("Only the transformer's scaling is modelled: leave out model.baseline.")
     plan = spread_plan(grid, model.patches(axes), refined, config.batch)

@@ -11,6 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from matey.nn.adapters.low_rank import matrix_trains
 from matey.nn.embed import Scaled
 from matey.nn.kernels import Heads, Kernel, Queries, attend, count_attention
 from matey.nn.operations import Cost
@@ -58,9 +59,10 @@ class Attention(nn.Module):
     ) -> None:
         """So many cells, of which the last `frames` of `times` are asked for."""
         part, width = "attention projections", self.qkv.in_features
-        trains = self.qkv.weight.requires_grad
+        trains = matrix_trains(self.qkv)
         cost.product(part, cells * frames, width, width, trains=trains)
         cost.product(part, cells * times, width, 2 * width, trains=trains)
+        cost.adapter(self.qkv)
         for segments in groupings:
             count_attention(cost, segments, times, frames, self.heads, width)
             if segments.time != "segment":  # queries, keys, values and results

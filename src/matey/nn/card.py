@@ -29,6 +29,7 @@ def write_card(
         f"# {name or 'A matey model'}",
         summary(description, parameters),
         origin(facts) if facts else "",
+        adapter(description.get("adapter") or {}),
         use(description, name),
         contract(description),
         within(description["systems"], training.get("ranges") or {}),
@@ -83,6 +84,17 @@ def origin(facts: Shipped) -> str:
     return (
         f"Version {facts.version}; licence of the weights: {facts.licence}. Its training took "
         f"{facts.operations:.2g} floating-point operations."
+    )
+
+
+def adapter(told: Mapping[str, Any]) -> str:
+    """Of an adapter, which model it needs."""
+    if not told:
+        return ""
+    return (
+        f"This folder is an adapter of rank {told['rank']} for the model {told['base']}: it holds "
+        "what differs from that model, and is of no use without it. Fingerprint of its weights: "
+        f"{told['fingerprint']}."
     )
 
 
@@ -251,8 +263,11 @@ def cost(training: Mapping[str, Any], spent: Mapping[str, Any]) -> str:
         notes += f" The weights are averages over steps, of decay {training['ema']}."
     versions = ", ".join(f"{k} {v}" for k, v in (training.get("versions") or {}).items())
     tokens = f"{spent['tokens']:,} tokens, " if spent["tokens"] else ""
+    taken = training.get("best_of", training["steps"])
+    if taken != training["steps"]:
+        notes += f" The weights are those after step {training['steps']}, the best by validation."
     return (
-        f"## Cost of the last training\n\n{training['steps']} steps, {spent['windows']:,} windows, "
+        f"## Cost of the last training\n\n{taken} steps, {spent['windows']:,} windows, "
         f"{tokens}{spent['operations']:.3g} floating-point operations, "
         f"{spent['seconds']:.0f} s of steps.{notes} Made with {versions}."
     )

@@ -6,6 +6,7 @@ Axes: N cells in use, T times, D width, B samples, P parameters, F features, C v
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from matey.fields import Boundary
 from matey.fields.grid import Points
+from matey.nn.adapters.low_rank import adapted
 from matey.nn.operations import Cost
 from matey.tokens.pack import TokenSequence
 
@@ -64,6 +66,8 @@ class Scaled(nn.Linear):
     moves its output by `factor` times as much.
     """
 
+    ADAPTABLE: ClassVar = {"weight": 1}
+
     def __init__(self, inputs: int, outputs: int, factor: float, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias)
         self.factor = factor
@@ -72,7 +76,8 @@ class Scaled(nn.Linear):
     @property
     def matrix(self) -> Float[Tensor, "outputs inputs"]:
         """What values are multiplied by."""
-        return self.weight if self.factor == 1 else self.weight * self.factor
+        weight = adapted(self)
+        return weight if self.factor == 1 else weight * self.factor
 
     def forward(self, values: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
         return nn.functional.linear(values, self.matrix, self.bias)

@@ -1,6 +1,6 @@
 """The model folder: weights as safetensors, everything else as JSON. No pickle.
 
-model.safetensors   every weight, by name
+model.safetensors   every weight, by name; or adapter.safetensors, see matey.nn.adapters.stored
 config.json         format version, model config, systems, history, what it was trained on
 README.md           the same for a reader: the model card
 stencil/            the stencils that its scores stand beside: a model folder, too
@@ -9,6 +9,7 @@ Models that ship with the package are such folders, too, found by their name (re
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,12 +21,13 @@ from matey.config import BaselineConfig, ModelConfig, RefineConfig, current
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.fields.description import read_spec
+from matey.nn.adapters.low_rank import adapters
+from matey.nn.adapters.stored import load_weights, save_weights, stored_bytes, weights_file
 from matey.nn.baselines.stencil import StencilModel, Yardstick
 from matey.nn.card import write_card
 from matey.nn.make import make_model, outline_model
 from matey.nn.operations import count
 from matey.nn.surrogate import Surrogate
-from matey.nn.tensors import load_tensors, save_tensors
 from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
 from matey.records.files import convert
@@ -60,7 +62,7 @@ def save_pretrained(
 
     Raises CheckpointError if it cannot be written; a folder that was there then stays.
     """
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "history": model.history,
         "model": asdict(model.config),
@@ -69,12 +71,30 @@ def save_pretrained(
     }
     with replacing(folder, CheckpointError) as temporary:
         temporary.mkdir()
-        save_tensors(model.state_dict(), temporary / WEIGHTS)
+        description |= save_weights(model, model.base, temporary, folder)
         (temporary / CONFIG).write_text(to_json(description, indent=2))
-        card = write_card(description, count(model), cost or {})
+        numbers = count(model) - sum(count(adapter) for *_, adapter in adapters(model))
+        card = write_card(description, numbers, cost or {})
         (temporary / CARD).write_text(card, encoding="utf-8")
         if model.yardstick is not None:
             save_yardstick(model.yardstick, temporary / BESIDE)
+
+
+def copy_pretrained(
+    source: Path, folder: Path, told: Mapping[str, Any], cost: Mapping[str, Any]
+) -> None:
+    """Write a model folder once more, with more `told` of its training, and what all of that cost.
+
+    Raises CheckpointError where there is none, or it cannot be written.
+    """
+    with torch.device("meta"):
+        model, description = empty_model(find_model(source))
+    description["training"] |= told
+    with replacing(folder, CheckpointError) as temporary:
+        shutil.copytree(source, temporary)
+        (temporary / CONFIG).write_text(to_json(description, indent=2))
+        card = write_card(description, count(model), cost)
+        (temporary / CARD).write_text(card, encoding="utf-8")
 
 
 def save_yardstick(yardstick: Yardstick, folder: Path) -> None:
@@ -99,7 +119,7 @@ def load_yardstick(folder: Path) -> Yardstick | None:
 
 def from_pretrained(path: str | Path) -> Surrogate:
     """The model of a run, of a model folder or, by its name, one that ships with the package; in
-    evaluation mode, on the CPU.
+    evaluation mode, on the CPU. Of an adapter: that of its base with what the adapter adds.
 
     A path that exists goes before a name. Raises CheckpointError if there is none, it is damaged,
     or of a newer format.
@@ -111,10 +131,23 @@ def from_pretrained(path: str | Path) -> Surrogate:
     return model
 
 
+def merge(path: str | Path, out: str | Path) -> None:
+    """Write the model of a run or a model folder to a folder `out` that needs no other: of an
+    adapter, its base's weights with what it adds. Raises CheckpointError as `from_pretrained` does,
+    and where something is at `out`."""
+    if Path(out).exists():
+        raise CheckpointError(f"{out} is there already. Choose another folder to write.")
+    folder = find_model(Path(path))
+    model, description = load(folder)
+    model.yardstick = load_yardstick(folder / BESIDE)
+    save_pretrained(model, Path(out), description["training"])
+
+
 def load(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
     """The model of a model folder, in evaluation mode, and its description."""
     model, description = empty_model(folder)
-    put_weights(model, load_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    weights = load_weights(folder, description, list(model.state_dict()), find_model)
+    put_weights(model, weights, weights_file(folder) or folder / WEIGHTS)
     put_origin(model, description)
     return model.eval(), description
 
@@ -148,7 +181,7 @@ def card_of(path: Path) -> str:
 def is_model(path: Path) -> bool:
     """Whether a path is a model folder or a run that has one, or the name of a model that ships."""
     place = located(path)
-    return any((folder / WEIGHTS).is_file() for folder in (place, place / "model"))
+    return any(weights_file(folder) for folder in (place, place / "model"))
 
 
 def find_model(path: Path) -> Path:
@@ -156,7 +189,7 @@ def find_model(path: Path) -> Path:
     name. Raises CheckpointError if there is none."""
     place = located(path)
     for folder in (place, place / "model"):
-        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+        if (folder / CONFIG).is_file() and weights_file(folder):
             return folder
     if place.exists():
         raise CheckpointError(
@@ -190,7 +223,8 @@ def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
         specs = [read_spec(entry) for entry in description["systems"]]
         config = ModelConfig(**settings)
         history = int(description["history"])
-        check_claims(config, specs, history, folder / WEIGHTS)
+        size = stored_bytes(folder, description, find_model)
+        check_claims(config, specs, history, weights_file(folder) or folder / WEIGHTS, size)
         return make_model(config, specs, history), description
     except MateyError:
         raise
@@ -204,11 +238,10 @@ def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
 
 
 def check_claims(
-    config: ModelConfig, specs: Sequence[SystemSpec], history: int, weights: Path
+    config: ModelConfig, specs: Sequence[SystemSpec], history: int, weights: Path, size: int
 ) -> None:
     """Raise CheckpointError, before anything is allocated, for a model that is described larger
-    than the file of its weights: a byte for each number is the least that it needs."""
-    size = weights.stat().st_size
+    than the file of its weights, of so many bytes: one for each number is the least it needs."""
     # What the blocks have at least, then exactly: a count of all takes time in the depth.
     claimed = 0 if config.is_baseline else config.depth * config.embed_dim**2
     if claimed <= size:

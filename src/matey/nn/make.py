@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from matey.config import ModelConfig
+from matey.config.training import Mode
 from matey.errors import ConfigError
 from matey.fields import SystemSpec
+from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.baselines.base import Baseline
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.surrogate import Surrogate
@@ -25,10 +27,14 @@ def make_model(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -
 
 
 def outline_model(
-    config: ModelConfig, specs: Sequence[SystemSpec], history: int, trains_blocks: bool = True
+    config: ModelConfig,
+    specs: Sequence[SystemSpec],
+    history: int,
+    mode: Mode = "full",
+    rank: int = 1,
 ) -> Surrogate:
-    """The same as names and shapes: no weight is allocated."""
+    """The same as names and shapes, to be trained in a `mode`: no weight is allocated."""
     with torch.device("meta"):
         model = make_model(config, specs, history)
-    model.blocks.requires_grad_(trains_blocks)
+        choose_weights(model, mode, rank)
     return model

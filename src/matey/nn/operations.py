@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from matey.nn.adapters.low_rank import adapter_of, matrix_trains
+
 
 @dataclass
 class Cost:
@@ -47,9 +49,15 @@ class Cost:
 
     def map(self, part: str, rows: int, module: nn.Module, first: bool = False) -> None:
         """Count a linear map or a convolution of so many rows or points."""
-        weight = module.get_parameter("weight")
-        columns, *inner = weight.shape
-        self.product(part, rows, math.prod(inner), columns, first, weight.requires_grad)
+        columns, *inner = module.get_parameter("weight").shape
+        self.product(part, rows, math.prod(inner), columns, first, matrix_trains(module))
+        self.adapter(module)
+
+    def adapter(self, module: nn.Module, name: str = "weight") -> None:
+        """Count what the adapter of a weight adds to it, if there is one."""
+        adapter = adapter_of(module, name)
+        if adapter is not None:
+            self.product("adapters", *adapter.product)
 
     def add(self, part: str, forward: int, backward: int, values: int = 0) -> None:
         """Count operations that are no product of a matrix with rows."""

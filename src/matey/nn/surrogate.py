@@ -17,6 +17,7 @@ from matey.config import ModelConfig
 from matey.errors import DataError
 from matey.fields import Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
+from matey.nn.adapters.stored import Base
 from matey.nn.block import Layout
 from matey.nn.compatibility import differences, differences_of_grid, outside
 from matey.nn.embed import Conditioning
@@ -109,6 +110,7 @@ class Surrogate(nn.Module, ABC):
         self.source = ""  # the path that it was loaded from
         self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
         self.yardstick: Yardstick | None = None  # the stencils that its scores stand beside
+        self.base: Base | None = None  # the model that its adapters are for, and are kept beside
 
     @abstractmethod
     def add_systems(self, specs: Sequence[SystemSpec]) -> None:

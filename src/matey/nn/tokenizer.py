@@ -9,7 +9,7 @@ levels differ), (z, y, x) points of a cell, P = z·y·x, E latent channels, D wi
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from einops import einsum, rearrange
@@ -20,6 +20,7 @@ from torch.nn.functional import gelu, linear
 from matey.config import ModelConfig
 from matey.fields import Inputs, SystemSpec
 from matey.fields.inputs import periodic
+from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Case, Named, Scaled
 from matey.nn.operations import Cost
 from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
@@ -156,6 +157,8 @@ class Encoder(nn.Module):
     the same token whatever its neighbours are.
     """
 
+    ADAPTABLE: ClassVar = {"weight": 1}
+
     def __init__(self, config: ModelConfig, stages: Sequence[Triple]) -> None:
         super().__init__()
         self.stages = tuple(stages)
@@ -176,7 +179,7 @@ class Encoder(nn.Module):
     def forward(
         self, patches: Float[Tensor, "M T C z y x"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M T D"]:
-        folded = einsum(self.weight, variables, "D E P, C E -> D C P")
+        folded = einsum(adapted(self), variables, "D E P, C E -> D C P")
         folded = folded / (math.sqrt(len(variables)) / self.factor)
         tokens = linear(merge(patches, self.stages[0]), folded.flatten(1), self.bias)
         for norm, stage, project in zip(self.norms, self.stages[1:], self.linears, strict=True):
@@ -187,6 +190,7 @@ class Encoder(nn.Module):
         """So many patches, of fields that need no gradient."""
         first, latent, points = self.weight.shape
         cost.product("encode", first * points, latent, variables)  # variables folded in
+        cost.adapter(self)
         pieces = rows * math.prod(patch) // points
         cost.product("encode", pieces, variables * points, first, fields=True)
         for stage, project in zip(self.stages[1:], self.linears, strict=True):
@@ -196,6 +200,8 @@ class Encoder(nn.Module):
 
 class Decoder(nn.Module):
     """Tokens to the points of their patches, in front of the variables: an encoder reversed."""
+
+    ADAPTABLE: ClassVar = {"weight": 2}
 
     def __init__(self, config: ModelConfig, stages: Sequence[Triple]) -> None:
         super().__init__()
@@ -217,7 +223,7 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "M D"], variables: Float[Tensor, "C E"]
     ) -> Float[Tensor, "M C P"]:
-        folded = einsum(self.weight, variables, "E P D, C E -> C P D")
+        folded = einsum(adapted(self), variables, "E P D, C E -> C P D")
         folded = folded * self.factor if self.factor != 1 else folded
         bias = einsum(self.bias, variables, "E P, C E -> C P")
         pieces = tokens[:, None, None, None]
@@ -230,6 +236,7 @@ class Decoder(nn.Module):
         """So many tokens."""
         latent, points, last = self.weight.shape
         cost.product("decode", last * points, latent, variables)  # variables folded in
+        cost.adapter(self)
         for stage, project in zip(self.stages[:0:-1], self.linears, strict=True):
             cost.map("decode", rows, project)
             rows *= math.prod(stage)

@@ -20,6 +20,7 @@ from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.device import choose_device
 from matey.fields import Batch
+from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.make import make_model, outline_model
 from matey.nn.transformer import Matey
 from matey.records.study import Timing, Timings, TimingTable
@@ -40,7 +41,7 @@ class Bench:
         self.batch = batch.to(self.device)
         model = make_model(config.model, [batch.spec], config.windows.history)
         self.model = model.to(self.device)
-        self.model.blocks.requires_grad_(config.trains_blocks)
+        choose_weights(self.model, config.mode, config.rank)
         self.optimizer = make_optimizer(self.model, config.optim)
         self.half = config.precision == "bfloat16"
         self.steps: list[float] = []

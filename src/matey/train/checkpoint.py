@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: steps done, and its best validation score so far.
+    """How far a run has come: steps done, its best validation score so far, the step of it, and how
+    many validations there were since.
 
     `pending` where a validation was due after this step, but a signal came first. `threads` is the
     number that one process on a CPU computes with.
@@ -51,6 +52,8 @@ class Progress:
     best: float | None = None
     pending: bool = False
     threads: int | None = None
+    best_step: int = 0
+    since_best: int = 0
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,10 @@ def read(folder: Path) -> State:
             step=int(record["step"]),
             best=record["best"],
             pending=bool(record["pending"]),
-            threads=int(record.get("threads") or 0) or None,  # older versions did not say
+            # Older versions did not say:
+            threads=int(record.get("threads") or 0) or None,
+            best_step=int(record.get("best_step") or 0),
+            since_best=int(record.get("since_best") or 0),
         )
         random: dict[int, dict[str, Tensor]] = {}
         for name, tensor in load_tensors(folder / RANDOM).items():

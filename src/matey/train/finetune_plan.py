@@ -17,9 +17,10 @@ from matey.config import RateConfig, RunConfig
 from matey.cost.forecast import Forecast, check_grids, forecast, largest_batch
 from matey.cost.machine import TYPICAL, free_memory, measure_peak
 from matey.data.mixture import system_weights
-from matey.data.systems import open_systems
+from matey.data.systems import System, open_systems
 from matey.device import choose_device
 from matey.fields import SystemSpec
+from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.compatibility import differences, doubts
 from matey.nn.folder import outline
 from matey.nn.surrogate import Surrogate
@@ -31,6 +32,7 @@ Origin = Literal["checkpoint", "new", "left out"]
 
 # The kind of a weight by its name, with the name of its patch size, variable or parameter.
 PARTS = {
+    r".*_adapter\.(?:up|down)$": "adapters",
     r"blocks\.": "blocks",
     r"(?:tokenizer\.(?:en|de)coders|local\.ends)\.([^.]+)": "patches",
     r"(?:tokenizer|local\.paths\.\d)\.(?:in|out)puts\.vectors\.(.+)_$": "variables",
@@ -61,14 +63,16 @@ class Part:
 class TuningPlan:
     """What `finetune` will do.
 
-    `notes` are sentences on what is new to the model. `windows` are those to train on, by system.
-    `batch` is the largest that fits, None where batches are made by their tokens or system by
-    system. `operations` are those of the whole training, `seconds` their time at the `share` of the
-    device's `peak` that steps typically reach: an estimate, without validation.
+    `validates` says whether there is anything to validate on. `notes` are sentences on what is new
+    to the model. `windows` are those to train on, by system. `batch` is the largest that fits, None
+    where batches are made by their tokens or system by system. `operations` are those of the whole
+    training, `seconds` their time at the `share` of the device's `peak` that steps typically reach:
+    an estimate, without validation.
     """
 
     source: str
     config: RunConfig
+    validates: bool
     parts: list[Part]
     notes: list[str]
     windows: dict[str, int]
@@ -104,13 +108,13 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     old = outline(pretrained)
     with torch.device("meta"):
         model = adapt(old, config)
+        choose_weights(model, config.mode, config.rank, old.state_dict())
     systems = open_systems(config.data)
     check_grids(config.model, systems)
     windows = {name: s.windows("train", config.windows) for name, s in systems.items()}
     specs = [group.spec for group in windows.values()]
     with torch.device("meta"):
         model.add_systems(specs)
-    model.blocks.requires_grad_(config.trains_blocks)
     check_rates(model, config.optim.rates)
     device = choose_device(config.device)
     free = free_memory(device.type)
@@ -122,6 +126,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     return TuningPlan(
         source=parent_name(pretrained),
         config=config,
+        validates=can_validate(config, systems),
         parts=parts(old, model, config.optim.rates),
         notes=notes(old, config, specs),
         windows=counts,
@@ -131,6 +136,11 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
         operations=operations(config, forecasts, counts),
         peak=measure_peak(device, config.precision),
     )
+
+
+def can_validate(config: RunConfig, systems: Mapping[str, System]) -> bool:
+    """Whether any system has windows to validate on."""
+    return any(len(system.windows("valid", config.windows)) for system in systems.values())
 
 
 def parts(old: Surrogate, new: Surrogate, rates: RateConfig) -> list[Part]:

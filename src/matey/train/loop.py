@@ -20,9 +20,10 @@ from matey.data.systems import System, open_systems, training_windows
 from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
+from matey.nn.adapters.low_rank import merge_adapters
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
-from matey.nn.folder import put_origin, save_pretrained
+from matey.nn.folder import copy_pretrained, load, put_origin, save_pretrained
 from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance, followed
 from matey.nn.surrogate import Prediction, Surrogate
@@ -31,6 +32,7 @@ from matey.tokens.normalise import measure
 from matey.tokens.shift import most_before
 from matey.train import checkpoint
 from matey.train.beside import FOLDER, put_beside
+from matey.train.checkpoint import Progress
 from matey.train.closed_form import PAYS, fit_run, measure_missing
 from matey.train.lock import locked
 from matey.train.loss import loss_of
@@ -50,7 +52,7 @@ from matey.train.run_folder import (
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
-from matey.train.validate import Keeper, Writer, writing
+from matey.train.validate import Keeper, Writer, has_ended, writing
 
 
 def train(
@@ -120,7 +122,7 @@ def take_steps(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
     threads = None
-    if progress.step < config.steps:  # data that cannot be read leave no run folder
+    if not has_ended(progress, config):  # data that cannot be read leave no run folder
         first = next(batches)
         batches = chain([first], batches)
         one_step, left = partial(rehearse, engine, first, config), config.steps - progress.step
@@ -144,7 +146,8 @@ def take_steps(
         progress = keeper.score(progress)
     stop.deferred = True
     log = StepLog()
-    for step in range(progress.step, config.steps):
+    while not has_ended(progress, config):
+        step = progress.step
         began = time.perf_counter()
         set_rates(optimizer, rate_of(step, config))
         team.seed(config.seed, step)
@@ -169,14 +172,33 @@ def take_steps(
             log = StepLog()
         progress = keeper.after_step(replace(progress, step=done))
     average.exchange()
+    model = save_model(engine, config, systems, run, progress)
+    journal.write("end", step=progress.step, best=progress.best_step)
+    return model.eval()
+
+
+def save_model(
+    engine: Engine, config: RunConfig, systems: Mapping[str, System], run: Path, progress: Progress
+) -> Surrogate:
+    """Write `model/`: with `patience` that of the best validation, or else of the last step. The
+    model in it, for each process to use by itself."""
+    team, learned_from = engine.team, engine.model.learned_from
     model = engine.alone()
     model.trained_leads = (config.windows.min_lead, config.windows.max_lead)
+    if config.patience and progress.best is not None:
+        if team.first:
+            told = {"best_of": progress.step}
+            copy_pretrained(run / "best", run / "model", told, spent(run))
+        team.meet()
+        made, _ = load(run / "model")
+        made.yardstick = model.yardstick
+        return made.to(team.device)
     if team.first:
-        training = training_facts(config, systems, config.steps, run, engine.model.learned_from)
+        training = training_facts(config, systems, progress.step, run, learned_from)
         save_pretrained(model, run / "model", training, spent(run))
         put_origin(model, {"training": training})
-    journal.write("end", step=config.steps)
-    return model.eval()
+    merge_adapters(model)
+    return model
 
 
 def write_start(
@@ -214,7 +236,7 @@ def prepare_model(
     warn_of_doubts(specs, learned)
     if not shape.is_baseline:
         history, free = config.windows.history, free_memory(str(team.device), team.neighbours)
-        outline = outline_model(shape, [*learned, *specs], history, config.trains_blocks)
+        outline = outline_model(shape, [*learned, *specs], history, config.mode, config.rank)
         asked = replace(config, model=shape)
         if free is not None and memory_bound(outline, asked, windows) > free:
             forecasts = forecast(outline, asked, windows, thresholds=())

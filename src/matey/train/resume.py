@@ -30,9 +30,10 @@ from matey.train.run_folder import Record, plain, to_yaml
 
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
+    "patience",
     *("checkpoint_every", "keep_checkpoints"),
     *("parallel", "device", "threads", "workers", "compile", "activation_checkpointing"),
-    *("tensorboard", "wandb", "mlflow"),
+    *("tensorboard", "wandb", "mlflow", "merge"),
 }
 
 

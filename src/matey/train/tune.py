@@ -26,6 +26,10 @@ LEAST = 30  # steps of a trial: fewer compare how soon the warm-up ends
 Training = Callable[[RunConfig, Path, Sink], Surrogate]
 
 
+class BudgetError(ConfigError):
+    """A budget of time in which settings cannot be compared."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One combination of settings, and its outcome.
@@ -75,7 +79,7 @@ def tune(
     least = max(cost.fixed + fewest * cost.step for cost in costs.values())
     if share < least:
         needed = math.ceil(1.1 * (least * len(combinations) + spent))
-        raise ConfigError(
+        raise BudgetError(
             f"A budget of {budget:.0f} s is too small to compare {len(combinations)} settings by "
             f"{fewest} steps each. Give {needed} s or more, or fewer settings."
         )

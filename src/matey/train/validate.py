@@ -130,13 +130,14 @@ class Keeper:
             progress = self.score(progress)
         team = self.engine.team
         number = team.most(self.stop.received)
-        if number or is_due(done, config.checkpoint_every, config.steps):
+        ended = has_ended(progress, config)
+        if number or ended or is_due(done, config.checkpoint_every, config.steps):
             live = self.engine.model, self.optimizer, progress, self.average.averages
             state = checkpoint.capture(*live)
             if team.first:
                 self.writer.save(state)
             number = team.most(self.stop.received)
-        if number or done == config.steps:
+        if number or ended:
             self.writer.wait()
             # A signal meanwhile is served by this save, too; no process ends before.
             number = team.most(self.stop.received)
@@ -171,7 +172,9 @@ class Keeper:
                 training = training_facts(*facts)
                 training["nrmse"] = scores["nrmse"]
                 save_pretrained(model, self.run / "best", training, spent(self.run))
-            progress = replace(progress, best=mean)
+            progress = replace(progress, best=mean, best_step=progress.step, since_best=0)
+        elif progress.best is not None:
+            progress = replace(progress, since_best=progress.since_best + 1)
         return replace(progress, pending=False)
 
 
@@ -214,6 +217,12 @@ def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:
     """The mean of the defined rows of all processes."""
     total, defined = team.total(torch.stack([rows.nansum(dim=0), (~rows.isnan()).sum(dim=0)]))
     return total / defined
+
+
+def has_ended(progress: Progress, config: RunConfig) -> bool:
+    """Whether a run has taken all its steps, or has had no better validation for too long."""
+    too_long = 0 < config.patience <= progress.since_best
+    return progress.step >= config.steps or too_long
 
 
 def is_due(step: int, every: int, steps: int) -> bool:

@@ -15,12 +15,14 @@ points the active axes of the grid, and pieces those of the grid of pieces.
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from matey.fields.inputs import periodic
+from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Named, Scaled
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last, outside
 from matey.nn.operations import Cost
@@ -162,6 +164,8 @@ class Mix(nn.Module):
     Gates are between 0 and 2: products of features without a bound would explode in rollouts.
     """
 
+    ADAPTABLE: ClassVar = {"weight": 1}
+
     def __init__(self, ndim: int, width: int, case: int, factor: float) -> None:
         super().__init__()
         self.ndim = ndim
@@ -181,7 +185,7 @@ class Mix(nn.Module):
     ) -> Float[Tensor, "B K *pieces"]:
         convolve = CONVOLUTION[self.ndim]
         # Zeros beyond a side tell where it is.
-        hidden = convolve(beyond(values, 1, wraps, "zero"), self.weight, self.bias)
+        hidden = convolve(beyond(values, 1, wraps, "zero"), adapted(self), self.bias)
         value, gate = hidden.chunk(2, dim=1)
         told = self.case(case)
         scale, shift = told.view(len(told), -1, *(1,) * self.ndim).chunk(2, dim=1)
@@ -193,6 +197,7 @@ class Mix(nn.Module):
         cost.product("local", rows, width * 3**self.ndim, 2 * width)
         cost.product("local", rows, width, width)
         cost.map("local", samples, self.case)
+        cost.adapter(self)
 
 
 class Coarser(nn.Module):

@@ -7,6 +7,7 @@ pieces, M cells of one level (_ where levels differ), I features of a cell, D wi
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from torch.nn.functional import linear
 
 from matey.fields import Inputs, SystemSpec
 from matey.fields.inputs import periodic
+from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Case, Named
 from matey.nn.local.path import Local
 from matey.nn.local.usual import DEVIATION
@@ -202,9 +204,11 @@ class Sandwich(nn.Module):
         sizes = (len(spec.variables), len(spec.predicted), 1 + coarse)
         self.path(spec.ndim).count(cost, plan.samples, points, *sizes)
         for patch, used in zip(plan.sizes, packing.levels, strict=True):
-            inner = self.width * math.prod(self.pieces(patch))
+            inner, ends = self.width * math.prod(self.pieces(patch)), self.ends_of(patch)
             cost.product("encode", len(used), inner, self.embed_dim)
             cost.product("decode", len(used), self.embed_dim, inner)
+            for name in ends.ADAPTABLE:
+                cost.adapter(ends, name)
 
 
 class Ends(nn.Module):
@@ -213,6 +217,8 @@ class Ends(nn.Module):
     Weights of about unit size times an explicit size, so that a step of Adam moves what comes out
     as far at any width. `factor` as in `ModelConfig.rate_factor`.
     """
+
+    ADAPTABLE: ClassVar = {"into": 1, "out": 1}
 
     def __init__(self, inner: int, embed_dim: int, factor: float) -> None:
         super().__init__()
@@ -224,8 +230,8 @@ class Ends(nn.Module):
 
     def encode(self, patches: Float[Tensor, "M 1 I"]) -> Float[Tensor, "M 1 D"]:
         """Tokens of about the features' size."""
-        return linear(patches, self.into / math.sqrt(self.into.shape[1]))
+        return linear(patches, adapted(self, "into") / math.sqrt(self.into.shape[1]))
 
     def decode(self, tokens: Float[Tensor, "M D"]) -> Float[Tensor, "M I"]:
         """Half as large as the tokens."""
-        return linear(tokens, self.out * self.size, self.bias)
+        return linear(tokens, adapted(self, "out") * self.size, self.bias)

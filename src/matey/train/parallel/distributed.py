@@ -25,6 +25,7 @@ from matey.config import ParallelConfig, RunConfig
 from matey.device import choose_device
 from matey.errors import ConfigError
 from matey.fields import Batch, SystemSpec
+from matey.nn.adapters.low_rank import adapters, add_adapters, rank_of
 from matey.nn.make import make_model
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple
@@ -236,8 +237,10 @@ class Engine:
         if self.team.size == 1:
             return self.model
         model = make_model(self.model.config, list(self.model.specs.values()), self.model.history)
+        if rank := rank_of(self.model):
+            add_adapters(model, rank, {name for name, *_ in adapters(self.model)})
         model.load_state_dict({name: whole(w) for name, w in self.model.state_dict().items()})
-        model.yardstick = self.model.yardstick
+        model.yardstick, model.base = self.model.yardstick, self.model.base
         return model.to(self.team.device)
 
 
