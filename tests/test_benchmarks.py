@@ -51,7 +51,7 @@ def gpu(modules, monkeypatch):
     return import_module("gpu")
 
 
-@pytest.mark.parametrize("part", ["kernels", "steps", "training", "inference", "compiled"])
+@pytest.mark.parametrize("part", ["kernels", "steps", "training", "inference"])
 def test_each_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(gpu, part):
     tiny = Namespace(device="cpu", tiny=True, scheme="svit", repeats=1, threads=1)
     rows = list(gpu.PARTS[part][0](tiny))
@@ -64,6 +64,17 @@ def test_each_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(gpu, part):
 def test_all_parts_of_the_benchmark_of_a_gpu_take_less_than_ten_minutes(gpu):
     assert sum(limit for _, limit in gpu.PARTS.values()) < 590
     assert set(gpu.PARTS) == {"kernels", "steps", "training", "inference", "compiled"}
+
+
+@pytest.mark.slow
+def test_the_compiled_part_of_the_benchmark_of_a_gpu_runs_on_a_cpu(tmp_path):
+    """In a process of its own: compiled code does not pass the checks of annotations in tests."""
+    script, out = ROOT / "benchmarks/gpu.py", tmp_path / "gpu.json"
+    words = ["--device", "cpu", "--tiny", "--repeats", "1", "--parts", "compiled"]
+    subprocess.run([sys.executable, str(script), *words, "--out", str(out)], check=True)
+    found = json.loads(out.read_text())["parts"]["compiled"]
+    assert found["ended"] == "whole"
+    assert found["rows"]
 
 
 @pytest.mark.slow

@@ -80,7 +80,8 @@ def run(options: Any) -> None:
             say(line)
         return
     run = Path(options.run or f"runs/{parent_name(checkpoint)}-finetuned")
-    if options.lr in ("auto", IF_POSSIBLE):
+    fitted = config.model.baseline.kind == "stencil"  # it has no rate, and is refused below
+    if options.lr in ("auto", IF_POSSIBLE) and not fitted:
         config = with_settings(config, {"optim.lr": choose_rate(config, options, run)})
     with watch_training("finetune") as watch:
         finetune(checkpoint, config, run, watch, resume=options.resume == "auto")
