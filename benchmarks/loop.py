@@ -136,6 +136,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--checkpoint-every", type=int, default=4)
     args = parser.parse_args()
+    every = args.checkpoint_every
+    if every < 2 or args.steps < 3 * every:
+        parser.error("three checkpoints are needed, and two steps for each")
     torch.set_num_threads(args.threads)
     began = time.perf_counter()
     measure_peak(torch.device("cpu"))
@@ -144,7 +147,7 @@ def main() -> None:
         fields = simulate("shallow_water", trajectories=4, resolution=128, steps=10, seed=0)
         data = write_well(fields, Path(folder) / "swe", name="shallow_water")
         rows = [
-            measure(mode, scheme, data, args.steps, args.checkpoint_every)
+            measure(mode, scheme, data, args.steps, every)
             for mode, scheme in (
                 ("uniform 16", "vit"),
                 ("adap_mix 32/8", "svit"),
