@@ -71,6 +71,12 @@ def test_ranges_are_those_of_the_training_trajectories(data, monkeypatch):
     low, high = fewer["value"]["height"]
     assert whole["value"]["height"][0] <= low < high <= whole["value"]["height"][1]
 
+    read.clear()  # a frame may hold more than that: of eight of them, not of a first one alone
+    monkeypatch.setattr(statistics, "LOOKED_AT", 1)
+    statistics.extents_of(fields, system.split["train"])
+    assert len(read) == 8
+    assert {trajectory for trajectory, _ in read} == set(system.split["train"])
+
 
 def test_mirrors_of_training_are_in_its_ranges(tmp_path):
     path = write_compressible(tmp_path / "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_Train.hdf5")

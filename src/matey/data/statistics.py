@@ -24,6 +24,7 @@ from matey.metrics.extent import extents, sampling
 from matey.records.ranges import Ranges, joined
 
 LOOKED_AT, BLOCK = 2**24, 2**22  # numbers of a system that its ranges are of; at once
+FEWEST = 8  # frames that they are of, however large
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,14 @@ class Repeats:
 
 def extents_of(fields: Fields, trajectories: Sequence[int]) -> Ranges:
     """The ranges of values and gradients in some trajectories: in all of their frames, or in as
-    many, spread evenly over them, as hold about 17 million numbers."""
+    many, spread evenly over them, as hold about 17 million numbers, but in some eight at least."""
     counts = [len(fields.trajectories[i].times) for i in trajectories]
     sizes = [
         len(fields.spec.variables) * prod(fields.trajectories[i].grid.shape) for i in trajectories
     ]
     total = sum(count * size for count, size in zip(counts, sizes, strict=True))
-    step, before = -(-total // LOOKED_AT) or 1, [0, *accumulate(counts)]
+    step = max(1, min(-(-total // LOOKED_AT), sum(counts) // FEWEST))
+    before = [0, *accumulate(counts)]
     found: list[Ranges] = []
     for place, (i, size) in enumerate(zip(trajectories, sizes, strict=True)):
         block = max(1, BLOCK // size) * step
