@@ -70,6 +70,12 @@ def test_training_ends_after_so_many_scores_without_a_better_one_and_keeps_the_b
     assert torch.equal(loaded.rollout(field, 1).values, model.rollout(field, 1).values)
 
 
+def test_the_steps_before_an_early_end_are_logged_and_paid_for(scripted, config, tmp_path):
+    train(replace(config, log_every=5), tmp_path / "run")
+    assert sum(record["windows"] for record in records(tmp_path / "run", "train")) == 16
+    assert "8 steps, 16 windows" in (tmp_path / "run/model/README.md").read_text()
+
+
 @pytest.mark.parametrize("broken", [4, 7])
 def test_a_run_that_was_broken_off_ends_after_the_same_step_with_the_same_bits(
     scripted, config, tmp_path, broken

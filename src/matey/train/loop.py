@@ -52,7 +52,7 @@ from matey.train.run_folder import (
 from matey.train.signals import Stop, heeding_signals
 from matey.train.step_log import Loss, StepLog, check_finite
 from matey.train.threads import choose_threads, threads_put_back
-from matey.train.validate import Keeper, Writer, has_ended, writing
+from matey.train.validate import Keeper, Writer, has_ended, is_due, writing
 
 
 def train(
@@ -165,7 +165,8 @@ def take_steps(
         log.seconds += time.perf_counter() - began
 
         done = step + 1
-        if done % config.log_every == 0 or done == config.steps:
+        may_end = config.patience > 0 and is_due(done, config.validate_every, config.steps)
+        if may_end or is_due(done, config.log_every, config.steps):
             log = log.total(team)
             record = {"lr": rate_of(step, config), "gradient_norm": float(norm), **log.record()}
             journal.write("train", step=done, **record, **speed.record(done, *log.work))
