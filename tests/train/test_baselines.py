@@ -106,6 +106,7 @@ def test_a_stencil_is_a_run_like_any_other_of_systems_of_other_variables(
     run = tmp_path / "runs/a"
     assert [record["steps"] for record in records(run, "start")] == [1]
     assert list(records(run, "valid")[0]["nrmse"]) == list(paths)
+    assert [record["best"] for record in records(run, "end")] == [1]
     trained = records(run, "train")[0]
     assert list(trained["losses"]) == list(paths)
     assert trained["flop_per_second"] > 0

@@ -78,12 +78,12 @@ def fit_run(
             fit_system(model, group, config, log)
         work = speed.record(1, *log.work)
         journal.write("train", step=1, lr=0.0, gradient_norm=0.0, **log.record(), **work)
-        keeper.after_step(replace(progress, step=1))
+        progress = keeper.after_step(replace(progress, step=1))
     model.trained_leads = (1, 1)
     training = training_facts(config, systems, 1, run, model.learned_from)
     put_origin(model, {"training": training})
     save_pretrained(model, run / "model", training, spent(run))
-    journal.write("end", step=1)
+    journal.write("end", step=1, best=progress.best_step)
     model.eval()
     return model
 
