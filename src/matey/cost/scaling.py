@@ -142,8 +142,8 @@ class Step:
 
     Kinds are `gradients`, their sums; `gathers`, of weights; `exchange`, of cells for heads.
     `waits` are seconds that these add to `compute`: those that nothing is computed beside.
-    `memory` are bytes of a process; of the machine's, `room`. `efficiency` is windows per second,
-    over those of as many single processes that send nothing.
+    `memory` are bytes of a process; of the machine's, `room`. `windows` are those of all processes
+    in a second; `efficiency` is these over those of as many single processes that send nothing.
     """
 
     processes: int
