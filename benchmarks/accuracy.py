@@ -71,10 +71,12 @@ MIRRORS = {
 
 @dataclass(frozen=True)
 class Contender:
-    """A model of the comparison: what is typed for it, and the candidates of a choice."""
+    """A model of the comparison: what is typed for it, the candidates of a choice, and further
+    ones, each tried where the one before it was the best so far."""
 
     words: str
     choices: tuple[str, ...] = ("",)
+    further: tuple[str, ...] = ()
 
 
 ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
@@ -89,20 +91,24 @@ ADAPTIVE = (
 # A coarse patch holds whole pieces of the coarsest level.
 LEVELS = {32: 3, 16: 3, 8: 2, 4: 1}
 LOW, MIDDLE, HIGH = (
-    tuple(f"--optim.lr {rate}" for rate in rates)
-    for rates in (("1e-3", "2e-3", "4e-3"), ("1e-3", "3e-3", "1e-2"), ("3e-3", "1e-2", "2e-2"))
+    (tuple(rates[:3]), tuple(rates[3:]))
+    for rates in (
+        [f"--optim.lr {rate}" for rate in ("1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2")],
+        [f"--optim.lr {rate}" for rate in ("1e-3", "3e-3", "1e-2", "3e-2")],
+        [f"--optim.lr {rate}" for rate in ("3e-3", "1e-2", "2e-2", "4e-2", "8e-2")],
+    )
 )
 MODELS = {
     "stencil": Contender("--windows.history 2 --model.baseline.kind stencil"),
-    "FNO": Contender(f"{RECIPE} {NANO} --model.baseline.kind fno", HIGH),
-    "U-Net": Contender(f"{RECIPE} {NANO} --model.baseline.kind unet", MIDDLE),
+    "FNO": Contender(f"{RECIPE} {NANO} --model.baseline.kind fno", *HIGH),
+    "U-Net": Contender(f"{RECIPE} {NANO} --model.baseline.kind unet", *MIDDLE),
     "paper": Contender(f"--config {ROOT}/examples/paper/nano.yaml {ALL}"),
     "uniform": Contender(
         f"{OURS} --model.mode uniform --optim.lr 2e-3",
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
     "adaptive": Contender(f"{OURS} {ADAPTIVE} --optim.lr 2e-3"),
-    "ours": Contender(f"{OURS} {ADAPTIVE}", LOW),
+    "ours": Contender(f"{OURS} {ADAPTIVE}", *LOW),
 }
 OTHERS = ("stencil", "FNO", "U-Net")  # of which the best is compared with
 
@@ -239,18 +245,25 @@ def choose(place: Place, model: str, seed: int) -> dict[str, Any]:
     contender, path = MODELS[model], place.file(model, "choice")
     if len(contender.choices) == 1:
         return {"chosen": contender.choices[0], "tried": {}}
-    if not path.exists():
-        tried = {}
-        for candidate in contender.choices:
-            config = place.config(contender, candidate, seed)
-            with tempfile.TemporaryDirectory() as folder:
-                training, _ = train_for(place, config, SHARE * place.seconds, Path(folder) / "run")
-            tried[candidate] = number(training["valid"])
-            print(f"  {place.system} {model} {candidate}: {tried[candidate]:.4g}", flush=True)
-        chosen = min(tried, key=lambda candidate: tried[candidate])
-        write_text(path, to_json({"chosen": chosen, "tried": tried}, indent=1))
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"tried": {}}
+    tried = {candidate: number(error) for candidate, error in content["tried"].items()}
+    for candidate in (*contender.choices, *contender.further):
+        if candidate in tried:
+            continue
+        if candidate in contender.further and least(tried) != list(tried)[-1]:
+            break
+        config = place.config(contender, candidate, seed)
+        with tempfile.TemporaryDirectory() as folder:
+            training, _ = train_for(place, config, SHARE * place.seconds, Path(folder) / "run")
+        tried[candidate] = number(training["valid"])
+        print(f"  {place.system} {model} {candidate}: {tried[candidate]:.4g}", flush=True)
+        write_text(path, to_json({"chosen": least(tried), "tried": tried}, indent=1))
+    return {"chosen": least(tried), "tried": tried}
+
+
+def least(tried: dict[str, float]) -> str:
+    """The candidate of the least error."""
+    return min(tried, key=lambda candidate: tried[candidate])
 
 
 def train_for(
