@@ -142,6 +142,9 @@ class ModelConfig:
         levels: coarser resolutions of the local path, each half of the one before: it sees farther
             at little cost. A coarse patch holds whole pieces of the coarsest: up to 3 with patches
             of 16. Start with 3.
+        waves: Fourier modes of the local path, of fewer waves than this along each axis (half waves
+            where it is not periodic): what crosses the domain within a step, as sound does. 0
+            leaves them out. Start with 8.
         stencil: predict the increments beyond those of the least-squares stencil of each system
             where rollouts of it are good (a third of persistence's error at most): it is fitted
             when training begins and stays as it is (see docs/baselines.md).
@@ -172,6 +175,7 @@ class ModelConfig:
     rotate_active: bool = False
     local: int = 0
     levels: int = 0
+    waves: int = 0
     stencil: bool = False
     mup: bool = False
     latent_channels: int = 8
@@ -187,6 +191,8 @@ class ModelConfig:
         require(self.local >= 0, "model.local", self.local, "0 channels or more")
         fits = self.levels == 0 or (self.levels > 0 and self.local > 0)
         require(fits, "model.levels", self.levels, "0 or more, and 0 without model.local")
+        fits = self.waves == 0 or (self.waves > 0 and self.local > 0)
+        require(fits, "model.waves", self.waves, "0 or more, and 0 without model.local")
         require_fraction(self, "model.", "drop_path")
         require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(

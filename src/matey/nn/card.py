@@ -71,9 +71,11 @@ def around_tokens(model: Mapping[str, Any]) -> str:
     `; a local path of 32 channels with 3 coarser levels`."""
     parts = []
     if model.get("local"):
-        levels = model.get("levels") or 0
-        coarser = f" with {plural(levels, 'coarser level')}" if levels else ""
-        parts.append(f"a local path of {plural(model['local'], 'channel')}{coarser}")
+        parts.append(f"a local path of {plural(model['local'], 'channel')}")
+        if levels := model.get("levels"):
+            parts[-1] += f" with {plural(levels, 'coarser level')}"
+        if waves := model.get("waves"):
+            parts.append(f"{plural(waves, 'Fourier mode')} along each axis")
     if model.get("stencil"):
         parts.append("increments beyond those of a least-squares stencil where it helps")
     return "".join(f"; {part}" for part in parts)

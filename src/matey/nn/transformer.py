@@ -63,7 +63,7 @@ class Matey(Surrogate):
         )
         self.norm = nn.LayerNorm(config.embed_dim)
         sizes = (config.embed_dim, history, config.local, config.piece, config.levels)
-        self.local = Sandwich(*sizes, config.rate_factor) if config.local else None
+        self.local = Sandwich(*sizes, config.waves, config.rate_factor) if config.local else None
         self.usual = Usual() if config.local else None
         self.stencils = Stencils(history) if config.stencil else None
         self.add_systems(specs)
@@ -312,6 +312,7 @@ class Matey(Surrogate):
             "depth": config.depth,
             "local": config.local,
             "levels": config.levels,
+            "waves": config.waves,
             "stencil": config.stencil,
         }
 

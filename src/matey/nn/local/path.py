@@ -25,6 +25,7 @@ from matey.fields.inputs import periodic
 from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Named, Scaled
 from matey.nn.local.sides import CONVOLUTION, beyond, channels_last, outside
+from matey.nn.local.spectral import Spectral
 from matey.nn.operations import Cost
 from matey.tokens.lattice import continued, cropped
 
@@ -39,8 +40,9 @@ class Local(nn.Module):
     """Fields to features, and features to increments, on grids of `ndim` axes.
 
     `width` channels of features of pieces of `piece` points along each axis, which `levels` coarser
-    resolutions are looked at, too; `case` is the width of the vector that tells lead time and
-    parameters, `factor` as in `ModelConfig.rate_factor`.
+    resolutions are looked at, too, as are Fourier modes of fewer than `waves` waves; `case` is the
+    width of the vector that tells lead time and parameters, `factor` as in
+    `ModelConfig.rate_factor`.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Local(nn.Module):
         case: int,
         piece: int,
         levels: int = 0,
+        waves: int = 0,
         factor: float = 1.0,
     ) -> None:
         super().__init__()
@@ -61,6 +64,7 @@ class Local(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         self.before = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[0]))
         self.coarser = Coarser(ndim, width, case, factor, levels) if levels else None
+        self.spectral = Spectral(ndim, width, case, factor, waves) if waves else None
         self.after = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[1]))
         self.outputs = Named(2 * piece**ndim * width * 3**ndim)
 
@@ -120,6 +124,8 @@ class Local(nn.Module):
         wraps = periodic(boundaries)
         if self.coarser is not None:
             values = self.coarser(values, case, wraps)
+        if self.spectral is not None:
+            values = self.spectral(values, case, wraps)
         for mix in self.after:
             values = mix(values, case, wraps)
         shape = (len(names), 2, self.piece**self.ndim, self.width, *(3,) * self.ndim)
@@ -152,9 +158,10 @@ class Local(nn.Module):
         for mix in [*self.before, *(writes * [*self.after])]:
             assert isinstance(mix, Mix)
             mix.count(cost, samples, rows)
-        if self.coarser is not None:
-            for _ in range(writes):
-                self.coarser.count(cost, samples, pieces)
+        for part in (self.coarser, self.spectral):
+            for _ in range(writes if part is not None else 0):
+                assert part is not None
+                part.count(cost, samples, pieces)
         cost.product("local", writes * rows, width * near, 2 * outputs * self.piece**ndim)
 
 

@@ -30,8 +30,9 @@ from matey.tokens.refine import RefinementPlan
 class Sandwich(nn.Module):
     """A local path for each number of dimensions, and between its halves the ends of the tokens.
 
-    `width` channels of features, seen at `levels` coarser resolutions, too. The history is folded
-    into one frame of them. `factor` as in `ModelConfig.rate_factor`.
+    `width` channels of features, seen at `levels` coarser resolutions and in Fourier modes of fewer
+    than `waves` waves, too. The history is folded into one frame of them. `factor` as in
+    `ModelConfig.rate_factor`.
     """
 
     def __init__(
@@ -41,18 +42,19 @@ class Sandwich(nn.Module):
         width: int,
         piece: int,
         levels: int,
+        waves: int,
         factor: float = 1.0,
     ) -> None:
         super().__init__()
         self.embed_dim, self.history, self.width, self.piece = embed_dim, history, width, piece
-        self.levels, self.factor = levels, factor
+        self.levels, self.waves, self.factor = levels, waves, factor
         self.paths = nn.ModuleDict()
         self.ends = nn.ModuleDict()
 
     def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
         """Make the weights that a system needs and that are not there yet."""
         if str(spec.ndim) not in self.paths:
-            sizes = (self.history, self.width, self.embed_dim, self.piece, self.levels)
+            sizes = (self.history, self.width, self.embed_dim, self.piece, self.levels, self.waves)
             self.paths[str(spec.ndim)] = Local(spec.ndim, *sizes, self.factor)
         self.path(spec.ndim).add([v.name for v in spec.variables], predicted_names(spec))
         for patch in patches:
