@@ -108,6 +108,7 @@ STAND_INS = {
         "thermals": "thermals",
         "cavity": "mhd_cavity",
     },
+    "rollouts.md": {"mix.yaml": "shallow_water", "runs/a": "shallow_water"},
     "scaling.md": {"mix.yaml": "shallow_water"},
     "studies.md": {"mix.yaml": "shallow_water", "studies/tokens/one": "results of shallow_water"},
     "tokens.md": USUAL,

@@ -16,7 +16,14 @@ from matey.config.data import (
     SourceConfig,
     SplitConfig,
 )
-from matey.config.model import BaselineConfig, ModelConfig, RefineConfig, Scheme, current
+from matey.config.model import (
+    BaselineConfig,
+    KeepConfig,
+    ModelConfig,
+    RefineConfig,
+    Scheme,
+    current,
+)
 from matey.config.training import (
     LossConfig,
     OptimConfig,
@@ -34,6 +41,7 @@ __all__ = [
     "DataConfig",
     "Faces",
     "Join",
+    "KeepConfig",
     "LayoutConfig",
     "LossConfig",
     "MixtureConfig",

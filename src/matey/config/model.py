@@ -107,6 +107,34 @@ class BaselineConfig:
 
 
 @dataclass(frozen=True)
+class KeepConfig:
+    """What a system conserves, and each predicted frame of it keeps, by a projection.
+
+    Args:
+        means: totals, each the mean over the domain of a variable, as `density` (mass), or of the
+            product of two, as `density*velocity_x` (momentum): the last variable is shifted by what
+            its total has changed since the last frame.
+        divergence: vectors that stay free of divergence, as `velocity` for velocity_x, velocity_y
+            and velocity_z: their part that is a gradient is taken away. On periodic, even grids
+            without a mask.
+    """
+
+    means: tuple[str, ...] = ()
+    divergence: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for total in self.means:
+            fits = 1 <= len(total.split("*")) <= 2 and all(total.split("*"))
+            require(fits, "model.keep.means", total, "a variable, or two as density*velocity_x")
+        shifted = [total.split("*")[-1] for total in self.means]
+        once = len(set(shifted)) == len(shifted)
+        require(once, "model.keep.means", self.means, "totals that each end in another variable")
+        factors = [total.split("*")[0] for total in self.means if "*" in total]
+        again = {*factors} & {total.split("*")[1] for total in self.means if "*" in total}
+        require(not again, "model.keep.means", self.means, "no variable both first and last")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The transformer. `SIZES` are those of the paper (embed_dim/heads/depth): Ti 192/3/12,
     S 384/6/12, B 768/12/12, L 1024/16/24.
@@ -157,6 +185,10 @@ class ModelConfig:
         mlp_ratio: hidden width of the MLP over embed_dim.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
+        keep: what single systems conserve, by name, as
+            `{two_phase: {means: [phase], divergence: [velocity]}}`: each predicted frame is
+            projected onto the nearest one that does, in training and in rollouts. State only what
+            holds for a system's equations and sides.
         baseline: a U-Net, an FNO or a stencil in place of the transformer.
     """
 
@@ -183,6 +215,7 @@ class ModelConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     layer_scale: float = 0.1
+    keep: dict[str, KeepConfig] = field(default_factory=dict)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
     def __post_init__(self) -> None:

@@ -224,6 +224,8 @@ class RunConfig:
         names = [source.name for source in self.data.systems]
         for name in self.mixture.batch if names else ():
             require(name in names, "mixture.batch", name, f"one of the systems {names}")
+        for name in self.model.keep if names else ():
+            require(name in names, "model.keep", name, f"one of the systems {names}")
         require(
             self.trains_blocks or not self.model.is_baseline,
             "mode",

@@ -31,6 +31,7 @@ from matey.nn.make import outline_model
 from matey.nn.operations import Cost, count
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
+from matey.tokens.keep import check_kept
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS
 from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
@@ -144,6 +145,7 @@ def together(inputs: Sequence[Stacked]) -> Stacked:
     z, y, x = inputs[0].values.shape[-3:]
     names = ["values", "lead_time", "boundaries", "parameters"]
     names += ["target"] * isinstance(inputs[0], Batch)
+    names += ["spacing"] * (inputs[0].spacing is not None)
     stacked: dict[str, Any] = {n: torch.cat([getattr(i, n) for i in inputs]) for n in names}
     return replace(
         inputs[0],
@@ -324,11 +326,13 @@ def share_of(memory: Memory, parallel: ParallelConfig, processes: int) -> int:
 
 def check_grids(config: ModelConfig, systems: Mapping[str, System]) -> None:
     """Raise ConfigError for a grid that has more coarse patches than the token budget, ShapeError
-    for one that is stretched, for an FNO or a stencil."""
+    for one that is stretched, for an FNO or a stencil; both for what `config.keep` asks of a system
+    that cannot."""
     for system in systems.values():
         patch = patch_shape(system.spec.ndim, config.patches[0])
         for trajectory in system.fields.trajectories:
             try:
+                check_kept(config.keep, system.spec, trajectory.grid, trajectory.boundaries)
                 if config.is_baseline:
                     check_spacing(config, not trajectory.grid.stretched)
                 else:

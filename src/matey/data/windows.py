@@ -24,7 +24,7 @@ from matey.data.symmetry import check_flips
 from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, Window, stack_fields
-from matey.fields.grid import stack_points
+from matey.fields.grid import stack_points, stack_spacing
 
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 
@@ -148,6 +148,7 @@ class Windows:
         read = self._read(places)
         parameters = [self._parameters[place.trajectory] for place in places]
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
+        grids = [self.fields.trajectories[place.trajectory].grid for place in places]
         history = self.config.history
         return Batch(
             values=read[:, :history],
@@ -157,7 +158,8 @@ class Windows:
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
             target=read[:, -1],
-            points=stack_points([self.fields.trajectories[p.trajectory].grid for p in places]),
+            points=stack_points(grids),
+            spacing=stack_spacing(grids),
             pushes=choices[0].pushes,
             between=read[:, history:-1] if places[0].between else None,
         )

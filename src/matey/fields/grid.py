@@ -178,6 +178,11 @@ def stack_points(grids: Sequence[Grid]) -> Points | None:
     return locate_points(grids)
 
 
+def stack_spacing(grids: Sequence[Grid]) -> Float[Tensor, "B 3"]:
+    """The mean step of several grids along Z, Y and X."""
+    return torch.tensor([grid.spacing for grid in grids], dtype=torch.float64)
+
+
 def lengthened(
     centres: Tensor, edges: Tensor, count: int, before: int = 0
 ) -> tuple[Tensor, Tensor]:

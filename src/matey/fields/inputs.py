@@ -14,7 +14,7 @@ from torch import Tensor
 
 from matey.errors import ShapeError
 from matey.fields.field import HALF, Field
-from matey.fields.grid import Points, even_points, stack_points
+from matey.fields.grid import Points, even_points, stack_points, stack_spacing
 from matey.fields.system import Boundary, SystemSpec
 
 Stacked = TypeVar("Stacked", bound="Inputs")
@@ -27,7 +27,7 @@ class Inputs:
     `lead_time` is in units of the system's dt; `boundaries` holds `Boundary` codes per
     sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
     names each sample's file for error messages. `points` are the positions of the grid points,
-    None if all grids are even.
+    None if all grids are even. `spacing` is the mean step along Z, Y and X; None if it is unknown.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
@@ -37,6 +37,7 @@ class Inputs:
     spec: SystemSpec
     sources: tuple[str, ...]
     points: Points | None = field(default=None, kw_only=True)
+    spacing: Float[Tensor, "B 3"] | None = field(default=None, kw_only=True)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "B 1 Z Y X"] | None:
@@ -125,4 +126,5 @@ def stack_fields(
         spec=spec,
         sources=tuple(sources),
         points=stack_points([history.grid for history in fields]),
+        spacing=stack_spacing([history.grid for history in fields]),
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from matey.config import BaselineConfig, ModelConfig, RefineConfig, current
+from matey.config import BaselineConfig, KeepConfig, ModelConfig, RefineConfig, current
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.fields.description import read_spec
@@ -220,6 +220,10 @@ def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
             settings["scheme"] = tuple(settings["scheme"])
         settings["refine"] = RefineConfig(**settings["refine"])
         settings["baseline"] = BaselineConfig(**settings["baseline"])
+        settings["keep"] = {
+            name: KeepConfig(**{key: tuple(kept) for key, kept in keep.items()})
+            for name, keep in settings.get("keep", {}).items()
+        }
         specs = [read_spec(entry) for entry in description["systems"]]
         config = ModelConfig(**settings)
         history = int(description["history"])

@@ -152,6 +152,7 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
             source for source, kept in zip(inputs.sources, samples.tolist(), strict=True) if kept
         ),
         points=inputs.points.take(samples) if inputs.points else None,
+        spacing=None if inputs.spacing is None else inputs.spacing[samples],
     )
 
 

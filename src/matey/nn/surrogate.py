@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -23,6 +23,7 @@ from matey.nn.compatibility import differences, differences_of_grid, outside
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost
 from matey.records.ranges import KEY, Outside
+from matey.tokens.keep import check_kept, keep_totals
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.normalise import Statistics, measure
 from matey.tokens.pack import Packing
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from matey.nn.baselines.stencil import Yardstick
 
 log = logging.getLogger("matey")
+Made = TypeVar("Made", bound="Prediction")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,14 @@ class Surrogate(nn.Module, ABC):
         """The cells that histories are cut into; None of a model that takes fields whole."""
         return None
 
+    def kept(self, made: Made, inputs: Inputs) -> Made:
+        """A prediction with what its system conserves kept, where `config.keep` says so."""
+        keep = self.config.keep.get(inputs.spec.name)
+        if keep is None:
+            return made
+        frame = keep_totals(made.normalised, made.statistics, inputs, keep)
+        return replace(made, normalised=frame)
+
     def draw_shift(self, inputs: Inputs, generator: torch.Generator | None = None) -> Triple:
         """How far to shift what the model makes of periodic axes: no shift by itself."""
         return (0, 0, 0)
@@ -227,6 +237,7 @@ class Surrogate(nn.Module, ABC):
                 "finite: nothing can be predicted from them."
             )
         self.check_grid(field.grid, spec)
+        check_kept(self.config.keep, spec, field.grid, field.boundaries)
         specs = list(self.specs.values())
         for difference in differences(spec, specs, self.learned_from.get(KEY, {})):
             log.warning(difference)

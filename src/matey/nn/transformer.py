@@ -117,7 +117,8 @@ class Matey(Surrogate):
         layout = self.lay_out(plan, times, inputs.points)
         given = self.encode(fields, statistics, inputs, layout, shift)
         tokens = self.attend(given.tokens, layout)
-        return self.decode(tokens, given, fields, statistics, inputs, layout, shift)
+        made = self.decode(tokens, given, fields, statistics, inputs, layout, shift)
+        return self.kept(made, inputs)
 
     def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
         """The cells of a plan, on stretched grids of these points, as tokens of so many times."""

@@ -84,7 +84,8 @@ class Baseline(Surrogate):
         if self.config.predict == "delta":
             output = output + last[:, chosen]
         back: Triple = (-shift[0], -shift[1], -shift[2])
-        return Prediction(moved(output, back), statistics.take(spec.predicted))
+        made = Prediction(moved(output, back), statistics.take(spec.predicted))
+        return self.kept(made, inputs)
 
     def unused(self, spec: SystemSpec) -> list[nn.Parameter]:
         """The weights that no batch reaches: those of parameters, where there are none."""

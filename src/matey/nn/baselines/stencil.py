@@ -53,7 +53,8 @@ class StencilModel(Surrogate):
         change = self.stencils(fields, inputs.boundaries, spec, name)
         output = fields[:, -1, list(spec.predicted)] + change
         back: Triple = (-shift[0], -shift[1], -shift[2])
-        return Prediction(moved(output, back), statistics.take(spec.predicted))
+        made = Prediction(moved(output, back), statistics.take(spec.predicted))
+        return self.kept(made, inputs)
 
     def hears(self, parameter: str) -> bool:
         """Yes: no parameter is new to it, since it heeds none."""
