@@ -72,7 +72,7 @@ class Runner:
             works[windows] = work_on(self.config, model, spec, model.plan_inputs(inputs))
         self.work = works[windows]
         if team.size > 1 and team.config.sequence > 1:
-            spread_cells(model, team.mesh.get_group("sequence"))
+            spread_cells(model, team)
         self.engine = Engine(model, team)
         self.step()  # the first one makes what stays
 

@@ -21,7 +21,12 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
 PAGES = ("docs/scaling.md", "docs/performance.md")
 MARK = re.compile(r"<!-- table: (\w+) -->\n.*?<!-- end -->\n", re.DOTALL)
-LIMITS = {"gradients": "gradients' sum", "gathers": "FSDP's gathers", "exchange": "exchange"}
+LIMITS = {
+    "gradients": "gradients' sum",
+    "gathers": "FSDP's gathers",
+    "exchange": "exchange",
+    "ring": "ring",
+}
 CLOCKS = {
     "wall": "by the clock on the wall",
     "cpu": "in seconds of each process's own processor, since other work ran beside: waiting for "

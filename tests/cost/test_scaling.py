@@ -31,6 +31,7 @@ SLOW = Machine(
     overlap=0.0,
 )
 DDP, FSDP, SEQUENCE = ParallelConfig(), ParallelConfig("fsdp"), ParallelConfig(sequence=2)
+BLOCKS = ParallelConfig(sequence=4, ring=2)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def round_work(work) -> Work:
     weights = dict.fromkeys(("weights", "trained", "reached"), 1_000_000_000)
     blocks = {"blocks": (400_000_000,) * 2}
     exchanged = {"exchanged": 400_000_000, "exchanges": 10, "last": 0}
+    exchanged |= {"circled": 800_000_000, "circles": 6}
     return replace(work, windows=1, accumulate=1, **sizes, **weights, **blocks, **exchanged)
 
 
@@ -96,6 +98,9 @@ def test_exchanges_are_of_attention_over_cells(mode):
         numbers = 4 * times + (4 if over_time else 2 * times + 2)
         assert cost.exchanges == 8 * groupings
         assert cost.exchanged == groupings * cells * width * numbers
+        assert cost.circles == 2 * groupings
+        held = 2 * times + (2 if over_time else 2 * times)
+        assert cost.circled == groupings * cells * width * held
 
 
 def test_a_process_alone_sends_nothing_and_waits_for_nothing(round_work):
@@ -108,12 +113,20 @@ def test_a_process_alone_sends_nothing_and_waits_for_nothing(round_work):
 
 def test_bytes_of_a_ring_are_those_of_each_collective(round_work):
     sent = sent_by(round_work, DDP, 4)
-    assert sent == {"gradients": 1.5e9, "gathers": 0, "exchange": 0}
+    assert sent == {"gradients": 1.5e9, "gathers": 0, "exchange": 0, "ring": 0}
     sent = sent_by(round_work, FSDP, 4)
     # Blocks twice, what lies around them once.
-    assert sent == {"gradients": 0.75e9, "gathers": 0.75 * 1.8e9, "exchange": 0}
+    assert sent == {"gradients": 0.75e9, "gathers": 0.75 * 1.8e9, "exchange": 0, "ring": 0}
     sent = sent_by(round_work, SEQUENCE, 4)
     assert sent["exchange"] == 0.5 * 0.5 * 400e6
+    assert sent["ring"] == 0
+    # Four processes in two blocks: half as many exchange heads, and each hands on its quarter once.
+    sent = sent_by(round_work, BLOCKS, 4)
+    assert sent["exchange"] == 0.5 * 0.25 * 400e6
+    assert sent["ring"] == 0.25 * 800e6
+    sent = sent_by(round_work, ParallelConfig(sequence=4, ring=4), 4)
+    assert sent["exchange"] == 0
+    assert sent["ring"] == 3 * 0.25 * 800e6
     more = sent_by(replace(round_work, accumulate=3), FSDP, 4)
     assert more["gradients"] == 0.75e9
     assert more["gathers"] == pytest.approx(3 * 0.75 * 1.8e9)
@@ -131,6 +144,10 @@ def test_seconds_follow_from_bytes_and_messages(round_work):
     assert sequence.compute == pytest.approx(0.75)  # the ends are done by both
     assert sequence.seconds["exchange"] == pytest.approx(0.1 + 12e-3)
     assert sequence.time == pytest.approx(sequence.compute + sum(sequence.seconds.values()))
+    blocks = step_on(round_work, SLOW, BLOCKS, 4)
+    assert blocks.seconds["exchange"] == pytest.approx(0.05 + 12e-3)
+    assert blocks.seconds["ring"] == blocks.waits["ring"] == pytest.approx(0.2 + 6e-3)
+    assert blocks.time == pytest.approx(blocks.compute + sum(blocks.seconds.values()))
 
 
 def test_between_nodes_the_slowest_link_counts(round_work):
@@ -141,6 +158,8 @@ def test_between_nodes_the_slowest_link_counts(round_work):
     assert narrow.ring(1e9, 4, 1) == pytest.approx(1 + 3e-3)
     # Of seven others, four are on another node.
     assert narrow.swap(1e9, 8, 1) == pytest.approx(3 / 7 + 4 / 7 / 0.1 + 1e-2)
+    assert narrow.hops(1e9, 8, 3) == pytest.approx(1 / 0.1 + 3e-2)
+    assert narrow.hops(1e9, 4, 3) == pytest.approx(1 + 3e-3)
 
 
 def test_what_is_sent_beside_computation_costs_nothing(round_work):

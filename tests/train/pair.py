@@ -1,4 +1,4 @@
-"""Two processes that meet as those of torchrun do, each running the same function."""
+"""Two processes or more that meet as those of torchrun do, each running the same function."""
 
 import faulthandler
 import multiprocessing
@@ -15,7 +15,7 @@ from pathlib import Path
 
 # Torch is imported once, in a process without threads that the others are forked from.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.train.works"])
+context.set_forkserver_preload(["tests.train.works", "tests.train.parallel.many"])
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,9 @@ def test_a_port_in_use_is_a_clear_error(data, tmp_path):
 def test_shared_sequences_need_processes_and_heads(data):
     with pytest.raises(ConfigError, match=r"parallel.sequence is 2, which does not divide the 1"):
         Team(ParallelConfig(sequence=2), torch.device("cpu"))
-    with pytest.raises(ConfigError, match=r"parallel.sequence is 3, expected at most model.heads"):
+    with pytest.raises(
+        ConfigError, match=r"parallel.sequence is 3, expected at most .* = 1 × 2\. .*ring 3"
+    ):
         short_config(data, parallel=ParallelConfig(sequence=3))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,14 +62,16 @@ CASES = {
 }
 
 
-def batch_of(spec: SystemSpec, turn: int, samples: slice, between: int = 0) -> Batch:
-    """Part of the four samples that all processes together have in one turn, of rollouts with so
-    many frames before the target."""
-    inputs = rough_inputs(spec, samples=4, times=2, seed=turn)
-    target = rough_inputs(spec, samples=4, times=1, seed=100 + turn).values[:, 0]
+def batch_of(
+    spec: SystemSpec, turn: int, samples: slice, between: int = 0, count: int = 4
+) -> Batch:
+    """Part of the samples, four or so many, that all processes together have in one turn, of
+    rollouts with so many frames before the target."""
+    inputs = rough_inputs(spec, samples=count, times=2, seed=turn)
+    target = rough_inputs(spec, samples=count, times=1, seed=100 + turn).values[:, 0]
     rolled: dict = {}
     if between:
-        frames = rough_inputs(spec, samples=4, times=between, seed=200 + turn).values
+        frames = rough_inputs(spec, samples=count, times=between, seed=200 + turn).values
         rolled = {"between": frames[samples], "pushes": between}
     chosen = {
         name: value[samples]
@@ -78,27 +81,35 @@ def batch_of(spec: SystemSpec, turn: int, samples: slice, between: int = 0) -> B
     return replace(Batch(**vars(inputs), target=target), **chosen, target=target[samples], **rolled)
 
 
-def step_of(config: ModelConfig, team: Team, between: int = 0, checkpointing: bool = False) -> dict:
+def step_of(
+    config: ModelConfig,
+    team: Team,
+    between: int = 0,
+    checkpointing: bool = False,
+    turns: Sequence[SystemSpec] = TURNS,
+    batch_of: Callable = batch_of,
+    samples: int = 4,
+) -> dict:
     """Losses, gradients and updated weights of one step on the share of a team's process.
 
     Gradients that there are not are left out.
     """
     torch.manual_seed(0)
-    model = Matey(config, SPECS, history=2).train()
+    model = Matey(config, tuple(dict.fromkeys((*turns, *SPECS))), history=2).train()
     model.activation_checkpointing = checkpointing
     for weight in model.stencils.weights.values() if model.stencils else ():
         torch.nn.init.normal_(weight, std=0.01)  # as if they were fitted
     if team.config.sequence > 1:
-        spread_cells(model, team.mesh.get_group("sequence"))
+        spread_cells(model, team)
     engine = Engine(model, team)
     # Unlike AdamW's its step is linear in the gradient: rounding stays rounding.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
-    count = 4 // team.data_ranks
+    count = samples // team.data_ranks
     own = slice(team.data_rank * count, (team.data_rank + 1) * count)
     losses = []
-    for turn, spec in enumerate(TURNS):
+    for turn, spec in enumerate(turns):
         batch = batch_of(spec, turn, own, between)
-        learned = loop.learn(engine, batch, RUN, turn == len(TURNS) - 1)
+        learned = loop.learn(engine, batch, RUN, turn == len(turns) - 1)
         losses.append(learned.loss)
     found = {"loss": team.total(torch.stack(losses)) / team.data_ranks}
     for name, weight in model.named_parameters():
@@ -136,27 +147,34 @@ COLLECTIVES = {
     "_reduce_scatter_base_": "gradients",
     "_allgather_base_": "gathers",
     "alltoall_base_": "exchange",
+    "send": "ring",
+    "recv_": "ring",
 }
 
 
 class Wire(TorchDispatchMode):
-    """Counts the bytes that this process of two sends by collectives while it is entered: by a sum
-    in a ring, or to the other."""
+    """Counts the bytes that this process of two, or of so many, sends by collectives while it is
+    entered: by a sum in a ring, or to the others."""
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, size: int = 2) -> None:
         super().__init__()
-        self.rank, self.sent = rank, dict.fromkeys(COLLECTIVES.values(), 0)
+        self.rank, self.size, self.sent = rank, size, dict.fromkeys(COLLECTIVES.values(), 0)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         library, name, *_ = str(func).split(".")
         if library == "c10d":
             assert name in COLLECTIVES, f"a collective that nothing models: {name}"
-            if name == "allreduce_":  # half of it, and half of the sum
+            others = self.size - 1
+            if name == "allreduce_":  # all parts but one, and of the sum
+                size = 2 * others * sum(tensor.nbytes for tensor in args[0]) // self.size
+            elif name == "alltoall_base_":  # among neighbours
+                size = args[1].nbytes - args[1].element_size() * args[4][self.rank % len(args[4])]
+            elif name == "send":
                 size = sum(tensor.nbytes for tensor in args[0])
-            elif name == "alltoall_base_":
-                size = args[1].nbytes - args[1].element_size() * args[4][self.rank]
+            elif name == "recv_":
+                size = 0
             else:
-                size = min(args[0].nbytes, args[1].nbytes)
+                size = others * min(args[0].nbytes, args[1].nbytes)
             self.sent[COLLECTIVES[name]] += size
         return func(*args, **(kwargs or {}))
 
@@ -166,18 +184,28 @@ def traffic(folder: Path) -> None:
     config, found = RunConfig(device="cpu", parallel=ParallelConfig(timeout=60)), {}
     with processes(config) as both:
         for name in ("ddp-mix", "fsdp-mix", "sequence-mix", "ddp-mul", "fsdp-mul", "sequence-mul"):
-            shape, parallel = CASES[name]
-            team = Team(parallel, torch.device("cpu"))
-            model = Matey(shape, SPECS, history=2).train()
-            batch = batch_of(SPECS[0], 0, slice(0, 4))
-            work = work_on(config, model, SPECS[0], model.plan_inputs(batch))
-            if parallel.sequence > 1:
-                spread_cells(model, team.mesh.get_group("sequence"))
-            engine = Engine(model, team)
-            with Wire(both.rank) as wire:
-                loop.learn(engine, batch, config)
-            found[name] = {"sent": wire.sent, "modelled": sent_by(work, parallel, 2)}
+            sent, modelled = sent_in(both, *CASES[name]), modelled_for(2, *CASES[name])
+            found[name] = {"sent": sent, "modelled": modelled}
         (folder / f"{both.rank}.json").write_text(json.dumps(found))
+
+
+def sent_in(everyone: Team, shape: ModelConfig, parallel: ParallelConfig) -> dict:
+    """What a process sends in a batch."""
+    team = Team(parallel, torch.device("cpu"))
+    model = Matey(shape, SPECS, history=2).train()
+    if parallel.sequence > 1:
+        spread_cells(model, team)
+    engine = Engine(model, team)
+    with Wire(everyone.rank, everyone.size) as wire:
+        loop.learn(engine, batch_of(SPECS[0], 0, slice(0, 4)), RunConfig(device="cpu"))
+    return wire.sent
+
+
+def modelled_for(size: int, shape: ModelConfig, parallel: ParallelConfig) -> dict:
+    """What is modelled of that."""
+    model = Matey(shape, SPECS, history=2).train()
+    plan = model.plan_inputs(batch_of(SPECS[0], 0, slice(0, 4)))
+    return sent_by(work_on(RunConfig(device="cpu"), model, SPECS[0], plan), parallel, size)
 
 
 def command(*words: str) -> int:

@@ -286,7 +286,8 @@ def show_scaling(found: "Sequence[tuple[str, Triple, Work, Sequence[Step]]]", op
         )
         table = make_table(title, ["GPUs", "how"], headings, 0)
         for step in steps:
-            times = [step.compute, *step.seconds.values(), step.time]
+            sums, gathers, exchange, ring = step.seconds.values()
+            times = [step.compute, sums, gathers, exchange + ring, step.time]
             table.add_row(
                 f"{step.processes:,}",
                 way(step),
@@ -300,7 +301,9 @@ def show_scaling(found: "Sequence[tuple[str, Triple, Work, Sequence[Step]]]", op
 
 def way(step: "Step") -> str:
     """How processes share the work, in a word or two."""
-    parts = step.parallel.sequence
+    parts, ring = step.parallel.sequence, step.parallel.ring
+    if ring > 1:
+        return f"ring {ring}×{parts // ring}"
     return step.parallel.strategy if parts == 1 else f"seq. {parts}"
 
 

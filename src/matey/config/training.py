@@ -8,6 +8,7 @@ from matey.config.checks import require, require_fraction, require_positive
 from matey.config.data import DataConfig
 from matey.config.model import ModelConfig
 from matey.config.windows import MixtureConfig, WindowConfig
+from matey.errors import ConfigError
 
 Mode = Literal["full", "frozen-attention", "lora"]  # of fine-tuning: which weights train
 
@@ -111,17 +112,38 @@ class ParallelConfig:
         strategy: `ddp`: each process holds the whole model; `fsdp`: its share of the weights,
             gradients and moments only.
         sequence: number of processes that share the tokens of each sample; divides the number of
-            all processes, and is at most model.heads.
+            all processes.
+        ring: number of blocks that the cells of each sample are in, where heads do not suffice;
+            divides `sequence`. The processes of a block, at most as many as model.heads, exchange
+            heads for cells; keys and values of blocks go around a ring.
         timeout: seconds that a process waits for the others before it gives up: longer than
             reading a batch or writing a checkpoint takes.
     """
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
     sequence: int = 1
+    ring: int = 1
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "parallel.", "sequence", "timeout")
+        require_positive(self, "parallel.", "sequence", "ring", "timeout")
+        expected = f"a divisor of parallel.sequence = {self.sequence}"
+        require(self.sequence % self.ring == 0, "parallel.ring", self.ring, expected)
+
+    def check_heads(self, heads: int) -> None:
+        """Raise ConfigError where more processes would exchange heads than a model has."""
+        if self.sequence > self.ring * heads:
+            raise ConfigError(
+                f"parallel.sequence is {self.sequence}, expected at most parallel.ring × "
+                f"model.heads = {self.ring} × {heads}. Let keys go around a ring: --parallel.ring "
+                f"{fewest_blocks(self.sequence, heads)}."
+            )
+
+
+def fewest_blocks(sequence: int, heads: int) -> int:
+    """The smallest `parallel.ring` with which so many processes can share a sample's tokens."""
+    divisors = (n for n in range(1, sequence + 1) if sequence % n == 0)
+    return next(n for n in divisors if sequence <= n * heads)
 
 
 @dataclass(frozen=True)
@@ -207,12 +229,7 @@ class RunConfig:
         for name in ("validate_every", "patience", "workers", "seed"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.threads == "auto" or self.threads > 0, "threads", self.threads, "1 or more")
-        require(
-            self.parallel.sequence <= self.model.heads,
-            "parallel.sequence",
-            self.parallel.sequence,
-            f"at most model.heads = {self.model.heads}: each process attends with some of them",
-        )
+        self.parallel.check_heads(self.model.heads)
         require(
             self.windows.history > 1
             or not self.model.is_adaptive

@@ -6,10 +6,12 @@ that training calls: with n processes one sends, in a step,
     all gradients in a ring                     2 (n-1)/n W     ddp
     each block's weights, forward and backward  2 (n-1)/n W     fsdp, for each batch
     its part of the sums of gradients             (n-1)/n W     fsdp, once
-    heads for cells and back                      (s-1)/s A/s   sequence s, for each batch
+    heads for cells and back                      (h-1)/h A/s   sequence s, for each batch
+    keys and values, and these with gradients       (r-1) K/s   ring r, for each batch
 
-with W bytes of weights, and A bytes of queries, keys, values and results of attention over cells,
-and of their gradients. Times follow from a machine's rates, which are inputs: they are a model's.
+with W bytes of weights, A bytes of queries, keys, values and results of attention over cells, and
+of their gradients, K bytes of keys and values, in both passes, and of their gradients, and s = h r.
+Times follow from a machine's rates, which are inputs: they are a model's.
 Sources: Patarasuk and Yuan (2009), J. Parallel Distrib. Comput. 69, 117, of rings; Sanders, Speck,
 Träff (2009), Parallel Comput. 35, 581, of trees; `matey.train.parallel` of who calls what.
 """
@@ -24,6 +26,7 @@ import torch
 from matey.config import ModelConfig, ParallelConfig, RunConfig
 from matey.config.checks import require, require_fraction, require_positive
 from matey.config.model import SIZES
+from matey.config.training import fewest_blocks
 from matey.cost.count import step_cost
 from matey.cost.forecast import share_of
 from matey.cost.memory import Memory, step_memory
@@ -101,6 +104,12 @@ class Machine:
         latency = self.latency_between if far else self.latency_inside
         return sent * ((1 - far) / self.inside + far / self.between) + rounds * latency
 
+    def hops(self, sent: float, processes: int, rounds: int) -> float:
+        """The same where each sends them to the next one only, through all nodes."""
+        if self.nodes(processes) > 1:
+            return sent / self.between + rounds * self.latency_between
+        return sent / self.inside + rounds * self.latency_inside
+
 
 @dataclass(frozen=True)
 class Work:
@@ -111,8 +120,9 @@ class Work:
     `backward` pass. `weights` are bytes of all weights, `blocks` of those of each block, `trained`
     of those that train, `reached` of those among them that a batch reaches. `exchanged` are bytes
     that attention over cells takes and gives in both passes of a batch, in so many `exchanges`;
-    `last` those of the tokens that are decoded. `tokens` are those of a frame of one sample,
-    `windows` those of a step.
+    `circled` those that blocks of a ring hand on, if there were one, in so many `circles`; `last`
+    those of the tokens that are decoded. `tokens` are those of a frame of one sample, `windows`
+    those of a step.
     """
 
     tokens: int
@@ -127,6 +137,8 @@ class Work:
     blocks: tuple[int, ...]
     exchanged: int
     exchanges: int
+    circled: int
+    circles: int
     last: int
     memory: Memory
 
@@ -140,7 +152,8 @@ class Work:
 class Step:
     """A step of so many processes: bytes that each sends and seconds that it takes, by kind.
 
-    Kinds are `gradients`, their sums; `gathers`, of weights; `exchange`, of cells for heads.
+    Kinds are `gradients`, their sums; `gathers`, of weights; `exchange`, of cells for heads;
+    `ring`, of keys and values.
     `waits` are seconds that these add to `compute`: those that nothing is computed beside.
     `memory` are bytes of a process; of the machine's, `room`. `windows` are those of all processes
     in a second; `efficiency` is these over those of as many single processes that send nothing.
@@ -237,6 +250,9 @@ def work_on(config: RunConfig, model: Matey, spec: SystemSpec, plan: RefinementP
         # In half precision values and results are halved; queries and keys leave their norms whole.
         exchanged=2 * cost.exchanged * (3 if half else 4),
         exchanges=2 * cost.exchanges,
+        # Gradients are summed in single precision on their way.
+        circled=cost.circled * (2 * (2 if half else 4) + 4),
+        circles=3 * cost.circles,
         last=2 * 4 * len(packing.cell) * model.config.embed_dim,
         memory=step_memory(
             model,
@@ -253,15 +269,17 @@ def work_on(config: RunConfig, model: Matey, spec: SystemSpec, plan: RefinementP
 def sent_by(work: Work, parallel: ParallelConfig, processes: int) -> dict[str, float]:
     """Bytes that each of the processes sends in a step, by kind, as in `Step`."""
     ring, parts = (processes - 1) / processes, parallel.sequence
-    sent = {"gradients": 0.0, "gathers": 0.0, "exchange": 0.0}
+    sent = {"gradients": 0.0, "gathers": 0.0, "exchange": 0.0, "ring": 0.0}
     if parallel.strategy == "ddp":
         sent["gradients"] = 2 * ring * work.trained
     else:  # what lies around the blocks stays gathered from the forward to the backward pass
         sent["gradients"] = ring * work.reached
         sent["gathers"] = work.accumulate * ring * (work.weights + sum(work.blocks))
-    share = (parts - 1) / parts
+    heads = parts // parallel.ring
+    exchanged = (heads - 1) / heads * work.exchanged / parts
     # What is decoded goes to all others, and the gradients come back.
-    sent["exchange"] = work.accumulate * share * (work.exchanged / parts + work.last)
+    sent["exchange"] = work.accumulate * (exchanged + (parts - 1) / parts * work.last)
+    sent["ring"] = work.accumulate * (parallel.ring - 1) * work.circled / parts
     return sent
 
 
@@ -269,10 +287,10 @@ def on_many(
     work: Work, machine: Machine, config: ModelConfig, gpus: Sequence[int], sharing: int
 ) -> list[Step]:
     """Steps on each number of GPUs by `ddp`, by `fsdp`, and, where so many or a multiple of them
-    are there and the model has the heads, by `sharing` the tokens of each sample."""
+    are there, by `sharing` the tokens of each sample, in a ring if heads do not suffice."""
     ways = [ParallelConfig("ddp"), ParallelConfig("fsdp")]
-    if 1 < sharing <= config.heads:
-        ways.append(ParallelConfig("ddp", sharing))
+    if sharing > 1:
+        ways.append(ParallelConfig("ddp", sharing, fewest_blocks(sharing, config.heads)))
     return [
         step_on(work, machine, parallel, processes)
         for processes in gpus
@@ -304,12 +322,18 @@ def step_on(work: Work, machine: Machine, parallel: ParallelConfig, processes: i
         gathers = work.accumulate * (2 * rounds + 1)
         seconds["gathers"] = machine.ring(sent["gathers"], processes, gathers)
     if parts > 1:
-        exchanges = work.accumulate * (work.exchanges + 2)
-        seconds["exchange"] = machine.swap(sent["exchange"], parts, exchanges)
+        decoded, heads = work.accumulate * (parts - 1) / parts * work.last, parts // parallel.ring
+        seconds["exchange"] = machine.swap(decoded, parts, 2 * work.accumulate)
+        if heads > 1:
+            exchanged, rounds = sent["exchange"] - decoded, work.accumulate * work.exchanges
+            seconds["exchange"] += machine.swap(exchanged, heads, rounds)
+        hops = work.accumulate * work.circles * (parallel.ring - 1)
+        seconds["ring"] = machine.hops(sent["ring"], parts, hops)
     wire = seconds["gradients"] + seconds["gathers"]
     open_share = max(0.0, 1 - beside / wire) if wire else 0.0
     waits = {kind: open_share * time for kind, time in seconds.items()}
-    waits["exchange"] = seconds["exchange"]  # attention waits for it
+    # Attention waits for them, for the blocks of a ring at most so long.
+    waits |= {kind: seconds[kind] for kind in ("exchange", "ring")}
     time = compute + sum(waits.values())
     return Step(
         processes=processes,

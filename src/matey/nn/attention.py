@@ -65,8 +65,8 @@ class Attention(nn.Module):
         cost.adapter(self.qkv)
         for segments in groupings:
             count_attention(cost, segments, times, frames, self.heads, width)
-            if segments.time != "segment":  # queries, keys, values and results
-                cost.exchange(*(cells * n * width for n in (frames, times, times, frames)))
+            if segments.time != "segment":
+                cost.exchange(cells * frames * width, cells * times * width)
         cost.map(part, cells * frames, self.out)
 
     def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:

@@ -20,7 +20,8 @@ class Cost:
     some of them for the backward pass, and what else it keeps grows with them. `to_fields` are
     operations of the gradient of the input fields: needed only where a model made them.
     `exchanged` are the numbers that processes which share out a sample's cells hand each other in
-    the forward pass, in so many `exchanges`: as many come back as gradients.
+    the forward pass, in so many `exchanges`: as many come back as gradients. `circled` are those of
+    keys and values among them, which go around if the cells are in blocks, in so many `circles`.
     """
 
     forward: dict[str, int] = field(default_factory=dict)
@@ -29,6 +30,8 @@ class Cost:
     to_fields: int = 0
     exchanged: int = 0
     exchanges: int = 0
+    circled: int = 0
+    circles: int = 0
 
     def product(
         self,
@@ -65,10 +68,13 @@ class Cost:
         self.backward[part] = self.backward.get(part, 0) + backward
         self.values += values
 
-    def exchange(self, *numbers: int) -> None:
-        """Count arrays of so many numbers that shared out cells and heads are exchanged in."""
-        self.exchanged += sum(numbers)
-        self.exchanges += len(numbers)
+    def exchange(self, asked: int, held: int) -> None:
+        """Count the numbers that shared out cells and heads are exchanged in: queries and results,
+        so many in each, keys and values."""
+        self.exchanged += 2 * (asked + held)
+        self.exchanges += 4
+        self.circled += 2 * held
+        self.circles += 1
 
     @property
     def operations(self) -> int:

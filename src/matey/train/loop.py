@@ -117,7 +117,7 @@ def take_steps(
     mixture = Mixture(windows, config.batch, config.seed, config.mixture, **part, tokens=tokens)
 
     with team.first_before_others():  # which sets aside what is damaged
-        progress, changed = go_on(run, config, systems, model, optimizer, average)
+        progress, changed = go_on(run, config, systems, model, optimizer, average, team.data_ranks)
     batches = mixture.batches(
         progress.step * config.accumulate, config.steps * config.accumulate, config.workers
     )
@@ -130,7 +130,7 @@ def take_steps(
         progress = replace(progress, threads=threads.number if threads and team.size == 1 else None)
     team.meet()  # all have read what is there before the first one writes
     if team.first:
-        prepare_run(run, config, systems, parent)
+        prepare_run(run, config, systems, parent, team.data_ranks)
     shown = trackers(run, config, progress.step) if team.first else []
     journal = Journal(run, [*shown, watch], writes=team.first)
     speed = Speedometer(team.device, config, progress.step, team.size)
@@ -252,7 +252,7 @@ def prepare_model(
     if config.activation_checkpointing:
         return_large_blocks()
     if config.parallel.sequence > 1:
-        spread_cells(model, team.mesh.get_group("sequence"))
+        spread_cells(model, team)
     if config.compile:
         model.compile_blocks()
     return model

@@ -1,11 +1,13 @@
 """What may change when a run goes on, and what would make it another run.
 
 Free to change, and logged as a record `changed` in metrics.jsonl: settings in `FREE`, and where
-files lie, if they are the same by their fingerprint. `steps` may not fall below those done. All
-else is refused: the model, the windows, the loss, the data and their split, batch, accumulate,
-precision and seed.
+files lie, if they are the same by their fingerprint. `steps` may not fall below those done. A batch
+may change as the number of processes does, if all of them together see the windows that they would
+have seen. All else is refused: the model, the windows, the loss, the data and their split,
+accumulate, precision and seed.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from matey.train.checkpoint import Progress
 from matey.train.optim import Average
 from matey.train.run_folder import Record, plain, to_yaml
 
+log = logging.getLogger(__name__)
+
 FREE = {
     *("optim", "steps", "log_every", "validate_every", "validate_windows"),
     "patience",
@@ -44,8 +48,11 @@ def go_on(
     model: Surrogate,
     optimizer: torch.optim.Optimizer,
     average: Average,
+    ranks: int = 1,
 ) -> tuple[Progress, Record]:
     """Put back a run's newest checkpoint, if it has one: how far it is, and what `changes` gives.
+
+    `ranks` processes have samples of their own.
 
     Raises ConfigError for settings that would make it another run, CheckpointError where no
     checkpoint is whole.
@@ -56,7 +63,7 @@ def go_on(
     if newest is None:
         return Progress(step=0), {}
     folder, state = newest
-    changed = changes(run, config, systems, model, state.weights)
+    changed = changes(run, config, systems, model, state.weights, ranks)
     if state.progress.step > config.steps:
         raise ConfigError(
             f"steps is {config.steps}, but {run} has done {state.progress.step}. Give as many or "
@@ -73,13 +80,15 @@ def changes(
     systems: Mapping[str, System],
     model: Surrogate,
     weights: Mapping[str, Tensor],
+    ranks: int = 1,
 ) -> Record:
     """The settings of a run that have changed, as `[before, now]` by key.
 
-    Raises ConfigError for those that may not, with the `weights` that no longer fit the model, and
+    Warns where `ranks` processes with samples of their own draw other windows than those before.
+    Raises ConfigError for what may not change, with the `weights` that no longer fit the model, and
     where the run's own record is unreadable.
     """
-    before, files = recorded(run)
+    before, files, earlier = recorded(run)
     # What an older version did not write had the default.
     old, new = {**flat(plain(RunConfig())), **flat(before)}, flat(plain_yaml(to_yaml(config)))
     pairs = {key: [old.get(key), new.get(key)] for key in sorted({*old, *new})}
@@ -88,6 +97,7 @@ def changes(
         f"{key} was {was!r} and is {now!r}"
         for key, (was, now) in changed.items()
         if key.split(".")[0] not in FREE and not key.endswith(".paths")
+        if not (is_batch(key) and was and now and was * earlier == now * ranks)
     ]
     refused += [
         f"the files of system {name!r} are others"
@@ -101,17 +111,45 @@ def changes(
             f"{run} cannot go on with other settings: {'; '.join(refused)}.{shapes} Leave them as "
             f"they were ({run / 'config.yaml'}), or start another --run."
         )
+    warn_of_others(run, old, new, earlier, ranks)
     return changed
 
 
-def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The config of a run, and the fingerprints of its data."""
+def is_batch(key: str) -> bool:
+    """Whether a setting is how many windows a process has in a batch."""
+    return key == "batch" or key.startswith("mixture.batch.")
+
+
+def warn_of_others(
+    run: Path, old: Mapping[str, Any], new: Mapping[str, Any], earlier: int, ranks: int
+) -> None:
+    """Warn where the batches of so many processes, which were `earlier`, hold other windows."""
+    whole = {key: earlier * old[key] for key in new if is_batch(key)}
+    others = {key: all_ for key, all_ in whole.items() if all_ != ranks * new[key]}
+    limited = new["mixture.tokens_per_batch"] is not None
+    if earlier == ranks or not (others or limited):
+        return
+    way_out = " ".join(f"--{key} {all_ // ranks}" for key, all_ in others.items())
+    if limited or any(all_ % ranks for all_ in others.values()):
+        way_out = f"{earlier} such processes"
+    log.warning(
+        "%s had %d processes with samples of their own, and has %d: from here on its windows are "
+        "drawn anew, another number for each step. For the same as before: %s.",
+        *(run, earlier, ranks, way_out),
+    )
+
+
+def recorded(run: Path) -> tuple[dict[str, Any], dict[str, str], int]:
+    """The config of a run, the fingerprints of its data, and how many processes with samples of
+    their own it had."""
     try:
         config = plain_yaml((run / "config.yaml").read_text())
         # Keys that an older version did not write get their defaults, inside of lists too.
         config["data"] = plain(read_config(config["data"], f"{run / 'config.yaml'}"))
         origin = read_json(run / "provenance.json")
-        return {**config, "model": current(config["model"])}, dict(origin["data_fingerprint"])
+        ranks = int(origin.get("data_ranks", 1))  # an older version did not write it
+        config["model"] = current(config["model"])
+        return config, dict(origin["data_fingerprint"]), ranks
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, DataError) as error:
         raise ConfigError(
             f"{run} does not tell how it began: config.yaml or provenance.json: {error}. It cannot "

@@ -65,7 +65,9 @@ def trackers(run: Path, config: RunConfig, step: int) -> list[Sink]:
     return open_trackers(config, settings, run, step)
 
 
-def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], parent: str) -> None:
+def prepare_run(
+    run: Path, config: RunConfig, systems: Mapping[str, System], parent: str, ranks: int = 1
+) -> None:
     """Write the config and the provenance of a run into its folder.
 
     Raises ConfigError if it cannot be written, or if a tracker is asked for and missing.
@@ -76,18 +78,19 @@ def prepare_run(run: Path, config: RunConfig, systems: Mapping[str, System], par
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
     write_text(run / "config.yaml", to_yaml(config), ConfigError)
     (run / "checkpoints").mkdir(exist_ok=True)
-    record = provenance(config, systems, parent)
+    record = provenance(config, systems, parent, ranks)
     write_text(run / "provenance.json", to_json(record, indent=2), ConfigError)
 
 
-def provenance(config: RunConfig, systems: Mapping[str, System], parent: str) -> Record:
-    """Where a run comes from."""
+def provenance(config: RunConfig, systems: Mapping[str, System], parent: str, ranks: int) -> Record:
+    """Where a run comes from; `ranks` processes have samples of their own."""
     return {
         "command": " ".join(["matey", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "git_commit": git_commit(),
         "seed": config.seed,
+        "data_ranks": ranks,
         "parent": parent,
         "data_fingerprint": {name: fingerprint(system) for name, system in systems.items()},
         "split": {

@@ -1,9 +1,10 @@
 """Several processes that train one model, by torch's own engine: torchrun, DDP, FSDP2.
 
-The processes form a mesh [data, sequence]. Along `data` each has other samples; along `sequence`
-they share out the tokens of the same samples (`matey.train.parallel.sequence`). All processes hold
-the same system in each batch, whose spec says which weights it reaches. A weight that no batch of
-a step reaches has no gradient, and is not updated, as in one process.
+The processes form a mesh [data, ring, heads]. Along `data` each has other samples; along the other
+two, together `sequence`, they share out the tokens of the same samples
+(`matey.train.parallel.sequence`). All processes hold the same system in each batch, whose spec says
+which weights it reaches. A weight that no batch of a step reaches has no gradient, and is not
+updated, as in one process.
 """
 
 import math
@@ -36,7 +37,8 @@ Item = TypeVar("Item")
 
 class Team:
     """The processes of a run, seen from one of them: `rank` of `size`, and `data_rank` of the
-    `data_ranks` with different samples. Without a process group it is one process.
+    `data_ranks` with different samples; `groups` as `make_groups` has them. Without a process group
+    it is one process.
 
     Raises ConfigError unless `config.sequence` divides the number of processes.
     """
@@ -55,8 +57,7 @@ class Team:
         self.data_rank = self.rank // config.sequence
         # Processes on this machine.
         self.neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.size > 1 else 1
-        if self.size > 1:
-            self.mesh = make_mesh(self.data_ranks, config, device)
+        self.groups = make_groups(self.data_ranks, config) if self.size > 1 else {}
 
     @property
     def first(self) -> bool:
@@ -89,7 +90,7 @@ class Team:
         """The sum over all processes with different samples."""
         if self.size > 1:
             values = values.to(self.device, copy=True)
-            dist.all_reduce(values, group=self.mesh.get_group("data"))
+            dist.all_reduce(values, group=self.groups["data"])
         return values
 
     def agree(self, text: str) -> str:
@@ -120,16 +121,21 @@ class Team:
         torch.manual_seed(int(drawn[0] >> 1))
 
 
-def make_mesh(data_ranks: int, config: ParallelConfig, device: torch.device) -> DeviceMesh:
-    """The processes as [data, sequence]; every collective along either has the timeout."""
-    places = torch.arange(data_ranks * config.sequence).view(data_ranks, config.sequence)
+def make_groups(data_ranks: int, config: ParallelConfig) -> dict[str, dist.ProcessGroup]:
+    """This process' neighbours along each axis of the mesh [data, ring, heads], and along both of
+    `sequence`; no ring where there is but one block. Every collective among them has the timeout.
+    """
+    heads = config.sequence // config.ring
+    mesh = torch.arange(data_ranks * config.sequence).view(data_ranks, config.ring, heads)
+    lines = {"data": mesh.flatten(1).t(), "sequence": mesh.flatten(1)}
+    if config.ring > 1:
+        lines |= {"ring": mesh.transpose(1, 2).flatten(0, 1), "heads": mesh.flatten(0, 1)}
     timeout = timedelta(seconds=config.timeout)
-    groups = [
-        dist.new_subgroups_by_enumeration(lines.tolist(), timeout=timeout)[0]
-        for lines in (places.t(), places)
-    ]
-    names = ("data", "sequence")
-    return DeviceMesh.from_group(groups, device.type, mesh=places, mesh_dim_names=names)
+    groups = {
+        name: dist.new_subgroups_by_enumeration(line.tolist(), timeout=timeout)[0]
+        for name, line in lines.items()
+    }
+    return {"heads": groups["sequence"], **groups}
 
 
 @contextmanager

@@ -2,15 +2,16 @@
 
 Each process works on the tokens of its cells. For attention over cells they exchange heads for
 cells: each gets all cells for its share of the heads, attends as one process would, and gives the
-results back. Attention of a cell over its times needs no exchange.
+results back. Where processes are more than heads, some of them do so with the cells of a block, and
+the blocks' keys go around a ring (`matey.train.parallel.ring`). Attention of a cell over its times
+needs no exchange.
 
-Axes: N cells, n of this process, T times, Q of them to predict, H heads, h of this process, d width
-of a head.
+Axes: N cells of all, or of a block, n of this process, T times, Q of them to predict, H heads, h of
+this process, d width of a head.
 Source: Jacobs et al. (2023), arXiv:2309.14509.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,10 +25,12 @@ from matey.nn.kernels import Kernel
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 from matey.tokens.pack import Run, Segments
+from matey.train.parallel.distributed import Team
+from matey.train.parallel.ring import RingKernel, portions
 
 
-def spread_cells(model: Surrogate, group: dist.ProcessGroup) -> None:
-    """Let the processes of a group share out the cells of each sample from now on.
+def spread_cells(model: Surrogate, team: Team) -> None:
+    """Let the processes of a team that have the same samples share out their cells from now on.
 
     Raises ConfigError for a baseline, which has none.
     """
@@ -36,16 +39,11 @@ def spread_cells(model: Surrogate, group: dist.ProcessGroup) -> None:
             f"parallel.sequence shares out tokens, and a {model.config.baseline.kind} has none. "
             "Leave it 1."
         )
-    model.share = SharedCells(group)
+    model.share = SharedCells(team.groups["sequence"])
     for module in model.modules():
         if isinstance(module, Attention):
-            module.kernel = ExchangingKernel(module.kernel, group)
-
-
-def portions(count: int, processes: int) -> list[int]:
-    """How many of `count` things each process has, as evenly as can be."""
-    edges = [count * i // processes for i in range(processes + 1)]
-    return [end - start for start, end in pairwise(edges)]
+            heads, ring = team.groups["heads"], team.groups.get("ring")
+            module.kernel = ExchangingKernel(module.kernel, heads, ring)
 
 
 class SharedCells(Share):
@@ -67,10 +65,16 @@ class SharedCells(Share):
 
 
 class ExchangingKernel:
-    """A kernel that takes the cells of this process, and attends over those of all."""
+    """A kernel that takes the cells of this process, and attends over those of all.
 
-    def __init__(self, kernel: Kernel, group: dist.ProcessGroup) -> None:
-        self.kernel, self.group = kernel, group
+    The processes of a group exchange heads for cells: those of all, or of a block of the `ring`.
+    """
+
+    def __init__(
+        self, kernel: Kernel, group: dist.ProcessGroup, ring: dist.ProcessGroup | None = None
+    ) -> None:
+        self.kernel, self.group, self.ring = kernel, group, ring
+        self.over_cells: Kernel = RingKernel(ring) if ring else kernel
 
     def __call__(
         self,
@@ -82,15 +86,20 @@ class ExchangingKernel:
         if segments.time == "segment":
             alone = Segments((Run(len(query), 1),), time="segment")
             return self.kernel(query, key, value, alone) if len(query) else query
-        cells = portions(sum(run.cells for run in segments.runs), self.group.size())
-        heads = portions(query.shape[2], self.group.size())
+        size = self.group.size()
+        if size == 1:
+            return self.over_cells(query, key, value, segments)
+        blocks, block = (self.ring.size(), self.ring.rank()) if self.ring else (1, 0)
+        everyone = portions(sum(run.cells for run in segments.runs), blocks * size)
+        cells = everyone[block * size : (block + 1) * size]
+        heads = portions(query.shape[2], size)
         query, key, value = (self.gather_cells(part, cells, heads) for part in (query, key, value))
-        return self.gather_heads(self.kernel(query, key, value, segments), cells, heads)
+        return self.gather_heads(self.over_cells(query, key, value, segments), cells, heads)
 
     def gather_cells(
         self, part: Float[Tensor, "n T H d"], cells: Sequence[int], heads: Sequence[int]
     ) -> Float[Tensor, "N T h d"]:
-        """All cells for this process' heads, in exchange for its cells' other heads."""
+        """The group's cells for this process' heads, in exchange for its cells' other heads."""
         mine, (_, times, _, width) = heads[self.group.rank()], part.shape
         pieces = part.split(list(heads), dim=2)
         send = [piece.numel() for piece in pieces]
