@@ -16,7 +16,7 @@ COARSEST = {  # points that these systems need
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_one_command_writes_a_file_in_the_wells_layout(name, tmp_path, capsys):
-    options = [*SMALL, *COARSEST.get(name, [])]
+    options = [*SMALL, "--jobs", "1", *COARSEST.get(name, [])]
     assert main(["simulate", name, "--out", str(tmp_path / "new"), *options]) == 0
     (path,) = tmp_path.glob("new/data/**/*.hdf5")
     with h5py.File(path) as file:

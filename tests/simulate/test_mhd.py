@@ -114,16 +114,16 @@ def brio_wu(points):
 
 
 def test_brio_and_wus_tube_converges_to_a_fine_run_and_its_slow_shock_is_a_shock():
-    """Mean error of the density against 2048 points; discontinuities spread less than as h to the
+    """Mean error of the density against 1024 points; discontinuities spread less than as h to the
     0.7. Across the slow shock mass, momentum, energy and field keep to the jump conditions: the
     five give one speed, within 1 %."""
-    x, fine = brio_wu(2048)
+    x, fine = brio_wu(1024)
     errors = []
-    for points in (256, 512):
+    for points in (128, 256):
         _, gas = brio_wu(points)
         means = fine.unflatten(-1, (gas.shape[-1], -1)).mean(dim=-1)
         errors.append((gas[0] - means[0]).abs().mean().item())
-    assert errors[0] < 0.01
+    assert errors[1] < 0.01
     assert math.log2(errors[0] / errors[1]) > 0.7
     behind, before = (mean_over(x, fine, *ends) for ends in ((0.08, 0.125), (0.18, 0.28)))
     sides = torch.stack((behind, before))[..., None]
