@@ -15,7 +15,8 @@ distant. `scratch` is the same model from random weights, `FNO` and `U-Net` have
 What is the same for all: windows, augmentation, batch, loss and warm-up (`--recipe`), the frames
 that choices are made by, and for one seed the trajectories and the order of the batches. Where each
 training trajectory has a file of its own, seed s takes those from the s-th on, so that the spread
-over seeds has that of the data in it; else all seeds take the first.
+over seeds has that of the data in it: all of it for one trajectory, less the more of them the seeds
+share. Else all seeds take the first.
 
 The learning rate is the one of least one-step error on the validation trajectories, of three that
 lie a factor of three apart, and, where the best is at an end, of one or two more that way. It is
