@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Options that a command gets when pages are run, in place of the same options on the page.
 SMOKE = {
-    "simulate": "--trajectories 4 --resolution 32 --steps 8",
+    "simulate": "--trajectories 4 --resolution 32 --steps 8 --jobs 1",
     "train": "--steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24 --model.depth 2",
     "tune": "--budget 1min --steps 2 --batch 2 --validate_windows 2 --model.embed_dim 24",
     "benchmark": "--batch 2 --model.embed_dim 24 --model.depth 2",

@@ -120,6 +120,8 @@ COMMANDS = {
         "16",
         "--steps",
         "3",
+        "--jobs",
+        "1",
     ],
     "data": ["data", "inspect", "2D_rdb_NA_NA.h5", "--write", "drafted.yaml"],
     "benchmark": ["benchmark", "cost", "--data", "mix.yaml", "--device", "cpu", *SMALL],

@@ -163,7 +163,7 @@ def test_a_token_budget_too_small_for_one_of_the_systems_is_refused_before_the_f
 ):
     run = tmp_path / "run"
     words = ["simulate", "shallow_water", "--out", str(tmp_path / "data"), "--trajectories", "4"]
-    assert main([*words, "--resolution", "32", "--steps", "6"]) == 0
+    assert main([*words, "--resolution", "32", "--steps", "6", "--jobs", "1"]) == 0
     (tmp_path / "mix.yaml").write_text("systems:\n- name: swe\n  paths: [data]\n")
     (tmp_path / "config.yaml").write_text(
         "model: {embed_dim: 24, heads: 2, depth: 2, patches: [8, 4], refine: {token_budget: 15}}\n"

@@ -8,6 +8,7 @@ from matey.cli.simulate import LEVELS, picture, read_stills
 from matey.simulate import SYSTEMS
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
+SMALL += ["--jobs", "1"]
 COARSEST = {  # points that these systems need
     "kuramoto_sivashinsky": ["--resolution", "32"],
     "fracture": ["--resolution", "40"],
@@ -16,7 +17,7 @@ COARSEST = {  # points that these systems need
 
 @pytest.mark.parametrize("name", sorted(SYSTEMS))
 def test_one_command_writes_a_file_in_the_wells_layout(name, tmp_path, capsys):
-    options = [*SMALL, "--jobs", "1", *COARSEST.get(name, [])]
+    options = [*SMALL, *COARSEST.get(name, [])]
     assert main(["simulate", name, "--out", str(tmp_path / "new"), *options]) == 0
     (path,) = tmp_path.glob("new/data/**/*.hdf5")
     with h5py.File(path) as file:

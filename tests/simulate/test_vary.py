@@ -19,6 +19,7 @@ from matey.simulate import SYSTEMS, find_system, simulate
 from matey.simulate.schemes.stepper import Range, Simulator, plane_grid
 
 SMALL = ["--trajectories", "2", "--resolution", "8", "--steps", "3", "--device", "cpu"]
+SMALL += ["--jobs", "1"]
 
 
 def few(name="burgers", trajectories=4, **options):
