@@ -1,7 +1,7 @@
 """Shape annotations are executed: a function called with the wrong shape fails its test."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before anything imports torch: bits that are compared do not depend on how busy the machine is.
@@ -32,6 +32,18 @@ def shared() -> Path:
             f"{SHARED}: name a folder of them in MATEY_SHARED_DATA"
         )
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def narrow_stencils() -> Iterator[None]:
+    """Let stencils be narrow in a module that asks nothing of how well they fit."""
+    from matey.nn.local.stencil import WIDTHS
+    from tests.stencils import narrow
+
+    usual = dict(WIDTHS)
+    narrow()
+    yield
+    WIDTHS.update(usual)
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ from tests.pages import (
 from tests.refined import write_flash
 from tests.shipping import ship
 
+pytestmark = pytest.mark.usefixtures("narrow_stencils")
+
 FORMATS = ROOT / "docs/formats.md"
 ADDITIONS = [ROOT / "docs/extending.md", ROOT / "docs/readers.md"]  # whose code goes into files
 ENVIRONMENT = {
@@ -431,6 +433,8 @@ def test_an_addition_fits_the_files_and_has_the_lines_that_the_page_names(additi
 PLAYER = """
 import runpy, sys
 from tests.pages import at_smoke_size
+from tests.stencils import narrow
+narrow()
 script, *words = sys.argv[1:]
 sys.argv = [script, *at_smoke_size(words)]
 if script == "matey":

@@ -217,6 +217,7 @@ def test_all_methods_see_the_same_windows_with_schedules_of_their_own(scripts, f
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("narrow_stencils")
 def test_the_whole_measurement_goes_on_where_it_was(scripts, tmp_path, monkeypatch, capsys):
     pretrained, _, pretrained_data = scripts
     data = tmp_path / "data"
