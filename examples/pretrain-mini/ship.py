@@ -80,7 +80,7 @@ def ship(options: argparse.Namespace) -> Path:
         Shipped(options.version, options.licence, operations).save(made / FACTS)
         kept = {key: value for key, value in scores.provenance.items() if key != "command"}
         model = {**scores.model, "name": options.name}
-        replace(scores, model=model, provenance=kept).save(made / SCORES)
+        replace(scores, model=model, provenance=kept).save(made / SCORES, indent=None)
         (made / CARD).write_text(card_of(made), encoding="utf-8")
         names = names_in(made)
         check(made, names)

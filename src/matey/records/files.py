@@ -32,11 +32,11 @@ class RecordFile:
     FORMAT: ClassVar[int] = 0
     REMEDY: ClassVar[str] = ""
 
-    def save(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
+    def save(self, path: Path, indent: int | None = 1) -> None:
+        """Write the file, whole or not at all; without an `indent` in a single line."""
         assert is_dataclass(self)
         head = {"format": self.FORMAT} if self.FORMAT else {}
-        write_text(path, to_json({**head, **asdict(self)}, indent=1))
+        write_text(path, to_json({**head, **asdict(self)}, indent))
 
     @classmethod
     def load(cls: type[F], path: Path) -> F:
