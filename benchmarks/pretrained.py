@@ -61,7 +61,8 @@ from matey.data.systems import System, open_systems
 from matey.errors import MateyError
 from matey.evaluate.score import ScoreConfig
 from matey.fields import Inputs
-from matey.nn.folder import WEIGHTS, find_model, from_pretrained, outline
+from matey.nn.adapters.stored import WEIGHTS
+from matey.nn.folder import find_model, from_pretrained, outline
 from matey.output import remove, replacing, to_json, write_text
 from matey.records.study import Outcome
 from matey.simulate.trajectories import one_thread

@@ -24,7 +24,8 @@ from matey.config import WindowConfig
 from matey.data.systems import open_systems
 from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.hub import check, copy, names_in, refuse_others
-from matey.nn.folder import CARD, CONFIG, card_of, find_model
+from matey.nn.adapters.stored import CONFIG
+from matey.nn.folder import CARD, card_of, find_model
 from matey.output import plain_yaml, replacing, to_json
 from matey.records.descriptions import read_config
 from matey.records.files import read, read_json, read_text

@@ -43,7 +43,7 @@ def run_list(options: Any) -> None:
 
 def about(name: str, folder: Path) -> "Iterator[str]":
     """What a list says of a model that ships, by the files in its folder."""
-    from matey.nn.folder import CONFIG, WEIGHTS
+    from matey.nn.adapters.stored import CONFIG, WEIGHTS
     from matey.records.files import read_json
     from matey.records.scores import Scores
     from matey.records.shipped import FACTS, SCORES, Shipped

@@ -22,7 +22,14 @@ from matey.errors import CheckpointError, ConfigError, MateyError
 from matey.fields import SystemSpec
 from matey.fields.description import read_spec
 from matey.nn.adapters.low_rank import adapters
-from matey.nn.adapters.stored import load_weights, save_weights, stored_bytes, weights_file
+from matey.nn.adapters.stored import (
+    CONFIG,
+    WEIGHTS,
+    load_weights,
+    save_weights,
+    stored_bytes,
+    weights_file,
+)
 from matey.nn.baselines.stencil import StencilModel, Yardstick
 from matey.nn.card import write_card
 from matey.nn.make import make_model, outline_model
@@ -46,8 +53,7 @@ BY_SYSTEM = {  # and its type, where one is looked into
     "ranges": dict[str, Ranges],
     "descriptions": None,
 }
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-BESIDE = "stencil"
+CARD, BESIDE = "README.md", "stencil"
 
 
 def save_pretrained(

@@ -22,7 +22,7 @@ from matey.errors import CheckpointError
 from matey.nn.adapters.low_rank import ENDING, is_adapter, merged_weights, rank_of
 from matey.nn.tensors import load_tensors, save_tensors
 
-WHOLE, ADAPTER, CONFIG = "model.safetensors", "adapter.safetensors", "config.json"
+WEIGHTS, ADAPTER, CONFIG = "model.safetensors", "adapter.safetensors", "config.json"
 Find = Callable[[Path], Path]  # from the path or the name of a model to its folder
 
 
@@ -55,7 +55,7 @@ def save_weights(
     description says of them: those that differ from a base, if there is one, and else all, with
     the adapters merged. Raises OSError."""
     if base is None or not rank_of(model):
-        save_tensors(merged_weights(model), temporary / WHOLE)
+        save_tensors(merged_weights(model), temporary / WEIGHTS)
         return {}
     save_tensors(differing(model, base), temporary / ADAPTER)
     place = ""
@@ -83,7 +83,7 @@ def differing(model: nn.Module, base: Base) -> dict[str, Tensor]:
 
 def weights_file(folder: Path) -> Path | None:
     """The weights in a model folder, all or those of an adapter; None where there are none."""
-    files = (folder / WHOLE, folder / ADAPTER)
+    files = (folder / WEIGHTS, folder / ADAPTER)
     return next((path for path in files if path.is_file()), None)
 
 
@@ -97,8 +97,8 @@ def load_weights(
     """
     *adapted, whole = chain(folder, description, find)
     if not adapted:
-        return load_tensors(folder / WHOLE)
-    below, weights = whole, load_tensors(whole / WHOLE)
+        return load_tensors(folder / WEIGHTS)
+    below, weights = whole, load_tensors(whole / WEIGHTS)
     for place in reversed(adapted):
         record = adapter_record(place, None if place != folder else description)
         check_fingerprint(place, record, below)
@@ -134,7 +134,7 @@ def chain(folder: Path, description: Mapping[str, Any], find: Find) -> list[Path
     Raises CheckpointError, with the way out, where one is missing.
     """
     folders = [folder]
-    while not (folders[-1] / WHOLE).is_file():
+    while not (folders[-1] / WEIGHTS).is_file():
         place = folders[-1]
         record = adapter_record(place, description if len(folders) == 1 else None)
         base = find_base(place, record, find)
@@ -193,7 +193,7 @@ def check_fingerprint(folder: Path, record: Mapping[str, str], base: Path) -> No
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 of the weights in a model folder; of an adapter, together with its base's."""
-    source = weights_file(folder) or folder / WHOLE
+    source = weights_file(folder) or folder / WEIGHTS
     try:
         with source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
