@@ -106,11 +106,10 @@ def is_alive(holder: dict[str, object], sure: bool) -> bool:
     if not isinstance(pid, int):
         return False
     try:
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # it is somebody else's
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is somebody else's
-        pass
     return holder.get("began") == began(pid)
 
 
