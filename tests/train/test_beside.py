@@ -162,10 +162,13 @@ def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(di
     assert record["errors"]["compressible"] > 0.5
     assert trained.stencils.fitted("shallow_water")
     assert not trained.stencils.fitted("compressible")
-    assert beyond_stencils(record).startswith(
-        "predicts beyond the least-squares stencil of shallow_water: rollouts of it have more than "
-        "0.33 of the error of persistence (compressible 0."
+    said = beyond_stencils(record)
+    assert said.startswith(
+        "a least-squares stencil stays in the model for shallow_water, but not for compressible (0."
     )
+    assert said.endswith("): its rollouts may have at most 0.33 of persistence's error")
+    neither = beyond_stencils(record | {"errors": {"gas": None}})
+    assert neither.startswith("no least-squares stencil stays in the model for gas (it diverges):")
     first, second = evaluate(trained, "toy", both, ScoreConfig(2), tmp_path / "out")
     assert first.main.stencil[0] < 0.1 * first.main.persistence[0]
     assert second.main.stencil is not None  # beside, though not inside

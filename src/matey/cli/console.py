@@ -81,19 +81,18 @@ def watch_training(title: str) -> Iterator[Any]:
 
 
 def beyond_stencils(record: dict[str, Any]) -> str:
-    """Which systems are predicted beyond a stencil's step, and why others are not."""
+    """For which systems a stencil stays in the model, for which it does not, and why."""
     errors, most = record["errors"], record["most"]
     poor = {name: error for name, error in errors.items() if error is None or not error <= most}
-    used = [name for name in errors if name not in poor]
-    text = f"predicts beyond the least-squares stencil of {listed(used) if used else 'no system'}"
-    if not poor:
-        return text
-    shares = listed(
-        [f"{name} {'diverge' if error is None else f'{error:.2f}'}" for name, error in poor.items()]
-    )
-    return (
-        f"{text}: rollouts of it have more than {most:.2f} of the error of persistence ({shares})"
-    )
+    kept = [name for name in errors if name not in poor]
+    shares = [
+        f"{name} ({'it diverges' if error is None else f'{error:.2f}'})"
+        for name, error in poor.items()
+    ]
+    text = f"{'a' if kept else 'no'} least-squares stencil stays in the model for "
+    text += listed(kept or shares)
+    text += f", but not for {listed(shares)}" if kept and shares else ""
+    return f"{text}: its rollouts may have at most {most:.2f} of persistence's error"
 
 
 def fitted_stencils(record: dict[str, Any]) -> str:
