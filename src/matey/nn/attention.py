@@ -16,6 +16,7 @@ from matey.nn.embed import Scaled
 from matey.nn.kernels import Heads, Kernel, Queries, attend, count_attention
 from matey.nn.operations import Cost
 from matey.tokens.pack import Segments
+from matey.tokens.regions import joined
 
 
 class Attention(nn.Module):
@@ -41,15 +42,17 @@ class Attention(nn.Module):
         turn: Complex[Tensor, "N 1 1 half"],
         scale: Float[Tensor, " D"],
         frames: int,
+        parts: int = 1,
     ) -> Float[Tensor, "N frames D"]:
-        """What the last `frames` of each cell attend to, times `scale`."""
-        query, key, value = self.project(tokens, frames)
-        query, key = self.query_norm(query), self.key_norm(key)
-        if any(segments.time != "segment" for segments in groupings):
-            query, key = rotate(query, turn), rotate(key, turn)
-        mixed = self.kernel(query, key, value, groupings[0])
-        for segments in groupings[1:]:
-            mixed = mixed + self.kernel(query, key, value, segments)
+        """What the last `frames` of each cell attend to, times `scale`. In several `parts`, one
+        head attends after the other."""
+        weight = self.qkv.matrix
+        if parts == 1:
+            mixed = self.mix(tokens, weight, groupings, turn, frames)
+        else:
+            own = weight.unflatten(0, (3, self.heads, -1)).unbind(1)
+            each = (self.mix(tokens, w.flatten(0, 1), groupings, turn, frames) for w in own)
+            mixed = joined(each, self.heads, axis=2)
         share = scale / len(groupings)
         # Scales go into the weights: one matrix, not all tokens, is multiplied.
         return linear(mixed.flatten(2), share[:, None] * self.out.matrix, scale * self.out.bias)
@@ -69,18 +72,38 @@ class Attention(nn.Module):
                 cost.exchange(cells * frames * width, cells * times * width)
         cost.map(part, cells * frames, self.out)
 
-    def project(self, tokens: Float[Tensor, "N T D"], frames: int) -> tuple[Queries, Heads, Heads]:
+    def mix(
+        self,
+        tokens: Float[Tensor, "N T D"],
+        weight: Float[Tensor, "H3d D"],
+        groupings: Sequence[Segments],
+        turn: Complex[Tensor, "N 1 1 half"],
+        frames: int,
+    ) -> Queries:
+        """What the heads with these weights attend to, summed over the groupings."""
+        query, key, value = self.project(tokens, weight, frames)
+        query, key = self.query_norm(query), self.key_norm(key)
+        if any(segments.time != "segment" for segments in groupings):
+            query, key = rotate(query, turn), rotate(key, turn)
+        mixed = self.kernel(query, key, value, groupings[0])
+        for segments in groupings[1:]:
+            mixed = mixed + self.kernel(query, key, value, segments)
+        return mixed
+
+    def project(
+        self, tokens: Float[Tensor, "N T D"], weight: Float[Tensor, "H3d D"], frames: int
+    ) -> tuple[Queries, Heads, Heads]:
         """Queries of the last `frames`, keys and values of all."""
-        weight = self.qkv.matrix
         if torch.is_autocast_enabled(tokens.device.type):
             dtype = torch.get_autocast_dtype(tokens.device.type)
             tokens, weight = tokens.to(dtype), weight.to(dtype)
-        split = (self.heads, -1)
+        split = (-1, tokens.shape[2] // self.heads)
         if frames == tokens.shape[1]:
             query, key, value = Projections.apply(tokens, weight)
         else:
-            query = linear(tokens[:, -frames:], weight[: tokens.shape[2]])
-            key, value = linear(tokens, weight[tokens.shape[2] :]).chunk(2, dim=-1)
+            asked = len(weight) // 3
+            query = linear(tokens[:, -frames:], weight[:asked])
+            key, value = linear(tokens, weight[asked:]).chunk(2, dim=-1)
         return query.unflatten(-1, split), key.unflatten(-1, split), value.unflatten(-1, split)
 
 

@@ -16,6 +16,7 @@ from matey.nn.attention import Attention
 from matey.nn.embed import Case, Scaled
 from matey.nn.operations import Cost
 from matey.tokens.pack import Packing, Segments, TokenSequence
+from matey.tokens.regions import joined, spans
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Surroundings:
     """What a block is told of its tokens: who attends to whom, where they are, whose they are.
 
     `stages` are the groupings of each stage, `turn` is from `rotations`, `sample` the sample
-    of each cell, of `samples` in all.
+    of each cell, of `samples` in all. In several `parts`, heads attend one after the other, and so
+    many parts of the tokens go through the MLP.
     """
 
     stages: Sequence[Sequence[Segments]]
     turn: Complex[Tensor, "N 1 1 half"]
     sample: Int[Tensor, " N"]
     samples: int
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,19 @@ class Block(nn.Module):
         """The last `frames` of the tokens, after this block. All are attended to."""
         parts = zip(self.attentions, self.attention_norms, self.scales, around.stages, strict=False)
         for attention, norm, scale, groupings in parts:
-            branch = attention(norm(tokens), groupings, around.turn, scale, frames)
+            branch = attention(norm(tokens), groupings, around.turn, scale, frames, around.parts)
             tokens = tokens[:, -frames:] + self.skip(branch, around)
+        if around.parts == 1:
+            return tokens + self.skip(self.mlp(tokens), around)
+        each = (self.mlp(tokens[slice(*rows)]) for rows in spans(len(tokens), around.parts))
+        return tokens + self.skip(joined(each, len(tokens), axis=0), around)
+
+    def mlp(self, tokens: Float[Tensor, "N T D"]) -> Float[Tensor, "N T D"]:
+        """The second branch."""
         scale = self.scales[-1]
         hidden = nn.functional.gelu(self.mlp_in(self.mlp_norm(tokens)))
         # The scale goes into the weights, as in the attention.
-        branch = linear(hidden, scale[:, None] * self.mlp_out.matrix, scale * self.mlp_out.bias)
-        return tokens + self.skip(branch, around)
+        return linear(hidden, scale[:, None] * self.mlp_out.matrix, scale * self.mlp_out.bias)
 
     def count(
         self, cost: Cost, stages: Sequence[Sequence[Segments]], cells: int, times: int, frames: int

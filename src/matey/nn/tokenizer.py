@@ -9,6 +9,7 @@ levels differ), (z, y, x) points of a cell, P = z·y·x, E latent channels, D wi
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -23,8 +24,9 @@ from matey.fields.inputs import periodic
 from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Case, Named, Scaled
 from matey.nn.operations import Cost
-from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
+from matey.tokens.lattice import Triple, continued, cropped, patches_of, put_patches
 from matey.tokens.pack import Packing
+from matey.tokens.regions import joined, strip
 
 Stem = Literal["linear", "hierarchical"]
 
@@ -110,10 +112,10 @@ class Tokenizer(nn.Module):
         variables = self.inputs(names)
         levels = []
         for level, (patch, used) in enumerate(zip(packing.plan.sizes, packing.levels, strict=True)):
-            patches = all_patches(fields, patch)
-            if level > 0 or len(used) < len(patches):  # else they are all there, in order
-                patches = patches.index_select(0, packing.plan.lattice_index(level, used))
-            levels.append(self.encoders[shape_key(patch)](patches, variables))
+            patches = patches_of(fields, patch, packing.plan.index_of(level, used))
+            encoder = self.encoders[shape_key(patch)]
+            tokens = (encoder(each, variables) for each in patches)
+            levels.append(joined(tokens, len(used), axis=0))
         return levels
 
     def decode(
@@ -126,13 +128,11 @@ class Tokenizer(nn.Module):
         variables = self.outputs(names)
         plan, fields = packing.plan, []
         for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
-            patches = self.decoders[shape_key(patch)](levels[level], variables)
-            patches = patches.to(variables.dtype)  # out of autocast
-            cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
-            if level > 0 or len(used) < cells:
-                everywhere = patches.new_zeros(cells, *patches.shape[1:])
-                patches = everywhere.index_copy(0, plan.lattice_index(level, used), patches)
-            fields.append(join_patches(patches.unflatten(2, patch), plan.grid))
+            decoder = self.decoders[shape_key(patch)]
+            assert isinstance(decoder, Decoder)
+            make = partial(decoder.patches, levels[level], variables, patch)
+            index = plan.index_of(level, used)
+            fields.append(put_patches(make, patch, index, plan.samples, plan.grid))
         return fields
 
     def count(
@@ -231,6 +231,20 @@ class Decoder(nn.Module):
             pieces = gelu(norm(divide(project(pieces), stage)))
         values = linear(pieces, folded.flatten(0, 1), bias.flatten())
         return rearrange(divide(values, self.stages[0]), "M z y x C -> M C (z y x)")
+
+    def patches(
+        self,
+        tokens: Float[Tensor, "M D"],
+        variables: Float[Tensor, "C E"],
+        patch: Triple,
+        first: int,
+        last: int,
+    ) -> Float[Tensor, "_ C z y x"]:
+        """What some of the tokens say of the points of their patches."""
+        values = self(strip(tokens, 0, (first, last)), variables).to(
+            variables.dtype
+        )  # out of autocast
+        return values.unflatten(2, patch)
 
     def count(self, cost: Cost, rows: int, variables: int) -> None:
         """So many tokens."""

@@ -36,6 +36,7 @@ from matey.tokens.lattice import NOWHERE, Triple
 from matey.tokens.normalise import Statistics
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
+from matey.tokens.regions import by_regions, regions
 from matey.tokens.shift import draw, most_before, parted
 from matey.words import patch_size
 
@@ -52,6 +53,7 @@ class Matey(Surrogate):
     def __init__(self, config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> None:
         super().__init__(config, history)
         self.share = Share()
+        self.regions = 1  # that fields are worked on in without a gradient (`matey.tokens.regions`)
         find_criterion(config.refine.criterion)
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.tokenizer = Tokenizer(config)
@@ -110,15 +112,16 @@ class Matey(Surrogate):
         """The frame at the given lead time, by a lattice of patches that is moved by `shift` grid
         points along Z, Y and X (`matey.tokens.shift`). Where patches do not tile the grid, they are
         of fields `continued` past its ends; what they say of that is dropped."""
-        shift, before = parted(shift, inputs)
-        statistics, fields = normalised(inputs, shift)
-        plan = self.plan_normalised(fields, inputs, shift, before)
-        times = inputs.values.shape[1] if self.local is None else self.times
-        layout = self.lay_out(plan, times, inputs.points)
-        given = self.encode(fields, statistics, inputs, layout, shift)
-        tokens = self.attend(given.tokens, layout)
-        made = self.decode(tokens, given, fields, statistics, inputs, layout, shift)
-        return self.kept(made, inputs)
+        with by_regions(1 if torch.is_grad_enabled() else self.regions):
+            shift, before = parted(shift, inputs)
+            statistics, fields = normalised(inputs, shift)
+            plan = self.plan_normalised(fields, inputs, shift, before)
+            times = inputs.values.shape[1] if self.local is None else self.times
+            layout = self.lay_out(plan, times, inputs.points)
+            given = self.encode(fields, statistics, inputs, layout, shift)
+            tokens = self.attend(given.tokens, layout)
+            made = self.decode(tokens, given, fields, statistics, inputs, layout, shift)
+            return self.kept(made, inputs)
 
     def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
         """The cells of a plan, on stretched grids of these points, as tokens of so many times."""
@@ -130,7 +133,7 @@ class Matey(Surrogate):
         turn, sample = self.share.own(turn), self.share.own(sequence.sample)
         around = {
             scheme: Surroundings(
-                segment(scheme, sequence, bool(self.local)), turn, sample, plan.samples
+                segment(scheme, sequence, bool(self.local)), turn, sample, plan.samples, regions()
             )
             for scheme in set(self.config.schemes)
         }

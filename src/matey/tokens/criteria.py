@@ -6,6 +6,7 @@ Source: arXiv:2412.20601, section 3, for the variance.
 
 from collections.abc import Callable, Sequence
 from inspect import signature
+from itertools import starmap
 
 import torch
 from einops import rearrange
@@ -15,22 +16,28 @@ from torch import Tensor
 from matey.errors import ConfigError, ShapeError, nearest
 from matey.fields.grid import Points
 from matey.tokens.lattice import Triple, cells
+from matey.tokens.regions import joined, slowest, spans
 
 Criterion = Callable[..., Tensor]
 CRITERIA: dict[str, Criterion] = {}
+LOCAL: set[str] = set()  # those that look no farther than at the neighbouring cells
 
 
-def criterion(name: str) -> Callable[[Criterion], Criterion]:
+def criterion(name: str, local: bool = False) -> Callable[[Criterion], Criterion]:
     """Register a criterion under the name that `model.refine.criterion` gives.
 
     It receives normalised fields [B T C Z Y X] and a cell (z, y, x) in grid points, and
     returns a number [B Kz Ky Kx] for each cell: the larger, the more it deserves refining. A
     criterion with a third argument, `points: Points | None = None`, is also given the positions
-    of stretched grid points; any other treats them as evenly spaced.
+    of stretched grid points; any other treats them as evenly spaced. `local` says that the number
+    of a cell depends on values in it and the neighbouring cells only, so that large fields are
+    measured by regions.
     """
 
     def register(function: Criterion) -> Criterion:
         CRITERIA[name] = function
+        LOCAL.discard(name)
+        LOCAL.update([name] if local else [])
         return function
 
     return register
@@ -51,12 +58,23 @@ def measure_cells(
 ) -> Float[Tensor, "B Kz Ky Kx"]:
     """Apply a criterion to every cell, on even or stretched grids."""
     measure = find_criterion(name)
-    if points is None or "points" not in signature(measure).parameters:
+    if points is not None and "points" in signature(measure).parameters:
+        return measure(fields, cell, points)
+    axis = slowest(fields.shape)
+    count, size = fields.shape[axis] // cell[axis], cell[axis]
+    if name not in LOCAL or fields.shape[axis] % size:
         return measure(fields, cell)
-    return measure(fields, cell, points)
+
+    def rows(first: int, last: int) -> Tensor:
+        """Some rows of cells, measured with those beside them."""
+        low, high = max(first - 1, 0), min(last + 1, count)
+        near = fields.narrow(axis, low * size, (high - low) * size)
+        return measure(near, cell).narrow(axis, first - low, last - first)
+
+    return joined(starmap(rows, spans(count)), count, axis)
 
 
-@criterion("variance")
+@criterion("variance", local=True)
 def cell_variance(
     fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
@@ -76,7 +94,7 @@ def cell_variance(
     return offset.square().mean(dim=(-1, -2))
 
 
-@criterion("change")
+@criterion("change", local=True)
 def cell_change(
     fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:
@@ -97,7 +115,7 @@ def cell_change(
     return change.mean(dim=(4, 5, 6, 7, 8))
 
 
-@criterion("gradient")
+@criterion("gradient", local=True)
 def cell_gradient(
     fields: Float[Tensor, "B T C Z Y X"], cell: Triple, points: Points | None = None
 ) -> Float[Tensor, "B Kz Ky Kx"]:

@@ -9,7 +9,8 @@ Axes: B samples, T times, C variables, (Z, Y, X) grid points, (Kz, Ky, Kx) cells
 M cells of all samples, (z, y, x) points of one cell.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from matey.errors import ConfigError, ShapeError
+from matey.tokens.regions import regions, spans
 
 Triple = tuple[int, int, int]
 NOWHERE: Triple = (0, 0, 0)
@@ -106,6 +108,56 @@ def cells(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "
 def all_patches(fields: Float[Tensor, "B T C Z Y X"], cell: Triple) -> Float[Tensor, "M T C z y x"]:
     """The patches of all cells, in order of sample, Z, Y, X."""
     return cells(fields, cell).flatten(0, 3)
+
+
+def patches_of(
+    fields: Float[Tensor, "B T C Z Y X"], cell: Triple, index: Int[Tensor, " M"] | None
+) -> Iterator[Float[Tensor, "_ T C z y x"]]:
+    """The patches of cells of a lattice, by their `index` in it, or of all of them in order; those
+    of a region at a time, so that no copy of all fields is made."""
+    if regions() == 1:
+        patches = all_patches(fields, cell)
+        yield patches if index is None else patches.index_select(0, index)
+        return
+    each = cells(fields, cell)  # a view
+    count = math.prod(each.shape[:4]) if index is None else len(index)
+    for rows in spans(count):
+        yield each[places(rows, index, each)]
+
+
+def put_patches(
+    make: Callable[[int, int], Float[Tensor, "_ C z y x"]],
+    cell: Triple,
+    index: Int[Tensor, " M"] | None,
+    samples: int,
+    grid: Triple,
+) -> Float[Tensor, "B C Z Y X"]:
+    """Fields of so many samples made of the patches of some cells, by their `index` in the lattice,
+    or of all of them in order; 0 elsewhere. `make` gives those from the first up to the last of
+    these cells: a region at a time."""
+    whole = samples * math.prod(grid) // math.prod(cell)
+    if regions() == 1:
+        patches = make(0, whole if index is None else len(index))
+        if index is not None:
+            patches = patches.new_zeros(whole, *patches.shape[1:]).index_copy(0, index, patches)
+        return join_patches(patches, grid)
+    fields = torch.empty(0)
+    for first, last in spans(whole if index is None else len(index)):
+        patches = make(first, last)
+        if first == 0:
+            fields = patches.new_zeros(samples, patches.shape[1], *grid)
+            each = cells(fields[:, None], cell)  # a view
+        each[places((first, last), index, each)] = patches[:, None]
+    return fields
+
+
+def places(
+    rows: tuple[int, int], index: Int[Tensor, " M"] | None, each: Float[Tensor, "B Kz Ky Kx ..."]
+) -> tuple[Int[Tensor, " _"], ...]:
+    """Sample, Z, Y and X of some of the cells of a lattice, from the first up to the last of those
+    in the `index`, or of all."""
+    flat = torch.arange(*rows, device=each.device) if index is None else index[slice(*rows)]
+    return torch.unravel_index(flat, each.shape[:4])
 
 
 def join_patches(patches: Float[Tensor, "M C z y x"], points: Triple) -> Float[Tensor, "B C Z Y X"]:

@@ -3,6 +3,7 @@
 Axes: B samples, T times, C variables, (Z, Y, X) grid points.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from matey.fields.grid import Points
+from matey.tokens.regions import slowest, spans, strip
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Statistics:
         """Make fields dimensionless: one frame, or a history."""
         history = fields.ndim == 6
         mean, scale = (s.unsqueeze(1) if history else s for s in (self.mean, self.scale))
-        return (fields - mean) / scale
+        offset = fields - mean
+        return offset / scale if torch.is_grad_enabled() else offset.div_(scale)
 
     def restore(self, fields: Float[Tensor, "B C Z Y X"]) -> Float[Tensor, "B C Z Y X"]:
         """Give one frame its physical units back: the inverse of `normalise`."""
@@ -42,23 +45,35 @@ def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None)
     The scale has the floor max(1e-6·max|u|, 1e-30): a field of amplitude 1e-6 is normalised
     like one of amplitude 1, and a constant field stays finite. Sums are in float64.
     """
-    axes = (1, 3, 4, 5)
+    axes, along = (1, 3, 4, 5), slowest(history.shape)
+    parts = split(history, along)
+    shares: Sequence[Tensor | None] = [None] * len(parts)
+    if points is not None:
+        shares = split((points.volumes[:, None] / history.shape[1]).to(history), along)
+    both = list(zip(parts, shares, strict=True))
 
-    def total(values: Tensor) -> Tensor:
-        return values.sum(dim=axes, keepdim=True, dtype=torch.float64)
+    def average(values: Tensor, share: Tensor | None) -> Tensor:
+        """What a strip adds to the mean over time and space."""
+        if share is not None:
+            return (values * share).sum(dim=axes, keepdim=True, dtype=torch.float64)
+        mean = values.mean(dim=axes, keepdim=True, dtype=torch.float64)
+        return mean * (values.shape[along] / history.shape[along])
 
-    least, most = history.amin(dim=axes, keepdim=True), history.amax(dim=axes, keepdim=True)
-    if points is None:
-        mean = history.mean(dim=axes, keepdim=True, dtype=torch.float64)
-        offset = history - mean.to(history)
-        norm = torch.linalg.vector_norm(offset, dim=axes, keepdim=True, dtype=torch.float64)
-        power = norm.square() / history[0, :, 0].numel()
-        rounding = offset.mean(dim=axes, keepdim=True, dtype=torch.float64)  # of the mean
-    else:
-        share = (points.volumes[:, None] / history.shape[1]).to(history)
-        mean = total(history * share)
-        offset = history - mean.to(history)
-        power, rounding = total(offset.square() * share), total(offset * share)
+    def squares(values: Tensor, share: Tensor | None) -> Tensor:
+        """What it adds to the mean square."""
+        if share is not None:
+            return average(values.square(), share)
+        norm = torch.linalg.vector_norm(values, dim=axes, keepdim=True, dtype=torch.float64)
+        return norm.square() / history[0, :, 0].numel()
+
+    least = torch.stack([part.amin(dim=axes, keepdim=True) for part in parts]).amin(dim=0)
+    most = torch.stack([part.amax(dim=axes, keepdim=True) for part in parts]).amax(dim=0)
+    mean = torch.stack([average(*each) for each in both]).sum(dim=0)
+    power, rounding = mean.new_zeros(()), mean.new_zeros(())  # of the offsets, and of the mean
+    for part, share in both:
+        offset = part - mean.to(history)
+        power = power + squares(offset, share)
+        rounding = rounding + average(offset, share)
     power = (power - rounding.square()).clamp(min=0)
     # A root has no slope at 0, where a field is constant: gradients pass through frames of a model.
     still = power == 0
@@ -66,3 +81,8 @@ def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None)
     floor = (1e-6 * least.abs().maximum(most.abs()).double()).clamp(min=1e-30)
     scale = deviation.maximum(floor)
     return Statistics(mean.to(history).squeeze(1), scale.to(history).squeeze(1))
+
+
+def split(values: Tensor, axis: int) -> list[Tensor]:
+    """The regions that values are worked on in: views."""
+    return [strip(values, axis, rows) for rows in spans(values.shape[axis])]

@@ -105,6 +105,11 @@ class RefinementPlan:
         z, y, x = (self.corner[cells] // size).unbind(1)
         return self.sample[cells] * math.prod(lattice) + (z * rows + y) * columns + x
 
+    def index_of(self, level: int, cells: Int[Tensor, " chosen"]) -> Int[Tensor, " chosen"] | None:
+        """The same; None for all coarse cells, which are in order."""
+        whole = self.samples * math.prod(self.grid) // math.prod(self.sizes[0])
+        return None if level == 0 and len(cells) == whole else self.lattice_index(level, cells)
+
 
 @torch.no_grad()
 def plan_refinement(

@@ -12,7 +12,7 @@ from matey.cost.memory import step_memory
 from matey.errors import ConfigError
 from matey.fields import Batch, Boundary
 from matey.fields.grid import stack_points
-from matey.nn.local.path import Local, dealt_out, doubled, frame_and_changes
+from matey.nn.local.path import Local, dealt_out, doubled, frame_and_changes, size_of_change
 from matey.nn.local.sides import beyond, outside
 from matey.nn.local.stencil import WIDTHS
 from matey.nn.make import outline_model
@@ -103,18 +103,18 @@ def test_changes_are_told_over_the_size_of_the_last_one_by_volume(monkeypatch):
 
     def told(fields, share):
         shares.append(share)
-        return frame_and_changes(fields, share)
+        return size_of_change(fields, share)
 
-    monkeypatch.setattr("matey.nn.local.path.frame_and_changes", told)
+    monkeypatch.setattr("matey.nn.local.path.size_of_change", told)
     local_model(system())(inputs)
     (share,) = shares
     fields = inputs.values[:, :, :, 0]
     assert share.dtype is fields.dtype
-    last = frame_and_changes(fields, share)[:, -1]
+    last = frame_and_changes(fields, size_of_change(fields, share))[:, -1]
     torch.testing.assert_close((last.square() * share).sum(dim=(2, 3)), torch.ones(3, 2))
-    even = frame_and_changes(fields, torch.full_like(share, 1 / 256))
-    torch.testing.assert_close(even, frame_and_changes(fields, None))
-    assert not torch.allclose(even[:, -1], last)
+    even = size_of_change(fields, torch.full_like(share, 1 / 256))
+    torch.testing.assert_close(even, size_of_change(fields, None))
+    assert not torch.allclose(frame_and_changes(fields, even)[:, -1], last)
 
 
 def test_lead_time_parameters_and_sides_matter_from_the_first_step_on():
@@ -166,7 +166,7 @@ def test_a_model_whose_features_say_nothing_is_the_stencil(kind):
 
 def test_points_beyond_the_sides():
     sides = torch.tensor([[[int(Boundary.WALL), int(Boundary.OPEN)]]])
-    assert outside(sides, (4,), 2, torch.zeros(1))[0].tolist() == [
+    assert outside(sides, (4,), [(-2, 6)], torch.zeros(1))[0].tolist() == [
         [1, 1, 0, 0, 0, 0, 0, 0],
         [0] * 6 + [1, 1],
     ]
@@ -197,9 +197,9 @@ def test_twice_the_resolution_is_linear_in_between(ndim):
     expected = sum(3**i * place for i, place in enumerate(fine))
     inside = (slice(1, -1),) * ndim
     for wraps in (True, False):
-        made = doubled(values, torch.full((1, ndim), wraps))[0, 0]
+        made = doubled(values, torch.full((1, ndim), wraps), (0, 4))[0, 0]
         torch.testing.assert_close(made[inside], expected[inside])
-    line = doubled(torch.arange(4.0)[None, None], torch.tensor([[True]]))[0, 0]
+    line = doubled(torch.arange(4.0)[None, None], torch.tensor([[True]]), (0, 4))[0, 0]
     assert line[[0, -1]].tolist() == [0.25 * 3, 0.75 * 3]
 
 

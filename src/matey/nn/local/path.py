@@ -15,6 +15,7 @@ points the active axes of the grid, and pieces those of the grid of pieces.
 
 import math
 from collections.abc import Sequence
+from itertools import starmap
 from typing import ClassVar
 
 import torch
@@ -24,10 +25,19 @@ from torch import Tensor, nn
 from matey.fields.inputs import periodic
 from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import Named, Scaled
-from matey.nn.local.sides import CONVOLUTION, beyond, channels_last, outside
+from matey.nn.local.sides import (
+    CONVOLUTION,
+    Rows,
+    beyond,
+    channels_last,
+    in_regions,
+    outside,
+    taken,
+)
 from matey.nn.local.spectral import Spectral
 from matey.nn.operations import Cost
 from matey.tokens.lattice import continued, cropped
+from matey.tokens.regions import joined, spans, strip
 
 HALO = 2  # points around a piece that its features see
 STILL = 1e-3  # of the fields' scale: a smaller last change is not magnified further
@@ -91,22 +101,30 @@ class Local(nn.Module):
         point has in means over space, if not all have the same. Where pieces do not tile the grid,
         the last ones lie partly beyond it.
         """
-        wraps = periodic(boundaries)
-        usual = fields * self.everywhere(deviation)[:, None]
-        usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
-        given = torch.cat([frame_and_changes(fields, share), usual], dim=2)  # [B T 2C *points]
-        points = tuple(fields.shape[3:])
-        rest = max(-count % self.piece for count in points)  # of the last piece, past the grid
-        given = beyond(given.flatten(1, 2), HALO + rest, wraps, "nearest")
-        given = torch.cat([given, outside(boundaries, points, HALO + rest, given)], dim=1)
-        for axis in range(2, given.ndim) if rest else ():
-            given = given.narrow(axis, rest, given.shape[axis] - rest)
+        wraps, points = periodic(boundaries), tuple(fields.shape[3:])
         shape = (len(names), 2, self.width, self.history, *(self.size,) * self.ndim)
         weight = self.inputs(names).view(shape).movedim((2, 3, 1, 0), (0, 1, 2, 3)).flatten(1, 3)
         weight = weight / math.sqrt(2 * len(names) * self.history * self.size**self.ndim)
         weight = torch.cat([weight, self.sides], dim=1)
-        convolve = CONVOLUTION[self.ndim]
-        values: Tensor = convolve(channels_last(given), weight, self.bias, stride=self.piece)
+        size = size_of_change(fields, share)
+        pieces = [-(-count // self.piece) for count in points]
+
+        def features(first: int, last: int) -> Tensor:
+            """Those of some rows of pieces."""
+            rows = first * self.piece - HALO, last * self.piece + HALO
+            near = taken(fields.flatten(1, 2), 2, rows, wraps[:, 0], "nearest")
+            near = near.unflatten(1, fields.shape[1:3])
+            usual = near * self.everywhere(deviation)[:, None]
+            usual = torch.cat([usual[:, -1:], usual.diff(dim=1)], dim=1)
+            given = torch.cat([frame_and_changes(near, size), usual], dim=2).flatten(1, 2)
+            ends = [rows, *((-HALO, self.piece * n + HALO) for n in pieces[1:])]
+            for axis in range(3, given.ndim):  # [B 2TC *points]
+                given = taken(given, axis, ends[axis - 2], wraps[:, axis - 2], "nearest")
+            given = torch.cat([given, outside(boundaries, points, ends, given)], dim=1)
+            convolve = CONVOLUTION[self.ndim]
+            return convolve(channels_last(given), weight, self.bias, stride=self.piece)
+
+        values: Tensor = joined(starmap(features, spans(pieces[0])), pieces[0], axis=2)
         for mix in self.before:
             values = mix(values, case, wraps)
         return values
@@ -132,9 +150,15 @@ class Local(nn.Module):
         # Small beside unit vectors, so that a step of Adam moves increments by about its rate.
         weight = self.outputs(names).view(shape) * (0.5 / math.sqrt(self.width * 3**self.ndim))
         weight = weight.transpose(0, 1).flatten(0, 2)
-        values = CONVOLUTION[self.ndim](beyond(values, 1, wraps, "zero"), weight)
-        sample, usual = dealt_out(values, 2 * len(names), self.piece).chunk(2, dim=1)
-        return sample + usual / self.everywhere(deviation).clamp(min=LEAST)
+        least = self.everywhere(deviation).clamp(min=LEAST)
+
+        def increments(near: Tensor, rows: Rows) -> Tensor:
+            """Those of some rows of pieces."""
+            values = CONVOLUTION[self.ndim](near, weight)
+            sample, usual = dealt_out(values, 2 * len(names), self.piece).chunk(2, dim=1)
+            return sample + usual / least
+
+        return in_regions(values, 1, wraps, "zero", increments, self.piece)
 
     def everywhere(self, values: Float[Tensor, "B C"]) -> Float[Tensor, "B C *ones"]:
         """Values of each variable, to be multiplied with fields."""
@@ -190,13 +214,17 @@ class Mix(nn.Module):
         case: Float[Tensor, "B D"],
         wraps: Bool[Tensor, "B axes"],
     ) -> Float[Tensor, "B K *pieces"]:
-        convolve = CONVOLUTION[self.ndim]
-        # Zeros beyond a side tell where it is.
-        hidden = convolve(beyond(values, 1, wraps, "zero"), adapted(self), self.bias)
-        value, gate = hidden.chunk(2, dim=1)
-        told = self.case(case)
+        convolve, weight, told = CONVOLUTION[self.ndim], adapted(self), self.case(case)
         scale, shift = told.view(len(told), -1, *(1,) * self.ndim).chunk(2, dim=1)
-        return values + convolve(value * (1 + scale) * (2 * torch.sigmoid(gate + shift)), self.out)
+
+        def mixed(near: Tensor, rows: Rows) -> Tensor:
+            """Some rows of pieces, of those around them."""
+            value, gate = convolve(near, weight, self.bias).chunk(2, dim=1)
+            gated = value * (1 + scale) * (2 * torch.sigmoid(gate + shift))
+            return strip(values, 2, rows) + convolve(gated, self.out)
+
+        # Zeros beyond a side tell where it is.
+        return in_regions(values, 1, wraps, "zero", mixed)
 
     def count(self, cost: Cost, samples: int, rows: int) -> None:
         """So many pieces, of all samples together."""
@@ -228,13 +256,26 @@ class Coarser(nn.Module):
         case: Float[Tensor, "B D"],
         wraps: Bool[Tensor, "B axes"],
     ) -> Float[Tensor, "B K *pieces"]:
-        convolve, pieces = CONVOLUTION[self.ndim], values.shape[2:]
-        pairs = continued(values, [count + count % 2 for count in pieces], wraps)
-        low = self.first(convolve(pairs, self.down, stride=2), case, wraps)
+        convolve, (rows, *pieces) = CONVOLUTION[self.ndim], values.shape[2:]
+        halves = -(-rows // 2)
+
+        def halved(first: int, last: int) -> Tensor:
+            """Some rows at half the resolution."""
+            pairs = taken(values, 2, (2 * first, 2 * last), wraps[:, 0], "nearest")
+            even = [2 * (last - first), *(count + count % 2 for count in pieces)]
+            return convolve(continued(pairs, even, wraps), self.down, stride=2)
+
+        low = self.first(joined(starmap(halved, spans(halves)), halves, axis=2), case, wraps)
         if self.below is not None:
             low = self.below(low, case, wraps)
-        above = doubled(convolve(self.second(low, case, wraps), self.up), wraps)
-        return values + cropped(above, pieces)
+        low = convolve(self.second(low, case, wraps), self.up)
+
+        def added(first: int, last: int) -> Tensor:
+            """Some rows at the resolution above, with what is seen at this one."""
+            here = strip(values, 2, (2 * first, min(2 * last, rows)))
+            return here + cropped(doubled(low, wraps, (first, last)), here.shape[2:])
+
+        return joined(starmap(added, spans(halves)), rows, axis=2)
 
     def count(self, cost: Cost, samples: int, pieces: Sequence[int]) -> None:
         """So many pieces of each sample along each axis at the resolution above."""
@@ -249,13 +290,13 @@ class Coarser(nn.Module):
 
 
 def doubled(
-    values: Float[Tensor, "B K *pieces"], wraps: Bool[Tensor, "B axes"]
+    values: Float[Tensor, "B K *pieces"], wraps: Bool[Tensor, "B axes"], rows: Rows
 ) -> Float[Tensor, "B K *twice"]:
-    """Values on a grid of twice the resolution, linearly between those of this one.
+    """Some rows of values on a grid of twice the resolution, linearly between those of this one.
 
     Sums in one order on every device: interpolation by torch is not deterministic on CUDA.
     """
-    values = beyond(values, 1, wraps, "nearest")
+    values = beyond(values, 1, wraps, "nearest", rows)
     for axis in range(2, values.ndim):
         count = values.shape[axis] - 2
         low, here, high = (values.narrow(axis, start, count) for start in range(3))
@@ -266,19 +307,27 @@ def doubled(
 
 
 def frame_and_changes(
-    fields: Float[Tensor, "B T C *points"], share: Float[Tensor, "B 1 *points"] | None
+    fields: Float[Tensor, "B T C *points"], size: Float[Tensor, "B _ C *ones"]
 ) -> Float[Tensor, "B T C *points"]:
-    """The last frame, and the changes from frame to frame over the size of the last one: the root
-    of its mean square over space, where each point has its `share`, if not all have the same."""
-    changes = fields.diff(dim=1)
-    axes = tuple(range(3, fields.ndim))
-    power = changes[:, -1:].square()
-    if share is None:
-        power = power.mean(dim=axes, keepdim=True)
-    else:
-        power = (power * share[:, None]).sum(dim=axes, keepdim=True)
-    size = power.clamp(min=STILL**2).sqrt()  # a root has no gradient at zero
-    return torch.cat([fields[:, -1:], changes / size], dim=1)
+    """The last frame, and the changes from frame to frame over the size of the last one."""
+    return torch.cat([fields[:, -1:], fields.diff(dim=1) / size], dim=1)
+
+
+def size_of_change(
+    fields: Float[Tensor, "B T C *points"], share: Float[Tensor, "B 1 *points"] | None
+) -> Float[Tensor, "B _ C *ones"]:
+    """The root of the mean square over space of the last change, where each point has its `share`,
+    if not all have the same; nothing of a history of one frame."""
+    axes, power = tuple(range(3, fields.ndim)), fields.new_zeros(())
+    for rows in spans(fields.shape[3]):
+        here = strip(fields, 3, rows)
+        change = (here[:, -1:] - here[:, -2:-1]).square()
+        if share is None:
+            part = change.mean(dim=axes, keepdim=True) * (here.shape[3] / fields.shape[3])
+        else:
+            part = (change * strip(share, 2, rows)[:, None]).sum(dim=axes, keepdim=True)
+        power = power + part
+    return power.clamp(min=STILL**2).sqrt()  # a root has no gradient at zero
 
 
 def dealt_out(

@@ -7,6 +7,7 @@ pieces, M cells of one level (_ where levels differ), I features of a cell, D wi
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -22,9 +23,10 @@ from matey.nn.local.path import Local
 from matey.nn.local.usual import DEVIATION
 from matey.nn.operations import Cost
 from matey.nn.tokenizer import predicted_names, shape_key
-from matey.tokens.lattice import Triple, all_patches, continued, cropped, join_patches
+from matey.tokens.lattice import Triple, continued, cropped, patches_of, put_patches
 from matey.tokens.pack import Packing
 from matey.tokens.refine import RefinementPlan
+from matey.tokens.regions import joined, strip
 
 
 class Sandwich(nn.Module):
@@ -127,10 +129,13 @@ class Sandwich(nn.Module):
         assert features is not None
         pieces, before = features.shape[2:], self.before(packing.plan)
         added = [cropped(each, pieces, before) for each in self.decode(levels, packing)]
-        output = rest + self.write(features + sum(added[1:], added[0]), inputs, case)
-        if not coarse:
-            return output, output
-        return output, rest + self.write(features + added[0], inputs, case)
+        values = features + sum(added[1:], added[0])
+        if coarse:
+            output = rest + self.write(values, inputs, case)
+            return output, rest + self.write(features + added[0], inputs, case)
+        del added
+        output = rest + self.write(values, inputs, case)
+        return output, output
 
     def read(
         self, fields: Float[Tensor, "B T C Z Y X"], inputs: Inputs, case: Case
@@ -153,10 +158,10 @@ class Sandwich(nn.Module):
         """Tokens of each level's cells in use. The others are not embedded."""
         levels = []
         for level, (patch, used) in enumerate(zip(packing.plan.sizes, packing.levels, strict=True)):
-            patches = all_patches(features[:, None], self.pieces(patch))
-            if level > 0 or len(used) < len(patches):  # else they are all there, in order
-                patches = patches.index_select(0, packing.plan.lattice_index(level, used))
-            levels.append(self.ends_of(patch).encode(patches.flatten(2)))
+            index = packing.plan.index_of(level, used)
+            patches = patches_of(features[:, None], self.pieces(patch), index)
+            tokens = (self.ends_of(patch).encode(each.flatten(2)) for each in patches)
+            levels.append(joined(tokens, len(used), axis=0))
         return levels
 
     def decode(
@@ -165,13 +170,9 @@ class Sandwich(nn.Module):
         """What each level's cells in use add to the features, 0 elsewhere."""
         plan, added = packing.plan, []
         for level, (patch, used) in enumerate(zip(plan.sizes, packing.levels, strict=True)):
-            patches = self.ends_of(patch).decode(levels[level])
-            cells = plan.samples * math.prod(plan.grid) // math.prod(patch)
-            if level > 0 or len(used) < cells:
-                everywhere = patches.new_zeros(cells, patches.shape[1])
-                patches = everywhere.index_copy(0, plan.lattice_index(level, used), patches)
-            patches = patches.unflatten(1, (self.width, *self.pieces(patch)))
-            added.append(join_patches(patches, self.pieces(plan.grid)))
+            make = partial(self.ends_of(patch).patches, levels[level], self.pieces(patch))
+            index, pieces = plan.index_of(level, used), self.pieces(patch)
+            added.append(put_patches(make, pieces, index, plan.samples, self.pieces(plan.grid)))
         return added
 
     def write(
@@ -237,3 +238,9 @@ class Ends(nn.Module):
     def decode(self, tokens: Float[Tensor, "M D"]) -> Float[Tensor, "M I"]:
         """Half as large as the tokens."""
         return linear(tokens, adapted(self, "out") * self.size, self.bias)
+
+    def patches(
+        self, tokens: Float[Tensor, "M D"], pieces: Triple, first: int, last: int
+    ) -> Float[Tensor, "_ K z y x"]:
+        """What some of the tokens add to the features of their cells, of so many pieces."""
+        return self.decode(strip(tokens, 0, (first, last))).unflatten(1, (-1, *pieces))

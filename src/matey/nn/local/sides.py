@@ -3,6 +3,7 @@
 Axes: B samples, K channels, and one to three axes of grid points.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
 
 from matey.fields import Boundary
+from matey.tokens.regions import joined, spans, strip
+
+Rows = tuple[int, int]  # from the first up to the last, which is not among them
+Fill = Literal["zero", "nearest"]
 
 CONVOLUTION = {
     1: torch.nn.functional.conv1d,
@@ -25,45 +30,77 @@ def beyond(
     values: Float[Tensor, "B K *points"],
     width: int,
     wraps: Bool[Tensor, "B axes"],
-    fill: Literal["zero", "nearest"],
+    fill: Fill,
+    rows: Rows | None = None,
 ) -> Float[Tensor, "B K *more"]:
     """`width` more points at each side of each axis: those across the side where an axis is
-    periodic in a sample, else zeros or the nearest point again."""
-    for axis in range(2, values.ndim) if width else ():
-        periodic = wraps[:, axis - 2]
-        # A rehearsal has shapes only, and is that of mixed sides, which take most.
-        rehearsed = isinstance(wraps, FakeTensor)
-        if not rehearsed and bool(periodic.all()):
-            values = wrapped(values, width, axis)
-        elif not rehearsed and not bool(periodic.any()):
-            values = filled(values, width, axis, fill)
-        else:
-            here = periodic.view(-1, *(1,) * (values.ndim - 1))
-            across, still = wrapped(values, width, axis), filled(values, width, axis, fill)
-            values = torch.where(here, across, still)
+    periodic in a sample, else zeros or the nearest point again. Of some `rows` of the first axis
+    alone, if given, which may go past its ends: with as many more at each side."""
+    for axis in range(2, values.ndim):
+        first, last = rows if rows and axis == 2 else (0, values.shape[axis])
+        values = taken(values, axis, (first - width, last + width), wraps[:, axis - 2], fill)
     return values
 
 
-def wrapped(values: Tensor, width: int, axis: int) -> Tensor:
-    """More points at both sides of an axis, from across them."""
-    count = values.shape[axis]
-    if width > count:  # round the domain more than once
-        places = torch.arange(-width, count + width, device=values.device) % count
+def taken(
+    values: Float[Tensor, "B K *points"],
+    axis: int,
+    rows: Rows,
+    periodic: Bool[Tensor, " B"],
+    fill: Fill,
+) -> Float[Tensor, "B K *taken"]:
+    """The `rows` of an axis from the first up to the last, which may lie beyond its ends."""
+    if rows[0] >= 0 and rows[1] <= values.shape[axis]:
+        return strip(values, axis, rows)
+    # A rehearsal has shapes only, and is that of mixed sides, which take most.
+    rehearsed = isinstance(periodic, FakeTensor)
+    if not rehearsed and bool(periodic.all()):
+        return wrapped(values, rows, axis)
+    if not rehearsed and not bool(periodic.any()):
+        return filled(values, rows, axis, fill)
+    here = periodic.view(-1, *(1,) * (values.ndim - 1))
+    return torch.where(here, wrapped(values, rows, axis), filled(values, rows, axis, fill))
+
+
+def wrapped(values: Tensor, rows: Rows, axis: int) -> Tensor:
+    """Rows of an axis, those beyond its ends from across them."""
+    (first, last), count = rows, values.shape[axis]
+    if first < -count or last > 2 * count:  # round the domain more than once
+        places = torch.arange(first, last, device=values.device) % count
         return values.index_select(axis, places)
-    low, high = values.narrow(axis, 0, width), values.narrow(axis, count - width, width)
-    return torch.cat([high, values, low], dim=axis)
+    parts = [
+        strip(values, axis, (start - shift, end - shift))
+        for shift in (-count, 0, count)
+        if (start := max(first, shift)) < (end := min(last, shift + count))
+    ]
+    return torch.cat(parts, dim=axis)
 
 
-def filled(values: Tensor, width: int, axis: int, fill: Literal["zero", "nearest"]) -> Tensor:
-    """More points at both sides of an axis: zeros, or the nearest again."""
+def filled(values: Tensor, rows: Rows, axis: int, fill: Fill) -> Tensor:
+    """Rows of an axis, those beyond its ends zeros, or the nearest again."""
+    (first, last), count = rows, values.shape[axis]
     if fill == "zero":
         sides = [0] * (2 * (values.ndim - 2))
-        first = 2 * (values.ndim - 1 - axis)
-        sides[first] = sides[first + 1] = width
-        return pad(values, sides)
-    count = values.shape[axis]
-    places = torch.arange(-width, count + width, device=values.device).clamp(0, count - 1)
+        place = 2 * (values.ndim - 1 - axis)
+        sides[place : place + 2] = [max(0, -first), max(0, last - count)]
+        return pad(strip(values, axis, (max(first, 0), min(last, count))), sides)
+    places = torch.arange(first, last, device=values.device).clamp(0, count - 1)
     return values.index_select(axis, places)
+
+
+def in_regions(
+    values: Float[Tensor, "B K *points"],
+    width: int,
+    wraps: Bool[Tensor, "B axes"],
+    fill: Fill,
+    work: Callable[[Tensor, Rows], Tensor],
+    size: int = 1,
+) -> Tensor:
+    """What `work` makes of values with `width` more points at each side, and of the rows that it is
+    to make: `size` for each of theirs. Region by region, if there are several."""
+    count = values.shape[2]
+    parts = (work(beyond(values, width, wraps, fill, rows), rows) for rows in spans(count))
+    return joined(parts, size * count, axis=2)
 
 
 def channels_last(values: Float[Tensor, "B K *points"]) -> Float[Tensor, "B K *points"]:
@@ -73,16 +110,20 @@ def channels_last(values: Float[Tensor, "B K *points"]) -> Float[Tensor, "B K *p
 
 
 def outside(
-    boundaries: Int[Tensor, "B axes 2"], points: tuple[int, ...], width: int, like: Tensor
+    boundaries: Int[Tensor, "B axes 2"],
+    points: Sequence[int],
+    ends: Sequence[Rows],
+    like: Tensor,
 ) -> Float[Tensor, "B 2 *more"]:
-    """How many walls, and how many open sides, a point is beyond, of a grid with `width` more
-    points at each side."""
+    """How many walls, and how many open sides, the points are beyond that lie between the `ends` of
+    each axis, on a grid of so many points."""
     samples, axes = boundaries.shape[:2]
-    counts = like.new_zeros(samples, 2, *(count + 2 * width for count in points))
+    counts = like.new_zeros(samples, 2, *(last - first for first, last in ends))
     for channel, kind in enumerate((Boundary.WALL, Boundary.OPEN)):
-        for axis in range(axes):
-            for side, start in ((0, 0), (1, points[axis] + width)):
+        for axis, (first, last) in enumerate(ends):
+            low, high = max(0, -first), max(0, last - points[axis])
+            for side, start, more in ((0, 0, low), (1, last - first - high, high)):
                 lies = (boundaries[:, axis, side] == kind).to(like)
-                strip = counts[:, channel].narrow(axis + 1, start, width)
+                strip = counts[:, channel].narrow(axis + 1, start, more)
                 strip += lies.view(-1, *(1,) * axes)
     return counts

@@ -13,6 +13,7 @@ pieces those of the grid of pieces, modes those of all axes; D width of the case
 
 import math
 from collections.abc import Sequence
+from itertools import starmap
 
 import torch
 from jaxtyping import Bool, Complex, Float
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from matey.nn.embed import Scaled
 from matey.nn.local.sides import CONVOLUTION
 from matey.nn.operations import Cost
+from matey.tokens.regions import joined, spans, strip
 
 CHANNELS = 8  # of waves
 
@@ -52,26 +54,45 @@ class Spectral(nn.Module):
         case: Float[Tensor, "B D"],
         wraps: Bool[Tensor, "B axes"],
     ) -> Float[Tensor, "B K *pieces"]:
-        convolve = CONVOLUTION[self.ndim]
-        low = convolve(values, self.inputs)
-        low = low * (1 + self.case(case).view(len(low), -1, *(1,) * self.ndim))
+        told = 1 + self.case(case).view(len(values), -1, *(1,) * self.ndim)
+        convolve, rows = CONVOLUTION[self.ndim], values.shape[2]
+        # Few channels, a quarter of the features: there as a whole, also by regions.
+        each = (convolve(strip(values, 2, some), self.inputs) * told for some in spans(rows))
+        low = joined(each, rows, axis=2)
         with torch.autocast(values.device.type, enabled=False):  # waves in single precision
             far = self.far(low.float(), wraps)
-        return values + convolve(far.to(values), self.outputs)
+
+        def added(first: int, last: int) -> Tensor:
+            """Some rows of features, with the waves."""
+            here = strip(far, 2, (first, last)).to(values)
+            return strip(values, 2, (first, last)) + convolve(here, self.outputs)
+
+        return joined(starmap(added, spans(rows)), rows, axis=2)
 
     def far(
         self, low: Float[Tensor, "B L *pieces"], wraps: Bool[Tensor, "B axes"]
     ) -> Float[Tensor, "B L *pieces"]:
         """The sum of the waves, each times its matrix."""
         waves = [self.waves(axis, low, wraps) for axis in range(self.ndim)]
-        modes = low.to(torch.complex64)
-        for axis, (apart, _) in enumerate(waves, start=2):
-            modes = along(modes, apart, axis)
+        (apart, together), *others = waves
+        parts = []
+        for rows in spans(low.shape[2]):
+            modes = along(strip(low, 2, rows).to(torch.complex64), strip(apart, 1, rows), 2)
+            for axis, (matrix, _) in enumerate(others, start=3):
+                modes = along(modes, matrix, axis)
+            parts.append(modes)
+        modes = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
         matrices = torch.view_as_complex(self.matrices.float())
         modes = (modes.movedim(1, -1)[..., None, :] @ matrices)[..., 0, :].movedim(-1, 1)
-        for axis, (_, together) in enumerate(waves, start=2):
-            modes = along(modes, together, axis)
-        return modes.real
+
+        def put_together(first: int, last: int) -> Tensor:
+            """Some rows of the sum."""
+            sums = along(modes, strip(together, 2, (first, last)), 2)
+            for axis, (_, matrix) in enumerate(others, start=3):
+                sums = along(sums, matrix, axis)
+            return sums.real
+
+        return joined(starmap(put_together, spans(low.shape[2])), low.shape[2], axis=2)
 
     def waves(
         self, axis: int, low: Float[Tensor, "B L *pieces"], wraps: Bool[Tensor, "B axes"]

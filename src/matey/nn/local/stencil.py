@@ -11,6 +11,7 @@ points of the stencil, R rows of the fit, K columns. Variables are sorted by nam
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import starmap
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +21,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from matey.errors import DataError
 from matey.fields import Batch, SystemSpec
 from matey.fields.inputs import periodic
-from matey.nn.local.sides import CONVOLUTION, beyond, channels_last
+from matey.nn.local.sides import CONVOLUTION, Rows, beyond, channels_last
 from matey.nn.operations import Cost
 from matey.nn.surrogate import normalised
+from matey.tokens.regions import joined, spans
 
 WIDTHS = {1: 25, 2: 13, 3: 5}  # points along each axis, by dimensions
 RIDGES = tuple(10.0**power for power in range(-10, 5))  # over the mean power of the inputs
@@ -92,9 +94,15 @@ class Stencils(nn.Module):
         if not self.fitted(name):
             return 0.0
         weight, grid = self.weight(name), fields.shape[3:]
-        given = around(fields, boundaries, spec, weight.shape[-1])
+
+        def step(first: int, last: int) -> Tensor:
+            """The increments in some rows of points."""
+            given = around(fields, boundaries, spec, weight.shape[-1], (first, last))
+            return CONVOLUTION[spec.ndim](channels_last(given.float()), weight)
+
+        rows = grid[3 - spec.ndim]
         with torch.autocast(fields.device.type, enabled=False):
-            change = CONVOLUTION[spec.ndim](channels_last(given.float()), weight)
+            change = joined(starmap(step, spans(rows)), rows, axis=2)
         moving = by_name(spec, spec.predicted)
         back = [moving.index(i) for i in spec.predicted]
         return change[:, back].reshape(len(fields), len(moving), *grid)
@@ -199,12 +207,17 @@ def around(
     boundaries: Int[Tensor, "B 3 2"],
     spec: SystemSpec,
     width: int,
+    rows: Rows | None = None,
 ) -> Float[Tensor, "B TC *more"]:
-    """All frames of all variables, sorted by name, with half a stencil more at each side."""
-    first = 3 - spec.ndim
-    flat = fields[:, :, by_name(spec)].flatten(1, 2)
+    """All frames of all variables, sorted by name, with half a stencil more at each side; of some
+    `rows` of the first axis alone, if given."""
+    first, order = 3 - spec.ndim, by_name(spec)
+    flat = fields.flatten(1, 2)
     flat = flat.reshape(*flat.shape[:2], *fields.shape[3 + first :])
-    return beyond(flat, width // 2, periodic(boundaries)[:, first:], "nearest")
+    flat = beyond(flat, width // 2, periodic(boundaries)[:, first:], "nearest", rows)
+    if order == sorted(order):
+        return flat
+    return flat.unflatten(1, fields.shape[1:3])[:, :, order].flatten(1, 2)
 
 
 def by_name(spec: SystemSpec, places: Iterable[int] | None = None) -> list[int]:
