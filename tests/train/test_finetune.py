@@ -28,7 +28,7 @@ from matey.nn.compatibility import doubts
 from matey.nn.operations import count
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.train import finetune_plan as planning
-from matey.train.finetune import adapt, finetune
+from matey.train.finetune import adapt, finetune, usual_settings
 from matey.train.finetune_plan import plan_tuning
 from matey.train.loop import train
 from matey.train.run_folder import spent
@@ -125,6 +125,27 @@ def test_a_new_patch_level_changes_nothing_where_it_is_not_used():
     new.refine = RefineConfig(threshold=0.0)
     plan = new(inputs).plan
     assert set(plan.level[plan.leaves].tolist()) == {2}
+
+
+def test_waves_are_added_where_there_are_none_and_say_nothing_before_training(data, tmp_path):
+    model = tiny_model(system(), local=8).eval()
+    config = replace(model.config, waves=3)
+    new = adapt(model, RunConfig(model=config, windows=WindowConfig(history=2))).eval()
+    assert torch.equal(new(rough_inputs(system())).fields, model(rough_inputs(system())).fields)
+    assert usual_settings(model, "full")["model.waves"] == 8
+    assert usual_settings(new, "full")["model.waves"] == 3
+    assert usual_settings(tiny_model(system()), "full")["model.waves"] == 0
+    with pytest.raises(ConfigError, match=r"model\.waves is 0, not 3"):
+        adapt(new, RunConfig(model=model.config, windows=WindowConfig(history=2)))
+    plain = replace(MODEL, local=8)
+    train(config_for(DataConfig(data.systems[:1]), model=plain, steps=1), tmp_path / "old")
+    config = config_for(DataConfig(data.systems[:1]), model=replace(plain, waves=3), mode="lora")
+    tuned = finetune(tmp_path / "old", config, tmp_path / "new")
+    learned = tuned.local.path(2).spectral
+    assert all(weight.requires_grad for weight in learned.parameters())
+    assert learned.outputs.abs().max() > 0
+    loaded = folder.from_pretrained(tmp_path / "new")
+    assert torch.equal(loaded.local.path(2).spectral.outputs, learned.outputs)
 
 
 def test_fine_tuning_with_another_patch_level_and_history_leaves_a_model_that_loads_anywhere(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from matey.config import ModelConfig, RunConfig
 from matey.config.training import Mode
@@ -12,6 +13,7 @@ from matey.errors import ConfigError
 from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.adapters.stored import base_of
 from matey.nn.folder import find_model, from_pretrained
+from matey.nn.local.spectral import Spectral
 from matey.nn.make import make_model
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
@@ -20,6 +22,7 @@ from matey.train.resume import flat
 from matey.train.run_folder import Sink, plain
 
 FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight has their shape
+ADDED, WAVES = "waves", 8  # may be added where there are none; how many usually are
 
 
 def finetune(
@@ -52,7 +55,8 @@ def usual_settings(old: Surrogate, mode: Mode) -> dict[str, Any]:
     """The settings of fine-tuning where none are given, by dotted key.
 
     What makes tokens of fields, and fields of tokens, learns ten times as fast as blocks that have
-    learned from many systems; so do adapters, which begin at zero.
+    learned from many systems; so do adapters, which begin at zero. A local path without waves gets
+    some.
     """
     usual: dict[str, Any] = {
         "optim.warmup": 20,
@@ -62,6 +66,7 @@ def usual_settings(old: Surrogate, mode: Mode) -> dict[str, Any]:
     }
     if isinstance(old, Matey):
         usual["optim.rates.ends"] = 10.0
+        usual["model.waves"] = old.config.waves or (WAVES if old.config.local else 0)
     if mode == "lora":
         usual["optim.rates.blocks"] = 10.0
     return usual
@@ -71,8 +76,8 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     """A model with other patches or another history, and all old weights that it has a place for.
 
     Where it cuts fields into old patches alone, its predictions are those of the old model to the
-    bit. Weights of patch sizes that are no longer among `patches` are left out. Raises ConfigError
-    for a `config.model` of another shape.
+    bit; waves that are added say nothing yet. Weights of patch sizes that are no longer among
+    `patches` are left out. Raises ConfigError for a `config.model` of another shape.
     """
     if old.config.baseline.kind == "stencil":
         raise ConfigError(
@@ -97,6 +102,9 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
     model = make_model(config.model, list(old.specs.values()), history)
     learned, fresh = old.state_dict(), model.state_dict()
     model.load_state_dict({name: learned.get(name, fresh[name]) for name in fresh})
+    for part in model.modules():
+        if isinstance(part, Spectral) and not old.config.waves:
+            nn.init.zeros_(part.outputs)
     model.trained_leads = old.trained_leads
     model.learned_from = old.learned_from
     model.yardstick = old.yardstick
@@ -105,13 +113,14 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
 
 def check_shape(old: ModelConfig, new: ModelConfig) -> None:
     """Raise ConfigError, naming them, for settings that fine-tuning cannot change."""
-    free = {name: getattr(new, name) for name in FREE}
+    free = {name: getattr(new, name) for name in (*FREE, *([] if old.waves else [ADDED]))}
     was, now = flat(plain(replace(old, **free)), "model."), flat(plain(new), "model.")
     wrong = [f"{key} is {now[key]!r}, not {was[key]!r}" for key in was if was[key] != now[key]]
     if wrong:
         raise ConfigError(
             f"Fine-tuning keeps the shape of the model, but {'; '.join(wrong)}. Leave that out: "
-            f"only {', '.join(f'model.{name}' for name in FREE)} may change."
+            f"only {', '.join(f'model.{name}' for name in FREE)} may change, and model.{ADDED} be "
+            "added to a local path that has none."
         )
 
 

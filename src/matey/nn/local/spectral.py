@@ -24,7 +24,7 @@ from matey.nn.local.sides import CONVOLUTION
 from matey.nn.operations import Cost
 from matey.tokens.regions import joined, spans, strip
 
-CHANNELS = 8  # of waves
+CHANNELS = 16  # of waves
 
 
 class Spectral(nn.Module):
