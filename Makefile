@@ -8,18 +8,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # One process per core, each with one thread. A process takes tests that lie side by side, which
 # share what a module makes once, and takes over from another when it is done.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# `make test MARKED="not gpu"` is both in one call.
+MARKED := not slow and not gpu
 
 # The working tree's packages are found through the install, never through the caller's path.
 unexport PYTHONPATH
 
-.PHONY: help install demo test test-slow test-all lint docs clean
+.PHONY: help install demo test test-slow lint docs clean
 
 help:
 	@echo "make install    a virtual environment in $(VENV), once"
 	@echo "make demo       simulate, pretrain, fine-tune, score; writes demo/report.html"
 	@echo "make test       every test not marked slow or gpu"
 	@echo "make test-slow  the slow tests"
-	@echo "make test-all   both"
 	@echo "make lint       ruff, mypy"
 	@echo "make docs       the documentation, into site/"
 	@echo "make clean      remove the environment, caches and built pages"
@@ -44,13 +45,10 @@ demo: install
 	$(BIN)/matey demo --again --minutes $$(( ($(BEGAN) + 600 - $$(date +%s)) / 60 ))
 
 test: install
-	$(PYTEST) -m "not slow and not gpu"
+	$(PYTEST) -m "$(MARKED)"
 
 test-slow: install
 	$(PYTEST) -m "slow and not gpu"
-
-test-all: install
-	$(PYTEST) -m "not gpu"
 
 lint: install
 	$(BIN)/ruff check .
