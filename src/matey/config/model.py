@@ -215,7 +215,7 @@ class ModelConfig:
     mlp_ratio: int = 4
     drop_path: float = 0.0
     layer_scale: float = 0.1
-    keep: dict[str, KeepConfig] = field(default_factory=dict)
+    keep: dict[str, KeepConfig] = field(default_factory=dict, hash=False)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
 
     def __post_init__(self) -> None:
