@@ -94,34 +94,37 @@ GROUPINGS = {
 }
 
 
-def check_kernels(team: Team, kernel: ExchangingKernel, times: int = 2, heads: int = 3) -> None:
+def check_kernels(team: Team, kernel: ExchangingKernel) -> None:
     """Attention of cells that are spread over the team, and its gradients, are those of one softmax
-    over all cells."""
+    over all cells; in half precision to its rounding."""
     for name, segments in GROUPINGS.items():
-        cells = sum(run.cells for run in segments.runs)
-        own = portions(cells, team.size)
-        for asked in (times, 1):
-            torch.manual_seed(asked)
-            whole = [torch.randn(cells, n, heads, 8) for n in (asked, times, times, asked)]
-            parts = [tensor.split(own)[team.rank].requires_grad_() for tensor in whole[:3]]
-            mixed = kernel(*parts, segments)
-            mixed.backward(whole[3].split(own)[team.rank])
-            whole[:3] = [tensor.requires_grad_() for tensor in whole[:3]]
-            expected = reference(*whole[:3], segments)
-            expected.backward(whole[3])
-            pairs = [
-                (mixed, expected),
-                *((p.grad, w.grad) for p, w in zip(parts, whole, strict=False)),
-            ]
-            for found, right in pairs:
-                # Rounding of float32, in another order.
-                torch.testing.assert_close(
-                    found,
-                    right.split(own)[team.rank],
-                    rtol=1e-5,
-                    atol=1e-5,
-                    msg=lambda m, name=name: f"{name}: {m}",
-                )
+        compare(team, kernel, segments, 2, name)
+        compare(team, kernel, segments, 1, name)
+    compare(team, kernel, GROUPINGS["long"], 2, "half precision", half=True)
+
+
+def compare(
+    team: Team, kernel: ExchangingKernel, segments: Segments, asked: int, name: str, half=False
+) -> None:
+    """The last frame, or both frames, of three heads."""
+    cells = sum(run.cells for run in segments.runs)
+    own = portions(cells, team.size)
+    torch.manual_seed(asked)
+    *whole, gradient = (torch.randn(cells, n, 3, 8) for n in (asked, 2, 2, asked))
+    parts = [tensor.split(own)[team.rank].requires_grad_() for tensor in whole]
+    with torch.autocast("cpu", torch.bfloat16, half):
+        mixed = kernel(*parts, segments).float()
+    mixed.backward(gradient.split(own)[team.rank])
+    whole = [tensor.requires_grad_() for tensor in whole]
+    expected = reference(*whole, segments)
+    expected.backward(gradient)
+    found = [mixed, *(part.grad for part in parts)]
+    rounding = 2e-2 if half else 1e-5  # of bfloat16, and of sums of float32 in another order
+    for one, right in zip(found, [expected, *(tensor.grad for tensor in whole)], strict=True):
+        theirs = right.split(own)[team.rank]
+        torch.testing.assert_close(
+            one, theirs, rtol=rounding, atol=rounding, msg=lambda m: f"{name}: {m}"
+        )
 
 
 def steps_of_many(folder: Path) -> None:
