@@ -70,6 +70,11 @@ STAND_INS = {
     "baselines.md": {"mix.yaml": "shallow_water"},
     "clusters.md": {"mix.yaml": "shallow_water"},
     "distributed.md": {"mix.yaml": "shallow_water", "run.yaml": "examples/pretrain-nano.yaml"},
+    "ensembles.md": {
+        "runs/a": "shallow_water",
+        "data.yaml": "shallow_water",
+        "data/test": "shallow_water",
+    },
     "finetuning.md": {
         "runs/a": "shallow_water",
         "thermals/a_000.nc": "thermals",

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Batch": "matey.fields",
     "Boundary": "matey.fields",
+    "Ensemble": "matey.fields",
     "Field": "matey.fields",
     "Grid": "matey.fields",
     "Inputs": "matey.fields",

@@ -158,8 +158,9 @@ def run(name: str, command: Command, words: list[str]) -> int:
 
 def parse_words(name: str, command: Command, words: list[str]) -> Any:
     """The options of one command. Raises ConfigError."""
-    from matey.cli.options import add_common, given, make_parser, parse, read
+    from matey.cli.options import add_common, given, make_parser, parse, read, spelt_out
 
+    words = spelt_out(words)
     parser = make_parser(name, command.help, command.example)
     command.add_arguments(parser)
     add_common(parser)

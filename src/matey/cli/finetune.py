@@ -56,7 +56,7 @@ def defaults(options: Any, given: Any) -> dict[str, Any]:
         "lr": None if "lr" in given or "optim.lr" in given else IF_POSSIBLE,
         "windows.history": model.history,
         **flat(plain(model.config), "model."),
-        **usual_settings(model, options.mode),
+        **usual_settings(model, options.mode, options.loss.of),
     }
 
 

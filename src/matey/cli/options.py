@@ -3,18 +3,18 @@
 import difflib
 import re
 from argparse import SUPPRESS, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace, set_loader
 from jsonargparse.typing import PositiveInt
 
-from matey.config import DataConfig, RunConfig, SourceConfig, current
+from matey.config import DataConfig, LossConfig, RunConfig, SourceConfig, current
 from matey.errors import ConfigError, MateyError, nearest
 from matey.output import plain_yaml
 
@@ -174,6 +174,18 @@ def read(parser: Parser, words: list[str]) -> Namespace:
     if isinstance(options.get("data"), Namespace):
         anchor_paths(options, words)
     return options
+
+
+def spelt_out(words: Sequence[str]) -> list[str]:
+    """The words with `--loss crps`, or another loss by its name, written as `--loss.of`."""
+    names = get_args(get_type_hints(LossConfig)["of"])
+    following = [*words[1:], ""]
+    return [
+        "--loss.of" + word.removeprefix("--loss")
+        if word in {f"--loss={name}" for name in names} or (word == "--loss" and after in names)
+        else word
+        for word, after in zip(words, following, strict=True)
+    ]
 
 
 def given(parser: Parser, words: list[str]) -> Namespace:

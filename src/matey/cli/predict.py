@@ -20,6 +20,12 @@ def add_arguments(parser: Any) -> None:
         default=1.0,
         help="time between them in dt: a number, or one for each step as in [1,1,4]",
     )
+    parser.add_argument(
+        "--members",
+        type=PositiveInt | None,
+        help="predict an ensemble of so many, of a model that was trained for it (see "
+        "docs/ensembles.md): the file has an axis `member`",
+    )
     parser.add_class_arguments(DataConfig, "data")
     parser.add_argument("--trajectory", type=int, default=0, help="which one of the file")
     parser.add_argument(
@@ -38,9 +44,13 @@ def run(options: Any) -> None:
     from matey.data.formats.find import find_files
     from matey.data.trajectories import open_as
     from matey.errors import ConfigError, MateyError
+    from matey.fields import Ensemble
     from matey.nn.rollout import schedule
+    from matey.words import plural
 
     schedule(options.steps, options.lead_time)
+    members = options.members
+    require(members != 1, "--members", members, "2 or more; leave it out for one prediction")
     out = Path(options.out)
     if out.resolve() in [path.resolve() for path in find_files([options.initial])]:
         raise ConfigError(f"--out {out} is the file to read. Choose another name.")
@@ -58,16 +68,19 @@ def run(options: Any) -> None:
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
     try:
-        prediction = model.rollout(
-            fields[options.trajectory], options.steps, options.lead_time, options.seed
+        field, how = fields[options.trajectory], (options.steps, options.lead_time, options.seed)
+        prediction = (
+            model.rollout(field, *how, members=members) if members else model.rollout(field, *how)
         )
     except MateyError as error:
         raise type(error)(f"{options.initial}: {error}") from error
     matey.write_field(prediction, out)
-    used, cells = (prediction.provenance[name] for name in ("tokens_per_frame", "cells"))
+    one = prediction[0] if isinstance(prediction, Ensemble) else prediction
+    used, cells = (one.provenance[name] for name in ("tokens_per_frame", "cells"))
     say(
-        f"{options.steps} frames of {prediction.spec.name}, t = {float(prediction.times[0]):g} to "
-        f"{float(prediction.times[-1]):g}, in {out}: "
+        f"{options.steps} frames of {one.spec.name}, t = {float(one.times[0]):g} to "
+        f"{float(one.times[-1]):g}, in {out}: "
+        + (f"{plural(members, 'member')}, " if members else "")
         + (f"{used} tokens per frame, {cells}" if used != "0" else cells)
     )
 

@@ -183,6 +183,8 @@ class ModelConfig:
             effect, nor has `stem`: patches are those of features.
         predict: the next `state`, or its increment (`delta`) over the last frame.
         mlp_ratio: hidden width of the MLP over embed_dim.
+        noise: numbers of noise that the model is told, which make the members of an ensemble differ
+            (see docs/ensembles.md); 0 for a model that predicts one frame. Start with 16.
         drop_path: probability of skipping a branch of the last block; earlier blocks less.
         layer_scale: initial scale of each residual branch.
         keep: what single systems conserve, by name, as
@@ -213,6 +215,7 @@ class ModelConfig:
     latent_channels: int = 8
     predict: Literal["state", "delta"] = "delta"
     mlp_ratio: int = 4
+    noise: int = 0
     drop_path: float = 0.0
     layer_scale: float = 0.1
     keep: dict[str, KeepConfig] = field(default_factory=dict, hash=False)
@@ -222,6 +225,9 @@ class ModelConfig:
         require_positive(self, "model.", "embed_dim", "heads", "depth", "latent_channels")
         require_positive(self, "model.", "mlp_ratio", "layer_scale")
         require(self.local >= 0, "model.local", self.local, "0 channels or more")
+        require(self.noise >= 0, "model.noise", self.noise, "0 numbers or more")
+        fits = self.noise == 0 or self.baseline.kind != "stencil"
+        require(fits, "model.noise", self.noise, "0 with a stencil, which has nothing to tell it")
         fits = self.levels == 0 or (self.levels > 0 and self.local > 0)
         require(fits, "model.levels", self.levels, "0 or more, and 0 without model.local")
         fits = self.waves == 0 or (self.waves > 0 and self.local > 0)

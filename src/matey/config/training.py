@@ -86,22 +86,37 @@ class LossConfig:
     Args:
         of: the error is the `square` of the NRMSE of normalised fields; its `root`, whose gradient
             does not grow with it, so that hard systems do not drown easy ones; or the `log` of that
-            root, by which a per cent less is worth the same in every system.
+            root, by which a per cent less is worth the same in every system. `crps` trains an
+            ensemble (see docs/ensembles.md): the fair CRPS of `members` predictions that are told
+            different noise (`model.noise`), over the root mean square of the target. `--loss crps`
+            is short for it.
+        members: predictions of each window, with `crps`: a batch is so many times as large. 2 or
+            more.
         base: weight of the same error of the coarse pass alone, in mode `adap_mul`.
         gradient: weight of the squared NRMSE of the differences between neighbouring points.
         conservation: weight of the squared error of each variable's mean over the domain.
     """
 
-    of: Literal["square", "root", "log"] = "square"
+    of: Literal["square", "root", "log", "crps"] = "square"
+    members: int = 4
     base: float = 0.0
     gradient: float = 0.0
     conservation: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.of in ("square", "root", "log"), "loss.of", self.of, "square, root or log")
-        for term in fields(self)[1:]:
+        known = ("square", "root", "log", "crps")
+        require(self.of in known, "loss.of", self.of, "square, root, log or crps")
+        require(self.members > 1, "loss.members", self.members, "2 or more")
+        for term in fields(self)[2:]:
             value = getattr(self, term.name)
             require(math.isfinite(value) and value >= 0, f"loss.{term.name}", value, "0 or more")
+            fits = value == 0 or self.of != "crps"
+            require(fits, f"loss.{term.name}", value, "0 with loss.of = crps, which stands alone")
+
+    @property
+    def samples(self) -> int:
+        """Predictions of each window."""
+        return self.members if self.of == "crps" else 1
 
 
 @dataclass(frozen=True)
@@ -174,10 +189,10 @@ class RunConfig:
         compile: compile the blocks; the first steps take longer.
         validate_every: steps between validations; 0 validates at the end only.
         validate_windows: windows per system in a validation.
-        patience: end the training after so many validations in a row without a lower mean NRMSE,
-            or at the last step, and keep the model of the best one; 0: take all steps, and keep the
-            model of the last. Validations are one step ahead: for training whose end is of longer
-            rollouts (`windows.end_share`), leave it 0.
+        patience: end the training after so many validations in a row without a lower mean NRMSE
+            (of an ensemble, CRPS), or at the last step, and keep the model of the best one; 0: take
+            all steps, and keep the model of the last. Validations are one step ahead: for training
+            whose end is of longer rollouts (`windows.end_share`), leave it 0.
         checkpoint_every: steps between checkpoints; one is always written at the end.
         keep_checkpoints: how many of the newest checkpoints are kept.
         log_every: steps between lines of metrics.jsonl.
@@ -249,6 +264,13 @@ class RunConfig:
             self.mode,
             f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
         )
+        expected = (
+            "above 0 with loss.of = crps"
+            if self.loss.of == "crps"
+            else (f"0 with loss.of = {self.loss.of}: only crps learns to use it")
+        )
+        fits = (self.loss.of == "crps") == (self.model.noise > 0)
+        require(fits, "model.noise", self.model.noise, expected)
         require(
             self.mode != "lora" or self.rank < self.model.embed_dim,
             "rank",
@@ -266,6 +288,10 @@ class RunConfig:
     def batch_of(self, system: str) -> int:
         """Windows per batch of a system, in each process."""
         return self.mixture.batch.get(system, self.batch)
+
+    def samples_of(self, system: str) -> int:
+        """Predictions per batch of a system, in each process: those of all members."""
+        return self.batch_of(system) * self.loss.samples
 
     @property
     def end(self) -> int:

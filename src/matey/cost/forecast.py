@@ -108,8 +108,8 @@ def forecast(
 
 
 def of_system(config: RunConfig, name: str) -> RunConfig:
-    """The settings of a run with the batch of one of its systems."""
-    return replace(config, batch=config.batch_of(name))
+    """The settings of a run with the batch of one of its systems, all members counted."""
+    return replace(config, batch=config.samples_of(name))
 
 
 def look(windows: Windows) -> list[Batch]:
@@ -132,7 +132,7 @@ def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs
     """Operations of training on a batch like these windows, by the mean of their cells."""
     history = config.windows.history
     model = outline_model(config.model, [spec], history, config.mode, config.rank)
-    batch = config.batch_of(spec.name)
+    batch = config.samples_of(spec.name)
     if isinstance(model, Baseline | StencilModel):
         return batch_operations(model.count(inputs[0]), config.windows) * batch
     assert isinstance(model, Matey)
@@ -217,7 +217,8 @@ def largest_batch(
         largest = model.plan_inputs(inputs[tokens.index(max(tokens))], widest=True)
         fits, tried = 0, 1
         while tried <= min(best, len(group)):
-            memory = training_memory(model, replace(config, batch=tried), group.spec, largest)
+            samples = replace(config, batch=tried * config.loss.samples)
+            memory = training_memory(model, samples, group.spec, largest)
             if free is not None and memory.total > free:
                 break
             fits, tried = tried, 2 * tried
@@ -271,7 +272,7 @@ def refuse_if_too_large(
     worst = max(forecasts, key=lambda one: one.step.total, default=None)
     if worst is None or share_of(worst.step, config.parallel, processes) <= free:
         return
-    batch = config.batch_of(worst.system)
+    batch, samples = config.batch_of(worst.system), config.samples_of(worst.system)
     key = f"mixture.batch.{worst.system}" if worst.system in config.mixture.batch else "batch"
     ways = [f"Lower {key} (now {batch})"]
     if config.model.mode == "uniform":
@@ -281,12 +282,14 @@ def refuse_if_too_large(
     steps = config.windows.learned_steps
     if steps > 1:
         ways.append(f"learn from shorter rollouts (windows.pushforward, up to {steps - 1})")
+    if config.loss.samples > 2:
+        ways.append(f"train fewer members (loss.members, now {config.loss.members})")
     if not config.activation_checkpointing:
         ways.append("set activation_checkpointing")
     of_steps = f" of {steps} steps" if steps > 1 else ""
     raise ConfigError(
         f"A step on system {worst.system!r} takes about {giga(worst.step.total)} of memory, and "
-        f"{giga(free)} are free on {choose_device(config.device).type}: {batch} samples of "
+        f"{giga(free)} are free on {choose_device(config.device).type}: {samples} samples of "
         f"{worst.tokens['largest']:.0f} tokens in each of {config.windows.history} frames keep "
         f"{giga(sum(worst.step.kept.values()))} for the backward pass"
         f"{of_steps}. {', or '.join(ways)}."
@@ -306,7 +309,7 @@ def memory_bound(model: Surrogate, config: RunConfig, windows: Mapping[str, Wind
             sizes, rule = model.patches(group.spec.ndim), RefineConfig(threshold=0)
             before = most_before(model.config, sizes[0])
             plan = plan_refinement(still, sides, sizes, rule, before=before)
-            most = max(most, config.batch_of(name) * step_cost(model, group.spec, plan).values)
+            most = max(most, config.samples_of(name) * step_cost(model, group.spec, plan).values)
     copies = 5 if config.optim.ema else 4  # weights, gradients, two moments, and the average
     weights = copies * count(model)
     return int(4 * HEAP * (weights + (1 + BETWEEN) * config.windows.learned_steps * most))

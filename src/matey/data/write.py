@@ -27,7 +27,7 @@ from matey.data.layouts.the_well import COLUMNS, PSEUDO
 from matey.data.reader import Reader
 from matey.data.trajectories import Fields
 from matey.errors import DataError, ShapeError
-from matey.fields import Boundary, Field, SystemSpec, Variable
+from matey.fields import Boundary, Ensemble, Field, SystemSpec, Variable
 from matey.output import heeding_terminate, replacing
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -298,18 +298,20 @@ def write_boundaries(file: h5py.File, first: Trajectory) -> None:
 
 
 def write_field(
-    field: Field, path: str | Path, *, provenance: Mapping[str, str] | None = None
+    field: Field | Ensemble, path: str | Path, *, provenance: Mapping[str, str] | None = None
 ) -> Path:
-    """Write one trajectory as a zarr store where the path ends in `.zarr`, else as NetCDF4.
+    """Write one trajectory, or the members of an ensemble along an axis of their own: as a zarr
+    store where the path ends in `.zarr`, else as NetCDF4.
 
     Arrays have the names and units of the file that the field came from; global attributes tell
     its provenance, what `provenance` adds to that, and the version of matey. `matey.open` reads
     the field back as it is. The path. Raises DataError if it cannot be written, if provenance
     would replace what describes the field, or if zarr is not installed.
     """
-    told = {**field.provenance, **(provenance or {}), "matey_version": matey.__version__}
+    one = field[0] if isinstance(field, Ensemble) else field
+    told = {**one.provenance, **(provenance or {}), "matey_version": matey.__version__}
     path, dataset = Path(path), field.to_xarray()
-    theirs = field.labels.of("") if field.labels else {}
+    theirs = one.labels.of("") if one.labels else {}
     clash = sorted((set(dataset.attrs) - set(theirs)) & set(told))
     if clash:
         raise DataError(f"Provenance {', '.join(clash)} would replace attributes of the field.")

@@ -5,6 +5,7 @@ fields have leading axes of one point, so that only readers deal with the number
 dimensions. X is x; in a vertical section z lies along Y.
 """
 
+from matey.fields.ensemble import Ensemble
 from matey.fields.field import Field, Window
 from matey.fields.grid import Grid, Points, join_points, locate_points, stack_points
 from matey.fields.inputs import Batch, Inputs, dense, stack, stack_fields
@@ -15,6 +16,7 @@ __all__ = [
     "PERIODIC_SIDES",
     "Batch",
     "Boundary",
+    "Ensemble",
     "Field",
     "Grid",
     "Inputs",

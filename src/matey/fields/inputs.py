@@ -1,6 +1,6 @@
 """Histories stacked into the inputs of a model, and the frame it learns to predict.
 
-Axes: B samples, T times, C variables, P parameters, (Z, Y, X) grid points.
+Axes: B samples, T times, C variables, P parameters, W numbers of noise, (Z, Y, X) grid points.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ class Inputs:
     sample, axis and side; `parameters` are in the order of `spec.parameters`; `sources`
     names each sample's file for error messages. `points` are the positions of the grid points,
     None if all grids are even. `spacing` is the mean step along Z, Y and X; None if it is unknown.
+    `noise` are numbers that tell the members of an ensemble apart; None for a single prediction.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
@@ -38,6 +39,7 @@ class Inputs:
     sources: tuple[str, ...]
     points: Points | None = field(default=None, kw_only=True)
     spacing: Float[Tensor, "B 3"] | None = field(default=None, kw_only=True)
+    noise: Float[Tensor, "B W"] | None = field(default=None, kw_only=True)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "B 1 Z Y X"] | None:
@@ -65,6 +67,20 @@ class Inputs:
             return values
         mask = self.mask if values.ndim == 5 else self.mask[:, None]
         return torch.where(mask, values, 0)
+
+    def repeated(self: Stacked, times: int) -> Stacked:
+        """Each sample so many times, one after the other."""
+        if times == 1:
+            return self
+        each = torch.arange(len(self.values), device=self.values.device).repeat_interleave(times)
+        tensors: dict[str, Any] = {
+            one.name: value[each]
+            for one in fields(self)
+            if isinstance(value := getattr(self, one.name), Tensor)
+        }
+        sources = tuple(self.sources[i] for i in each.tolist())
+        points = self.points.take(each) if self.points else None
+        return replace(self, **tensors, sources=sources, points=points)
 
     def to(self: Stacked, device: torch.device) -> Stacked:
         """The same on another device."""

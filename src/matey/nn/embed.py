@@ -1,6 +1,7 @@
 """What a token is told besides its patch: where, when, at which boundary, of which case.
 
-Axes: N cells in use, T times, D width, B samples, P parameters, F features, C variables, S sizes.
+Axes: N cells in use, T times, D width, B samples, P parameters, F features, C variables, S sizes,
+W numbers of noise.
 """
 
 import math
@@ -161,14 +162,15 @@ class Case:
 
 
 class Conditioning(nn.Module):
-    """One vector per sample from its lead time and its named PDE parameters.
+    """One vector per sample from its lead time and its named PDE parameters, and from `noise`
+    numbers that tell the members of an ensemble apart: these add nothing before training.
 
     `factor` as in `ModelConfig.rate_factor`.
     """
 
     FEATURES = 8
 
-    def __init__(self, embed_dim: int, factor: float = 1.0) -> None:
+    def __init__(self, embed_dim: int, factor: float = 1.0, noise: int = 0) -> None:
         super().__init__()
         features = 2 * self.FEATURES + 1
         self.lead = nn.Sequential(
@@ -177,14 +179,20 @@ class Conditioning(nn.Module):
         self.parameter_in = nn.Linear(features + 1, embed_dim)
         self.parameter_out = Scaled(embed_dim, embed_dim, factor, bias=False)
         self.names = Named(embed_dim)
+        self.noise = nn.Linear(noise, embed_dim, bias=False) if noise else None
+        if self.noise is not None:
+            nn.init.zeros_(self.noise.weight)
 
     def forward(
         self,
         lead_time: Float[Tensor, " B"],
         parameters: Float[Tensor, "B P"],
         names: Sequence[str],
+        noise: Float[Tensor, "B W"] | None = None,
     ) -> Float[Tensor, "B D"]:
         vector = self.lead(octaves(lead_time.log(), self.FEATURES))
+        if self.noise is not None and noise is not None:
+            vector = vector + self.noise(noise)
         if not names:
             return vector
         # Parameters span decades and may be zero or negative: log of the size, and the sign.
@@ -197,6 +205,8 @@ class Conditioning(nn.Module):
         """The vectors of so many samples."""
         cost.map("conditioning", samples, self.lead[0], first=True)
         cost.map("conditioning", samples, self.lead[2])
+        if self.noise is not None:
+            cost.map("conditioning", samples, self.noise, first=True)
         if names:
             cost.map("conditioning", samples * len(names), self.parameter_in, first=True)
             cost.map("conditioning", samples * len(names), self.parameter_out)

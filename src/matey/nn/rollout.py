@@ -1,6 +1,6 @@
 """Rollout: each predicted frame becomes part of the history for the next.
 
-Axes: B samples, T times, C variables, (Z, Y, X) grid points.
+Axes: B samples, T times, C variables, W numbers of noise, (Z, Y, X) grid points.
 """
 
 import logging
@@ -17,6 +17,7 @@ from matey.config import require
 from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, stack_fields
 from matey.fields.inputs import Stacked
+from matey.nn.noise import STAY, Noise
 from matey.tokens.lattice import Triple
 
 log = logging.getLogger("matey")
@@ -52,29 +53,36 @@ def rollout_steps(
     lead_time: Leads = 1.0,
     seed: int = 0,
     watch: Watch = ignore,
+    noise: Noise | None = None,
 ) -> Iterator[Field]:
     """The frames after a field's last, one at a time, on the field's own device.
 
     `lead_time` is the time to the next frame in units of the system's dt: a number, or one for
     each step. With leads other than 1 the history is spaced unlike in training from the second step
-    on. Memory does not grow with `steps`. `seed` shifts the patches of a model made with `jitter`;
-    else nothing is random. `watch` gets every prediction. Raises DivergenceError, with step and
+    on. Memory does not grow with `steps`. `seed` shifts the patches of a model made with `jitter`,
+    and `noise` is that of a member of an ensemble; else nothing is random. `watch` gets every
+    prediction. Raises DivergenceError, with step and
     time, where a prediction is not finite; ConfigError for no step or a lead that is not above 0.
     """
     leads = schedule(steps, lead_time)
     warn_of_leads(model, leads)
-    return _rollout_steps(model, field, leads, seed, watch)
+    return _rollout_steps(model, field, leads, seed, watch, noise)
 
 
 def _rollout_steps(
-    model: Model, field: Field, leads: Sequence[float], seed: int, watch: Watch
+    model: Model,
+    field: Field,
+    leads: Sequence[float],
+    seed: int,
+    watch: Watch,
+    noise: Noise | None,
 ) -> Iterator[Field]:
     """The generator of `rollout_steps`, which checks its arguments at once."""
     recent = slice(len(field) - model.history, None)
     history = replace(field, values=field.values[recent], times=field.times[recent])
     inputs = stack_fields([history], [leads[0]], [field.spec.name])
     time = field.times[-1:]
-    for step, frame in enumerate(continue_inputs(model, inputs, leads, seed, watch)):
+    for step, frame in enumerate(continue_inputs(model, inputs, leads, seed, watch, noise)):
         time = time + leads[step] * field.spec.dt
         if not bool(frame.isfinite().all()):
             raise DivergenceError(
@@ -115,8 +123,10 @@ def continue_inputs(
     leads: Sequence[float],
     seed: int = 0,
     watch: Watch = ignore,
+    noise: Noise | None = None,
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
-    """The frames after many histories at once, on the model's device; static variables stay.
+    """The frames after many histories at once, on the model's device; static variables stay. They
+    are a member's of an ensemble where `noise` is given, with a stream for each of them.
 
     A sample whose prediction stops being finite is left out of later steps: its frames there are
     NaN. Ends early when no sample is left.
@@ -127,6 +137,8 @@ def continue_inputs(
     shape = inputs.values[:, -1].shape
     for lead in leads:
         inputs = replace(inputs, lead_time=torch.full_like(inputs.lead_time, lead))
+        if noise is not None:
+            inputs = renewed(inputs, noise.draw()[going.cpu()])
         inputs = advance(model, inputs, generator, watch)
         frame = inputs.values[:, -1]
         finite = frame.flatten(1).isfinite().all(dim=1)
@@ -153,6 +165,7 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
         ),
         points=inputs.points.take(samples) if inputs.points else None,
         spacing=None if inputs.spacing is None else inputs.spacing[samples],
+        noise=None if inputs.noise is None else inputs.noise[samples],
     )
 
 
@@ -183,6 +196,21 @@ def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked
         prediction = torch.where(inputs.mask, prediction, frame[:, varying])
     frame[:, varying] = prediction
     return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
+
+
+def drawn(inputs: Stacked, width: int) -> Stacked:
+    """The inputs of the next step of training with so many numbers from torch's own generator; as
+    they are for a model that is told none."""
+    return renewed(inputs, torch.randn(len(inputs.values), width)) if width else inputs
+
+
+def renewed(inputs: Stacked, fresh: Float[Tensor, "B W"]) -> Stacked:
+    """The inputs of the next step, which is told the numbers that stay, and fresh ones."""
+    fresh = fresh.to(inputs.values)
+    if inputs.noise is not None:
+        stay = round(STAY * fresh.shape[1])
+        fresh = torch.cat([inputs.noise[:, :stay], fresh[:, stay:]], dim=1)
+    return replace(inputs, noise=fresh)
 
 
 def known_parameters(model: Model, inputs: Inputs) -> Inputs:

@@ -7,21 +7,23 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
-from matey.config import ModelConfig
-from matey.errors import DataError
-from matey.fields import Field, Grid, Inputs, SystemSpec
+from matey.config import ModelConfig, require
+from matey.errors import ConfigError, DataError
+from matey.fields import Ensemble, Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
 from matey.nn.adapters.stored import Base
 from matey.nn.block import Layout
 from matey.nn.compatibility import differences, differences_of_grid, outside
 from matey.nn.embed import Conditioning
+from matey.nn.noise import Noise
 from matey.nn.operations import Cost
+from matey.nn.rollout import Leads
 from matey.records.ranges import KEY, Outside
 from matey.tokens.keep import check_kept, keep_totals
 from matey.tokens.lattice import Triple, patch_shape
@@ -179,17 +181,21 @@ class Surrogate(nn.Module, ABC):
         self,
         field: Field,
         steps: int,
-        lead_time: rollout.Leads = 1.0,
+        lead_time: Leads = 1.0,
         seed: int = 0,
         watch: rollout.Watch = rollout.ignore,
+        *,
+        member: int | None = None,
     ) -> Iterator[Field]:
         """The frames after a field's last, one at a time, each from those before it.
 
         `lead_time` is the time between them in units of the system's dt, a number or one for each
-        step; `seed` matters only for a model made with `jitter`; `watch` is shown every
-        `Prediction`. Warns of what lies outside of training. Raises DivergenceError, with the
-        step, where a frame is not finite.
+        step; `seed` matters only for a model made with `jitter`, and for a `member` of an ensemble,
+        which is the same whichever others there are; `watch` is shown every `Prediction`. Warns of
+        what lies outside of training. Raises DivergenceError, with the step, where a frame is not
+        finite; ConfigError for a member of a model that has none.
         """
+        noise = None if member is None else self.noise_of(member, seed)
         self.check(field)
         for found in self.outside(field):
             log.warning("%s: %s.", field.spec.name, found)
@@ -201,22 +207,66 @@ class Surrogate(nn.Module, ABC):
             "seed": str(seed),
         }
         field = replace(field, provenance={name: text for name, text in provenance.items() if text})
-        return rollout.rollout_steps(self, field, steps, lead_time, seed, watch)
+        return rollout.rollout_steps(self, field, steps, lead_time, seed, watch, noise)
+
+    @overload
+    def rollout(self, field: Field, steps: int, lead_time: Leads = 1.0, seed: int = 0) -> Field: ...
+
+    @overload
+    def rollout(
+        self,
+        field: Field,
+        steps: int,
+        lead_time: Leads = 1.0,
+        seed: int = 0,
+        *,
+        members: int,
+    ) -> Ensemble: ...
 
     def rollout(
-        self, field: Field, steps: int, lead_time: rollout.Leads = 1.0, seed: int = 0
-    ) -> Field:
-        """The `steps` frames after the last of a field, as one field with its provenance."""
+        self,
+        field: Field,
+        steps: int,
+        lead_time: Leads = 1.0,
+        seed: int = 0,
+        *,
+        members: int | None = None,
+    ) -> Field | Ensemble:
+        """The `steps` frames after the last of a field, as one field with its provenance; or as an
+        ensemble of so many `members`, of a model that was trained for it. The first members of a
+        larger ensemble are those of a smaller one."""
+        require(members is None or members > 1, "members", members, "2 or more")
         tokens: list[int] = []
 
         def watch(made: Prediction) -> None:
             tokens.append(made.tokens)
 
-        made = rollout.join(list(self.rollout_steps(field, steps, lead_time, seed, watch)))
+        made = [
+            rollout.join(
+                list(self.rollout_steps(field, steps, lead_time, seed, watch, member=member))
+            )
+            for member in ([None] if members is None else range(members))
+        ]
         used = f"{sum(tokens) / len(tokens):.0f}"
         if min(tokens) < max(tokens):
             used += f" ({min(tokens)} to {max(tokens)})"
-        return replace(made, provenance={**made.provenance, "tokens_per_frame": used})
+        told = {**made[0].provenance, "tokens_per_frame": used}
+        fields = tuple(replace(one, provenance=told) for one in made)
+        return fields[0] if members is None else Ensemble(fields)
+
+    def noise_of(
+        self, member: int, seed: int = 0, places: Sequence[tuple[int, ...]] = ((0, 0),)
+    ) -> Noise:
+        """The noise of a member of an ensemble, for samples at some places (`matey.nn.noise`).
+
+        Raises ConfigError of a model that was not trained for it.
+        """
+        if not self.config.noise:
+            raise ConfigError(
+                "The model was not trained for ensembles: it predicts one frame, whatever the "
+                "member. Fine-tune it: matey finetune RUN --loss crps."
+            )
+        return Noise(self.config.noise, seed, member, places)
 
     def check(self, field: Field) -> None:
         """Raise DataError or ShapeError unless the model can continue the field.

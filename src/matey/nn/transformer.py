@@ -58,7 +58,7 @@ class Matey(Surrogate):
         drop = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         self.tokenizer = Tokenizer(config)
         self.position = Position(config.embed_dim, config.absolute_position, config.jitter)
-        self.conditioning = Conditioning(config.embed_dim, config.rate_factor)
+        self.conditioning = Conditioning(config.embed_dim, config.rate_factor, config.noise)
         self.blocks = nn.ModuleList(
             Block(config, len(stages_of(scheme, bool(config.local))), p)
             for scheme, p in zip(config.schemes, drop, strict=True)
@@ -172,7 +172,7 @@ class Matey(Surrogate):
         if self.usual is not None:
             ratios = self.usual.ratios(fields, statistics, spec, self.specs, space)
             parameters = torch.cat([parameters, ratios[:, list(spec.predicted)].flatten(1)], dim=1)
-        vector = self.conditioning(inputs.lead_time, parameters, self.told(spec))
+        vector = self.conditioning(inputs.lead_time, parameters, self.told(spec), inputs.noise)
         return Case(vector, ratios, space)
 
     def attend(self, tokens: Float[Tensor, "N T D"], layout: Layout) -> Float[Tensor, "N 1 D"]:

@@ -22,7 +22,8 @@ from matey.train.resume import flat
 from matey.train.run_folder import Sink, plain
 
 FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight has their shape
-ADDED, WAVES = "waves", 8  # may be added where there are none; how many usually are
+ADDED = ("waves", "noise")  # may be added where there are none
+WAVES, NOISE = 8, 16  # how many of them usually are
 
 
 def finetune(
@@ -51,8 +52,9 @@ def finetune(
     return train(config, run, watch, model=model, resume=resume, parent=parent, stencils=stencils)
 
 
-def usual_settings(old: Surrogate, mode: Mode) -> dict[str, Any]:
-    """The settings of fine-tuning where none are given, by dotted key.
+def usual_settings(old: Surrogate, mode: Mode, loss: str = "square") -> dict[str, Any]:
+    """The settings of fine-tuning where none are given, by dotted key, with a loss (`loss.of`). An
+    ensemble stays one.
 
     What makes tokens of fields, and fields of tokens, learns ten times as fast as blocks that have
     learned from many systems; so do adapters, which begin at zero. A local path without waves gets
@@ -69,6 +71,8 @@ def usual_settings(old: Surrogate, mode: Mode) -> dict[str, Any]:
         usual["model.waves"] = old.config.waves or (WAVES if old.config.local else 0)
     if mode == "lora":
         usual["optim.rates.blocks"] = 10.0
+    if loss == "crps" or old.config.noise:
+        usual |= {"loss.of": "crps", "model.noise": old.config.noise or NOISE}
     return usual
 
 
@@ -113,14 +117,15 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
 
 def check_shape(old: ModelConfig, new: ModelConfig) -> None:
     """Raise ConfigError, naming them, for settings that fine-tuning cannot change."""
-    free = {name: getattr(new, name) for name in (*FREE, *([] if old.waves else [ADDED]))}
+    added = [name for name in ADDED if not getattr(old, name)]
+    free = {name: getattr(new, name) for name in (*FREE, *added)}
     was, now = flat(plain(replace(old, **free)), "model."), flat(plain(new), "model.")
     wrong = [f"{key} is {now[key]!r}, not {was[key]!r}" for key in was if was[key] != now[key]]
     if wrong:
         raise ConfigError(
             f"Fine-tuning keeps the shape of the model, but {'; '.join(wrong)}. Leave that out: "
-            f"only {', '.join(f'model.{name}' for name in FREE)} may change, and model.{ADDED} be "
-            "added to a local path that has none."
+            f"only {', '.join(f'model.{name}' for name in FREE)} may change, and model.waves be "
+            "added to a local path that has none, or model.noise to make an ensemble."
         )
 
 

@@ -25,7 +25,7 @@ from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
 from matey.nn.folder import copy_pretrained, load, put_origin, save_pretrained
 from matey.nn.make import make_model, outline_model
-from matey.nn.rollout import advance, followed
+from matey.nn.rollout import advance, drawn, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, covering, lattice_shape
 from matey.tokens.normalise import measure
@@ -275,6 +275,7 @@ def learn(engine: Engine, batch: Batch, config: RunConfig, last: bool = True) ->
     target, each from the model's own frames before it, and flow through all of them.
     """
     model = engine.model
+    batch = batch.repeated(config.loss.samples)
     steps: list[tuple[Batch, Prediction]] = []
     frames = () if batch.between is None else batch.between.unbind(dim=1)
     single = torch.ones_like(batch.lead_time)
@@ -282,7 +283,7 @@ def learn(engine: Engine, batch: Batch, config: RunConfig, last: bool = True) ->
     with torch.autocast(batch.values.device.type, torch.bfloat16, config.precision == "bfloat16"):
         step = push_forward(model, disturbed(batch, config.windows.noise))
         for place, (target, lead) in enumerate(goals, start=1):
-            step = replace(step, target=target, lead_time=lead)
+            step = drawn(replace(step, target=target, lead_time=lead), model.config.noise)
             prediction = engine(step, model.draw_shift(step), last and place == len(goals))
             steps.append((step, prediction))
             if place < len(goals):
@@ -323,8 +324,8 @@ def push_forward(model: Surrogate, batch: Batch) -> Batch:
     """
     pushed = replace(batch, lead_time=torch.ones_like(batch.lead_time))
     for _ in range(batch.pushes if batch.between is None else 0):
-        pushed = advance(model, pushed)
-    return replace(batch, values=pushed.values, pushes=0, between=None)
+        pushed = advance(model, drawn(pushed, model.config.noise))
+    return replace(batch, values=pushed.values, noise=pushed.noise, pushes=0, between=None)
 
 
 def operations(model: Surrogate, steps: Sequence[tuple[Batch, Prediction]], pushes: int) -> int:

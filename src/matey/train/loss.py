@@ -1,9 +1,8 @@
-"""What training minimises: the NRMSE of normalised fields, squared unless asked otherwise.
+"""What training minimises: the NRMSE of normalised fields, squared unless asked otherwise, or the
+CRPS of an ensemble.
 
-Axes: B samples, C variables, (Z, Y, X) grid points.
+Axes: M members, B samples, C variables, (Z, Y, X) grid points.
 """
-
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 from matey.config import LossConfig
 from matey.fields import Batch
 from matey.fields.grid import Points
+from matey.metrics.ensemble import fair_crps
 from matey.nn.surrogate import Prediction
 from matey.tokens.normalise import Statistics
 
@@ -36,7 +36,7 @@ def state_error(
     prediction: Float[Tensor, "B C Z Y X"],
     target: Float[Tensor, "B C Z Y X"],
     weights: Float[Tensor, "B 1 Z Y X"] | None,
-    of: Literal["square", "root", "log"],
+    of: str,
 ) -> Float[Tensor, ""]:
     """The squared NRMSE, the mean NRMSE over samples and variables, or the logarithm of that."""
     if of == "square":
@@ -94,11 +94,35 @@ def batch_loss(
 
 def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[Tensor, ""]:
     """The loss on the variables that change in time, normalised as the history."""
+    if config.of == "crps":
+        return ensemble_loss(prediction, batch, config.members)
     target = batch.target[:, list(batch.spec.predicted)]
     target = where_moving(prediction.statistics, target).normalise(target)
     ours, base = batch.held(prediction.normalised), prediction.base
     base = None if base is None else batch.held(base)
     return batch_loss(ours, base, batch.held(target), config, batch.space)
+
+
+def ensemble_loss(prediction: Prediction, batch: Batch, members: int) -> Float[Tensor, ""]:
+    """The fair CRPS over the root mean square of the target, its mean over samples and variables,
+    where each sample stands in the batch so many times, one after the other: once for each member.
+
+    Members whose histories differ, as in a rollout, are measured by the normalisation of the first.
+    """
+    target = batch.target[:, list(batch.spec.predicted)]
+    own = prediction.statistics
+    first = Statistics(own.mean[::members], own.scale[::members])
+    first = where_moving(first, target[::members])
+    mean, scale = (part.repeat_interleave(members, 0) for part in (first.mean, first.scale))
+    # Not by way of physical units, in which a large mean would round off what is small.
+    ours = prediction.normalised.float() * (own.scale / scale) + (own.mean - mean) / scale
+    target = batch.held((target - mean) / scale)[::members]
+    apart = batch.held(ours).unflatten(0, (-1, members)).movedim(1, 0)
+    weights = None if batch.space is None else batch.space.volumes[::members]
+    size = target.abs().amax(dim=(-3, -2, -1), keepdim=True).clamp(min=1)
+    power = EPSILON / size / size + mean_over((target / size).square(), weights)
+    error = mean_over(fair_crps(apart, target), weights)
+    return (error / (size * power.sqrt())).mean()
 
 
 def where_moving(statistics: Statistics, target: Float[Tensor, "B C Z Y X"]) -> Statistics:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,10 @@ from matey.config import RunConfig
 from matey.data.mixture import in_order
 from matey.data.systems import System
 from matey.errors import CheckpointError
+from matey.fields import Batch
 from matey.metrics.error import nrmse
 from matey.nn.folder import save_pretrained
+from matey.nn.rollout import renewed
 from matey.nn.surrogate import Surrogate
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
@@ -153,7 +155,8 @@ class Keeper:
             return self.score_model(progress)
 
     def score_model(self, progress: Progress) -> Progress:
-        """Validate, and keep the model in `best/` if its mean NRMSE is the lowest so far.
+        """Validate, and keep the model in `best/` if its mean NRMSE (of an ensemble, CRPS) is the
+        lowest so far.
 
         A validation that a signal cuts short is pending: the run begins with it when it goes on.
         """
@@ -162,7 +165,8 @@ class Keeper:
         if scores is None:
             return replace(progress, pending=True)
         self.journal.write("valid", step=progress.step, **scores)
-        defined = [error for error in scores["nrmse"].values() if math.isfinite(error)]
+        decides = "loss" if self.config.loss.of == "crps" else "nrmse"
+        defined = [error for error in scores[decides].values() if math.isfinite(error)]
         mean = sum(defined) / len(defined) if defined else math.inf
         if mean < (math.inf if progress.best is None else progress.best):
             earlier = engine.model.learned_from
@@ -183,7 +187,8 @@ def validate(
     model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's, over
-    the volume as scores are; the processes share the batches. None where a signal came first."""
+    the volume as scores are; of an ensemble that of its mean. The processes share the batches. None
+    where a signal came first."""
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead)
@@ -197,20 +202,32 @@ def validate(
                 model.train()
                 return None
             batch = windows.batch(choices).to(device)
-            predicted = list(batch.spec.predicted)
-            prediction = model(batch)
+            predicted, members = list(batch.spec.predicted), config.loss.samples
+            given = members_of(batch, model, members, [choice.window for choice in choices])
+            prediction = model(given)
             part = 1.0 if counts else math.nan  # means leave nan out
             frames = batch.target, batch.values[:, -1]
             target, last = (batch.held(frame[:, predicted]) for frame in frames)
             weights = None if batch.space is None else batch.space.volumes
-            errors.append(part * nrmse(batch.held(prediction.fields), target, weights=weights))
+            ours = prediction.fields.unflatten(0, (-1, members)).mean(dim=1)
+            errors.append(part * nrmse(batch.held(ours), target, weights=weights))
             still.append(part * nrmse(last, target, weights=weights))
-            losses.append(part * loss_of(prediction, batch, config.loss).view(1))
+            losses.append(part * loss_of(prediction, given, config.loss).view(1))
         for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
             if rows:
                 record[key][name] = float(mean_over(team, torch.cat(rows)).nanmean())
     model.train()
     return record
+
+
+def members_of(batch: Batch, model: Surrogate, members: int, windows: Sequence[int]) -> Batch:
+    """The batch with each sample once for each member of an ensemble, whose noise is the same at
+    every validation; as it is for a single prediction."""
+    if members == 1:
+        return batch
+    places = [(0, window) for window in windows]
+    drawn = [model.noise_of(member, 0, places).draw() for member in range(members)]
+    return renewed(batch.repeated(members), torch.stack(drawn, dim=1).flatten(0, 1))
 
 
 def mean_over(team: Team, rows: torch.Tensor) -> torch.Tensor:

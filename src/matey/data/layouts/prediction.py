@@ -1,4 +1,5 @@
-"""Reads the NetCDF files and zarr stores that `matey.data.write` makes of one trajectory.
+"""Reads the NetCDF files and zarr stores that `matey.data.write` makes of one trajectory, or of the
+members of an ensemble, which are trajectories then.
 
 Each carries a description of its field, so that nothing has to be guessed, and what the file that
 it goes on from calls its axes and says of its arrays.
@@ -23,6 +24,7 @@ from matey.data.layouts.miniweather import as_asked
 from matey.errors import ShapeError
 from matey.fields import Grid, Labels
 from matey.fields.description import KEY, read_description
+from matey.fields.ensemble import COUNT
 from matey.fields.labels import plain_labels
 
 # How numbers are stored, and links to arrays that are not written.
@@ -33,7 +35,7 @@ NOT_KEPT = words(
     "chunksizes"
 )
 # What predictions say of themselves under these names, the file said before.
-RENAMED = words("source model initial cells lead_time seed tokens_per_frame matey_version")
+RENAMED = words("source model initial cells lead_time seed tokens_per_frame members matey_version")
 
 
 class MateyFile:
@@ -56,10 +58,11 @@ class MateyFile:
         labels = description.labels or plain_labels(grid)
         letters = {"time": "t"} | dict(zip(grid.axes, "zyx"[3 - grid.ndim :], strict=True))
         axes = "".join(letters[axis] for axis in labels.order)
+        members = "n" if COUNT in file.attributes() else ""
         arrays = [
-            Stored(name, axes.replace("t", "") if name in labels.still else axes, (v,))
+            Stored(name, axes.replace("t", "") if name in labels.still else own + axes, (v,))
             for v in spec.variables
-            for name in [v.alias or v.name]
+            for name, own in [(v.alias or v.name, "" if v.static else members)]
         ]
         base.required(path, file.names(), [labels.time, *(array.name for array in arrays)])
         sizes = base.same_sizes(file, arrays)
@@ -74,7 +77,7 @@ class MateyFile:
         grid = replace(grid, falling=falling_in(file, grid, labels))
         sides, parameters = description.boundaries, description.parameters
         spec = replace(spec, dt=step_between(times, spec.dt, shown(path)))
-        trajectories = base.alike(path, [times], grid, sides, parameters)
+        trajectories = base.alike(path, [times] * sizes.get("n", 1), grid, sides, parameters)
         return Contents(spec, trajectories, arrays, labels=description.labels)
 
 

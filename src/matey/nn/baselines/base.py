@@ -46,7 +46,7 @@ class Baseline(Surrogate):
         if not config.baseline.width:
             config = replace(config, baseline=matched(config, specs, history))
         super().__init__(config, history)
-        self.conditioning = Conditioning(CASE)
+        self.conditioning = Conditioning(CASE, noise=config.noise)
         self.conditioning.names.add(specs[0].parameters)
         self.blocks = nn.ModuleList([make_network(self.config, specs[0], history)])
         self.add_systems(specs)
@@ -72,7 +72,8 @@ class Baseline(Surrogate):
         samples, _, variables, *grid = fields.shape
         chosen, last = list(spec.predicted), fields[:, -1]
         static = [i for i in range(variables) if i not in chosen]
-        case = self.conditioning(inputs.lead_time, inputs.parameters, spec.parameters)
+        told = inputs.parameters, spec.parameters, inputs.noise
+        case = self.conditioning(inputs.lead_time, *told)
         channels = [
             fields[:, :, chosen].flatten(1, 2),
             last[:, static],
@@ -181,7 +182,7 @@ def matched(config: ModelConfig, specs: Sequence[SystemSpec], history: int) -> B
     def size(baseline: BaselineConfig, width: int | None) -> int:
         sized = replace(config, baseline=replace(baseline, width=width))
         with torch.device("meta"):
-            conditioning = Conditioning(CASE)
+            conditioning = Conditioning(CASE, noise=config.noise)
             conditioning.names.add(specs[0].parameters)
             return count(conditioning) + count(make_network(sized, specs[0], history))
 
