@@ -9,8 +9,7 @@ from matey.config import BaselineConfig, ModelConfig
 from matey.errors import ConfigError, DataError
 from matey.fields import PERIODIC_SIDES, Ensemble, Field, Grid
 from matey.nn.make import make_model
-from matey.nn.noise import Noise
-from matey.nn.rollout import continue_inputs, renewed
+from matey.nn.rollout import Noise, continue_inputs, renewed
 from tests.nn.helpers import rough_inputs, share_weights, system, tiny_model
 
 LOCAL = {"local": 4, "mode": "uniform", "patches": (8,)}

@@ -141,6 +141,34 @@ def score_table(scores: Any, title: str) -> Table:
     return table
 
 
+def ensemble_table(scores: Any) -> Table:
+    """Ensembles one step ahead and at the end of the rollout, beside the deterministic model."""
+    beside = plain(next((s.ensembles.deterministic for s in scores if s.ensembles), ""))
+    title = f"ensembles, beside {beside}"
+    numbers = ["members", "step", "CRPS\n/ MAE", "spread\n/ error", "coverage\n(nominal)"]
+    numbers.append("energy\n/ RMSE")
+    table = make_table(title, ["system", "ensemble"], numbers)
+    for score in (score for score in scores if score.ensembles):
+        made = score.ensembles
+        rows = [
+            ("of the model", made.model),
+            (f"inputs ± {made.perturbed.perturbed:g}σ", made.perturbed),
+        ]
+        for name, one in rows:
+            for at in sorted({0, len(score.steps) - 1}) if one else ():
+                ratios = made.crps_over_mae(one)[at], one.mean("calibration")[at]
+                table.add_row(
+                    plain(score.name),
+                    name,
+                    str(one.members),
+                    str(score.steps[at]),
+                    *(f"{ratio:.2f}" for ratio in ratios),
+                    f"{one.mean('coverage')[at]:.2f} ({one.nominal:.2f})",
+                    f"{made.energy_over_rmse(one)[at]:.2f}",
+                )
+    return table
+
+
 def tokens_text(tokens: Any) -> str:
     """Tokens per frame, and their share of as many as fine patches everywhere would be."""
     return f"{tokens['mean']:.0f} {tokens['mean'] / tokens['fine']:.0%}" if tokens else ""

@@ -27,31 +27,67 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--windows", type=PositiveInt | None, help="rollouts per system, spread evenly; else all"
     )
+    parser.add_argument(
+        "--members",
+        type=PositiveInt | None,
+        help="score ensembles of so many, too: the model's own, and of perturbed histories",
+    )
+    parser.add_argument(
+        "--beside",
+        help="the deterministic model that ensembles stand beside: a run, a model folder or a "
+        "name; by default the model without noise",
+    )
+    parser.add_argument(
+        "--perturb",
+        type=float,
+        default=0.01,
+        help="noise in perturbed histories, in standard deviations of each variable",
+    )
     add_model_options(parser)
 
 
 def run(options: Any) -> None:
     from pathlib import Path
 
-    from matey.cli.console import console, health, say, score_table
+    from matey.cli.console import console, ensemble_table, health, say, score_table
     from matey.cli.options import load_model
     from matey.evaluate.protocols import find_protocol
     from matey.evaluate.score import ScoreConfig, evaluate
 
     limits = options.rollout, options.batch, options.windows
     protocol = find_protocol(options.protocol)
-    ask = ScoreConfig(*limits, options.seed, options.lead_time, protocol)
+    ask = ScoreConfig(*limits, options.seed, options.lead_time, protocol, ensembles_of(options))
     model = load_model(options)
     scores = evaluate(model, options.checkpoint, options.data, ask, Path(options.out))
     seen = any(score.trained_on for score in scores)
     scored = "trajectories, some of which it was trained on" if seen else "test trajectories"
     console.print(score_table(scores, f"{options.checkpoint}: {scored}"))
+    if options.members:
+        console.print(ensemble_table(scores))
     for line in health(scores):
         say(line)
     if model.config.is_adaptive:
         cells = model.cells()  # whose criterion may have capitals of its own
         console.print(f"{cells[0].upper()}{cells[1:]}.", highlight=False)
     console.print(f"Scores in {options.out}. A page of them: matey report {options.out}")
+
+
+def ensembles_of(options: Any) -> Any:
+    """How ensembles are scored; None where none are asked for. Raises ConfigError."""
+    from matey.config import require
+    from matey.evaluate.ensembles import EnsembleConfig
+    from matey.nn.folder import from_pretrained
+
+    require(
+        bool(options.members) or options.beside is None,
+        "--beside",
+        options.beside,
+        "--members too: it is what ensembles stand beside",
+    )
+    if not options.members:
+        return None
+    beside = from_pretrained(options.beside) if options.beside else None
+    return EnsembleConfig(options.members, options.perturb, beside, options.beside or "")
 
 
 COMMANDS = {

@@ -29,6 +29,7 @@ from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.beside import frames_at, stencil_beside
+from matey.evaluate.ensembles import EnsembleConfig, score_ensembles
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
 from matey.nn.baselines.stencil import StencilModel
@@ -51,7 +52,8 @@ EXAMPLE_VALUES = 2**24  # numbers on each side of an example, where three frames
 class ScoreConfig:
     """How to score: `steps` dt ahead in steps of `lead` dt, `batch` rollouts at a time and
     `windows` of them per system (none: all), and by which protocol. `seed` shifts the patches of
-    a model made with `jitter`."""
+    a model made with `jitter`, and is that of members. `ensembles` says how these are scored, too
+    (none: not at all)."""
 
     steps: int
     batch: int = 16
@@ -59,6 +61,7 @@ class ScoreConfig:
     seed: int = 0
     lead: int = 1
     protocol: Protocol = PROTOCOLS["default"]
+    ensembles: EnsembleConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "lead"):
@@ -79,7 +82,8 @@ def evaluate(
     Rollouts start from every frame that leaves room for their steps, or from some of these, spread
     evenly over the trajectories. A rollout that stops being finite ends there: its errors are
     infinite from then on.
-    `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`.
+    `out` receives `scores.json` and, for the pictures of a report, `examples/<system>.npz`, and of
+    ensembles `members/<system>.npz`.
     Raises DataError for a system that has no test trajectory or too short ones.
     """
     out = Path(out)
@@ -89,7 +93,7 @@ def evaluate(
     known = sources_of(model.learned_from.get(KEY, {}), name)
     data = described_like(data, known, name)
     scores = [
-        score_system(model, system, config, out / "examples" / f"{system.spec.name}.npz")
+        score_system(model, system, config, out)
         for system in open_systems(data, training=False).values()
     ]
     counted = {"name": name, "parameters": count(model)}
@@ -105,9 +109,7 @@ def evaluate(
     return scores
 
 
-def score_system(
-    model: Surrogate, system: System, config: ScoreConfig, example: Path
-) -> SystemScore:
+def score_system(model: Surrogate, system: System, config: ScoreConfig, out: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     rollouts = rollouts_of(model, system, config)
     scored = sorted({trajectory for trajectory, _ in rollouts.starts})
@@ -127,6 +129,7 @@ def score_system(
     grid = fields.trajectories[starts[0][0]].grid.shape
     kept = example_leads(leads, len(names) * prod(grid))
     outside: list[list[Outside]] = []
+    file = f"{spec.name}.npz"
     for batch in rollouts.batches(config.batch):
         for (trajectory, _), field in zip(batch.starts, batch.truth, strict=True):
             history = cut(field, 0, model.history)
@@ -138,8 +141,11 @@ def score_system(
         plans.append(model.plan_inputs(batch.inputs))
         frames = roll(model, batch.inputs, batch.truth, leads, kept, config.seed, tally, stencil)
         if kept:
-            write_example(example, batch.truth[0], plans[0], frames, model.history)
+            write_example(out / "examples" / file, batch.truth[0], plans[0], frames, model.history)
         kept = set()  # the first batch has the example
+    ensembles, how = None, (config.batch, config.seed, out / "members" / file)
+    if config.ensembles is not None:
+        ensembles = score_ensembles(model, rollouts, config.ensembles, leads, *how)
     score = SystemScore(
         name=spec.name,
         variables=names,
@@ -160,6 +166,7 @@ def score_system(
         spectra=tally.spectra(),
         seams=tally.seams(),
         no_stencil=no_stencil,
+        ensembles=ensembles,
         outside=gathered(outside),
     )
     for line in score.outside_lines:

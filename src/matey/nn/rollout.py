@@ -1,5 +1,11 @@
 """Rollout: each predicted frame becomes part of the history for the next.
 
+What makes members of an ensemble differ is noise, numbers that a model is told. Each member of each
+sample has a stream of standard normal numbers, a function of the seed, the member and the sample
+alone: a member is the same whatever it is computed with. At the first step of a rollout all numbers
+are drawn; then half of them stay, as those of a model that errs in a way of its own, and half are
+drawn anew at each step.
+
 Axes: B samples, T times, C variables, W numbers of noise, (Z, Y, X) grid points.
 """
 
@@ -9,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -17,13 +24,32 @@ from matey.config import require
 from matey.errors import DivergenceError
 from matey.fields import Field, Inputs, stack_fields
 from matey.fields.inputs import Stacked
-from matey.nn.noise import STAY, Noise
 from matey.tokens.lattice import Triple
 
 log = logging.getLogger("matey")
 
+STAY = 0.5  # of the numbers of noise, over a rollout
 Leads = float | Sequence[float]
 Watch = Callable[[Any], None]  # of predictions
+
+
+class Noise:
+    """The streams of a member, one for each sample, whose `places` are numbers that tell it from
+    others: by default all of them are the only one of their kind."""
+
+    def __init__(
+        self, width: int, seed: int, member: int, places: Sequence[tuple[int, ...]] = ((0, 0),)
+    ) -> None:
+        self.width = width
+        self.streams = [
+            np.random.default_rng(np.random.SeedSequence([seed, member, *place]))
+            for place in places
+        ]
+
+    def draw(self) -> Float[Tensor, "B W"]:
+        """The next numbers of all samples."""
+        rows = [stream.standard_normal(self.width, dtype=np.float32) for stream in self.streams]
+        return torch.from_numpy(np.stack(rows))
 
 
 @runtime_checkable

@@ -21,9 +21,8 @@ from matey.nn.adapters.stored import Base
 from matey.nn.block import Layout
 from matey.nn.compatibility import differences, differences_of_grid, outside
 from matey.nn.embed import Conditioning
-from matey.nn.noise import Noise
 from matey.nn.operations import Cost
-from matey.nn.rollout import Leads
+from matey.nn.rollout import Leads, Noise
 from matey.records.ranges import KEY, Outside
 from matey.tokens.keep import check_kept, keep_totals
 from matey.tokens.lattice import Triple, patch_shape
@@ -257,7 +256,7 @@ class Surrogate(nn.Module, ABC):
     def noise_of(
         self, member: int, seed: int = 0, places: Sequence[tuple[int, ...]] = ((0, 0),)
     ) -> Noise:
-        """The noise of a member of an ensemble, for samples at some places (`matey.nn.noise`).
+        """The noise of a member of an ensemble, for samples at some places (`matey.nn.rollout`).
 
         Raises ConfigError of a model that was not trained for it.
         """

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
 
+from matey.records.ensembles import EnsembleScores
 from matey.records.files import RecordFile
 from matey.records.ranges import Outside
 from matey.words import plural
@@ -137,8 +138,8 @@ class SystemScore:
     units of `dt`, `lead` apart. `tokens` are per frame: the mean used, and what uniform coarse
     and fine patches would cost. `drift` is by quantity (`mean`, `mean_square`) and variable.
     `seams` are None of a model without patches, and in files of older versions. `no_stencil` says
-    why no stencil stands beside. `outside` is what of the histories lies outside of what the model
-    was trained on, the farthest of all rollouts.
+    why no stencil stands beside. `ensembles` are None where none were asked for. `outside` is what
+    of the histories lies outside of what the model was trained on, the farthest of all rollouts.
     """
 
     name: str
@@ -160,6 +161,7 @@ class SystemScore:
     spectra: Spectra = field(default_factory=Spectra)
     seams: Seams | None = None
     no_stencil: str = ""
+    ensembles: EnsembleScores | None = None
     outside: list[Outside] = field(default_factory=list)
 
     def __post_init__(self) -> None:

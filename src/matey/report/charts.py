@@ -146,6 +146,36 @@ def line_chart(
     return Chart(title, drawing(title, x_label, y_label, parts), tuple(lines))
 
 
+def fan_chart(
+    title: str,
+    steps: Sequence[float],
+    quantiles: Sequence[Sequence[float]],
+    truth: Sequence[float],
+    y_label: str,
+) -> Chart:
+    """What members say over the steps ahead, and the truth: an odd number of quantiles, lowest
+    first, of which each pair about the middle one is a band."""
+    middle = len(quantiles) // 2
+    lines = [Line("median", steps, quantiles[middle], "s0"), Line("truth", steps, truth, "truth")]
+    ys = [y for row in (*quantiles, truth) for y in row if math.isfinite(y)]
+    if not ys:
+        return Chart(title, NOTHING, tuple(lines))
+    across = Axis(*widened(min(steps), max(steps), 0), LEFT, WIDTH - RIGHT)
+    up = Axis(*widened(min(ys), max(ys), 0.06), HEIGHT - BOTTOM, TOP)
+    parts = [frame(across, up, "steps ahead", y_label, whole=True)]
+    for low, high in zip(quantiles[:middle], quantiles[:middle:-1], strict=True):
+        there = [
+            (x, a, b)
+            for x, a, b in zip(steps, low, high, strict=True)
+            if math.isfinite(a) and math.isfinite(b)
+        ]
+        edge = [(x, b) for x, _, b in there] + [(x, a) for x, a, _ in reversed(there)]
+        places = [f"{across.place(x):.1f} {up.place(y):.1f}" for x, y in edge]
+        parts.append(SERIES.format("s0 fan", "M" + "L".join(places) + "Z" if places else "", ""))
+    parts += [drawn(line, across, up) for line in lines]
+    return Chart(title, drawing(title, "steps ahead", y_label, parts), tuple(lines))
+
+
 def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str) -> Chart:
     """Single points with their names beside them; both axes are linear, the y axis from 0."""
     points = [point for point in points if math.isfinite(point.y[0])]

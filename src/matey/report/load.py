@@ -1,7 +1,7 @@
 """Runs and scores for a page: what training and evaluation left in their folders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matey.records.run import LOG, RunLog, last_of_each, read_log
 from matey.records.scores import Scores, SystemScore
 from matey.records.shipped import located, those_that_ship
 from matey.report.example import Example, load_example
+from matey.report.members import Members, load_members
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class Run(RunLog):
 
 @dataclass(frozen=True)
 class Results:
-    """A model's scores under its name, with an example of each system."""
+    """A model's scores under its name, with an example of each system, and of its ensembles the
+    members of one rollout."""
 
     name: str
     scores: Scores
     examples: dict[str, Example]
+    members: dict[str, Members] = field(default_factory=dict)
 
     @property
     def systems(self) -> list[SystemScore]:
@@ -145,11 +148,14 @@ def load_results(folder: Path) -> Results:
     """A results folder; its examples may be absent."""
     scores = Scores.load(folder / "scores.json")
     # A name comes from a file: only its last part may choose another file.
-    paths = {s.name: folder / "examples" / f"{Path(s.name).name}.npz" for s in scores.systems}
+    files = {s.name: f"{Path(s.name).name}.npz" for s in scores.systems}
+    paths = {name: folder / "examples" / file for name, file in files.items()}
+    others = {name: folder / "members" / file for name, file in files.items()}
     return Results(
         name=display_name(scores.model.get("name") or folder.resolve()),
         scores=scores,
         examples={name: load_example(path) for name, path in paths.items() if path.is_file()},
+        members={name: load_members(path) for name, path in others.items() if path.is_file()},
     )
 
 

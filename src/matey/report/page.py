@@ -11,6 +11,7 @@ from matey.output import write_text
 from matey.report.charts import Chart, Line, line_chart, series, short, spread, thinned
 from matey.report.comparison import compare, tradeoffs
 from matey.report.costs import costs
+from matey.report.ensembles import ensemble_parts
 from matey.report.gallery import galleries
 from matey.report.load import Results, Run, load_sources
 from matey.report.provenance import provenance, scoring
@@ -62,6 +63,7 @@ def render(runs: Sequence[Run], results: Sequence[Results], studies: Sequence[St
         protocols=list(dict.fromkeys(result.protocol for result in results)),
         several=len(results) > 1,
         galleries=galleries(results),
+        ensembles=ensemble_parts(results),
         rollouts=rollout_charts(results),
         spectra=spectra_charts(results),
         costs=costs(results, trained, runs),
