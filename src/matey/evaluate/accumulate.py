@@ -154,6 +154,12 @@ class ScoreAccumulator:
             windows,
         )
 
+    def by_trajectory(self, trajectories: Sequence[int]) -> list[list[float]]:
+        """The primary metric by lead, the mean over variables, of the rollouts of each trajectory:
+        `trajectories` says from which one each rollout started."""
+        ours, places = self._all(f"{MODEL} {self.protocol.primary}"), torch.tensor(trajectories)
+        return [mean_score(ours[places == one]).tolist() for one in sorted({*trajectories})]
+
     def correlation(self) -> dict[str, Correlation]:
         """Correlation and correlation time of each variable."""
         sides = [self._all(f"{side} r") for side in (MODEL, STILL)]

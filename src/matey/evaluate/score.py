@@ -167,6 +167,7 @@ def score_system(model: Surrogate, system: System, config: ScoreConfig, out: Pat
         seams=tally.seams(),
         no_stencil=no_stencil,
         ensembles=ensembles,
+        by_trajectory=tally.by_trajectory([trajectory for trajectory, _ in starts]),
         outside=gathered(outside),
     )
     for line in score.outside_lines:

@@ -140,6 +140,8 @@ class SystemScore:
     `seams` are None of a model without patches, and in files of older versions. `no_stencil` says
     why no stencil stands beside. `ensembles` are None where none were asked for. `outside` is what
     of the histories lies outside of what the model was trained on, the farthest of all rollouts.
+    `by_trajectory` is the primary metric by lead, the mean over variables and rollouts of each test
+    trajectory; files of older versions have none.
     """
 
     name: str
@@ -162,6 +164,7 @@ class SystemScore:
     seams: Seams | None = None
     no_stencil: str = ""
     ensembles: EnsembleScores | None = None
+    by_trajectory: list[list[float]] = field(default_factory=list)
     outside: list[Outside] = field(default_factory=list)
 
     def __post_init__(self) -> None:
