@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from matey.studies.statistics import estimate, geometric, paired_ratio, rank_correlation, ranks
+from matey.studies.statistics import (
+    Estimate,
+    estimate,
+    geometric,
+    over_trajectories,
+    paired_ratio,
+    rank_correlation,
+    ranks,
+)
 
 
 def test_an_interval_of_three_values_is_that_worked_out_by_hand():
@@ -49,3 +57,33 @@ def test_rank_correlation_by_hand():
     assert rank_correlation([1, 2, 3], [9, 4, 1]) == pytest.approx(-1)
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
     assert math.isnan(rank_correlation([1, 2, 3], [math.nan] * 3))  # a rollout that has ended
+
+
+def test_an_interval_covers_the_choice_of_test_trajectories():
+    """Twelve trajectories, on half of which one model has twice the other's error, on half the
+    half of it, and all seeds alike: of seeds alone the ratio is sure."""
+    theirs = {seed: [1.0] * 12 for seed in range(3)}
+    ours = {seed: [2.0, 0.5] * 6 for seed in range(3)}
+    sure = Estimate(1.25, 1.25, 1.25, 3)
+    found = over_trajectories(sure, ours, theirs)
+    # The mean of twelve has a standard error of 0.75 / √12; t and √(n / (n - 1)) widen it.
+    half = 2.201 * math.sqrt(12 / 11) * 0.75 / math.sqrt(12) / 1.25
+    assert math.log(found.high / found.low) / 2 == pytest.approx(half, rel=0.1)
+    assert found.mean == 1.25
+    assert over_trajectories(sure, ours, theirs) == found  # drawn alike each time
+
+
+def test_trajectories_that_are_hard_for_both_widen_no_ratio():
+    hard = {seed: [1.0, 10.0, 0.1, 3.0] for seed in range(3)}
+    easy = {seed: [error / 2 for error in row] for seed, row in hard.items()}
+    found = over_trajectories(Estimate(0.5, 0.4, 0.6, 3), easy, hard)
+    assert (found.low, found.high) == (pytest.approx(0.4), pytest.approx(0.6))
+    alone = over_trajectories(Estimate(3.5, 3.4, 3.6, 3), hard)
+    assert alone.low < 2.5
+    assert alone.high > 4.5
+
+
+def test_one_trajectory_or_a_rollout_that_diverged_leaves_an_interval_as_it_is():
+    found = Estimate(1.0, 0.9, 1.1, 3)
+    for rows in ({}, {0: [1.0]}, {0: [1.0, math.inf]}, {0: [1.0, 2.0], 1: [1.0]}):
+        assert over_trajectories(found, rows) == found

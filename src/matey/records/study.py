@@ -28,7 +28,8 @@ class Outcome(RecordFile):
 
     `errors`, and those of `persistence` and of the least-squares `stencil`, where there is one, are
     by metric, then by lead. `curve` is the validation NRMSE after so many steps. `guides` say how
-    well each criterion tells where the model errs. A training that diverged has infinite errors,
+    well each criterion tells where the model errs. `by_trajectory` is the NRMSE of each test
+    trajectory, by lead. `rate` is the learning rate. A training that diverged has infinite errors,
     and `failed` says how.
     """
 
@@ -50,6 +51,8 @@ class Outcome(RecordFile):
     diverged: int
     guides: tuple[Guide, ...] = ()
     stencil: dict[str, tuple[Endless, ...]] = field(default_factory=dict)
+    by_trajectory: tuple[tuple[Endless, ...], ...] = ()
+    rate: float = math.nan
     failed: str = ""
     fingerprint: str = field(default="", compare=False)
 
@@ -66,7 +69,8 @@ class Outcome(RecordFile):
 @dataclass(frozen=True)
 class Timing:
     """Seconds and bytes of one operating point, for a batch of training and for the same number of
-    samples in inference; `tokens` per frame and sample."""
+    samples in inference; `tokens` per frame and sample. `parts` are seconds of a prediction by
+    part of the transformer: choosing the cells (`plan`), `encode`, the `blocks` and `decode`."""
 
     step_seconds: float
     inference_seconds: float
@@ -75,6 +79,7 @@ class Timing:
     tokens: float
     operations: float
     parameters: int
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 Timings = dict[str, dict[str, Timing]]  # by system, then by point
@@ -137,22 +142,24 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, what the study says of it, and why."""
+    """A claim, what the study says of it, and why; a picture that answers it, if there is one."""
 
     claim: str
     answer: Answer
     sentences: tuple[str, ...]
+    picture: Plot | None = None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a study asks, and what it says: a verdict on each claim, charts and tables."""
+    """What a study asks, and what it says: a verdict on each claim, charts, tables, and doubts."""
 
     title: str
     question: str
     claims: tuple[Claim, ...]
     plots: tuple[Plot, ...]
     tables: tuple[TextTable, ...]
+    doubts: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)

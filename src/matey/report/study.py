@@ -18,10 +18,12 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Study:
-    """A study on the page: its findings, a verdict on each claim, and the charts drawn."""
+    """A study on the page: its findings, a verdict on each claim, the picture of each, if it has
+    one, and the charts drawn."""
 
     page: StudyPage
     claims: tuple[Verdict, ...]
+    pictures: tuple[Chart | None, ...]
     charts: tuple[Chart, ...]
     summary: str
 
@@ -43,5 +45,8 @@ def load_study(folder: Path) -> Study:
         page=page,
         summary=f"Of {plural(len(claims), 'claim')}: {', '.join(counts)}.",
         claims=claims,
+        pictures=tuple(
+            None if one.picture is None else cloud_chart(one.picture) for one in page.claims
+        ),
         charts=tuple(cloud_chart(plot) for plot in page.plots),
     )

@@ -23,6 +23,7 @@ from matey.simulate.trajectories import one_thread
 from matey.studies.guides import guide_correlations
 from matey.train.finetune import finetune
 from matey.train.loop import train
+from matey.train.tune import with_settings
 
 METRICS = ("nrmse", "vrmse")
 RECORD = "cell.json"
@@ -44,7 +45,8 @@ class Cell:
 
     `point` names what is compared, `budget` what the cells compared have in common (operations or
     steps), `operations` are those that its training is planned to take. It is scored on the test
-    trajectories of `test`, and trained further from the cell `parent`, if one is named.
+    trajectories of `test`, and trained further from the cell `parent`, if one is named. With
+    `trials` its learning rate is that of the cell among them with the lowest validation error.
     `guide` is the patch of the lattice on which its local error is compared with the criteria.
     """
 
@@ -58,6 +60,12 @@ class Cell:
     ask: ScoreConfig
     parent: str = ""
     guide: int = 0
+    trials: tuple[str, ...] = ()
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The cells that have to be made before this one."""
+        return (*self.trials, *([self.parent] if self.parent else []))
 
     @property
     def seed(self) -> int:
@@ -69,6 +77,7 @@ class Cell:
         """A hash of all that its result depends on, wherever the data's files are."""
         config = replace(self.config, data=anywhere(self.config.data))
         text = f"{config} {anywhere(self.test)} {self.ask} {self.parent} {self.guide}"
+        text += f" {self.trials}" if self.trials else ""
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -101,7 +110,8 @@ def is_done(cell: Cell, out: Path) -> bool:
 
 def run_cell(cell: Cell, out: Path) -> Outcome:
     """Train a cell's model, from its newest checkpoint if it has one, score it, and record it."""
-    folder = folder_of(out, cell.name)
+    folder, fingerprint = folder_of(out, cell.name), cell.fingerprint
+    cell = at_best_rate(cell, out)
     with one_thread():
         try:
             result = score_cell(cell, train_cell(cell, out, folder / "run"), folder)
@@ -115,13 +125,24 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
         seed=cell.seed,
         steps=cell.config.steps,
         operations=cell.operations,
-        fingerprint=cell.fingerprint,
+        rate=cell.config.optim.lr,
+        fingerprint=fingerprint,
         **result,
     )
     outcome.save(folder / RECORD)
     for left in ("run/checkpoints", "run/best", "results/examples"):
         remove(folder / left)
     return outcome
+
+
+def at_best_rate(cell: Cell, out: Path) -> Cell:
+    """The cell with the learning rate of the best of its trials in validation, if it has any; of
+    those that are alike, the first."""
+    if not cell.trials:
+        return cell
+    tried = [Outcome.load(folder_of(out, name) / RECORD) for name in cell.trials]
+    best = min(tried, key=lambda one: one.valid)
+    return with_settings(cell, {"config.optim.lr": best.rate})
 
 
 def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
@@ -156,6 +177,7 @@ def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
         "errors": {name: tuple(curve.error) for name, curve in means.items()},
         "persistence": {name: tuple(curve.persistence) for name, curve in means.items()},
         "stencil": {n: tuple(curve.stencil) for n, curve in means.items() if curve.stencil},
+        "by_trajectory": tuple(map(tuple, score.by_trajectory)),
         "curve": validations(folder / "run"),
         "diverged": score.divergence.rollouts,
         "guides": guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else (),

@@ -12,13 +12,18 @@ from typing import Generic, TypeVar
 
 from matey.config import ModelConfig, OptimConfig, RunConfig, WindowConfig
 from matey.cost.forecast import mean_operations
+from matey.errors import ConfigError, nearest
 from matey.evaluate.score import ScoreConfig
 from matey.records.study import Findings, Outcome, Timings
 from matey.studies.cells import Cell
-from matey.studies.statistics import Estimate, estimate
+from matey.studies.statistics import Estimate, Rows, estimate, over_trajectories, paired_ratio
 from matey.studies.systems import Probe, Recipe, Source, medium_patch
 
 OPERATIONS, STEPS = "operations", "steps"  # the budgets: what compared cells have in common
+MOST_STEPS = 500  # between checkpoints
+
+
+S = TypeVar("S", bound="Scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,10 @@ class Scale:
     where they are as many, there are `batch` windows in a batch.
     Rollouts of `rollout` dt start from `windows` frames per system. `validations` is how often
     a cell looks at its validation windows; `turns` how often each step is timed.
+
+    Trainings are repeated for the `shares` of the operations, `tenth` and `third`. Of the `rates`
+    each operating point has the best in trainings of a share `trial` of its steps; without any all
+    have the rate `lr`.
     """
 
     recipes: tuple[Recipe, ...]
@@ -44,6 +53,17 @@ class Scale:
     windows: int = 16
     validations: int = 1
     turns: int = 7
+    shares: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
+    trial: float = 0.1
+
+    def only(self: S, systems: Sequence[str]) -> S:
+        """The scale with some of its systems. Raises ConfigError for one that it does not have."""
+        names = [recipe.name for recipe in self.recipes]
+        for name in systems:
+            if name not in names:
+                raise ConfigError(f"This study has no system {name!r}. {nearest(name, names)}")
+        return replace(self, recipes=tuple(r for r in self.recipes if r.name in systems))
 
     @property
     def window_config(self) -> WindowConfig:
@@ -66,9 +86,6 @@ class Design:
     def operations(self) -> float:
         """Operations of all trainings."""
         return math.fsum(cell.operations for cell in self.cells)
-
-
-S = TypeVar("S", bound=Scale)
 
 
 @dataclass(frozen=True)
@@ -96,11 +113,15 @@ class Material(Generic[S]):
         """The medium patch of a system."""
         return medium_patch(self.probes[system].grid, self.scale.tokens)
 
+    def cut(self, system: str, patch: int) -> int:
+        """How many patches cut the grid of a system."""
+        axes = [points for points in self.probes[system].grid if points > 1]
+        return math.prod(points // patch for points in axes)
+
     def batch(self, system: str) -> int:
         """Windows per batch: as many as make the batches of all systems alike in tokens, if cut
         into medium patches. What a step takes besides its tokens then weighs alike, too."""
-        axes = [points for points in self.probes[system].grid if points > 1]
-        tokens = math.prod(points // self.medium(system) for points in axes)
+        tokens = self.cut(system, self.medium(system))
         return max(1, round(self.scale.batch * self.scale.tokens / tokens))
 
     def step_operations(self, system: str, model: ModelConfig) -> float:
@@ -149,21 +170,36 @@ def run_config(
     scale: Scale, source: Source, model: ModelConfig, steps: int, seed: int, device: str
 ) -> RunConfig:
     """The run of one cell."""
-    return RunConfig(
+    config = RunConfig(
         model=model,
         windows=scale.window_config,
-        optim=OptimConfig(lr=scale.lr, warmup=max(1, steps // 10)),
+        optim=OptimConfig(lr=scale.lr),
         data=source.data,
-        steps=steps,
         batch=scale.batch,
-        validate_every=max(1, steps // scale.validations) if scale.validations > 1 else 0,
         validate_windows=scale.windows,
-        checkpoint_every=max(10, steps // 4),
         keep_checkpoints=1,
-        log_every=max(1, steps // 20),
         seed=seed,
         device="cpu" if device == "cpu" else "auto" if device == "auto" else "cuda",
     )
+    return paced(config, steps, scale.validations)
+
+
+def paced(config: RunConfig, steps: int, validations: int) -> RunConfig:
+    """A run of so many steps, with the schedule, the validations and the checkpoints of these."""
+    return replace(
+        config,
+        optim=replace(config.optim, warmup=max(1, steps // 10)),
+        steps=steps,
+        validate_every=max(1, steps // validations) if validations > 1 else 0,
+        checkpoint_every=max(10, min(steps // 4, MOST_STEPS)),
+        log_every=max(1, steps // 20),
+    )
+
+
+def leveled(model: ModelConfig, patch: int) -> ModelConfig:
+    """A model whose local path has as many levels as patches down to this one allow: where several
+    are compared, the same for all."""
+    return replace(model, levels=min(model.levels, max(0, (patch // 2).bit_length() - 1)))
 
 
 def slug(text: str) -> str:
@@ -186,6 +222,15 @@ def by_seed(
     }
 
 
+def trajectories_of(outcomes: Sequence[Outcome], system: str, point: str, budget: str) -> Rows:
+    """The error one step ahead on each test trajectory, by seed."""
+    return {
+        one.seed: [row[0] for row in one.by_trajectory]
+        for one in outcomes
+        if (one.system, one.point, one.budget) == (system, point, budget)
+    }
+
+
 def mean_of(
     outcomes: Sequence[Outcome],
     system: str,
@@ -193,8 +238,22 @@ def mean_of(
     value: Callable[[Outcome], float] = Outcome.error,
     budget: str = OPERATIONS,
 ) -> Estimate:
-    """The mean of a number over the seeds of an operating point, with its interval."""
-    return estimate(by_seed(outcomes, system, point, budget, value).values())
+    """The mean of a number over the seeds of an operating point, with its interval; that of the
+    error is one over test trajectories, too."""
+    found = estimate(by_seed(outcomes, system, point, budget, value).values())
+    if value is not Outcome.error:
+        return found
+    return over_trajectories(found, trajectories_of(outcomes, system, point, budget))
+
+
+def error_ratio(
+    outcomes: Sequence[Outcome], system: str, ours: tuple[str, str], theirs: tuple[str, str]
+) -> Estimate:
+    """The error of an operating point after trainings of a budget over that of another, paired by
+    seed, with its interval over seeds and test trajectories."""
+    errors = [by_seed(outcomes, system, *which) for which in (ours, theirs)]
+    rows = [trajectories_of(outcomes, system, *which) for which in (ours, theirs)]
+    return over_trajectories(paired_ratio(errors[0], errors[1]), *rows)
 
 
 def points_of(outcomes: Sequence[Outcome], system: str) -> list[str]:

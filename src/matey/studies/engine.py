@@ -100,13 +100,13 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
 
 
 def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Sort cells so that parents come first: each wave starts from earlier ones only."""
+    """Sort cells so that each wave needs earlier ones only: parents, and trials of rates."""
     ordered: list[list[Cell]] = []
     left = list(cells)
     while left:
         names = {cell.name for cell in left}
-        ordered.append([cell for cell in left if cell.parent not in names])
-        left = [cell for cell in left if cell.parent in names]
+        ordered.append([cell for cell in left if names.isdisjoint(cell.before)])
+        left = [cell for cell in left if not names.isdisjoint(cell.before)]
     return ordered
 
 

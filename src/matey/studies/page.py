@@ -7,12 +7,12 @@ each cell, system, lead and metric; `timing.csv` one for each operating point an
 import csv
 import io
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
 from matey.output import write_text
-from matey.records.study import Answer, Outcome, Timing, Timings
+from matey.records.study import Answer, Outcome, Plot, Spot, SpotGroup, Timing, Timings
 from matey.studies.statistics import Estimate, over_systems
 
 # What a step takes, in tables.
@@ -26,6 +26,20 @@ def cost_columns(timing: Timing) -> tuple[str, ...]:
         brief(1e3 * timing.step_seconds),
         brief(1e3 * timing.inference_seconds),
         brief(timing.step_bytes / 1e6),
+    )
+
+
+def picture(title: str, x: str, y: str, spots: Mapping[str, tuple[float, Estimate]]) -> Plot:
+    """The picture that answers a claim: what each system was found to have on one axis, with its
+    interval on the other."""
+    return Plot(
+        title,
+        x,
+        y,
+        tuple(
+            SpotGroup(name, (Spot(name, place, found.mean, found.low, found.high),))
+            for name, (place, found) in spots.items()
+        ),
     )
 
 
@@ -79,13 +93,15 @@ def write_tables(out: Path, outcomes: Sequence[Outcome], timings: Timings) -> No
         for guide in one.guides:
             name = f"rank_correlation_{guide.criterion}"
             rows.append([*cell, guide.lead, name, guide.correlation, "", ""])
-        for metric in ("tokens", "parameters", "steps", "operations", "valid", "diverged"):
+        for metric in ("tokens", "parameters", "steps", "operations", "rate", "valid", "diverged"):
             rows.append([*cell, "", metric, getattr(one, metric), "", ""])
     write_text(out / "results.csv", as_csv(rows))
     costs: list[list[object]] = [["system", "point", "cost", "value"]]
     for system, points in timings.items():
         for point, timing in points.items():
-            costs += [[system, point, name, value] for name, value in asdict(timing).items()]
+            values = asdict(timing)
+            values |= {f"{name}_seconds": took for name, took in values.pop("parts").items()}
+            costs += [[system, point, name, value] for name, value in values.items()]
     write_text(out / "timing.csv", as_csv(costs))
 
 

@@ -19,8 +19,10 @@ from matey.simulate.trajectories import one_thread
 from matey.studies import scales
 from matey.studies.attention import design as attention
 from matey.studies.attention.findings import judge as judge_attention
+from matey.studies.budgets import complete
 from matey.studies.cells import Cell, folder_of, step_operations
-from matey.studies.design import Design, Material, Study
+from matey.studies.design import Design, Material, Scale, Study
+from matey.studies.doubts import doubts
 from matey.studies.engine import Watch, run_cells, studying
 from matey.studies.page import write_tables
 from matey.studies.systems import (
@@ -57,7 +59,8 @@ GPU = 1e14  # operations per second: what a large GPU may reach; not measured, f
 
 @dataclass(frozen=True)
 class Request:
-    """The study that a user asks for."""
+    """The study that a user asks for: with so many seeds, and only some of its systems, if these
+    are given. Others may follow in the same folder."""
 
     study: str
     scale: str
@@ -66,10 +69,19 @@ class Request:
     seed: int = 0
     jobs: int = 1
     device: str = "auto"
+    seeds: int | None = None
+    systems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.jobs > 0, "jobs", self.jobs, "1 or more")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
+
+    @property
+    def size(self) -> Any:
+        """Its scale. Raises ConfigError for a system that it does not have."""
+        size = STUDIES[self.study].scales[self.scale]
+        size = size.only(self.systems) if self.systems else size
+        return replace(size, seeds=self.seeds or size.seeds)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -99,9 +111,9 @@ def plan(request: Request, tell: Callable[[str], None]) -> Price:
     `tell` hears what is prepared.
     """
     study = STUDIES[request.study]
-    tell_unused(study.scales[request.scale].recipes, request.data, tell)
+    tell_unused(request.size.recipes, request.data, tell)
     material = prepare(request, tell)
-    return price(study.design(material), material, request)
+    return price(complete(study.design(material), material.scale), material, request)
 
 
 def prepare(request: Request, tell: Callable[[str], None]) -> Material[Any]:
@@ -110,7 +122,7 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Material[Any]:
 
     Raises ConfigError for a system whose grid cannot be cut as the study needs it.
     """
-    scale = STUDIES[request.study].scales[request.scale]
+    scale = request.size
     sources = find_sources(scale.recipes, request.data, request.out / "data")
     probes = {}
     for recipe in scale.recipes:
@@ -160,17 +172,18 @@ def run(
     """
     study = STUDIES[request.study]
     with studying(request.out, request.settings):
-        tell_unused(study.scales[request.scale].recipes, request.data, tell)
+        tell_unused(request.size.recipes, request.data, tell)
         material = prepare(request, tell)
-        design = study.design(material)
+        design = complete(study.design(material), material.scale)
         priced(price(design, material, request))
         if any(is_missing(source) for source in material.sources.values()):
             make_missing(material.scale.recipes, material.sources, tell)
             material = prepare(request, tell)
-            design = study.design(material)
+            design = complete(study.design(material), material.scale)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, tell)
         findings = study.judge(material, outcomes, timings)
+        findings = replace(findings, doubts=doubts(outcomes, material.scale))
         if request.scale == "smoke":
             findings = replace(findings, question=findings.question + SMOKE_NOTE)
         page = StudyPage(
@@ -250,7 +263,7 @@ def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...
             f"{scale.model.depth} blocks of width {scale.model.embed_dim} unless its point says "
             f"otherwise, history {scale.history}, batch {listed(batches)}",
         ),
-        ("Training", f"AdamW, learning rate {scale.lr:g} for every model"),
+        ("Training", f"AdamW, {rate_used(scale)}"),
         (
             "Scores",
             f"NRMSE of rollouts of up to {scale.rollout} dt, where test trajectories are long "
@@ -258,11 +271,23 @@ def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...
         ),
         (
             "Intervals",
-            "95 %, by Student's t: of a system over the seeds, comparisons paired by seed",
+            "95 %: of a system by Student's t over the seeds, comparisons paired by seed, and by a "
+            "bootstrap over the test trajectories, where there are two or more",
         ),
         ("Made with", f"matey {matey.__version__}, torch {torch.__version__}"),
         ("Written", time.strftime("%Y-%m-%d")),
         *design.facts,
+    )
+
+
+def rate_used(scale: Scale) -> str:
+    """How learning rates were chosen."""
+    if not scale.rates:
+        return f"learning rate {scale.lr:g} for every model"
+    tried = listed([f"{rate:g}" for rate in scale.rates])
+    return (
+        f"each operating point with the learning rate of {tried} that has the lowest validation "
+        f"error in trainings of {scale.trial:g} of the operations, with the first seed"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from matey.config import ModelConfig
 from matey.studies.attention.design import AttentionScale
 from matey.studies.systems import Recipe
-from matey.studies.tokens.design import TokensScale, Variant, variants
+from matey.studies.tokens.design import TokensScale, Variant, rules, variants
 from matey.studies.transfer.design import TransferScale
 
 NANO = ModelConfig(embed_dim=96, heads=3, depth=2, scheme="svit")
@@ -29,6 +29,11 @@ def box(resolution: int, trajectories: int) -> Recipe:
     return Recipe("gray_scott_3d", resolution, trajectories, simulator="gray_scott", ndim=3)
 
 
+def blasts(resolution: int) -> Recipe:
+    """Blasts and shocks in three dimensions."""
+    return Recipe(f"blast_3d_{resolution}", resolution, 48, simulator="blast", ndim=3)
+
+
 def resolutions(trajectories: int) -> tuple[Recipe, ...]:
     """Shallow water at several resolutions, the same initial states at each."""
     return tuple(
@@ -44,17 +49,30 @@ def transfer_recipes(
     return (
         *recipes(resolution, trajectories, *pretraining, "thermals"),
         Recipe("cavity_training", resolution, trajectories, frames=13, simulator="mhd_cavity"),
-        Recipe("mhd_cavity", resolution, 3, frames=13, seed=1),
+        Recipe("mhd_cavity", resolution, 8, frames=13, seed=1),
         *unlike,
     )
 
 
 # What the studies have in common at a scale.
 SMOKE: dict[str, Any] = {"tokens": 16, "batch": 2, "rollout": 2, "windows": 4, "turns": 2}
-PAPER: dict[str, Any] = {"tokens": 256, "batch": 16, "history": 16, "rollout": 10, "windows": 128}
-PAPER_LR = 1e-3
+PAPER: dict[str, Any] = {
+    **{"tokens": 256, "batch": 16, "history": 16, "rollout": 10, "windows": 128},
+    **{"seeds": 5, "shares": ("tenth", "third"), "rates": (3e-4, 1e-3, 3e-3)},
+}
 
-LADDER = {"cpu": resolutions(8), "paper": resolutions(32)}
+LONG: dict[str, Any] = {
+    "shares": ("tenth", "third"),
+    "operations": 1e13,
+    "tokens": 256,
+    "rates": (1e-3, 3e-3, 9e-3),
+    "windows": 32,
+    "validations": 4,
+}
+# The architecture that is the best of ours, by docs/model.md.
+BEST = ModelConfig(embed_dim=96, heads=3, depth=4, scheme="svit", local=32, levels=3)
+
+LADDER = {"cpu": resolutions(40), "paper": resolutions(48)}
 RUNGS = tuple(recipe.name for recipe in LADDER["cpu"])
 
 TOKENS = {
@@ -70,8 +88,8 @@ TOKENS = {
     ),
     "cpu": TokensScale(
         recipes=(
-            *recipes(64, 16, *PDEBENCH, "thermals", "gray_scott"),
-            *(box(24, 10), *LADDER["cpu"]),
+            *recipes(64, 40, *PDEBENCH, "thermals", "gray_scott"),
+            *(box(24, 40), *LADDER["cpu"]),
         ),
         operations=4e11,
         model=NANO,
@@ -79,17 +97,28 @@ TOKENS = {
         variants=variants((0.2, 0.5, 0.8)),
         resolutions=RUNGS,
     ),
+    "long": TokensScale(
+        **LONG,
+        recipes=(*recipes(128, 48, "shallow_water", "blast", "reacting", "fracture"), blasts(32)),
+        model=BEST,
+        variants=(
+            Variant("adap_mix", 0.9, "change", rule="bulk"),
+            Variant("adap_mix", 0.9, "change", rule="bulk", finer=True),
+        ),
+        most=2.0,
+    ),
     "paper": TokensScale(
         **PAPER,
-        lr=PAPER_LR,
         validations=8,
         recipes=(
             *recipes(128, 128, *PDEBENCH, "thermals", "gray_scott"),
-            *(box(64, 32), *LADDER["paper"]),
+            *recipes(128, 128, "reacting", "blast", "fracture"),
+            Recipe("blast_256", 256, 64, simulator="blast"),
+            *(blasts(32), blasts(64), box(64, 48), *LADDER["paper"]),
         ),
         operations=2e17,
         model=TI,
-        variants=variants((0.2, 0.4, 0.6)),
+        variants=(*variants((0.02, 0.2, 0.4, 0.6, 0.95)), *rules(0.9, 0.5)),
         resolutions=RUNGS,
     ),
 }
@@ -104,22 +133,35 @@ ATTENTION = {
         ),
         operations=8e6,
         model=replace(SMALLEST, depth=2),
+        ladder=("shallow_water_32",),
         widths=(16,),
         kinds=("ViT", "AViT", "SViT, joint every 2nd"),
     ),
     "cpu": AttentionScale(
-        recipes=(*recipes(64, 16, *AXIAL), *LADDER["cpu"]),
+        recipes=(*recipes(64, 40, *AXIAL), *LADDER["cpu"]),
+        ladder=RUNGS,
         operations=5e11,
         model=ModelConfig(embed_dim=64, heads=2, depth=4),
         tokens=256,
         validations=8,
         widths=(32, 64, 96),
     ),
+    "long": AttentionScale(
+        **LONG,
+        recipes=(*recipes(128, 48, "shallow_water", "compressible"), blasts(32)),
+        model=BEST,
+        widths=(64, 96, 128),
+        kinds=("ViT", "SViT", "AViT", "AViT, joint every 2nd"),
+    ),
     "paper": AttentionScale(
         **PAPER,
-        lr=PAPER_LR,
         validations=16,
-        recipes=(*recipes(128, 128, *AXIAL), *LADDER["paper"]),
+        recipes=(
+            *recipes(128, 128, *AXIAL),
+            Recipe("blast_256", 256, 64, simulator="blast"),
+            *(blasts(32), *LADDER["paper"]),
+        ),
+        ladder=RUNGS,
         operations=5e17,
         model=TI,
         widths=(192, 384, 768),
@@ -146,7 +188,7 @@ TRANSFER = {
         unlike_trajectories=(1,),
     ),
     "cpu": TransferScale(
-        recipes=transfer_recipes(64, 16, PDEBENCH, *recipes(64, 16, *UNLIKE[:2]), box(24, 12)),
+        recipes=transfer_recipes(64, 40, PDEBENCH, *recipes(64, 40, *UNLIKE[:2]), box(24, 40)),
         operations=1e12,
         model=replace(NANO, depth=4, mode="uniform", patches=(8,)),
         tokens=256,
@@ -155,11 +197,20 @@ TRANSFER = {
         targets=NEW,
         unlike=UNLIKE,
     ),
+    "long": TransferScale(
+        **LONG,
+        recipes=transfer_recipes(64, 48, PDEBENCH, *recipes(64, 48, *UNLIKE[:1])),
+        model=replace(BEST, mode="uniform", patches=(8,), levels=2),
+        pretraining=PDEBENCH,
+        share=12,
+        targets=NEW,
+        unlike=UNLIKE[:1],
+        trajectories=(1, 8),
+    ),
     "paper": TransferScale(
         **{**PAPER, "history": 10},
-        lr=PAPER_LR,
         validations=8,
-        recipes=transfer_recipes(128, 128, PDEBENCH, *recipes(128, 32, *UNLIKE[:2]), box(64, 32)),
+        recipes=transfer_recipes(128, 128, PDEBENCH, *recipes(128, 48, *UNLIKE[:2]), box(64, 48)),
         operations=1e17,
         model=replace(TI, mode="uniform", patches=(16,)),
         pretraining=PDEBENCH,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,12 +23,14 @@ from matey.device import choose_device
 from matey.fields import Batch
 from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.make import make_model, outline_model
+from matey.nn.surrogate import normalised
 from matey.nn.transformer import Matey
 from matey.records.study import Timing, Timings, TimingTable
 from matey.simulate.trajectories import one_thread
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
 
+T = TypeVar("T")
 FILE = "timing.json"
 TRIED = 16  # batches of which a typical one is chosen
 
@@ -46,6 +49,7 @@ class Bench:
         self.half = config.precision == "bfloat16"
         self.steps: list[float] = []
         self.inferences: list[float] = []
+        self.parts: dict[str, list[float]] = {}
 
     def step(self) -> None:
         """One training step."""
@@ -69,6 +73,7 @@ class Bench:
         """One timed step, and one prediction."""
         self.steps.append(seconds(self.step, self.device))
         self.inferences.append(seconds(self.infer, self.device))
+        self.time_parts()
 
     def result(self, operations: float) -> Timing:
         """The medians, and the most memory that a step and a prediction hold."""
@@ -82,7 +87,32 @@ class Bench:
             tokens=tokens / len(self.batch.values),
             operations=operations,
             parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parts={name: statistics.median(each) for name, each in self.parts.items()},
         )
+
+    @torch.no_grad()
+    def time_parts(self) -> None:
+        """Time the parts of a prediction of the transformer, one after the other."""
+        model, inputs = self.model, self.batch
+        if not isinstance(model, Matey):
+            return
+        model.eval()
+        told, fields = normalised(inputs)
+        times = inputs.values.shape[1] if model.local is None else model.times
+        with torch.autocast(self.device.type, torch.bfloat16, self.half):
+            layout = self.part(
+                "plan", lambda: model.lay_out(model.plan_inputs(inputs), times, inputs.points)
+            )
+            given = self.part("encode", lambda: model.encode(fields, told, inputs, layout))
+            tokens = self.part("blocks", lambda: model.attend(given.tokens, layout))
+            self.part("decode", lambda: model.decode(tokens, given, fields, told, inputs, layout))
+
+    def part(self, name: str, work: Callable[[], T]) -> T:
+        """What some work makes, and its time noted."""
+        made: list[T] = []
+        took = seconds(lambda: made.append(work()), self.device)
+        self.parts.setdefault(name, []).append(took)
+        return made[0]
 
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:

@@ -6,15 +6,9 @@ import pytest
 from matey.config import DataConfig
 from matey.studies.attention.design import patch_of
 from matey.studies.attention.findings import judge
-from matey.studies.attention.needs import (
-    Reached,
-    bound,
-    first_reached,
-    of_kind,
-    reached,
-    weights_for,
-)
+from matey.studies.attention.needs import of_kind, weights_for
 from matey.studies.design import Material
+from matey.studies.reach import Reached, bound, first_reached, reached
 from matey.studies.scales import ATTENTION
 from matey.studies.systems import Probe, Source
 from tests.nn.helpers import rough_inputs, system
@@ -115,5 +109,5 @@ def test_finer_grids_have_more_tokens_where_cost_is_measured_against_them(name):
     water = system(2)
     probes = {name: Probe([rough_inputs(water, n, samples=1)]) for name, n in ladder.items()}
     material = Material(scale, {}, probes, 0, "cpu")
-    tokens = [(ladder[s] // patch_of(material, s)) ** 2 for s in scale.timed_only]
+    tokens = [(ladder[s] // patch_of(material, s)) ** 2 for s in scale.ladder]
     assert tokens == [64, 256, 1024]

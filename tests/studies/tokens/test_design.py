@@ -16,6 +16,7 @@ from matey.studies.systems import Source, find_sources, medium_patch
 from matey.studies.timing import typical_batch
 from matey.studies.tokens.comparison import beside, bound_of, cost_at, error_at
 from matey.studies.tokens.findings import judge
+from matey.studies.tokens.reaching import reach_claim, reaches
 from tests.studies.helpers import outcome, timing
 
 ADAPTIVE, OTHER = "adap_mix 0.3", "adap_mul 0.3"
@@ -191,7 +192,7 @@ def test_patches_are_sized_by_the_number_of_tokens_and_tile_the_grid():
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_every_scale_names_each_system_once_and_has_three_seeds_or_more(study):
-    assert set(study.scales) == {"smoke", "cpu", "paper"}
+    assert set(study.scales) == {"smoke", "cpu", "long", "paper"}
     for scale in study.scales.values():
         names = [recipe.name for recipe in scale.recipes]
         assert len(set(names)) == len(names)
@@ -207,3 +208,31 @@ def test_only_files_of_a_system_of_that_name_stand_for_it():
     real = [name for name, source in found.items() if source.real]
     assert real == ["shallow_water"]
     assert found["gray_scott_3d"].data.systems[0].paths == ("data/gray_scott_3d",)
+
+
+def reaching(quicker: float, cost: float):
+    """What is said of an adaptive point that a tenth of its training brings to the error that the
+    fine patch ends with, and whose steps cost so much; the fine patch's cost 16."""
+    shares = {"tenth": 10, "third": 33, "operations": 100}
+    cells = []
+    for point, last in {**ERRORS, ADAPTIVE: quicker}.items():
+        for budget, steps in shares.items():
+            error = last * (100 / steps) ** 0.5
+            more = {"steps": steps, "curve": ((steps, error),)}
+            cells += [outcome(point, budget, seed, error, **more) for seed in range(3)]
+    costs = {name: timing(each) for name, each in {**COSTS, ADAPTIVE: cost}.items()}
+    return reach_claim({"water": reaches(cells, costs, "water")})
+
+
+def test_an_adaptive_point_that_is_as_good_sooner_and_quicker_reaches_the_fine_patch():
+    """It ends at half the fine patch's error, whose error it has after a quarter of its steps."""
+    found = reaching(quicker=0.5, cost=8)
+    assert found.answer == "held"
+    assert "takes 0.1" in found.sentences[1]
+
+
+def test_it_does_not_where_its_steps_are_as_dear_or_its_error_stays_larger():
+    assert reaching(quicker=0.5, cost=16).answer == "not held"
+    worse = reaching(quicker=1.5, cost=8)
+    assert worse.answer == "not held"
+    assert "takes at least 0.5" in worse.sentences[1]

@@ -8,10 +8,11 @@ Time to an error is read off the validations during a training, as steps, and ta
 time, which is measured apart.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from matey.config import ModelConfig, Scheme
-from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale
+from matey.studies.design import OPERATIONS, STEPS, Design, Material, Scale, leveled
 from matey.studies.systems import medium_patch
 
 REFERENCE = "ViT"
@@ -28,9 +29,14 @@ PATTERNS: dict[str, tuple[Scheme, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionScale(Scale):
-    """The size of the study of attention: its widths, and the kinds of models."""
+    """The size of the study of attention: its widths, and the kinds of models.
+
+    `ladder` is one system at several resolutions, coarse to fine, to see how cost grows with
+    tokens: no model is trained on it.
+    """
 
     widths: tuple[int, ...]
+    ladder: tuple[str, ...] = ()
     kinds: tuple[str, ...] = tuple(PATTERNS)
 
     @property
@@ -40,13 +46,13 @@ class AttentionScale(Scale):
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The systems that models are trained on; the others are for timing alone."""
-        return tuple(recipe.name for recipe in self.recipes if not recipe.simulator)
+        """The systems that models are trained on."""
+        return tuple(r.name for r in self.recipes if r.name not in self.ladder)
 
-    @property
-    def timed_only(self) -> tuple[str, ...]:
-        """One system at several resolutions, coarse to fine, to see how cost grows with tokens."""
-        return tuple(recipe.name for recipe in self.recipes if recipe.simulator)
+    def only(self, systems: Sequence[str]) -> "AttentionScale":
+        """The scale with some of its systems. Raises ConfigError for one that it does not have."""
+        left = tuple(name for name in self.ladder if name in systems)
+        return replace(super().only(systems), ladder=left)
 
     @property
     def patterns(self) -> dict[str, tuple[Scheme, ...]]:
@@ -66,7 +72,7 @@ def point(kind: str, width: int) -> str:
 def patch_of(material: Material[AttentionScale], system: str) -> int:
     """The patch of a system: the medium one; at several resolutions one for all of them, since
     patches that grow with the grid would leave as many tokens at each."""
-    ladder = material.scale.timed_only
+    ladder = material.scale.ladder
     if system not in ladder:
         return material.medium(system)
     return medium_patch(material.probes[ladder[0]].grid, material.scale.tokens // 4)
@@ -101,7 +107,7 @@ def model_of(scale: AttentionScale, kind: str, width: int, patch: int) -> ModelC
     """A model of one kind and width, with uniform patches."""
     head = scale.model.embed_dim // scale.model.heads
     return replace(
-        scale.model,
+        leveled(scale.model, patch),
         embed_dim=width,
         heads=max(1, width // head),
         scheme=PATTERNS[kind],

@@ -4,16 +4,27 @@ import math
 from collections.abc import Sequence
 
 from matey.records.study import Claim, Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
-from matey.studies.attention.design import REFERENCE, AttentionScale, point
+from matey.studies.attention.design import PATTERNS, REFERENCE, AttentionScale, point
 from matey.studies.attention.needs import Needs, needs
-from matey.studies.design import Material, end_of, mean_of, persistence, stencil, steps_of
+from matey.studies.curves import at_equal_time, curve_plot, curve_table, has_curves
+from matey.studies.design import (
+    Material,
+    end_of,
+    mean_of,
+    persistence,
+    points_of,
+    stencil,
+    steps_of,
+)
 from matey.studies.page import (
     COST_COLUMNS,
     answer_above,
+    answer_below,
     blank,
     brief,
     cost_columns,
     decide,
+    picture,
     ranged,
 )
 from matey.studies.statistics import over_systems
@@ -32,6 +43,8 @@ def judge(
         kind: [needs(outcomes, timings[system], scale, system, kind) for system in systems]
         for kind in others
     }
+    curved = [system for system in systems if has_curves(outcomes, system)]
+    each = [(s, outcomes, timings[s], points_of(outcomes, s)) for s in curved]
     return Findings(
         title="Does decoupled attention pay?",
         question="What do SViT, AViT and partly decoupled models need beside ViT, at matched "
@@ -39,12 +52,21 @@ def judge(
         claims=(
             needs_claim(beside_vit["AViT"]),
             *(accuracy_claim(kind, rows) for kind, rows in beside_vit.items()),
+            *(
+                partial_claim(kind, scale, outcomes, timings)
+                for kind in others
+                if len(PATTERNS[kind]) > 1 and kind.split(",")[0] in others
+            ),
         ),
-        plots=tuple(plot(system, material, outcomes, timings) for system in systems),
+        plots=(
+            *(curve_plot(*one) for one in each),
+            *(plot(system, material, outcomes, timings) for system in systems),
+        ),
         tables=(
             *(kind_table(system, beside_vit) for system in systems),
             *(point_table(system, outcomes, timings) for system in systems),
-            resolution_table(material, timings),
+            *(curve_table(*one) for one in each),
+            *([resolution_table(material, timings)] if scale.ladder else []),
         ),
     )
 
@@ -68,6 +90,12 @@ def needs_claim(rows: Sequence[Needs]) -> Claim:
                 for one in rows
             ),
         ),
+        picture(
+            "AViT at equal error: the claim is above and right of 2",
+            "weights over ViT's",
+            "time of training over ViT's",
+            {one.system: (one.weights.mean, one.time) for one in rows},
+        ),
     )
 
 
@@ -80,9 +108,39 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
         answer,
         tuple(
             f"{one.system}: {ranged(one.error)} times the error, {ranged(one.few)} after equally "
-            f"many steps; {brief(one.parameters)} times the parameters, {brief(one.step_time)} "
-            f"times the step time, {brief(one.memory)} times the memory."
+            f"many steps, {ranged(one.timely)} after an equal time, {ranged(one.light)} with as "
+            f"many weights, {ranged(one.small)} with as much memory; {brief(one.parameters)} times "
+            f"the parameters, {brief(one.step_time)} times the step time, {brief(one.memory)} "
+            "times the memory."
             for one in rows
+        ),
+        picture(
+            f"{kind} after equal operations: the claim is above 1",
+            "step time over ViT's",
+            "error over ViT's",
+            {one.system: (one.step_time, one.error) for one in rows},
+        ),
+    )
+
+
+def partial_claim(
+    kind: str, scale: AttentionScale, outcomes: Sequence[Outcome], timings: Timings
+) -> Claim:
+    """More accurate than the same without joint blocks, for an equal time?"""
+    whole, middle = kind.split(",")[0], scale.middle_width
+    ratios = {
+        system: at_equal_time(
+            outcomes, timings[system], system, point(kind, middle), point(whole, middle)
+        )
+        for system in scale.trained
+    }
+    overall = over_systems([*ratios.values()])
+    return Claim(
+        f"{kind} is more accurate than {whole} of equal width after an equal time of training",
+        answer_below(overall),
+        (
+            f"Over the systems together {ranged(overall)} times the error.",
+            *(f"{system}: {ranged(ratio)} times." for system, ratio in ratios.items()),
         ),
     )
 
@@ -118,6 +176,9 @@ def kind_table(system: str, beside_vit: dict[str, list[Needs]]) -> TextTable:
                 kind,
                 ranged(one.error),
                 ranged(one.few),
+                ranged(one.timely),
+                ranged(one.light),
+                ranged(one.small),
                 brief(one.parameters),
                 brief(one.step_time),
                 brief(one.memory),
@@ -127,11 +188,15 @@ def kind_table(system: str, beside_vit: dict[str, list[Needs]]) -> TextTable:
         )
     return TextTable(
         f"{system}: over ViT's",
-        "The first columns at matched width, the last two at matched error, with 95 % intervals.",
+        "At matched width; with as many weights, or as much memory of a step, as ViT of that "
+        "width, between the widths; the last two at matched error. With 95 % intervals.",
         (
             "model",
             "error, equal operations",
             "error, equal steps",
+            "equal time",
+            "equal weights",
+            "equal memory",
             "parameters",
             "step time",
             "memory",
@@ -177,7 +242,7 @@ def point_table(system: str, outcomes: Sequence[Outcome], timings: Timings) -> T
 
 def resolution_table(material: Material[AttentionScale], timings: Timings) -> TextTable:
     """What a step takes at several resolutions, at the middle width."""
-    systems = material.scale.timed_only
+    systems = material.scale.ladder
     rows = []
     for kind in material.scale.patterns:
         name = point(kind, material.scale.middle_width)

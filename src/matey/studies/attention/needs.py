@@ -1,34 +1,37 @@
 """Time, weights and error of a kind of model, relative to ViT."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from matey.records.study import Outcome, Timing
 from matey.studies.attention.design import REFERENCE, AttentionScale, point
-from matey.studies.design import OPERATIONS, STEPS, by_seed
+from matey.studies.curves import at_equal_time, curve_of
+from matey.studies.design import OPERATIONS, STEPS, by_seed, error_ratio
+from matey.studies.reach import Reached, along, bound, first_reached, ratio_of, reached
 from matey.studies.statistics import Estimate, paired_ratio
-
-Side = Literal["", "at least ", "at most "]
-OPPOSITE: dict[Side, Side] = {"": "", "at least ": "at most ", "at most ": "at least "}
 
 
 @dataclass(frozen=True)
 class Needs:
     """Costs and errors of a kind of model on one system, over those of ViT.
 
-    At matched width: `error` after equal operations and `few` after equally many steps,
-    `parameters`, `step_time` and `memory`. At matched error: `time` and `weights`; `bounds` are
-    which of the two are bounds, since some seeds did not reach the error, or reached it with the
-    least that was tried.
+    At matched width: `error` after equal operations, `few` after equally many steps and `timely`
+    after an equal time, `parameters`, `step_time` and `memory`. With as many weights, or as much
+    memory, as ViT of the middle width, between the widths by power laws: `light` and `small`, the
+    error after equal operations over that one's. At matched error: `time` and `weights`; `bounds`
+    are which of the two are bounds, since some seeds did not reach the error, or reached it with
+    the least that was tried.
     """
 
     system: str
     kind: str
     error: Estimate
     few: Estimate
+    timely: Estimate
+    light: Estimate
+    small: Estimate
     parameters: float
     step_time: float
     memory: float
@@ -56,16 +59,18 @@ def needs(
         for seed, models in of_kind(outcomes, system, name).items():
             if seed in targets:
                 target, sizes = targets[seed], [(float(m.parameters), m.valid) for m in models]
-                looks = [(m.curve, timings[m.point].step_seconds) for m in models]
+                looks = [(looks_of(outcomes, m), timings[m.point].step_seconds) for m in models]
                 tries = [reached(curve, target, step_seconds) for curve, step_seconds in looks]
                 times[name][seed] = first_reached(tries)
                 weights[name][seed] = weights_for(target, sizes)
-    errors = by_seed(outcomes, system, base, OPERATIONS)
     return Needs(
         system=system,
         kind=kind,
-        error=paired_ratio(by_seed(outcomes, system, ours, OPERATIONS), errors),
-        few=paired_ratio(by_seed(outcomes, system, ours, STEPS), errors),
+        error=error_ratio(outcomes, system, (ours, OPERATIONS), (base, OPERATIONS)),
+        few=error_ratio(outcomes, system, (ours, STEPS), (base, OPERATIONS)),
+        timely=at_equal_time(outcomes, timings, system, ours, base),
+        light=at_equal_cost(outcomes, timings, scale, system, kind, weights_of),
+        small=at_equal_cost(outcomes, timings, scale, system, kind, memory_of),
         parameters=timings[ours].parameters / timings[base].parameters,
         step_time=timings[ours].step_seconds / timings[base].step_seconds,
         memory=timings[ours].step_bytes / timings[base].step_bytes,
@@ -78,6 +83,50 @@ def needs(
     )
 
 
+def looks_of(outcomes: Sequence[Outcome], one: Outcome) -> Sequence[tuple[int, float]]:
+    """Validation errors after so many steps: of trainings that each have a schedule of their own,
+    where there are several, or else those on the way of one."""
+    curves = curve_of(outcomes, one.system, one.point, lambda each: each.valid)
+    curve = curves.get(one.seed, [])
+    return curve if len(curve) > 1 else one.curve
+
+
+def weights_of(timing: Timing) -> float:
+    """The number of weights."""
+    return float(timing.parameters)
+
+
+def memory_of(timing: Timing) -> float:
+    """The bytes of a step."""
+    return float(timing.step_bytes)
+
+
+def at_equal_cost(
+    outcomes: Sequence[Outcome],
+    timings: Mapping[str, Timing],
+    scale: AttentionScale,
+    system: str,
+    kind: str,
+    cost: Callable[[Timing], float],
+) -> Estimate:
+    """The error of a kind where its cost is that of ViT of the middle width, over that one's,
+    between the widths by power laws; beyond them that of the nearest."""
+    base = point(REFERENCE, scale.middle_width)
+    errors = {
+        width: by_seed(outcomes, system, point(kind, width), OPERATIONS) for width in scale.widths
+    }
+    theirs = by_seed(outcomes, system, base, OPERATIONS)
+    ours = {}
+    for seed in theirs:
+        curve = [
+            (cost(timings[point(kind, width)]), row[seed])
+            for width, row in errors.items()
+            if math.isfinite(row.get(seed, math.nan))
+        ]
+        ours[seed] = along(cost(timings[base]), sorted(curve)) if curve else math.inf
+    return paired_ratio(ours, theirs)
+
+
 def of_kind(outcomes: Sequence[Outcome], system: str, kind: str) -> dict[int, list[Outcome]]:
     """The models of one kind and all widths that had equal operations, by seed; those that
     diverged left out."""
@@ -87,36 +136,6 @@ def of_kind(outcomes: Sequence[Outcome], system: str, kind: str) -> dict[int, li
         if same and not one.failed:
             models.setdefault(one.seed, []).append(one)
     return models
-
-
-@dataclass(frozen=True)
-class Reached:
-    """What it took to reach an error: at least that much where it was not reached, at most where
-    the first look, or the fewest weights, showed it already."""
-
-    value: float
-    side: Side = ""
-
-
-def reached(curve: Sequence[tuple[int, float]], target: float, step_seconds: float) -> Reached:
-    """The time until a validation curve first reaches an error, by linear interpolation."""
-    for (early, above), (late, below) in pairwise(((0, math.inf), *curve)):
-        if below <= target:
-            if not math.isfinite(above):
-                return Reached(late * step_seconds, "at most ")
-            part = (above - target) / (above - below)
-            return Reached((early + part * (late - early)) * step_seconds)
-    return Reached(curve[-1][0] * step_seconds if curve else math.nan, "at least ")
-
-
-def first_reached(tries: Sequence[Reached]) -> Reached:
-    """The quickest of several models, at most that where one may have been quicker than its first
-    look told; the longest try where none got there."""
-    there = [one for one in tries if one.side != "at least "]
-    if there:
-        best = min(there, key=lambda one: one.value)
-        return Reached(best.value, "at most " if any(one.side for one in there) else "")
-    return max(tries, key=lambda one: one.value)
 
 
 def weights_for(target: float, curve: Sequence[tuple[float, float]]) -> Reached:
@@ -131,19 +150,3 @@ def weights_for(target: float, curve: Sequence[tuple[float, float]]) -> Reached:
             part = math.log(worse / target) / math.log(worse / better)
             return Reached(few * (many / few) ** part)
     return Reached(rows[-1][0], "at least ")
-
-
-def ratio_of(ours: Mapping[int, Reached], theirs: Mapping[int, Reached]) -> Estimate:
-    """How many times as much, paired by seed."""
-    return paired_ratio(
-        {seed: one.value for seed, one in ours.items()},
-        {seed: one.value for seed, one in theirs.items()},
-    )
-
-
-def bound(ours: Mapping[int, Reached], theirs: Mapping[int, Reached]) -> str:
-    """What a ratio is where some of either are bounds: one too, or no more than a guess."""
-    sides = {one.side for one in ours.values()}
-    sides |= {OPPOSITE[one.side] for one in theirs.values()}
-    sides -= {""}
-    return "about " if len(sides) > 1 else "".join(sides)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from matey.records.study import Claim, Outcome
 from matey.studies.design import OPERATIONS, STEPS, by_seed, mean_of, persistence, steps_of
-from matey.studies.page import answer_above, answer_below, answer_for, brief, ranged
+from matey.studies.page import answer_above, answer_below, answer_for, brief, picture, ranged
 from matey.studies.statistics import estimate, over_systems, paired_ratio
 from matey.studies.tokens.comparison import Coarse, Comparison
 from matey.studies.tokens.design import COARSE, FINE, MEDIUM, UNIFORM
@@ -44,6 +44,15 @@ def cheaper_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
         "Adaptive tokens are 2 to 5 times cheaper at equal error",
         answer,
         ("Judged by step time, after equally many optimizer steps.", *sentences),
+        picture(
+            "Times cheaper at equal error: the claim is above 2",
+            "in tokens",
+            "in step time",
+            {
+                system: (one.steps.cheaper["tokens"].mean, one.steps.cheaper["step time"])
+                for system, one in judged.items()
+            },
+        ),
     )
 
 
@@ -134,6 +143,12 @@ def better_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
             f"operations, {ranged(one.time)} after equal time, {ranged(one.steps.medium)} after "
             "equally many steps."
             for system, one in judged.items()
+        ),
+        picture(
+            "Error after equal operations: the claim is below 1",
+            "step time over the medium patch's",
+            "error over the best uniform patch's",
+            {s: (one.share["step time"], one.operations.best) for s, one in judged.items()},
         ),
     )
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from matey.records.study import Outcome, Timing
-from matey.studies.design import OPERATIONS, STEPS, by_seed
+from matey.studies.curves import at_equal_time
+from matey.studies.design import OPERATIONS, STEPS, by_seed, error_ratio
+from matey.studies.reach import cost_at, error_at
 from matey.studies.statistics import Estimate, geometric, paired_ratio
 from matey.studies.tokens.design import COARSE, MEDIUM, UNIFORM
 
@@ -64,26 +65,27 @@ def compare(
 ) -> Comparison:
     """One adaptive point of one system beside the uniform ones."""
     ours, medium = costs[point], costs[MEDIUM]
-    same_time = {
-        seed: at_equal_time(outcomes, system, point, seed, ours, medium)
-        for seed in by_seed(outcomes, system, point, OPERATIONS)
-    }
     return Comparison(
         point=point,
         steps=beside(outcomes, costs, system, point, STEPS),
         operations=beside(outcomes, costs, system, point, OPERATIONS),
-        time=paired_ratio(same_time, by_seed(outcomes, system, MEDIUM, OPERATIONS)),
+        time=at_equal_time(outcomes, costs, system, point, MEDIUM),
         share={cost: of(ours) / of(medium) for cost, of in COSTS.items()},
         valid=mean_valid(outcomes, system, point, OPERATIONS),
     )
 
 
 def mean_valid(outcomes: Sequence[Outcome], system: str, point: str, budget: str) -> float:
-    """The mean error on validation windows: what choices go by. The medium patch, which is the
-    reference, has cells of one budget only."""
-    budget = OPERATIONS if point == MEDIUM else budget
+    """The mean error on validation windows: what choices go by."""
+    budget = budget_of(point, budget)
     errors = by_seed(outcomes, system, point, budget, lambda one: one.valid).values()
     return math.fsum(errors) / len(errors) if errors else math.inf
+
+
+def budget_of(point: str, budget: str) -> str:
+    """The budget under which a point's cells stand: those of the medium patch, which is the
+    reference, are of equal operations and of equal steps alike."""
+    return OPERATIONS if (point, budget) == (MEDIUM, STEPS) else budget
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,8 @@ class Coarse:
 
 def coarse_of(outcomes: Sequence[Outcome], costs: Mapping[str, Timing], system: str) -> Coarse:
     """The uniform coarse patch of one system."""
-    errors = [by_seed(outcomes, system, name, OPERATIONS) for name in (COARSE, MEDIUM)]
     return Coarse(
-        paired_ratio(errors[0], errors[1]),
+        error_ratio(outcomes, system, (COARSE, OPERATIONS), (MEDIUM, OPERATIONS)),
         costs[COARSE].step_seconds / costs[MEDIUM].step_seconds,
     )
 
@@ -118,9 +119,7 @@ def beside(
 ) -> Beside:
     """One adaptive point beside the uniform ones, after trainings of one budget."""
     adaptive = by_seed(outcomes, system, point, budget)
-    uniform = {name: by_seed(outcomes, system, name, budget) for name in UNIFORM}
-    # The medium patch is the reference: its cells are of both budgets.
-    uniform[MEDIUM] = by_seed(outcomes, system, MEDIUM, OPERATIONS)
+    uniform = {name: by_seed(outcomes, system, name, budget_of(name, budget)) for name in UNIFORM}
     uniform = {name: errors for name, errors in uniform.items() if errors}
     best = min(uniform, key=lambda name: mean_valid(outcomes, system, name, budget))
 
@@ -140,8 +139,8 @@ def beside(
             adaptive,
             {s: error_at(costs[point].step_seconds, curve("step time", s)) for s in adaptive},
         ),
-        best=paired_ratio(adaptive, uniform[best]),
-        medium=paired_ratio(adaptive, uniform[MEDIUM]),
+        best=error_ratio(outcomes, system, (point, budget), (best, budget_of(best, budget))),
+        medium=error_ratio(outcomes, system, (point, budget), (MEDIUM, OPERATIONS)),
     )
 
 
@@ -156,60 +155,3 @@ def bound_of(adaptive: Mapping[int, float], uniform: Mapping[str, Mapping[int, f
         elif errors and error < min(errors):
             sides.add("at least ")
     return "about " if len(sides) > 1 else "".join(sides)
-
-
-def cost_at(error: float, curve: Sequence[tuple[float, float]]) -> float:
-    """The least cost at which uniform patches reach an error, between them by power laws.
-
-    `curve` are costs with errors. Where even the best has a larger error its cost is the answer:
-    the true one is higher. Where the cheapest has a smaller one, that is.
-    """
-    return along(error, [(error, cost) for cost, error in reversed(falling(curve))])
-
-
-def error_at(cost: float, curve: Sequence[tuple[float, float]]) -> float:
-    """The least error of uniform patches at a cost, between them by power laws.
-
-    Below the cheapest, and beyond the dearest, theirs.
-    """
-    return along(cost, falling(curve))
-
-
-def along(x: float, curve: Sequence[tuple[float, float]]) -> float:
-    """The value at `x` of a curve of rising x, by power laws; beyond its ends the value there."""
-    if not curve:
-        return math.nan
-    if x <= curve[0][0]:
-        return curve[0][1]
-    for (before, low), (after, high) in pairwise(curve):
-        if x <= after:
-            return low * (high / low) ** (math.log(x / before) / math.log(after / before))
-    return curve[-1][1]
-
-
-def falling(curve: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points, by rising cost, whose error is finite and below that of all cheaper ones."""
-    envelope: list[tuple[float, float]] = []
-    for cost, error in sorted(curve):
-        if error < (envelope[-1][1] if envelope else math.inf):
-            envelope.append((cost, error))
-    return envelope
-
-
-def at_equal_time(
-    outcomes: Sequence[Outcome], system: str, point: str, seed: int, ours: Timing, medium: Timing
-) -> float:
-    """The error after as much training time as the medium patch took, by its two trainings.
-
-    Between them by a power law in the number of steps; beyond both, the nearer one's.
-    """
-    trained = [o for o in outcomes if (o.system, o.seed) == (system, seed)]
-    reference = next(one for one in trained if one.point == MEDIUM)
-    steps = reference.steps * medium.step_seconds / ours.step_seconds
-    runs = sorted((one.steps, one.error()) for one in trained if one.point == point)
-    (few, early), (many, late) = runs[0], runs[-1]
-    if steps <= few or few == many:
-        return early
-    if steps >= many or not math.isfinite(early * late):
-        return late
-    return early * (late / early) ** (math.log(steps / few) / math.log(many / few))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matey.records.study import Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
+from matey.studies.curves import curve_plot, curve_table, has_curves
 from matey.studies.design import (
     OPERATIONS,
     STEPS,
@@ -18,6 +19,14 @@ from matey.studies.design import (
 from matey.studies.guides import CRITERIA
 from matey.studies.page import COST_COLUMNS, blank, brief, cost_columns, ranged
 from matey.studies.statistics import estimate, paired_ratio
+from matey.studies.tokens.benefit import (
+    benefit_claim,
+    benefit_table,
+    benefits,
+    patch_table,
+    rule_table,
+    windows_of,
+)
 from matey.studies.tokens.claims import (
     better_claim,
     cheaper_claim,
@@ -28,6 +37,7 @@ from matey.studies.tokens.claims import (
 )
 from matey.studies.tokens.comparison import COSTS, Comparison, coarse_of, compare
 from matey.studies.tokens.design import MEDIUM, SAME_STEPS, UNIFORM, TokensScale, repeated_point
+from matey.studies.tokens.reaching import reach_claim, reaches
 
 CHARTED = ("operations", "step time", "tokens")
 
@@ -57,6 +67,17 @@ def judge(
         *(point_table(system, outcomes, timings, comparisons[system]) for system in systems),
         guide_table(outcomes, systems),
     ]
+    curved = [system for system in systems if has_curves(outcomes, system)]
+    each = [(s, outcomes, timings[s], points_of(outcomes, s)) for s in curved]
+    tables += [curve_table(*one) for one in each]
+    if curved:
+        claims.insert(0, reach_claim({s: reaches(outcomes, timings[s], s) for s in curved}))
+    there = [system for system in systems if windows_of(material, system) is not None]
+    if there:
+        found = benefits(material, there, [variant.name for variant in material.scale.variants])
+        claims.append(benefit_claim(outcomes, found))
+        tables.insert(0, patch_table(material, outcomes, there))
+        tables += [benefit_table(outcomes, found), rule_table(material, there)]
     if material.scale.resolutions:
         tables.append(resolution_table(material, outcomes, timings))
     return Findings(
@@ -64,8 +85,9 @@ def judge(
         question="At equal error, how much cheaper are adaptive tokens than uniform ones? At "
         "equal cost, how much better? And where not?",
         claims=tuple(claims),
-        plots=tuple(
-            pareto(system, cost, outcomes, timings) for system in systems for cost in CHARTED
+        plots=(
+            *(curve_plot(*one) for one in each),
+            *(pareto(system, cost, outcomes, timings) for system in systems for cost in CHARTED),
         ),
         tables=tuple(tables),
     )

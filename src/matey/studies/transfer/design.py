@@ -10,6 +10,7 @@ background fields, and tested on the files given. Systems unlike PDEBench's show
 helping.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
@@ -44,6 +45,13 @@ class TransferScale(Scale):
     unlike: tuple[str, ...]
     trajectories: tuple[int, ...] = (1, 2, 4, 8)
     unlike_trajectories: tuple[int, ...] = (1, 8)
+
+    def only(self, systems: Sequence[str]) -> "TransferScale":
+        """Raises ConfigError: systems of the pretraining are all needed."""
+        raise ConfigError(
+            f"The study of transfer has one pretraining for all systems: leave out --systems "
+            f"{' '.join(systems)}."
+        )
 
     def counts(self, system: str) -> tuple[int, ...]:
         """The numbers of trajectories that a system is trained on."""
