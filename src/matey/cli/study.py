@@ -21,10 +21,10 @@ def add_arguments(parser: Any) -> None:
 
     parser.add_argument(
         "--scale",
-        type=Literal["smoke", "cpu", "paper"],
+        type=Literal["smoke", "cpu", "long", "paper"],
         default="smoke",
-        help="smoke: a minute, to see it run; cpu: under 90 minutes on two cores; paper: the "
-        "published settings, for GPUs",
+        help="smoke: a minute, to see it run; cpu: under 90 minutes on two cores; long: a "
+        "few hours for each system, over days if need be; paper: the published settings, for GPUs",
     )
     parser.add_argument("--out", type=Path, required=True, help="the study's folder; goes on there")
     parser.add_class_arguments(DataConfig, "data")
@@ -33,6 +33,12 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument("--plan", action="store_true", help="say what it will cost, and stop")
     parser.add_argument("--seed", type=int, default=0, help="the first seed of the cells")
+    parser.add_argument(
+        "--seeds", type=PositiveInt | None, help="how many: more make the same study go on"
+    )
+    parser.add_argument(
+        "--systems", nargs="+", default=[], help="only these for now: others may come later"
+    )
     add_device(parser)
 
 
@@ -56,6 +62,8 @@ def run(options: Any, study: str) -> None:
         out=options.out,
         data=options.data,
         seed=options.seed,
+        seeds=options.seeds,
+        systems=tuple(options.systems),
         jobs=options.jobs or (1 if on_gpu else min(torch.get_num_threads(), usable_cores())),
         device=options.device,
     )
@@ -72,6 +80,39 @@ def run(options: Any, study: str) -> None:
     build([request.out], request.out / "report.html")
     show_claims(page)
     console.print(f"Tables in {request.out}, all of it in {request.out}/report.html")
+
+
+def add_scalability_arguments(parser: Any) -> None:
+    from pathlib import Path
+
+    from matey.cli.options import add_device
+
+    parser.add_argument(
+        "--scale",
+        type=Literal["smoke", "cpu", "paper"],
+        default="smoke",
+        help="smoke: seconds; cpu: up to a million tokens, measured up to 1e11 operations a step; "
+        "paper: measured as far as a large GPU goes",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the study's folder")
+    add_device(parser)
+
+
+def run_scalability(options: Any) -> None:
+    """Count, measure and report."""
+    import sys
+
+    from matey.cli.console import console
+    from matey.report import build
+    from matey.studies.scalability.run import run as run_study
+
+    def tell(text: str) -> None:
+        print(f"scalability: {text}", file=sys.stderr, flush=True)
+
+    page = run_study(options.scale, options.out, options.device, tell)
+    build([options.out], options.out / "report.html")
+    show_claims(page)
+    console.print(f"Tables in {options.out}, all of it in {options.out}/report.html")
 
 
 def show_price(price: "Price", jobs: int) -> None:
@@ -125,4 +166,11 @@ COMMANDS = {
         "attention": "ViT, SViT, AViT and partly decoupled models: error, cost and weights",
         "transfer": "pretraining against scratch, with little data, beside a U-Net and an FNO",
     }.items()
+} | {
+    "scalability": Command(
+        "one sample from a thousand tokens to a million: time and memory, counted and measured",
+        "matey study scalability --scale cpu --out studies/scalability",
+        add_scalability_arguments,
+        run_scalability,
+    )
 }
