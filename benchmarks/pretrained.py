@@ -69,7 +69,7 @@ from matey.simulate.trajectories import one_thread
 from matey.studies.cells import NOTHING, RECORD, Cell, folder_of, is_done, score_cell, stencils_of
 from matey.studies.engine import Done, run_cells
 from matey.train.beside import keep_beside
-from matey.train.finetune import finetune
+from matey.train.finetune import WAVES, finetune
 from matey.train.lock import locked
 from matey.train.loop import train
 from matey.words import duration
@@ -281,6 +281,13 @@ def asked() -> argparse.Namespace:
     parser.add_argument(
         "--budgets", nargs="+", default=["steps"], choices=["steps", "cpu"], help="what is equal"
     )
+    parser.add_argument(
+        "--waves",
+        type=int,
+        default=WAVES,
+        help="of the local path, pretrained or not, where models have none: as many as matey "
+        "finetune adds",
+    )
     parser.add_argument("--trial-steps", type=int, default=200, help="after which a rate is chosen")
     parser.add_argument("--ahead", type=int, default=10, help="steps of the rollouts")
     parser.add_argument("--windows", type=int, default=32, help="rollouts of a system, at most")
@@ -307,6 +314,8 @@ def work(args: argparse.Namespace) -> None:
     out = Path(args.out)
     check(args)
     model, history = keep_models(out, {MODELS: dict(args.model), CONTROLS: dict(args.control)})
+    if model.local and not model.waves:
+        model = replace(model, waves=args.waves)
     ask = ScoreConfig(steps=args.ahead, batch=8, windows=args.windows)
     places = [Place(name, file, model, history, args.recipe, ask, out) for name, file in args.data]
     lines = lines_of(args)
