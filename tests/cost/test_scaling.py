@@ -81,6 +81,8 @@ def test_what_activation_checkpointing_does_again_is_computed(work):
     again = work_of(replace(RUN, activation_checkpointing=True), GRID, 3, 0.25)
     assert again.shared == pytest.approx(work.shared * 4 / 3, rel=0.02)  # 7/5 of attention
     assert again.ends == work.ends
+    assert again.exchanged == 1.5 * work.exchanged
+    assert again.circled == 4 / 3 * work.circled
     assert again.memory.total < work.memory.total
 
 

@@ -189,10 +189,13 @@ def traffic(folder: Path) -> None:
         (folder / f"{both.rank}.json").write_text(json.dumps(found))
 
 
-def sent_in(everyone: Team, shape: ModelConfig, parallel: ParallelConfig) -> dict:
+def sent_in(
+    everyone: Team, shape: ModelConfig, parallel: ParallelConfig, checkpointing: bool = False
+) -> dict:
     """What a process sends in a batch."""
     team = Team(parallel, torch.device("cpu"))
     model = Matey(shape, SPECS, history=2).train()
+    model.activation_checkpointing = checkpointing
     if parallel.sequence > 1:
         spread_cells(model, team)
     engine = Engine(model, team)
@@ -201,11 +204,14 @@ def sent_in(everyone: Team, shape: ModelConfig, parallel: ParallelConfig) -> dic
     return wire.sent
 
 
-def modelled_for(size: int, shape: ModelConfig, parallel: ParallelConfig) -> dict:
+def modelled_for(
+    size: int, shape: ModelConfig, parallel: ParallelConfig, checkpointing: bool = False
+) -> dict:
     """What is modelled of that."""
     model = Matey(shape, SPECS, history=2).train()
     plan = model.plan_inputs(batch_of(SPECS[0], 0, slice(0, 4)))
-    return sent_by(work_on(RunConfig(device="cpu"), model, SPECS[0], plan), parallel, size)
+    config = RunConfig(device="cpu", activation_checkpointing=checkpointing)
+    return sent_by(work_on(config, model, SPECS[0], plan), parallel, size)
 
 
 def command(*words: str) -> int:

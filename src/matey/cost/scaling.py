@@ -232,6 +232,7 @@ def work_on(config: RunConfig, model: Matey, spec: SystemSpec, plan: RefinementP
     step ahead, without a rollout."""
     cost, half = step_cost(model, spec, plan), config.precision == "bfloat16"
     again = sum(cost.forward[part] for part in SHARED) * config.activation_checkpointing
+    passes = 2 + config.activation_checkpointing
     shared = sum(side[part] for side in (cost.forward, cost.backward) for part in SHARED) + again
     trained = {id(w): 4 * w.numel() for w in model.parameters() if w.requires_grad}
     idle = sum(trained.get(id(weight), 0) for weight in model.unused(spec))
@@ -248,11 +249,11 @@ def work_on(config: RunConfig, model: Matey, spec: SystemSpec, plan: RefinementP
         reached=sum(trained.values()) - idle,
         blocks=tuple(4 * count(block) for block in model.blocks),
         # In half precision values and results are halved; queries and keys leave their norms whole.
-        exchanged=2 * cost.exchanged * (3 if half else 4),
-        exchanges=2 * cost.exchanges,
+        exchanged=passes * cost.exchanged * (3 if half else 4),
+        exchanges=passes * cost.exchanges,
         # Gradients are summed in single precision on their way.
-        circled=cost.circled * (2 * (2 if half else 4) + 4),
-        circles=3 * cost.circles,
+        circled=cost.circled * (passes * (2 if half else 4) + 4),
+        circles=(passes + 1) * cost.circles,
         last=2 * 4 * len(packing.cell) * model.config.embed_dim,
         memory=step_memory(
             model,
@@ -332,8 +333,7 @@ def step_on(work: Work, machine: Machine, parallel: ParallelConfig, processes: i
     wire = seconds["gradients"] + seconds["gathers"]
     open_share = max(0.0, 1 - beside / wire) if wire else 0.0
     waits = {kind: open_share * time for kind, time in seconds.items()}
-    # Attention waits for them, for the blocks of a ring at most so long.
-    waits |= {kind: seconds[kind] for kind in ("exchange", "ring")}
+    waits |= {kind: seconds[kind] for kind in ("exchange", "ring")}  # attention waits for them
     time = compute + sum(waits.values())
     return Step(
         processes=processes,

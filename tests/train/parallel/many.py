@@ -137,7 +137,7 @@ def steps_of_many(folder: Path) -> None:
             check_kernels(team, ExchangingKernel(attend, team.groups["heads"], team.groups["ring"]))
         for name, (model, parallel) in CASES[size].items():
             if name == "heads and ring":
-                sent = sent_in(all_of_them, model, parallel)
+                sent = sent_in(all_of_them, model, parallel, checkpointing=True)
                 (folder / f"{name}-{all_of_them.rank}.json").write_text(json.dumps(sent))
             for checkpointing in (False, True)[: 1 + (name == "heads and ring")]:
                 found = step_in(model, Team(parallel, CPU), checkpointing)
