@@ -1,7 +1,7 @@
 """Damaged files of every format that is loaded: a result or a MateyError, and no huge allocation.
 
-The bytes of small real files are changed, cut, repeated and filled in. The run in the suite is
-short and the same each time; the slow one is longer, and another each time.
+The bytes of small real files are changed, cut, repeated and filled in, alike in every run; the slow
+one is longer.
 """
 
 import logging
@@ -76,7 +76,7 @@ def attack(files, name: str, quiet, examples: int) -> None:
 
     @settings(
         max_examples=examples,
-        derandomize=True,  # the same damage in every run; without it the search goes on
+        derandomize=True,  # the same damage in every run
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
