@@ -92,15 +92,20 @@ MODEL = (
     "--model.depth 2 --model.mode uniform --model.patches [8] --model.local 16 --model.levels 2"
 )
 PLAIN = f"{MODEL} --windows.history 2 --loss.of log --windows.roll true"
-NOISE = "--windows.noise 1e-2"
+NOISE = "--windows.noise 3e-3"
 STEPS = "--windows.pushforward 4 --windows.learn_rollout true"
+ENDING = (
+    "--windows.pushforward_end 4 --windows.learn_rollout true --windows.end_share 0.3 "
+    "--optim.end_lr 0.3"
+)
 RECIPES = {
     "plain": PLAIN,
     "noise": f"{PLAIN} {NOISE}",
     "unrolled": f"{PLAIN} {STEPS}",
+    "ending": f"{PLAIN} {ENDING}",
     "moving": f"{PLAIN} MOVING",
     "kept": f"{PLAIN} KEPT",
-    "together": f"{PLAIN} {NOISE} {STEPS} MOVING KEPT",
+    "together": f"{PLAIN} {NOISE} {ENDING} MOVING KEPT",
 }
 
 
@@ -224,7 +229,7 @@ def score(model: Surrogate, config: RunConfig, ahead: int, windows: int) -> dict
 
 def middle(values: Tensor) -> float:
     """The median over rollouts, which one that diverged does not decide."""
-    return float(values.nan_to_num(math.inf).median())
+    return float(values.nan_to_num(math.inf, posinf=math.inf).median())
 
 
 def distance(made: Tensor, target: Tensor) -> Tensor:

@@ -189,8 +189,8 @@ class ModelConfig:
         layer_scale: initial scale of each residual branch.
         keep: what single systems conserve, by name, as
             `{two_phase: {means: [phase], divergence: [velocity]}}`: each predicted frame is
-            projected onto the nearest one that does, in training and in rollouts. State only what
-            holds for a system's equations and sides.
+            projected onto one that does, in training and in rollouts. State only what holds for a
+            system's equations and sides.
         baseline: a U-Net, an FNO or a stencil in place of the transformer.
     """
 
