@@ -9,6 +9,7 @@ import yaml
 
 import matey
 from matey.cli import main
+from matey.cli.finetune import some
 from tests.files import write_compressible, write_shallow_water
 
 GAS = "2D_CFD_Rand_M0.1_Eta0.01_Zeta0.01_periodic_16_Train.hdf5"
@@ -126,6 +127,11 @@ def test_a_plan_of_fine_tuning_tells_all_and_leaves_nothing(folder, capsys):
     ):
         assert words in said, words
     assert sorted(path for path in folder.rglob("*")) == files
+
+
+def test_a_plan_names_the_first_of_many_weights():
+    assert some(tuple("abcdef")) == "a, b, c, d, e, f"
+    assert some(tuple("abcdefgh")) == "a, b, c, d, e and 3 more"
 
 
 def test_few_trajectories_are_an_option_of_training_too(folder):

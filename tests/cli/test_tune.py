@@ -120,6 +120,7 @@ def test_fine_tuning_chooses_its_rate_by_default_and_keeps_it_when_it_goes_on(qu
     )
     for words_told in (
         line,
+        "Loss: the logarithm of the NRMSE of a batch (loss.of log).",
         "Average of the weights: decay 0.995",
         "Validation: every 50 steps. Training ends early after 10 in a row without a lower error",
         "ends × 10",

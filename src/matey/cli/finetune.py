@@ -7,7 +7,7 @@ from matey.cli.train import add_shared
 from matey.cli.tune import add_trial_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rich.table import Table
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matey.train.finetune_plan import TuningPlan
 
 IF_POSSIBLE = "auto if possible"  # what --lr is where neither it nor optim.lr is given
+LOSSES = {"square": "the squared NRMSE", "root": "the NRMSE", "log": "the logarithm of the NRMSE"}
+NAMES = 6  # of one kind of weights in the table of a plan, at most
 
 
 def add_arguments(parser: Any) -> None:
@@ -167,6 +169,7 @@ def how(plan: "TuningPlan", options: Any) -> "Iterator[str]":
         reason = hindrance(config, plan.validates, options.lr == "auto")
         usual = f"Learning rate: {config.optim.lr:g}, not chosen by trials: {reason}"
         yield usual if reason else rate_line(config, options)
+    yield f"Loss: {LOSSES[config.loss.of]} of a batch (loss.of {config.loss.of})."
     if config.optim.ema:
         yield f"Average of the weights: decay {config.optim.ema:g}; it is validated and saved."
     every = f"every {config.validate_every} steps" if config.validate_every else "at the end"
@@ -253,13 +256,20 @@ def part_table(plan: "TuningPlan") -> "Table":
         training = "yes" if part.trains else "fitted" if fitted else "frozen"
         table.add_row(
             part.kind,
-            plain(", ".join(part.names)),
+            plain(some(part.names)),
             f"{part.numbers:,}",
             part.origin,
             "-" if part.origin == "left out" else training,
             f"{part.group} × {part.rate:g}" if part.trains else "-",
         )
     return table
+
+
+def some(names: "Sequence[str]") -> str:
+    """Names in a cell of a table: all, or the first and how many more there are."""
+    if len(names) <= NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: NAMES - 1])} and {len(names) - NAMES + 1} more"
 
 
 COMMANDS = {

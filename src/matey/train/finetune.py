@@ -58,9 +58,11 @@ def usual_settings(old: Surrogate, mode: Mode, loss: str = "square") -> dict[str
 
     What makes tokens of fields, and fields of tokens, learns ten times as fast as blocks that have
     learned from many systems; so do adapters, which begin at zero. A local path without waves gets
-    some.
+    some. The loss is a logarithm: its gradient does not shrink with the error, which is small when
+    a pretrained model begins.
     """
     usual: dict[str, Any] = {
+        "loss.of": "log",
         "optim.warmup": 20,
         "optim.ema": 0.995,
         "validate_every": 50,
