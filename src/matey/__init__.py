@@ -27,6 +27,7 @@ _PUBLIC = {
     "data_config": "matey.data.draft_config",
     "finetune": "matey.train.finetune",
     "from_pretrained": "matey.nn.folder",
+    "limit_memory": "matey.cost.regions",
     "merge": "matey.nn.folder",
     "open": "matey.data.trajectories",
     "pretrain": "matey.train.loop:train",

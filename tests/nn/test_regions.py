@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matey.config import RefineConfig
+from matey.config import BaselineConfig, ModelConfig, RefineConfig
 from matey.cost.memory import Ledger
-from matey.fields import Boundary
+from matey.cost.regions import bytes_of, limit_memory, need_of
+from matey.errors import ConfigError
+from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid
 from matey.fields.grid import stack_points
+from matey.nn.make import make_model
 from matey.tokens.criteria import criterion, measure_cells
 from matey.tokens.normalise import measure
 from matey.tokens.regions import by_regions, joined, spans
@@ -128,3 +131,46 @@ def test_regions_take_less_memory():
             by(model, inputs, count)
         most[count] = ledger.highest
     assert most[16] < 0.6 * most[1]
+
+
+def field_of(points):
+    """Two frames of a system on so many points."""
+    inputs = rough_inputs(system(parameters=()), points, samples=1)
+    grid = Grid(("y", "x"), (1, points, points), (0.0,) * 3, (1.0,) * 3)
+    sides = (PERIODIC_SIDES,) * 3
+    return Field(inputs.values[0], torch.arange(2) * 0.5, grid, sides, {}, inputs.spec)
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """A process of 1000 pages, and few numbers of regions to try."""
+    monkeypatch.setattr("matey.cost.regions.read", lambda path: "0 1000")
+    monkeypatch.setattr("matey.cost.regions.NUMBERS", (1, 4))
+    monkeypatch.setattr("matey.cost.regions.return_large_blocks", lambda: None)
+
+
+def test_a_limit_of_memory_sets_the_fewest_regions_that_keep_it(little, monkeypatch):
+    field = field_of(64)
+    model = tiny_model(field.spec, depth=1, scheme="vit", mode="uniform", patches=(8,), local=8)
+    needs = {count: need_of(model, field, 3, count) for count in (1, 4)}
+    monkeypatch.setattr("matey.cost.regions.need_of", lambda *given: needs[given[-1]])
+    whole, parts = needs.values()
+    assert whole.process == 1000 * 4096
+    assert whole.frames == 3 * 2 * 64 * 64 * 4
+    assert parts.total < whole.total
+    for limit, regions in ((whole.total, 1), (whole.total - 1, 4), (parts.total, 4)):
+        limit_memory(model, field, limit, 3)
+        assert model.regions == regions
+    with pytest.raises(ConfigError, match=r"memory is .*GB at least, in 4 regions.*Give .*GB or"):
+        limit_memory(model, field, parts.total - 1, 3)
+
+
+def test_a_limit_of_memory_that_cannot_be_kept_is_refused(little):
+    assert [bytes_of(text) for text in ("8GB", "1.5 GiB", "20MB")] == [8 * 10**9, 3 * 2**29, 2e7]
+    for text in ("8", "GB", "0GB", "-1GB", "8TB"):
+        with pytest.raises(ConfigError, match="expected a size as 8GB"):
+            bytes_of(text)
+    spec = system(parameters=())
+    unet = make_model(ModelConfig(baseline=BaselineConfig("unet", width=8)), [spec], 2)
+    with pytest.raises(ConfigError, match="the model is a unet, which takes fields whole"):
+        limit_memory(unet, field_of(16), "8GB")

@@ -31,6 +31,12 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--out", default="prediction.nc", help="the NetCDF file, or zarr store (.zarr), to write"
     )
+    parser.add_argument(
+        "--memory",
+        type=str | None,
+        default=None,
+        help="what the process may take, as 8GB: large fields are predicted by regions",
+    )
     add_model_options(parser)
 
 
@@ -41,6 +47,7 @@ def run(options: Any) -> None:
     from matey.cli.console import say
     from matey.cli.options import load_model
     from matey.config import require
+    from matey.cost.forecast import giga
     from matey.data.formats.find import find_files
     from matey.data.trajectories import open_as
     from matey.errors import ConfigError, MateyError
@@ -67,8 +74,13 @@ def run(options: Any) -> None:
         options.trajectory,
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
+    field = fields.read(options.trajectory, slice(-model.history, None))
     try:
-        field, how = fields[options.trajectory], (options.steps, options.lead_time, options.seed)
+        if options.memory is not None:
+            require(not members, "--memory", options.memory, "none with --members")
+            need = matey.limit_memory(model, field, options.memory, options.steps)
+            say(f"About {giga(need.total)} of memory, regions: {need.regions}")
+        how = options.steps, options.lead_time, options.seed
         prediction = (
             model.rollout(field, *how, members=members) if members else model.rollout(field, *how)
         )
