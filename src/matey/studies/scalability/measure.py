@@ -17,12 +17,14 @@ from matey.tokens.pack import PACKINGS
 class Row:
     """A case, and what it takes.
 
-    `tokens` of a frame; `operations` and bytes of a training step and bytes of a prediction by
-    count, without the optimizer's moments. Measured, or NaN: seconds and bytes of each.
+    `tokens` of a frame, and of so many `times`: a local path folds all frames into one.
+    `operations` and bytes of a training step and bytes of a prediction by count, without the
+    optimizer's moments. Measured, or NaN: seconds and bytes of each.
     """
 
     case: Case
     tokens: int
+    times: int
     operations: float
     step_bytes: int
     inference_bytes: int
@@ -33,8 +35,8 @@ class Row:
 
     @property
     def sequence(self) -> int:
-        """Tokens of the sample, all of its frames."""
-        return self.tokens * self.case.history
+        """Tokens of the sample."""
+        return self.tokens * self.times
 
     @property
     def timed(self) -> bool:
@@ -58,6 +60,7 @@ def count_case(case: Case) -> Row:
     )
     return Row(
         case=case,
+        times=model.times,
         tokens=int(PACKINGS[config.model.mode](plan).tokens[0]),
         operations=float(step_cost(model, case.spec, plan).operations),
         step_bytes=step.total - step.moments,
