@@ -39,6 +39,7 @@ PARTS = {
     r"local\.paths\.": "local path",
     r"(?:stencils\.weights|usual\.logs)\.(.+)_$": "stencils and usual sizes",
     r"conditioning\.names\.vectors\.(.+)_$": "parameters",
+    r"conditioning\.noise\.": "noise of members",
     r"conditioning\.": "lead time and parameters",
     r"position\.": "position",
     r"norm\.": "last norm",
