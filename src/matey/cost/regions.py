@@ -24,6 +24,7 @@ UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 NUMBERS = (1, 4, 16, 64)  # of regions that are tried
 PAGE = 4096  # bytes
 GAIN = 0.95  # of the step's bytes: more regions that leave more than this gain nothing
+LIBRARIES = 64 * 10**6  # bytes of programs that the first step loads and makes
 # What convolutions and products take for themselves, and pages of half-empty blocks.
 MARGIN = 1.1
 
@@ -92,7 +93,7 @@ def need_of(model: Matey, field: Field, steps: int, count: int) -> Need:
     with by_regions(count):
         memory = step_memory(model, field.spec, plan, training=False)
     frame = history.values[0].nbytes
-    resident = int(read("/proc/self/statm").split()[1]) * PAGE
+    resident = int(read("/proc/self/statm").split()[1]) * PAGE + LIBRARIES
     return Need(count, resident, int(MARGIN * (memory.batch + memory.peak)), steps * frame)
 
 
