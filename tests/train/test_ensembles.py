@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import xarray
 
 import matey
 from matey.cli import main
+from matey.cli.finetune import LOSSES
 from matey.config import DataConfig, LossConfig, ModelConfig, RunConfig, SourceConfig
 from matey.errors import ConfigError
 from matey.fields import Batch
@@ -90,6 +92,10 @@ def test_settings_of_an_ensemble_go_together():
         LossConfig(of="crps", gradient=0.1)
     with pytest.raises(ConfigError, match=r"loss.members is 1, expected 2 or more"):
         LossConfig(of="crps", members=1)
+
+
+def test_the_plan_of_a_fine_tuning_has_words_for_every_loss():
+    assert set(LOSSES) == set(get_args(get_type_hints(LossConfig)["of"]))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from matey.train.finetune_plan import TuningPlan
 
 IF_POSSIBLE = "auto if possible"  # what --lr is where neither it nor optim.lr is given
-LOSSES = {"square": "the squared NRMSE", "root": "the NRMSE", "log": "the logarithm of the NRMSE"}
+LOSSES = {
+    "square": "the squared NRMSE",
+    "root": "the NRMSE",
+    "log": "the logarithm of the NRMSE",
+    "crps": "the fair CRPS of members",
+}
 NAMES = 6  # of one kind of weights in the table of a plan, at most
 
 
