@@ -186,6 +186,10 @@ def limits(description: Mapping[str, Any]) -> str:
         "kind than in its training: no score tells how wrong it is there.",
         "- Other grids than those above without a score on them: it takes any, and saw these.",
     ]
+    lacks = [] if description["model"].get("noise") else ["gives no error bars"]
+    kept = " and ".join(description["model"].get("keep") or ())
+    what = f"nothing but what was stated of {kept}" if kept else "no quantity"
+    lacks.append(f"conserves {what} by construction, and")
     if others and trained:
         lines.append(
             f"- Fields in {' or '.join(others)}: it was trained in "
@@ -199,9 +203,9 @@ def limits(description: Mapping[str, Any]) -> str:
             "rollouts, whose errors grow from step to step: go no further than the scores do."
         )
     lines.append(
-        "- Decisions on which safety, operation or money depends. It gives no error bars, conserves"
-        " no quantity by construction, and learned from data, not from the equations. Its scores "
-        "are means over trajectories of the same kind as in training: single ones can be far worse."
+        f"- Decisions on which safety, operation or money depends. It {', '.join(lacks)} learned "
+        "from data, not from the equations. Its scores are means over trajectories of the same "
+        "kind as in training: single ones can be far worse."
     )
     return "## Not for\n\n" + "\n".join(lines)
 
