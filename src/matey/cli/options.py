@@ -179,7 +179,7 @@ def read(parser: Parser, words: list[str]) -> Namespace:
 def spelt_out(words: Sequence[str]) -> list[str]:
     """The words with `--loss crps`, or another loss by its name, written as `--loss.of`."""
     names = get_args(get_type_hints(LossConfig)["of"])
-    following = [*words[1:], ""]
+    following = [*words, ""][1:]
     return [
         "--loss.of" + word.removeprefix("--loss")
         if word in {f"--loss={name}" for name in names} or (word == "--loss" and after in names)
