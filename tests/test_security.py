@@ -48,14 +48,18 @@ def test_asserts_of_the_package_are_few_and_known():
     assert listed == {
         "data/mixture.py": ["0 <= rank < ranks", "tokens is not None"],
         "data/resample/openpmd.py": ["found is not None"],
+        "evaluate/ensembles.py": ["alone is not None", "moved is not None"],
         "nn/baselines/stencil.py": ["model.stencils is not None"],
         "nn/local/sandwich.py": [
             "all((points % self.piece == 0 for points in plan.before))",
             "features is not None",
         ],
         "records/files.py": ["is_dataclass(self)"],
+        "report/ensembles.py": ["members is not None"],
+        "tokens/regions.py": ["whole is not None"],
         "train/closed_form.py": ["model.stencils is not None"],
         "train/parallel/distributed.py": ["dist.group.WORLD is not None"],
+        "train/parallel/ring.py": ["home is not None"],
     }
 
 

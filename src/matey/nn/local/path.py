@@ -182,9 +182,8 @@ class Local(nn.Module):
         for mix in [*self.before, *(writes * [*self.after])]:
             assert isinstance(mix, Mix)
             mix.count(cost, samples, rows)
-        for part in (self.coarser, self.spectral):
-            for _ in range(writes if part is not None else 0):
-                assert part is not None
+        for part in [each for each in (self.coarser, self.spectral) if each is not None]:
+            for _ in range(writes):
                 part.count(cost, samples, pieces)
         cost.product("local", writes * rows, width * near, 2 * outputs * self.piece**ndim)
 
