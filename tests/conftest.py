@@ -1,5 +1,6 @@
 """Shape annotations are executed: a function called with the wrong shape fails its test."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,15 @@ settings.register_profile("matey", deadline=None)
 settings.load_profile("matey")
 
 SHARED = Path(os.environ.get("MATEY_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(autouse=True)
+def notices() -> Iterator[None]:
+    """Leave the level of the package's log as it was: scripts that are run here may raise it."""
+    log = logging.getLogger("matey")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")

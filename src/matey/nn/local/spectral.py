@@ -56,7 +56,7 @@ class Spectral(nn.Module):
     ) -> Float[Tensor, "B K *pieces"]:
         told = 1 + self.case(case).view(len(values), -1, *(1,) * self.ndim)
         convolve, rows = CONVOLUTION[self.ndim], values.shape[2]
-        # Few channels, a quarter of the features: there as a whole, also by regions.
+        # Few channels beside the features: there as a whole, also by regions.
         each = (convolve(strip(values, 2, some), self.inputs) * told for some in spans(rows))
         low = joined(each, rows, axis=2)
         with torch.autocast(values.device.type, enabled=False):  # waves in single precision
