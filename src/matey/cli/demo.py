@@ -77,6 +77,7 @@ batch: 4
 """
 
 FINETUNE = """\
+model: {waves: 0}
 windows:
   roll: true
   pushforward: 1
@@ -85,8 +86,7 @@ loss:
 optim:
   lr: 2e-3
   warmup: 20
-  rates:
-    ends: 1
+  rates: {ends: 1}
   ema: 0
 batch: 2
 validate_every: 200
