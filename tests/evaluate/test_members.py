@@ -12,6 +12,7 @@ from matey.data.windows import Rollouts
 from matey.data.write import write_well
 from matey.errors import ConfigError, DataError
 from matey.evaluate.ensembles import EnsembleConfig, score_ensembles
+from matey.fields import Variable
 from matey.metrics.ensemble import crps, nominal_coverage
 from matey.metrics.error import mae
 from matey.nn.folder import save_pretrained
@@ -95,6 +96,11 @@ def test_what_does_not_fit_is_refused(model, rollouts, tmp_path):
     config = EnsembleConfig(3, beside=longer, name="runs/b")
     with pytest.raises(ConfigError, match="runs/b is given 3 frames, the model 2"):
         score_ensembles(model, rollouts, config, [1], 2, 0, tmp_path / "members.npz")
+    (spec,) = model.specs.values()
+    other = replace(spec, name="other", variables=(Variable("height"),))
+    config = replace(config, beside=Matey(model.config, [other], model.history))
+    with pytest.raises(DataError, match=r"runs/b, --beside the model: .*burgers"):
+        score_ensembles(model, rollouts, config, [1], 2, 0, tmp_path / "members.npz")
     with pytest.raises(ConfigError, match="members is 1, expected 2 or more"):
         EnsembleConfig(1)
     with pytest.raises(ConfigError, match="perturb is 0, expected a number between 0 and 1"):
@@ -127,4 +133,6 @@ def test_the_command_scores_members_and_the_page_draws_fans(model, data, tmp_pat
     assert page.count('class="s0 fan"') == 2 * 3  # two bands: over the domain, and at two points
     assert "mean over the domain" in page
     assert main([*words, "--beside", "x", "--out", str(out)]) == 2
-    assert "--members too" in capsys.readouterr().err
+    assert "--beside is 'x', expected --members too" in capsys.readouterr().err
+    assert main([*words, "--perturb", "0.1", "--out", str(out)]) == 2
+    assert "--perturb is 0.1, expected --members too" in capsys.readouterr().err

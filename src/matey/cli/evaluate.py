@@ -39,9 +39,9 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--perturb",
-        type=float,
-        default=0.01,
-        help="noise in perturbed histories, in standard deviations of each variable",
+        type=float | None,
+        help="noise in perturbed histories, in standard deviations of each variable; 0.01 unless "
+        "given",
     )
     add_model_options(parser)
 
@@ -74,20 +74,20 @@ def run(options: Any) -> None:
 
 def ensembles_of(options: Any) -> Any:
     """How ensembles are scored; None where none are asked for. Raises ConfigError."""
+    from dataclasses import replace
+
     from matey.config import require
     from matey.evaluate.ensembles import EnsembleConfig
     from matey.nn.folder import from_pretrained
 
-    require(
-        bool(options.members) or options.beside is None,
-        "--beside",
-        options.beside,
-        "--members too: it is what ensembles stand beside",
-    )
+    for name in ("beside", "perturb"):
+        value, fits = getattr(options, name), bool(options.members)
+        require(fits or value is None, f"--{name}", value, "--members too: it is of ensembles")
     if not options.members:
         return None
     beside = from_pretrained(options.beside) if options.beside else None
-    return EnsembleConfig(options.members, options.perturb, beside, options.beside or "")
+    ensembles = EnsembleConfig(options.members, beside=beside, name=options.beside or "")
+    return ensembles if options.perturb is None else replace(ensembles, perturb=options.perturb)
 
 
 COMMANDS = {

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from matey.config import require
 from matey.data.windows import RolloutBatch, Rollouts
-from matey.errors import ConfigError
+from matey.errors import ConfigError, MateyError
 from matey.fields import Inputs
 from matey.metrics import ensemble, error
 from matey.metrics.error import mean
@@ -26,6 +26,7 @@ from matey.nn.surrogate import Surrogate
 from matey.output import replacing
 from matey.records.ensembles import EnsembleCurve, EnsembleScore, EnsembleScores
 from matey.tokens.normalise import measure
+from matey.words import plural
 
 PERTURBED = 7  # the seeds of perturbed histories are no members'
 PLACES = (0.25, 0.5, 0.75)  # of the points that an example follows, along each axis
@@ -111,19 +112,15 @@ def score_ensembles(
     """Roll ensembles out from the starts of rollouts, and compare with what happened.
 
     `example` receives members of the first rollout at a few points and over the domain, and maps of
-    their spread. Raises ConfigError for a deterministic model of another history.
+    their spread. Raises what `check_beside` does.
     """
-    single = config.beside or model
-    if single.history != model.history:
-        raise ConfigError(
-            f"{config.name} is given {single.history} frames, the model {model.history}: they do "
-            "not stand beside each other. Name another --beside."
-        )
+    check_beside(model, config, rollouts)
+    single = model if config.beside is None else config.beside.to(model.device)
     spec = rollouts.fields.spec
     names = [spec.variables[i].name for i in spec.predicted]
     ours, perturbed = Tally(config.members), Tally(config.members)
     errors: list[list[tuple[Tensor, Tensor]]] = [[] for _ in leads]
-    first = True
+    kept: Example | None = None
     for group in rollouts.batches(batch):
         inputs = group.inputs.to(model.device)
         weights = None if inputs.space is None else inputs.space.volumes
@@ -132,7 +129,7 @@ def score_ensembles(
             perturbed_frames(single, group, leads, seed, config),
             member_frames(model, group, leads, seed, config.members),
         ]
-        kept = Example(group, leads, inputs)
+        shown = Example(group, leads) if kept is None else None
         for place, lead in enumerate(leads):
             target = torch.stack([f.values[model.history - 1 + lead] for f in group.truth])
             target = inputs.held(target[:, list(spec.predicted)].to(model.device))
@@ -144,10 +141,11 @@ def score_ensembles(
             perturbed.add(place, moved, target, weights)
             if members is not None:
                 ours.add(place, members, target, weights)
-            kept.add(moved if members is None else members, target, weights)
-        if first:
-            kept.write(example)
-        first = False
+            if shown is not None:
+                shown.add(moved if members is None else members, target, weights)
+        kept = kept or shown
+    assert kept is not None
+    kept.write(example)
     mae, rmse = (
         torch.stack([torch.cat([pair[i] for pair in rows]).mean(dim=0) for rows in errors])
         for i in range(2)
@@ -159,6 +157,26 @@ def score_ensembles(
         ours.score(names, None) if model.config.noise else None,
         perturbed.score(names, config.perturb),
     )
+
+
+def check_beside(model: Surrogate, config: EnsembleConfig, rollouts: Rollouts) -> None:
+    """Raise ConfigError for a deterministic model of another history, and DataError or ShapeError
+    for one that cannot be given the fields of these rollouts."""
+    single = config.beside
+    if single is None:
+        return
+    if single.history != model.history:
+        raise ConfigError(
+            f"{config.name} is given {plural(single.history, 'frame')}, the model "
+            f"{model.history}: they do not stand beside each other. Name another --beside."
+        )
+    fields = rollouts.fields
+    try:
+        single.check_system(fields.spec)
+        for trajectory in {trajectory for trajectory, _ in rollouts.starts}:
+            single.check_grid(fields.trajectories[trajectory].grid, fields.spec)
+    except MateyError as error:
+        raise type(error)(f"{config.name}, --beside the model: {error}") from error
 
 
 def frames_of(
@@ -222,7 +240,7 @@ class Example:
     """The members of a group's first rollout: at a few points and in the mean over the domain at
     all leads, with maps of the spread and of the error of the mean at first, middle and last."""
 
-    def __init__(self, group: RolloutBatch, leads: Sequence[int], inputs: Inputs) -> None:
+    def __init__(self, group: RolloutBatch, leads: Sequence[int]) -> None:
         truth = group.truth[0]
         self.leads, self.arrays = list(leads), dict[str, list[np.ndarray]]()
         self.names = [truth.spec.variables[i].name for i in truth.spec.predicted]

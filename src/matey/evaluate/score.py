@@ -29,7 +29,7 @@ from matey.data.windows import Rollouts, cut
 from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.beside import frames_at, stencil_beside
-from matey.evaluate.ensembles import EnsembleConfig, score_ensembles
+from matey.evaluate.ensembles import EnsembleConfig, check_beside, score_ensembles
 from matey.evaluate.protocols import PROTOCOLS, Protocol
 from matey.fields import Field, Inputs
 from matey.nn.baselines.stencil import StencilModel
@@ -112,6 +112,8 @@ def evaluate(
 def score_system(model: Surrogate, system: System, config: ScoreConfig, out: Path) -> SystemScore:
     """Roll out from starts on the test trajectories, and compare with what happened."""
     rollouts = rollouts_of(model, system, config)
+    if config.ensembles is not None:
+        check_beside(model, config.ensembles, rollouts)  # before anything takes long
     scored = sorted({trajectory for trajectory, _ in rollouts.starts})
     seen = seen_in_training(model, system, scored)
     if seen:
