@@ -84,6 +84,15 @@ class Scaled(nn.Linear):
         return nn.functional.linear(values, self.matrix, self.bias)
 
 
+def case_map(case: int, width: int, factor: float) -> Scaled:
+    """A map of the vector that tells the case to `width` numbers, by which features are scaled and
+    gates shifted: small at the start."""
+    made = Scaled(case, width, factor)
+    nn.init.normal_(made.weight, std=0.3 / math.sqrt(case) / factor)
+    nn.init.zeros_(made.bias)
+    return made
+
+
 def waves(position: Float[Tensor, "*axes"], count: int) -> Float[Tensor, "*axes F"]:
     """Sines and cosines of `count` whole periods and fewer: smooth across periodic sides."""
     angle = 2 * math.pi * position[..., None] * torch.arange(1, count + 1, device=position.device)

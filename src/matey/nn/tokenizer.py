@@ -241,10 +241,8 @@ class Decoder(nn.Module):
         last: int,
     ) -> Float[Tensor, "_ C z y x"]:
         """What some of the tokens say of the points of their patches."""
-        values = self(strip(tokens, 0, (first, last)), variables).to(
-            variables.dtype
-        )  # out of autocast
-        return values.unflatten(2, patch)
+        values = self(strip(tokens, 0, (first, last)), variables)
+        return values.to(variables.dtype).unflatten(2, patch)  # out of autocast
 
     def count(self, cost: Cost, rows: int, variables: int) -> None:
         """So many tokens."""

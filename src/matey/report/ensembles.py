@@ -76,19 +76,11 @@ def ensemble_part(model: str, system: SystemScore, members: Members | None) -> E
                     made.energy_over_rmse(one)[at],
                 )
             )
-    charts = score_charts(system, made)
-    drawn = [] if members is None else members.variables[:MOST]
-    for c, _ in enumerate(drawn):
-        assert members is not None
-        charts += fans(members, c)
-    maps = (
-        [] if members is None else [one for c, _ in enumerate(drawn) for one in maps_of(members, c)]
-    )
-    charts += (
-        []
-        if members is None
-        else [one for c, _ in enumerate(drawn) for one in lines_of(members, c)]
-    )
+    charts, maps = score_charts(system, made), []
+    if members is not None:
+        drawn = range(len(members.variables[:MOST]))
+        charts += [one for draw in (fans, lines_of) for c in drawn for one in draw(members, c)]
+        maps = [one for c in drawn for one in maps_of(members, c)]
     return EnsemblePart(
         model, system.name, made.deterministic, tuple(rows), tuple(charts), tuple(maps)
     )

@@ -85,13 +85,18 @@ class Example:
         return max(1, sum(points > 1 for points in self.last.shape[1:]))
 
 
-def load_example(path: Path) -> Example:
-    """The arrays of one example, with shapes that fit each other. Raises DataError."""
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz` file, without unpickling anything. Raises DataError."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
+
+
+def load_example(path: Path) -> Example:
+    """The arrays of one example, with shapes that fit each other. Raises DataError."""
+    arrays = read_arrays(path)
     moving, stretched = (any(name in arrays for name in some) for some in (LATER, EDGES))
     wanted = DIMENSIONS | (LATER if moving else {}) | (EDGES if stretched else {})
     check_shapes(path, arrays, wanted)

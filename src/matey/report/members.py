@@ -3,7 +3,6 @@
 Axes: S steps, M members, C variables, P points, K mapped steps, (Z, Y, X) grid points.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from matey.errors import DataError
+from matey.report.example import read_arrays
 
 SHAPES = {
     "steps": "S",
@@ -45,11 +45,7 @@ class Members:
 
 def load_members(path: Path) -> Members:
     """The arrays of a file, with shapes that fit each other. Raises DataError."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file of plain arrays: {error}") from error
+    arrays = read_arrays(path)
     sizes = {"3": 3}
     for name, axes in SHAPES.items():
         shape = arrays[name].shape if name in arrays else None

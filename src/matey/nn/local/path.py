@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from matey.fields.inputs import periodic
 from matey.nn.adapters.low_rank import adapted
-from matey.nn.embed import Named, Scaled
+from matey.nn.embed import Named, case_map
 from matey.nn.local.sides import (
     CONVOLUTION,
     Rows,
@@ -203,9 +203,7 @@ class Mix(nn.Module):
         self.weight = nn.Parameter(torch.randn(2 * width, width, *(3,) * ndim) * scale)
         self.bias = nn.Parameter(torch.zeros(2 * width))
         self.out = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
-        self.case = Scaled(case, 2 * width, factor)
-        nn.init.normal_(self.case.weight, std=0.3 / math.sqrt(case) / factor)
-        nn.init.zeros_(self.case.bias)
+        self.case = case_map(case, 2 * width, factor)
 
     def forward(
         self,

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 
-from matey.nn.embed import Scaled
+from matey.nn.embed import case_map
 from matey.nn.local.sides import CONVOLUTION
 from matey.nn.operations import Cost
 from matey.tokens.regions import joined, spans, strip
@@ -44,9 +44,7 @@ class Spectral(nn.Module):
         kept = (2 * waves - 1,) * (ndim - 1) + (waves,)
         # Real and imaginary parts, so that optimizers and files have real numbers only.
         self.matrices = nn.Parameter(torch.randn(*kept, few, few, 2) * 0.3 / math.sqrt(few))
-        self.case = Scaled(case, few, factor)
-        nn.init.normal_(self.case.weight, std=0.3 / math.sqrt(case) / factor)
-        nn.init.zeros_(self.case.bias)
+        self.case = case_map(case, few, factor)
 
     def forward(
         self,

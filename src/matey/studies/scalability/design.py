@@ -42,22 +42,12 @@ class Reach:
     kinds: tuple[str, ...] = (*SCHEMES, LOCAL)
 
 
+SIDES = {2: (64, 128, 256, 512, 1024, 2048), 3: (32, 64, 128, 256)}
+HISTORIES = (2, 4, 8, 16)
 SCALES = {
     "smoke": Reach({2: (32, 64)}, (2,), 64, 1e9, 1e9, history=2, turns=1, kinds=("AViT",)),
-    "cpu": Reach(
-        {2: (64, 128, 256, 512, 1024, 2048), 3: (32, 64, 128, 256)},
-        (2, 4, 8, 16),
-        middle=256,
-        most=1e11,
-        room=2e9,
-    ),
-    "paper": Reach(
-        {2: (64, 128, 256, 512, 1024, 2048), 3: (32, 64, 128, 256)},
-        (2, 4, 8, 16),
-        middle=512,
-        most=5e15,
-        room=7e10,
-    ),
+    "cpu": Reach(SIDES, HISTORIES, middle=256, most=1e11, room=2e9),
+    "paper": Reach(SIDES, HISTORIES, middle=512, most=5e15, room=7e10),
 }
 
 
