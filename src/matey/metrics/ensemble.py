@@ -18,9 +18,9 @@ OUTSIDE = 0.2  # of what a calibrated ensemble sees lies outside of its central 
 
 def fair_crps(members: Members, target: Fields) -> Fields:
     """The continuous ranked probability score at each point, without the bias of few members:
-    mean |X - y| - Σ |X - X'| / (2 M (M - 1)), the sum over all pairs of members. In the variable's
-    units; of one forecast without spread it would be the absolute error. Its mean is least for
-    members that are drawn from the distribution of the truth, however few there are.
+    mean |X - y| - Σ |X - X'| / (2 M (M - 1)), the sum over all ordered pairs of members. In the
+    variable's units; of one forecast without spread it would be the absolute error. Its mean is
+    least for members that are drawn from the distribution of the truth, however few there are.
 
     Sources: Gneiting and Raftery (2007), doi:10.1198/016214506000001437; Ferro (2014),
     doi:10.1002/qj.2270.
