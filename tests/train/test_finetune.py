@@ -5,13 +5,17 @@ import logging
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import matey
+from matey.cli.finetune import defaults
 from matey.config import (
     DataConfig,
+    KeepConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     RateConfig,
@@ -125,6 +129,19 @@ def test_a_new_patch_level_changes_nothing_where_it_is_not_used():
     new.refine = RefineConfig(threshold=0.0)
     plan = new(inputs).plan
     assert set(plan.level[plan.leaves].tolist()) == {2}
+
+
+def test_what_old_systems_conserve_stays_and_new_ones_may_state_their_own(tmp_path):
+    old = tiny_model(system(2), keep={"old": KeepConfig(means=("height",))})
+    shape = {"model": replace(old.config, keep={}), "windows": WindowConfig(history=old.history)}
+    config = RunConfig(**shape)
+    assert adapt(old, config).config.keep == old.config.keep
+    stated = {"new": KeepConfig(means=("mass",)), "old": KeepConfig()}
+    told = replace(config, model=replace(old.config, keep=stated))
+    assert adapt(old, told).config.keep == stated
+    folder.save_pretrained(old, tmp_path / "model", {})
+    options = SimpleNamespace(checkpoint=tmp_path / "model", mode="full", loss=LossConfig())
+    assert not [key for key in defaults(options, {}) if key.startswith("model.keep")]
 
 
 def test_waves_are_added_where_there_are_none_and_say_nothing_before_training(data, tmp_path):

@@ -51,6 +51,7 @@ def add_arguments(parser: Any) -> None:
 
 def defaults(options: Any, given: Any) -> dict[str, Any]:
     """Defaults from the checkpoint, its model and its history, and those of fine-tuning."""
+    from dataclasses import replace
     from pathlib import Path
 
     from matey.nn.folder import outline
@@ -59,10 +60,11 @@ def defaults(options: Any, given: Any) -> dict[str, Any]:
     from matey.train.run_folder import plain
 
     model = outline(Path(options.checkpoint))
+    shape = replace(model.config, keep={})  # of old systems, which stays by itself
     return {
         "lr": None if "lr" in given or "optim.lr" in given else IF_POSSIBLE,
         "windows.history": model.history,
-        **flat(plain(model.config), "model."),
+        **flat(plain(shape), "model."),
         **usual_settings(model, options.mode, options.loss.of),
     }
 

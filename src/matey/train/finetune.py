@@ -21,7 +21,7 @@ from matey.train.loop import train
 from matey.train.resume import flat
 from matey.train.run_folder import Sink, plain
 
-FREE = ("patches", "mode", "band", "refine")  # of a model's settings: no weight has their shape
+FREE = ("patches", "mode", "band", "refine", "keep")  # of a model: no weight has their shape
 ADDED = ("waves", "noise")  # may be added where there are none
 WAVES, NOISE = 8, 16  # how many of them usually are
 
@@ -105,7 +105,9 @@ def adapt(old: Surrogate, config: RunConfig) -> Surrogate:
             f"path or a stencil keeps its {old.history} frames and its pieces of "
             f"{old.config.piece} points. Leave them out, or change even patches for even ones."
         )
-    model = make_model(config.model, list(old.specs.values()), history)
+    # Systems of `config` may conserve other things; what it does not name is as it was.
+    keep = {**old.config.keep, **config.model.keep}
+    model = make_model(replace(config.model, keep=keep), list(old.specs.values()), history)
     learned, fresh = old.state_dict(), model.state_dict()
     model.load_state_dict({name: learned.get(name, fresh[name]) for name in fresh})
     for part in model.modules():
