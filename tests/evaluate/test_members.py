@@ -132,6 +132,7 @@ def test_the_command_scores_members_and_the_page_draws_fans(model, data, tmp_pat
     assert 'id="ensembles"' in page
     assert page.count('class="s0 fan"') == 2 * 3  # two bands: over the domain, and at two points
     assert "mean over the domain" in page
+    assert "at point (8)" in page
     assert main([*words, "--beside", "x", "--out", str(out)]) == 2
     assert "--beside is 'x', expected --members too" in capsys.readouterr().err
     assert main([*words, "--perturb", "0.1", "--out", str(out)]) == 2

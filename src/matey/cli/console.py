@@ -130,7 +130,7 @@ def score_table(scores: Any, title: str) -> Table:
                 str(score.steps[at]),
                 error_text(score.main.error[at]),
                 error_text(score.main.persistence[at]),
-                f"{skill:.0%}" if math.isfinite(skill) else "-",
+                f"{skill:z.0%}" if math.isfinite(skill) else "-",
                 "-" if linear is None else error_text(linear[at]),
                 *["-" if stencil is None else error_text(stencil[at])] * fitted,
                 tokens_text(score.tokens) if at == 0 else "",

@@ -231,7 +231,7 @@ def scores(found: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
         still = found["persistence"].get(name)
         known = error is not None and still is not None and still > 0
         skill = 1 - error / still if known else math.nan
-        rows.append([name, number(error), number(still), f"{skill:.0%}" if known else "-"])
+        rows.append([name, number(error), number(still), f"{skill:z.0%}" if known else "-"])
     return (
         "## Scores\n\n"
         f"NRMSE {windows.get('min_lead', 1)} dt ahead on validation trajectories, after step "

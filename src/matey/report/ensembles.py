@@ -38,6 +38,7 @@ class Row:
 class Map:
     """Spread and error of a variable at a step, as pictures of one scale."""
 
+    variable: str
     title: str
     pictures: tuple[tuple[str, str], ...]
     values: Scale
@@ -126,7 +127,8 @@ def fans(members: Members, c: int) -> list[Chart]:
     name = members.variables[c]
     sides = [("mean over the domain", members.member_means[:, :, c], members.truth_mean[:, c])]
     for p, point in enumerate(members.points[:MOST]):
-        at = ", ".join(str(i) for i in point[::-1])
+        axes = zip(point[::-1], members.spread.shape[:1:-1], strict=True)
+        at = ", ".join(str(i) for i, count in axes if count > 1)
         place = f"at point ({at})"
         sides.append((place, members.members[:, :, c, p], members.truth[:, c, p]))
     charts = []
@@ -154,8 +156,9 @@ def maps_of(members: Members, c: int) -> list[Map]:
             ("error of the mean", picture(error, scale)),
         )
         height, width = spread.shape
-        title = f"{members.variables[c]}, {plural(step, 'step')} ahead"
-        maps.append(Map(title, pictures, scale, width / height))
+        variable = members.variables[c]
+        title = f"{variable}, {plural(step, 'step')} ahead"
+        maps.append(Map(variable, title, pictures, scale, width / height))
     return maps
 
 
