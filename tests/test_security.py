@@ -55,7 +55,6 @@ def test_asserts_of_the_package_are_few_and_known():
             "features is not None",
         ],
         "records/files.py": ["is_dataclass(self)"],
-        "report/ensembles.py": ["members is not None"],
         "tokens/regions.py": ["whole is not None"],
         "train/closed_form.py": ["model.stencils is not None"],
         "train/parallel/distributed.py": ["dist.group.WORLD is not None"],

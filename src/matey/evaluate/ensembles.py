@@ -120,8 +120,7 @@ def score_ensembles(
     names = [spec.variables[i].name for i in spec.predicted]
     ours, perturbed = Tally(config.members), Tally(config.members)
     errors: list[list[tuple[Tensor, Tensor]]] = [[] for _ in leads]
-    kept: Example | None = None
-    for group in rollouts.batches(batch):
+    for number, group in enumerate(rollouts.batches(batch)):
         inputs = group.inputs.to(model.device)
         weights = None if inputs.space is None else inputs.space.volumes
         sides = [
@@ -129,7 +128,7 @@ def score_ensembles(
             perturbed_frames(single, group, leads, seed, config),
             member_frames(model, group, leads, seed, config.members),
         ]
-        shown = Example(group, leads) if kept is None else None
+        shown = Example(group, leads) if number == 0 else None
         for place, lead in enumerate(leads):
             target = torch.stack([f.values[model.history - 1 + lead] for f in group.truth])
             target = inputs.held(target[:, list(spec.predicted)].to(model.device))
@@ -143,9 +142,8 @@ def score_ensembles(
                 ours.add(place, members, target, weights)
             if shown is not None:
                 shown.add(moved if members is None else members, target, weights)
-        kept = kept or shown
-    assert kept is not None
-    kept.write(example)
+        if shown is not None:
+            shown.write(example)
     mae, rmse = (
         torch.stack([torch.cat([pair[i] for pair in rows]).mean(dim=0) for rows in errors])
         for i in range(2)
