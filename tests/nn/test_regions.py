@@ -77,7 +77,7 @@ def test_a_step_with_a_gradient_is_never_taken_by_regions():
 
 
 @pytest.mark.parametrize("name", ["variance", "change", "gradient"])
-def test_cells_measured_by_regions_have_the_bits_of_the_whole(name):
+def test_cells_measured_by_regions_are_measured_as_of_the_whole(name):
     fields = rough_inputs(system(), 24).values
     whole = measure_cells(name, fields, (1, 8, 8))
     for count in (2, 3):
