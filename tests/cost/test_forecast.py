@@ -18,7 +18,6 @@ from matey.config import (
 from matey.cost import forecast, machine
 from matey.cost.forecast import (
     Forecast,
-    join,
     look,
     mean_operations,
     memory_bound,
@@ -33,6 +32,7 @@ from matey.fields import stack_fields
 from matey.nn.make import outline_model
 from matey.simulate import simulate
 from matey.tokens.pack import PACKINGS
+from matey.tokens.refine import join_plans
 from matey.train import loop
 from tests.files import write_shallow_water
 from tests.nn.helpers import rough_inputs, system, tiny_model
@@ -79,7 +79,7 @@ def test_plans_made_one_by_one_join_to_the_plan_of_the_batch(mode):
         )
         for i in range(3)
     ]
-    joined = join([model.plan_inputs(one) for one in alone])
+    joined = join_plans([model.plan_inputs(one) for one in alone])
     for name in ("sample", "level", "corner", "parent", "refined"):
         assert torch.equal(getattr(joined, name), getattr(together, name)), name
     assert PACKINGS[mode](joined).lengths == PACKINGS[mode](together).lengths

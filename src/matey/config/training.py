@@ -284,6 +284,15 @@ class RunConfig:
             self.windows.max_lead,
             "1 with a stencil, which is fitted to single steps",
         )
+        whole = "model.waves" if self.model.waves else "an FNO"
+        require(
+            self.windows.crop is None
+            or not (self.model.waves or self.model.baseline.kind == "fno"),
+            "windows.crop",
+            self.windows.crop,
+            f"none with {whole}, whose waves are those of whole domains"
+            + (": set it to 0" if self.model.waves else ""),
+        )
 
     def batch_of(self, system: str) -> int:
         """Windows per batch of a system, in each process."""

@@ -35,6 +35,11 @@ class WindowConfig:
             mirrored too, and pseudo quantities change their sign: `pseudo` of each variable
             must be known (see the data config). Name no axis along which gravity or another
             constant force acts, and none at all in a rotating frame.
+        crop: in training, cut of each window a box at random: of so many points along each axis
+            that has more, or of one number for each axis, slowest first; None takes windows whole.
+            Validation, scores and predictions are of whole domains (see docs/large-domains.md).
+        margin: points beside each cut that the loss leaves out, for each step from the last true
+            frame to the one that is learned from: what happens there depends on what is not seen.
     """
 
     history: int = 4
@@ -48,6 +53,8 @@ class WindowConfig:
     noise: float = 0.0
     roll: bool = False
     flip: tuple[Literal["x", "y", "z"], ...] = ()
+    crop: int | tuple[int, ...] | None = None
+    margin: int = 8
 
     def __post_init__(self) -> None:
         require_positive(self, "windows.", "history", "stride", "min_lead", "max_lead")
@@ -76,6 +83,14 @@ class WindowConfig:
             "false with windows.pushforward = 0: there is no rollout to learn from",
         )
         require(len(set(self.flip)) == len(self.flip), "windows.flip", self.flip, "each axis once")
+        sizes = (self.crop,) if isinstance(self.crop, int) else self.crop
+        require(
+            sizes is None or (0 < len(sizes) <= 3 and min(sizes) > 0),
+            "windows.crop",
+            self.crop,
+            "a number of points above 0, or one for each of up to 3 axes",
+        )
+        require(self.margin >= 0, "windows.margin", self.margin, "0 points or more")
 
     def pushes(self, at_end: bool) -> int:
         """The most frames that the model predicts before a target, in the end of a run or not."""
@@ -92,6 +107,37 @@ class WindowConfig:
         """Frames that the model predicts before a target, on average over a run."""
         at_end = self.end_share * self.pushes(at_end=True)
         return ((1 - self.end_share) * self.pushforward + at_end) / 2
+
+    def cropped(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """The points along Z, Y and X of a window on a grid of so many. Raises ConfigError where
+        `crop` has fewer numbers than the grid has axes, or the loss would leave out all of it."""
+        if self.crop is None:
+            return shape
+        ndim = 3 - next((axis for axis, points in enumerate(shape) if points > 1), 2)
+        sizes = (self.crop,) * ndim if isinstance(self.crop, int) else self.crop[-ndim:]
+        require(
+            len(sizes) == ndim,
+            "windows.crop",
+            self.crop,
+            f"one number, or one for each of {ndim} axes",
+        )
+        z, y, x = (
+            min(points, size) for points, size in zip(shape, (1,) * (3 - ndim) + sizes, strict=True)
+        )
+        parts = [n for n, points in zip((z, y, x), shape, strict=True) if n < points]
+        require(
+            min(parts, default=math.inf) > 2 * self.reach,
+            "windows.crop",
+            self.crop,
+            f"more than twice the {self.reach} points beside a cut that windows.margin = "
+            f"{self.margin} leaves out; or lower that",
+        )
+        return z, y, x
+
+    @property
+    def reach(self) -> int:
+        """The most points beside a cut that the loss leaves out."""
+        return self.margin * (self.longest + self.max_lead)
 
     @property
     def learned_steps(self) -> int:

@@ -8,7 +8,7 @@ a bound in practice, where all cells refined would be several times too high a o
 import math
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from matey.data.systems import System
 from matey.data.windows import Windows
 from matey.device import choose_device
 from matey.errors import ConfigError, ShapeError
-from matey.fields import Batch, Inputs, SystemSpec, stack_fields
+from matey.fields import Batch, Inputs, SystemSpec, join_crops
 from matey.fields.grid import join_points
 from matey.fields.inputs import Stacked
 from matey.nn.baselines.base import Baseline, check_spacing
@@ -34,7 +34,7 @@ from matey.nn.transformer import Matey
 from matey.tokens.keep import check_kept
 from matey.tokens.lattice import Triple, patch_shape
 from matey.tokens.pack import PACKINGS
-from matey.tokens.refine import RefinementPlan, check_budget, plan_refinement
+from matey.tokens.refine import RefinementPlan, check_budget, join_plans, plan_refinement
 from matey.tokens.shift import most_before
 from matey.words import patch_size
 
@@ -52,7 +52,8 @@ class Forecast:
     of refinement comes to, `at_threshold` and `at_bulk` what others of its criterion would; None
     and empty of uniform patches. `cost` is of a step of the model on a batch of those windows,
     `operations` those of the batch with the steps of its rollout before. `step` is of a batch in
-    which all have the largest number of tokens, `inference` of one sample.
+    which all have the largest number of tokens, `inference` of one sample: a whole one, where
+    training is on crops.
     """
 
     system: str
@@ -101,7 +102,7 @@ def forecast(
             "transformer's are. A run logs those that it has."
         )
     return [
-        forecast_system(name, model, of_system(config, name), inputs, thresholds)
+        forecast_system(name, model, of_system(config, name), inputs, thresholds, uncropped(group))
         for name, group in windows.items()
         if (inputs := look(group))
     ]
@@ -120,12 +121,16 @@ def look(windows: Windows) -> list[Batch]:
     values = max(map(math.prod, windows.groups)) * len(windows.spec.variables)
     room = ROOM // (4 * values * windows.config.history)
     most = min(max(room, FEWEST), WINDOWS)
-    looks = []
-    for window in windows.read(windows.scattered(most)):
-        given = stack_fields([window.history], [1.0], [window.history.spec.name])
-        stored = {one.name: getattr(given, one.name) for one in fields(given)}
-        looks.append(Batch(**stored, target=window.target[None]))
-    return looks
+    return [windows.batch([choice]) for choice in windows.scattered(most)]
+
+
+def uncropped(windows: Windows) -> list[Batch]:
+    """A whole window on a system's largest grid, where training is on crops."""
+    if windows.config.crop is None:
+        return []
+    config = replace(windows.config, crop=None)
+    whole = Windows(windows.fields, windows.trajectories, config)
+    return [whole.batch(whole.scattered(1))]
 
 
 def mean_operations(config: RunConfig, spec: SystemSpec, inputs: Sequence[Inputs]) -> float:
@@ -152,6 +157,7 @@ def together(inputs: Sequence[Stacked]) -> Stacked:
         **stacked,
         sources=tuple(name for one in inputs for name in one.sources),
         points=join_points([one.points for one in inputs], (z, y, x)),
+        crop=join_crops([one.crop for one in inputs]),
     )
 
 
@@ -161,8 +167,9 @@ def forecast_system(
     config: RunConfig,
     inputs: Sequence[Batch],
     thresholds: Sequence[float],
+    whole: Sequence[Batch],
 ) -> Forecast:
-    """What one system costs, from some of its windows."""
+    """What one system costs, from some of its windows, and a whole one if these are crops."""
     spec, every, adaptive = inputs[0].spec, together(inputs), model.config.is_adaptive
     change = change_in_cells(every, model.patches(spec.ndim)[0])
     tokens = tokens_of(model, every)
@@ -175,8 +182,9 @@ def forecast_system(
 
     criterion, bulks = model.refine.criterion, BULKS if thresholds else ()
     largest = model.plan_inputs(inputs[tokens.index(max(tokens))], widest=True)
+    domain = model.plan_inputs(whole[0], widest=True) if whole else largest
     plans = [model.plan_inputs(one, widest=True) for one in inputs[: config.batch]]
-    batch = join([plans[i % len(plans)] for i in range(config.batch)])
+    batch = join_plans([plans[i % len(plans)] for i in range(config.batch)])
     fine = math.prod(
         points // size for points, size in zip(largest.grid, largest.sizes[-1], strict=True)
     )
@@ -194,7 +202,7 @@ def forecast_system(
         operations=batch_operations(cost, config.windows),
         parameters=count_parameters(model),
         step=training_memory(model, config, spec, largest),
-        inference=step_memory(model, spec, largest, training=False, heap=heap),
+        inference=step_memory(model, spec, domain, training=False, heap=heap),
     )
 
 
@@ -233,34 +241,13 @@ def training_memory(
     return step_memory(
         model,
         spec,
-        join([plan] * config.batch),
+        join_plans([plan] * config.batch),
         precision=config.precision,
         activation_checkpointing=config.activation_checkpointing,
         accumulate=config.accumulate,
         heap=heap_share(choose_device(config.device).type, config.activation_checkpointing),
         rollout=config.windows.learned_steps,
         averaged=config.optim.ema > 0,
-    )
-
-
-def join(plans: Sequence[RefinementPlan]) -> RefinementPlan:
-    """Plans of one sample each, on one grid, as the plan of a batch."""
-    sizes = torch.tensor([len(plan.level) for plan in plans])
-    sample = torch.arange(len(plans)).repeat_interleave(sizes)
-    level = torch.cat([plan.level for plan in plans])
-    order = torch.argsort(level * len(plans) + sample, stable=True)
-    place = torch.argsort(order)  # where each cell comes to stand
-    parent = torch.cat([plan.parent for plan in plans])
-    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    parent = torch.where(parent < 0, -1, place[parent + first])
-    return replace(
-        plans[0],
-        samples=len(plans),
-        sample=sample[order],
-        level=level[order],
-        corner=torch.cat([plan.corner for plan in plans])[order],
-        parent=parent[order],
-        refined=torch.cat([plan.refined for plan in plans])[order],
     )
 
 

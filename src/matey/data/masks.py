@@ -6,6 +6,7 @@ file's variables, or it is made of where values are missing at the first time of
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Mask:
 
     held: Bool[np.ndarray, "Z Y X"]
     there: Bool[np.ndarray, "C Z Y X"] | None
+
+    def within(self, box: Mapping[str, slice]) -> "Mask":
+        """What of it lies in a box."""
+        part = box["z"], box["y"], box["x"]
+        return Mask(self.held[part], None if self.there is None else self.there[:, *part])
 
     def put_on(
         self, values: Float[np.ndarray, "T C Z Y X"], spec: SystemSpec, fill: float

@@ -87,9 +87,13 @@ class Mixture(Dataset[Batch]):
         trajectories = [windows.fields.trajectories[windows.place(i)[0]] for i in drawn]
         symmetries = [draw_symmetry(trajectory, config, rng) for trajectory in trajectories]
         # Everything is drawn for all processes; each reads its own share.
+        corners = [(0, 0, 0)] * len(drawn)
+        if config.crop is not None:
+            corners = [windows.corner(i, rng.random(3).tolist()) for i in drawn]
         share = slice(self.rank * group.batch, (self.rank + 1) * group.batch)
         choices = [
-            Choice(i, lead, pushes) for i, lead in zip(drawn[share], leads[share], strict=True)
+            Choice(i, lead, pushes, corner)
+            for i, lead, corner in zip(drawn[share], leads[share], corners[share], strict=True)
         ]
         return apply(symmetries[share], windows.batch(choices))
 

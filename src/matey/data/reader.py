@@ -29,6 +29,7 @@ from matey.data.layouts.pdebench import PDEBenchIncompressible, PDEBenchTrees
 from matey.data.layouts.pdebench_arrays import PDEBenchCompressible, PDEBenchScalars
 from matey.data.layouts.prediction import MateyFile
 from matey.data.layouts.stored import (
+    Corner,
     Piece,
     allocate,
     copy_frames,
@@ -183,17 +184,19 @@ class Reader:
         """Write masks, and fill the points without a field. Raises DataError that names the first
         value that is missing at some times only."""
         fill = self._options.fill if self._options else SourceConfig.fill
-        for index, frames, values in pieces:
-            mask, name = self._mask(index), shown(self.trajectories[index].name)
+        for piece in pieces:
+            index, frames, values, corner = piece
+            mask, name = self._mask(index).within(piece.box), shown(self.trajectories[index].name)
             place = mask.put_on(values, self.spec, fill)
             if place is None:
                 continue
-            t, c, *point = place
+            t, c, *at = place
+            point = moved(at, corner)
             variable = self.spec.variables[c]
             raise DataError(
                 f"{shown(self.path)}: {variable.alias or variable.name} of trajectory {name} is "
                 f"{values[place]} at time {float(self.trajectories[index].times[frames[t]]):.6g}, "
-                f"index {tuple(point)} (z, y, x), but not so at the first time. Points can only be "
+                f"index {point} (z, y, x), but not so at the first time. Points can only be "
                 "masked that lack values at all times: fill the others in the file, or leave the "
                 "variable out."
             )
@@ -214,28 +217,37 @@ class Reader:
 
     def _as_stored(self, piece: Piece) -> Piece:
         """The piece with its array turned round along the axes that fall in the file."""
-        turned = self.trajectories[piece.trajectory].grid.turned
-        if not turned:
+        grid = self.trajectories[piece.trajectory].grid
+        if not grid.turned:
             return piece
-        return piece._replace(values=np.flip(piece.values, tuple(axis - 3 for axis in turned)))
+        corner = list(piece.corner)
+        for axis in grid.turned:
+            corner[axis] = grid.shape[axis] - corner[axis] - piece.values.shape[axis - 3]
+        values = np.flip(piece.values, tuple(axis - 3 for axis in grid.turned))
+        return piece._replace(values=values, corner=(corner[0], corner[1], corner[2]))
 
     def _check_finite(self, pieces: Sequence[Piece]) -> None:
         """Raise DataError that names the first value of what was read that is not finite."""
-        for index, frames, values in pieces:
+        for index, frames, values, corner in pieces:
             # A sum is finite only if all it adds up is, and is faster than a look at each value.
             if np.isfinite(np.einsum("i->", values.ravel(order="K"))) or np.isfinite(values).all():
                 continue
             trajectory = self.trajectories[index]
-            t, c, *point = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            variable = self.spec.variables[c]
+            t, c, *at = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            variable, point = self.spec.variables[c], moved(at, corner)
             raise DataError(
                 f"{shown(self.path)}: {variable.alias or variable.name} of trajectory "
-                f"{shown(trajectory.name)} is {values[t, c][tuple(point)]} at time "
-                f"{float(trajectory.times[frames[t]]):.6g}, index {tuple(point)} (z, y, x). Values "
+                f"{shown(trajectory.name)} is {values[t, c][tuple(at)]} at time "
+                f"{float(trajectory.times[frames[t]]):.6g}, index {point} (z, y, x). Values "
                 "that are not finite in float32 are never trained on: remove the trajectory or "
                 "mend the file. Points that lack values at all times, as land, are left out with "
                 "`mask: missing` in the data config."
             )
+
+
+def moved(point: Sequence[int], corner: Corner) -> tuple[int, ...]:
+    """The place in the grid of a point of a box that begins at a corner."""
+    return tuple(place + first for place, first in zip(point, corner, strict=True))
 
 
 def open_source(source: Path | Run) -> Container:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -54,20 +55,29 @@ def draw_symmetry(
 
 
 def apply(symmetries: Sequence[Symmetry], batch: Batch) -> Batch:
-    """The batch with each sample mirrored, then shifted: all frames and boundaries alike."""
+    """The batch with each sample mirrored, then shifted: all frames and boundaries alike. Along an
+    axis that a crop is a part of, a shift moves the place where it lies, and no value."""
     if not any(symmetry.mirrored or any(symmetry.shift) for symmetry in symmetries):
         return batch
     boundaries = batch.boundaries.clone()
     for sides, symmetry in zip(boundaries, symmetries, strict=True):
         for axis in symmetry.mirrored:
             sides[axis] = sides[axis].flip(0)
+    crop, shape = batch.crop, batch.values.shape[-3:]
+    shifts = torch.tensor([symmetry.shift for symmetry in symmetries])
+    if crop is not None:
+        whole = crop.domain == torch.tensor(shape)
+        crop = crop.moved([s.mirrored for s in symmetries], shifts * ~whole, shape)
+        shifts = shifts * whole
+    each_own = list(zip(symmetries, shifts.tolist(), strict=True))
+    alike = [Symmetry((z, y, x), symmetry.mirrored) for symmetry, (z, y, x) in each_own]
     frames: dict[str, Any] = {
-        name: stack([move(one, s, batch.spec) for one, s in zip(each, symmetries, strict=True)])
+        name: stack([move(one, s, batch.spec) for one, s in zip(each, alike, strict=True)])
         for name in ("values", "between", "target")
         if (each := getattr(batch, name)) is not None
     }
     points = batch.points and batch.points.mirrored([s.mirrored for s in symmetries])
-    return replace(batch, **frames, boundaries=boundaries, points=points)
+    return replace(batch, **frames, boundaries=boundaries, points=points, crop=crop)
 
 
 def move(

@@ -66,11 +66,12 @@ class Fields(Sequence[Any]):  # not [Field]: a type checker at run time would re
     def _by_reader(self, pieces: Sequence[Piece]) -> dict[Reader, list[Piece]]:
         """The pieces of each file, with the trajectories and frames as it counts them."""
         groups: dict[Reader, list[Piece]] = {}
-        for trajectory, frames, values in pieces:
-            reader, index, stored = self.place(trajectory)
+        for piece in pieces:
+            reader, index, stored = self.place(piece.trajectory)
+            frames = piece.frames
             if stored.start or stored.step > 1:
                 frames = [stored[frame] for frame in frames]
-            groups.setdefault(reader, []).append(Piece(index, frames, values))
+            groups.setdefault(reader, []).append(piece._replace(trajectory=index, frames=frames))
         return groups
 
     def __reduce__(self) -> Any:

@@ -18,15 +18,17 @@ from torch import Tensor
 from matey.config import WindowConfig
 from matey.data.formats import files
 from matey.data.layouts.base import UNIFORM
-from matey.data.layouts.stored import Piece, allocate
+from matey.data.layouts.stored import Corner, Piece, allocate
 from matey.data.selection import Selection
 from matey.data.symmetry import check_flips
 from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
-from matey.fields import Batch, Field, Inputs, Window, stack_fields
+from matey.fields import Batch, Field, Inputs, Window, place_box, stack_crops, stack_fields
 from matey.fields.grid import stack_points, stack_spacing
 
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
+# The same in a space of three dimensions, of the root of x**4 = x + 1 (Roberts's sequence).
+GOLDEN_BOX = 0.8191725133961645, 0.6710436067037893, 0.5497004779019703
 
 
 def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
@@ -35,11 +37,13 @@ def is_uniform(steps: Float[Tensor, " steps"]) -> bool:
 
 
 class Choice(NamedTuple):
-    """A window to read, by number, and where its target lies: `pushes + lead` steps later."""
+    """A window to read, by number, and where its target lies: `pushes + lead` steps later. Of a
+    crop, its first point (z, y, x)."""
 
     window: int
     lead: int = 1
     pushes: int = 0
+    corner: Corner = (0, 0, 0)
 
 
 class Place(NamedTuple):
@@ -56,7 +60,7 @@ class Windows:
 
     A step is `config.stride` frames, and `spec` has the dt of that. Raises DataError if no
     trajectory is as long as the history and the shortest lead, ConfigError if a setting does
-    not suit the system.
+    not suit the system. With `config.crop`, a batch has boxes of the grids.
     """
 
     def __init__(self, fields: Fields, trajectories: Sequence[int], config: WindowConfig) -> None:
@@ -106,13 +110,23 @@ class Windows:
         )
 
     def _group_by_grid(self, counts: Sequence[int]) -> dict[tuple[int, int, int], np.ndarray]:
-        """Windows that can stand in one batch: those on one grid shape."""
+        """Windows that can stand in one batch: those on one grid shape, or with crops of one."""
         groups: dict[tuple[int, int, int], list[np.ndarray]] = {}
         for trajectory, count, end in zip(self.trajectories, counts, self._ends, strict=True):
             if count:
-                shape = self.fields.trajectories[trajectory].grid.shape
+                shape = self._crop_in(trajectory)
                 groups.setdefault(shape, []).append(np.arange(end - count, end))
         return {shape: np.concatenate(parts) for shape, parts in groups.items()}
+
+    def _crop_in(self, trajectory: int) -> tuple[int, int, int]:
+        """The shape of a trajectory's windows."""
+        return self.config.cropped(self.fields.trajectories[trajectory].grid.shape)
+
+    def corner(self, window: int, shares: Sequence[float]) -> Corner:
+        """The first point of a window's crop whose middle is at these shares of the axes."""
+        trajectory, _ = self.place(window)
+        grid = self.fields.trajectories[trajectory].grid.shape
+        return place_box(grid, self._crop_in(trajectory), shares)
 
     def place(self, window: int) -> tuple[int, int]:
         """Trajectory and first frame of a window."""
@@ -140,36 +154,47 @@ class Windows:
         places = [int(part * len(group)) for part in share]
         if len(group) <= most:  # all of them
             places = sorted(range(len(group)), key=share.__getitem__)
-        return [Choice(int(group[place])) for place in places]
+        windows = [int(group[place]) for place in places]
+        shares = ([i * step % 1 for step in GOLDEN_BOX] for i in range(1, len(windows) + 1))
+        corners = map(self.corner, windows, shares)
+        return [Choice(i, corner=at) for i, at in zip(windows, corners, strict=True)]
 
     def batch(self, choices: Sequence[Choice]) -> Batch:
-        """Read windows of one grid shape and of as many pushes from their files, as a batch."""
+        """Read windows of one grid shape and of as many pushes from their files, as a batch; of
+        crops no more than these."""
         places = [self._find(choice) for choice in choices]
-        read = self._read(places)
+        corners = [choice.corner for choice in choices]
+        read = self._read(places, corners)
         parameters = [self._parameters[place.trajectory] for place in places]
         lead_times = [self._lead_time(*pair) for pair in zip(places, choices, strict=True)]
         grids = [self.fields.trajectories[place.trajectory].grid for place in places]
-        history = self.config.history
+        history, shape = self.config.history, self._crop_in(places[0].trajectory)
+        boundaries = torch.from_numpy(self._boundaries.repeat(len(places), axis=0))
+        domains = [grid.shape for grid in grids]
+        crop = stack_crops(corners, domains, shape, boundaries, self.config.margin)
+        boxes = [(corner, shape) for corner in corners] if crop else None
         return Batch(
             values=read[:, :history],
             lead_time=torch.from_numpy(np.array(lead_times, np.float32)),
-            boundaries=torch.from_numpy(self._boundaries.repeat(len(places), axis=0)),
+            boundaries=crop.neighbours(shape) if crop else boundaries,
             parameters=torch.from_numpy(np.array(parameters, np.float32)),
             spec=self.spec,
             sources=tuple(self._source(place) for place in places),
             target=read[:, -1],
-            points=stack_points(grids),
+            points=stack_points(grids, boxes),
             spacing=stack_spacing(grids),
+            crop=crop,
             pushes=choices[0].pushes,
             between=read[:, history:-1] if places[0].between else None,
         )
 
     def read(self, choices: Sequence[Choice]) -> list[Window]:
-        """Read windows from their files one by one, whatever their grids."""
+        """Read windows from their files one by one, whatever their grids, and whole."""
         windows = []
         for choice in choices:
             place = self._find(choice)
-            (read,), trajectory = self._read([place]), self.fields.trajectories[place.trajectory]
+            (read,) = self._read([place], None)
+            trajectory = self.fields.trajectories[place.trajectory]
             history = Field(
                 read[: self.config.history],
                 trajectory.times[place.frames.start : place.frames.stop : place.frames.step],
@@ -182,10 +207,13 @@ class Windows:
             windows.append(Window(history, read[-1], lead_time, self._source(place)))
         return windows
 
-    def _read(self, places: Sequence[Place]) -> Float[Tensor, "B T C Z Y X"]:
+    def _read(
+        self, places: Sequence[Place], corners: Sequence[Corner] | None
+    ) -> Float[Tensor, "B T C Z Y X"]:
         """The histories at places on one grid shape, each followed by the frames between and its
-        target; those of one file are read together."""
-        shapes = {self.fields.trajectories[place.trajectory].grid.shape for place in places}
+        target; those of one file are read together. Crops that begin at `corners`, or whole."""
+        grids = [self.fields.trajectories[place.trajectory].grid.shape for place in places]
+        shapes = set(map(self.config.cropped, grids) if corners else grids)
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
         grid, variables = shapes.pop(), len(self.spec.variables)
@@ -198,8 +226,10 @@ class Windows:
         values = allocate((count, variables, length, *grid), first.x_first).swapaxes(1, 2)
         self.fields.read_into(
             [
-                Piece(trajectory, (*frames, *between, target), array)
-                for (trajectory, frames, between, target), array in zip(places, values, strict=True)
+                Piece(trajectory, (*frames, *between, target), array, corner)
+                for (trajectory, frames, between, target), array, corner in zip(
+                    places, values, corners or [(0, 0, 0)] * count, strict=True
+                )
             ]
         )
         return torch.from_numpy(values)

@@ -5,6 +5,14 @@ fields have leading axes of one point, so that only readers deal with the number
 dimensions. X is x; in a vertical section z lies along Y.
 """
 
+from matey.fields.crop import (
+    CUT,
+    Crop,
+    away_from_cuts,
+    join_crops,
+    place_box,
+    stack_crops,
+)
 from matey.fields.ensemble import Ensemble
 from matey.fields.field import Field, Window
 from matey.fields.grid import Grid, Points, join_points, locate_points, stack_points
@@ -13,9 +21,11 @@ from matey.fields.labels import Labels
 from matey.fields.system import PERIODIC_SIDES, Boundary, Sides, SystemSpec, Variable
 
 __all__ = [
+    "CUT",
     "PERIODIC_SIDES",
     "Batch",
     "Boundary",
+    "Crop",
     "Ensemble",
     "Field",
     "Grid",
@@ -26,10 +36,14 @@ __all__ = [
     "SystemSpec",
     "Variable",
     "Window",
+    "away_from_cuts",
     "dense",
+    "join_crops",
     "join_points",
     "locate_points",
+    "place_box",
     "stack",
+    "stack_crops",
     "stack_fields",
     "stack_points",
 ]

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from matey.errors import ShapeError
 
+LEAST = 1e-30  # in place of a volume without points
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -98,24 +100,26 @@ class Points:
     `centres` [B points] and `edges` [B points + 1] of the points' cells along Z, Y and X are
     fractions of the domain, which extends from the first edge to the last. `stretched` tells
     along which axes any sample is. `mask` is 1 where there is a field and 0 where there is none;
-    None where it is everywhere. Inputs on even grids have None instead of their points.
+    None where it is everywhere. Of a crop they are fractions of the domain that it is a `part` of.
+    Inputs on even grids have None instead of their points.
     """
 
     centres: tuple[Float[Tensor, "B Z"], Float[Tensor, "B Y"], Float[Tensor, "B X"]]
     edges: tuple[Float[Tensor, "B _z"], Float[Tensor, "B _y"], Float[Tensor, "B _x"]]
     stretched: tuple[bool, bool, bool]
     mask: Bool[Tensor, "B 1 Z Y X"] | None = None
+    part: bool = False
 
     @cached_property
     def volumes(self) -> Float[Tensor, "B 1 Z Y X"]:
-        """Each point's share of the domain, of what of it holds a field: the weights of means over
-        space."""
+        """Each point's share of the domain, of what of it is here and holds a field: the weights of
+        means over space. All are 0 where nothing does."""
         z, y, x = (edges.diff(dim=1) for edges in self.edges)
         shares = (z[:, :, None, None] * y[:, None, :, None] * x[:, None, None, :])[:, None]
-        if self.mask is None:
+        if self.mask is None and not self.part:
             return shares
-        held = shares * self.mask
-        return held / held.sum(dim=(-3, -2, -1), keepdim=True)
+        held = shares if self.mask is None else shares * self.mask
+        return held / held.sum(dim=(-3, -2, -1), keepdim=True).clamp(min=LEAST)
 
     def at(self, sample: Int[Tensor, " N"], edge: Int[Tensor, "N 3"]) -> Float[Tensor, "N 3"]:
         """Edges by their indices along Z, Y and X, as fractions of the domain."""
@@ -162,20 +166,24 @@ class Points:
             for centres, first in zip(self.centres, before, strict=True)
         ]
         held[:, :, inside[0], inside[1], inside[2]] = True if self.mask is None else self.mask
-        return Points((z[0], y[0], x[0]), (z[1], y[1], x[1]), self.stretched, held)
+        return Points((z[0], y[0], x[0]), (z[1], y[1], x[1]), self.stretched, held, self.part)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Points":
         z, y, x = map(change, self.centres)
         low, middle, high = map(change, self.edges)
         mask = None if self.mask is None else change(self.mask)
-        return Points((z, y, x), (low, middle, high), self.stretched, mask)
+        return Points((z, y, x), (low, middle, high), self.stretched, mask, self.part)
 
 
-def stack_points(grids: Sequence[Grid]) -> Points | None:
-    """The points of several grids of one shape; None where all of them are even."""
+Box = tuple[tuple[int, int, int], tuple[int, int, int]]  # its first point, and how many it has
+
+
+def stack_points(grids: Sequence[Grid], boxes: Sequence[Box] | None = None) -> Points | None:
+    """The points of several grids of one shape, or of `boxes` of one shape in them; None where all
+    grids are even."""
     if not any(points for grid in grids for points in grid.positions):
         return None
-    return locate_points(grids)
+    return locate_points(grids, boxes)
 
 
 def stack_spacing(grids: Sequence[Grid]) -> Float[Tensor, "B 3"]:
@@ -208,12 +216,15 @@ def even_points(samples: int, shape: tuple[int, int, int], device: torch.device)
     return Points((z, y, x), (edges[0], edges[1], edges[2]), (False, False, False))
 
 
-def locate_points(grids: Sequence[Grid]) -> Points:
-    """The points of grids of one shape, even or not."""
-    z, y, x = (stack_axis(grids, axis) for axis in range(3))
+def locate_points(grids: Sequence[Grid], boxes: Sequence[Box] | None = None) -> Points:
+    """The points of grids of one shape, or of boxes of one shape in them, even or not."""
+    z, y, x = (stack_axis(grids, axis, boxes) for axis in range(3))
     stretched = [any(grid.positions[axis] for grid in grids) for axis in range(3)]
     return Points(
-        (z[0], y[0], x[0]), (z[1], y[1], x[1]), (stretched[0], stretched[1], stretched[2])
+        (z[0], y[0], x[0]),
+        (z[1], y[1], x[1]),
+        (stretched[0], stretched[1], stretched[2]),
+        part=boxes is not None,
     )
 
 
@@ -228,12 +239,21 @@ def join_points(parts: Sequence[Points | None], shape: tuple[int, int, int]) -> 
         for name in ("centres", "edges")
     )
     z, y, x = (any(row.stretched[axis] for row in rows) for axis in range(3))
-    return Points((centres[0], centres[1], centres[2]), (edges[0], edges[1], edges[2]), (z, y, x))
+    part = any(row.part for row in rows)
+    return Points(
+        (centres[0], centres[1], centres[2]), (edges[0], edges[1], edges[2]), (z, y, x), part=part
+    )
 
 
-def stack_axis(grids: Sequence[Grid], axis: int) -> tuple[Tensor, Tensor]:
+def stack_axis(
+    grids: Sequence[Grid], axis: int, boxes: Sequence[Box] | None = None
+) -> tuple[Tensor, Tensor]:
     """Points and edges of cells along one axis, as fractions of each grid's own extent."""
-    points = torch.stack([grid.coordinate(axis) for grid in grids])
-    edges = torch.stack([grid.cell_edges(axis) for grid in grids])
-    low, high = edges[:, :1], edges[:, -1:]
-    return (points - low) / (high - low), (edges - low) / (high - low)
+    points, edges = [], []
+    for number, grid in enumerate(grids):
+        centres, ends = grid.coordinate(axis), grid.cell_edges(axis)
+        low, high = ends[0], ends[-1]
+        first, count = (box[axis] for box in boxes[number]) if boxes else (0, len(centres))
+        points.append((centres[first : first + count] - low) / (high - low))
+        edges.append((ends[first : first + count + 1] - low) / (high - low))
+    return torch.stack(points), torch.stack(edges)

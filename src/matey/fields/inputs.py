@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from matey.errors import ShapeError
+from matey.fields.crop import Crop, away_from_cuts
 from matey.fields.field import HALF, Field
 from matey.fields.grid import Points, even_points, stack_points, stack_spacing
 from matey.fields.system import Boundary, SystemSpec
@@ -29,6 +30,8 @@ class Inputs:
     names each sample's file for error messages. `points` are the positions of the grid points,
     None if all grids are even. `spacing` is the mean step along Z, Y and X; None if it is unknown.
     `noise` are numbers that tell the members of an ensemble apart; None for a single prediction.
+    `crop` tells where samples lie that are a part of their domain; None of whole ones. Sides that
+    were cut are `CUT` in `boundaries`.
     """
 
     values: Float[Tensor, "B T C Z Y X"]
@@ -40,6 +43,7 @@ class Inputs:
     points: Points | None = field(default=None, kw_only=True)
     spacing: Float[Tensor, "B 3"] | None = field(default=None, kw_only=True)
     noise: Float[Tensor, "B W"] | None = field(default=None, kw_only=True)
+    crop: Crop | None = field(default=None, kw_only=True)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "B 1 Z Y X"] | None:
@@ -56,6 +60,23 @@ class Inputs:
         z, y, x = self.values.shape[-3:]
         points = self.points or even_points(len(self.values), (z, y, x), self.values.device)
         return replace(points, mask=self.mask)
+
+    @cached_property
+    def judged(self) -> Points | None:
+        """What a loss takes means by: the same, without the margins of crops."""
+        if self.crop is None:
+            return self.space
+        z, y, x = self.values.shape[-3:]
+        steps = self.crop.steps + self.lead_time.round().clamp(min=1).long()
+        mask = away_from_cuts(self.boundaries, (z, y, x), self.crop.margin * steps)
+        points = self.space or even_points(len(self.values), (z, y, x), self.values.device)
+        return replace(points, mask=mask if points.mask is None else mask & points.mask)
+
+    @property
+    def sides(self) -> Int[Tensor, "B 3 2"]:
+        """What lies at the sides of each sample: of a whole axis the `boundaries`, of a part of one
+        those of the domain that it reaches, also the seam of a periodic axis."""
+        return self.boundaries if self.crop is None else self.crop.sides(self.values.shape[-3:])
 
     def shifted_space(self, shift: Sequence[int]) -> Points | None:
         """The same for fields that are shifted by so many points along Z, Y and X."""
@@ -80,7 +101,8 @@ class Inputs:
         }
         sources = tuple(self.sources[i] for i in each.tolist())
         points = self.points.take(each) if self.points else None
-        return replace(self, **tensors, sources=sources, points=points)
+        crop = self.crop.take(each) if self.crop else None
+        return replace(self, **tensors, sources=sources, points=points, crop=crop)
 
     def to(self: Stacked, device: torch.device) -> Stacked:
         """The same on another device."""
@@ -90,7 +112,8 @@ class Inputs:
             if isinstance(value := getattr(self, one.name), Tensor)
         }
         points = self.points.to(device) if self.points else None
-        return replace(self, **moved, points=points)
+        crop = self.crop.to(device) if self.crop else None
+        return replace(self, **moved, points=points, crop=crop)
 
 
 @dataclass(frozen=True)

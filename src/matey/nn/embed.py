@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from matey.fields import Boundary
+from matey.fields import CUT, Boundary
 from matey.fields.grid import Points
 from matey.nn.adapters.low_rank import adapted
 from matey.nn.operations import Cost
@@ -127,17 +127,18 @@ class Position(nn.Module):
     def forward(
         self,
         tokens: TokenSequence,
-        boundaries: Int[Tensor, "B 3 2"],
+        sides: Int[Tensor, "B 3 2"],
         offset: Float[Tensor, " 3"],
     ) -> Float[Tensor, "N T D"]:
         """`offset` is how far the fields were shifted, as a fraction of the domain."""
         place = self.size(octaves(tokens.size.log2(), self.SIZE).flatten(1))
-        sides = touched_sides(tokens, boundaries)
+        touched = touched_sides(tokens, sides)
         if self.absolute:
             place = place + self.centre(waves(tokens.centre - offset, self.CENTRE).flatten(1))
         if not self.mark_seams:
-            sides = sides * (torch.arange(len(Boundary), device=sides.device) != Boundary.PERIODIC)
-        place = place + self.sides(sides.flatten(1))
+            kinds = torch.arange(len(Boundary), device=touched.device)
+            touched = touched * (kinds != Boundary.PERIODIC)
+        place = place + self.sides(touched.flatten(1))
         return place[:, None] + self.time(octaves(tokens.time / 4, self.TIME))
 
     def count(self, cost: Cost, cells: int, times: int) -> None:
@@ -148,14 +149,17 @@ class Position(nn.Module):
 
 
 def touched_sides(
-    tokens: TokenSequence, boundaries: Int[Tensor, "B 3 2"]
+    tokens: TokenSequence, sides: Int[Tensor, "B 3 2"]
 ) -> Float[Tensor, "N 3 2 kinds"]:
     """1 for each axis and side of the domain that a cell touches, at the kind of boundary.
 
-    A cell that spans an axis whole, as on the inactive axes, touches none of its sides.
+    A cell that spans an axis whole, as on the inactive axes, touches none of its sides; nor does
+    any touch where a crop was cut.
     """
-    touches = tokens.at_side & ~tokens.at_side.all(dim=-1, keepdim=True)
-    kinds = nn.functional.one_hot(boundaries[tokens.sample].long(), len(Boundary))
+    here = sides[tokens.sample].long()
+    touches = tokens.at_side & (here != CUT)
+    touches = touches & ~touches.all(dim=-1, keepdim=True)
+    kinds = nn.functional.one_hot(here.clamp(max=len(Boundary) - 1), len(Boundary))
     return (kinds * touches[..., None]).to(tokens.centre)
 
 

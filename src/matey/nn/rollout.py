@@ -192,6 +192,7 @@ def chosen(inputs: Inputs, samples: Bool[Tensor, " B"]) -> Inputs:
         points=inputs.points.take(samples) if inputs.points else None,
         spacing=None if inputs.spacing is None else inputs.spacing[samples],
         noise=None if inputs.noise is None else inputs.noise[samples],
+        crop=inputs.crop.take(samples) if inputs.crop else None,
     )
 
 
@@ -221,7 +222,9 @@ def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked
     if inputs.mask is not None:  # where there is no field, what stands there stays
         prediction = torch.where(inputs.mask, prediction, frame[:, varying])
     frame[:, varying] = prediction
-    return replace(inputs, values=torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1))
+    values = torch.cat([inputs.values[:, 1:], frame[:, None]], dim=1)
+    crop = inputs.crop and replace(inputs.crop, steps=inputs.crop.steps + 1)
+    return replace(inputs, values=values, crop=crop)
 
 
 def drawn(inputs: Stacked, width: int) -> Stacked:

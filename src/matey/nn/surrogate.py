@@ -143,9 +143,10 @@ class Surrogate(nn.Module, ABC):
         return None
 
     def kept(self, made: Made, inputs: Inputs) -> Made:
-        """A prediction with what its system conserves kept, where `config.keep` says so."""
+        """A prediction with what its system conserves kept, where `config.keep` says so; of a crop
+        as it is, since a part of a domain conserves nothing."""
         keep = self.config.keep.get(inputs.spec.name)
-        if keep is None:
+        if keep is None or inputs.crop is not None:
             return made
         frame = keep_totals(made.normalised, made.statistics, inputs, keep)
         return replace(made, normalised=frame)
@@ -246,10 +247,7 @@ class Surrogate(nn.Module, ABC):
             )
             for member in ([None] if members is None else range(members))
         ]
-        used = f"{sum(tokens) / len(tokens):.0f}"
-        if min(tokens) < max(tokens):
-            used += f" ({min(tokens)} to {max(tokens)})"
-        told = {**made[0].provenance, "tokens_per_frame": used}
+        told = {**made[0].provenance, "tokens_per_frame": said(tokens)}
         fields = tuple(replace(one, provenance=told) for one in made)
         return fields[0] if members is None else Ensemble(fields)
 
@@ -305,6 +303,12 @@ class Surrogate(nn.Module, ABC):
         recent = slice(max(0, len(field) - self.history), None)
         history = replace(field, values=field.values[recent], times=field.times[recent])
         return outside(history, self.specs.values(), self.learned_from.get(KEY, {}))
+
+
+def said(tokens: Sequence[int]) -> str:
+    """How many tokens frames had: their mean, and the range if they differ."""
+    mean, least, most = f"{sum(tokens) / len(tokens):.0f}", min(tokens), max(tokens)
+    return f"{mean} ({least} to {most})" if least < most else mean
 
 
 def moved(fields: Num[Tensor, "*axes Z Y X"], shift: Triple) -> Num[Tensor, "*axes Z Y X"]:

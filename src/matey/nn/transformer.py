@@ -19,7 +19,6 @@ from torch.utils.checkpoint import checkpoint
 from matey.config import ModelConfig, RefineConfig, Scheme
 from matey.errors import DataError
 from matey.fields import Field, Inputs, SystemSpec, stack_fields
-from matey.fields.grid import Points
 from matey.nn.attention import Attention, Share, rotations
 from matey.nn.block import Block, Given, Layout, Surroundings
 from matey.nn.compatibility import check_names
@@ -117,16 +116,18 @@ class Matey(Surrogate):
             statistics, fields = normalised(inputs, shift)
             plan = self.plan_normalised(fields, inputs, shift, before)
             times = inputs.values.shape[1] if self.local is None else self.times
-            layout = self.lay_out(plan, times, inputs.points)
+            layout = self.lay_out(plan, times, inputs)
             given = self.encode(fields, statistics, inputs, layout, shift)
             tokens = self.attend(given.tokens, layout)
             made = self.decode(tokens, given, fields, statistics, inputs, layout, shift)
             return self.kept(made, inputs)
 
-    def lay_out(self, plan: RefinementPlan, times: int, points: Points | None = None) -> Layout:
-        """The cells of a plan, on stretched grids of these points, as tokens of so many times."""
+    def lay_out(self, plan: RefinementPlan, times: int, inputs: Inputs | None = None) -> Layout:
+        """The cells of a plan as tokens of so many times; on stretched grids, and of crops, where
+        `inputs` say that they are."""
         packing = PACKINGS[self.config.mode](plan)
-        sequence = locate(packing, times, self.config.band, points)
+        places = (inputs.points, inputs.crop) if inputs else ()
+        sequence = locate(packing, times, self.config.band, *places)
         axes = sequence.active if self.config.rotate_active and sequence.active else (0, 1, 2)
         turn = rotations(sequence.centre, self.config.embed_dim // self.config.heads, axes)
         # Segments are those of all cells, and what is done to each token that of this process' own.
@@ -154,7 +155,7 @@ class Matey(Surrogate):
         offset = torch.tensor(shift, device=fields.device) / torch.tensor(
             packing.plan.domain, device=fields.device
         )
-        tokens = pack(levels, packing) + self.position(sequence, inputs.boundaries, offset)
+        tokens = pack(levels, packing) + self.position(sequence, inputs.sides, offset)
         # The gradient of `case[sample]` would be summed in whatever order threads come by.
         tokens = tokens + case.vector.index_select(0, sequence.sample)[:, None]
         return Given(self.share.own(tokens), case, features)

@@ -101,7 +101,7 @@ class Bench:
         times = inputs.values.shape[1] if model.local is None else model.times
         with torch.autocast(self.device.type, torch.bfloat16, self.half):
             layout = self.part(
-                "plan", lambda: model.lay_out(model.plan_inputs(inputs), times, inputs.points)
+                "plan", lambda: model.lay_out(model.plan_inputs(inputs), times, inputs)
             )
             given = self.part("encode", lambda: model.encode(fields, told, inputs, layout))
             tokens = self.part("blocks", lambda: model.attend(given.tokens, layout))

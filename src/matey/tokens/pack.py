@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from matey.fields.grid import Points
+from matey.fields import Crop, Points
 from matey.tokens.lattice import Triple, lattice_shape
 from matey.tokens.refine import RefinementPlan
 
@@ -143,13 +143,18 @@ class Segments:
 
 
 def locate(
-    packing: Packing, times: int, band: int | None = None, points: Points | None = None
+    packing: Packing,
+    times: int,
+    band: int | None = None,
+    points: Points | None = None,
+    crop: Crop | None = None,
 ) -> TokenSequence:
     """The positions of packed tokens, each cell with so many `times`.
 
     `band` is the width in grid points of the bands along each axis; by default, and always
     inside a refined cell, it is the coarsest cell of the sequence. `points` are the positions of
-    stretched grid points, whose volumes then make up a cell.
+    stretched grid points, whose volumes then make up a cell. Cells of a `crop` are located in the
+    domain that it is a part of.
     """
     plan, cell = packing.plan, packing.cell
     grid = torch.tensor(plan.domain, device=cell.device)
@@ -158,9 +163,11 @@ def locate(
     widths = torch.tensor(
         [min(band or size, points) for size, points in zip(plan.sizes[0], plan.grid, strict=True)]
     )
-    centre, extent = (corner + size / 2) / grid, size / grid
+    sample = plan.sample[cell]
+    start = corner if crop is None else corner + crop.first[sample]
+    domain = grid if crop is None else crop.domain[sample]
+    centre, extent = (start + size / 2) / domain, size / domain
     if points is not None:
-        sample = plan.sample[cell]
         first, last = (end.clamp(min=0).minimum(grid) for end in (corner, corner + size))
         low, high = points.at(sample, first), points.at(sample, last)
         inside = last > first  # others lie beyond the grid
@@ -175,7 +182,7 @@ def locate(
         sequence=packing.sequence,
         lengths=packing.lengths,
         lattices=packing.lattices if lines else (),
-        sample=plan.sample[cell],
+        sample=sample,
         centre=centre,
         size=extent,
         band=place // torch.where(whole[:, None], widths.to(cell.device), size),

@@ -10,7 +10,7 @@ Source: arXiv:2412.20601, section 3.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -139,6 +139,27 @@ def plan_refinement(
         values = [v * cell_volumes(points, size) for v, size in zip(values, sizes, strict=False)]
     masks = choose_cells(values, sizes, wraps, config)
     return cut_cells(grid, sizes, masks, len(fields), fields.device, domain, before)
+
+
+def join_plans(plans: Sequence[RefinementPlan]) -> RefinementPlan:
+    """Plans of one sample each, on one grid, as the plan of a batch."""
+    sizes = torch.tensor([len(plan.level) for plan in plans])
+    sample = torch.arange(len(plans)).repeat_interleave(sizes)
+    level = torch.cat([plan.level for plan in plans])
+    order = torch.argsort(level * len(plans) + sample, stable=True)
+    place = torch.argsort(order)  # where each cell comes to stand
+    parent = torch.cat([plan.parent for plan in plans])
+    first = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    parent = torch.where(parent < 0, -1, place[parent + first])
+    return replace(
+        plans[0],
+        samples=len(plans),
+        sample=sample[order],
+        level=level[order],
+        corner=torch.cat([plan.corner for plan in plans])[order],
+        parent=parent[order],
+        refined=torch.cat([plan.refined for plan in plans])[order],
+    )
 
 
 def check_budget(

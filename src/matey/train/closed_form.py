@@ -150,8 +150,8 @@ def beside_persistence(model: Matey, windows: Windows) -> float:
     longer = Windows(windows.fields, windows.trajectories, config)
     varying = list(windows.spec.predicted)
     errors, changes = torch.zeros(2, len(varying), dtype=torch.float64, device=alone.device)
-    for window, _, _ in longer.scattered(STARTS):
-        batch = longer.batch([Choice(window, ahead)]).to(alone.device)
+    for choice in longer.scattered(STARTS):
+        batch = longer.batch([Choice(choice.window, ahead)]).to(alone.device)
         *_, last = continue_inputs(alone, batch, [1.0] * ahead)
         true = batch.target[:, varying]
         for sums, frame in ((errors, last), (changes, batch.values[:, -1])):

@@ -76,7 +76,8 @@ def batch_loss(
     """The error of normalised fields, and the terms that the config asks for.
 
     `base` is what the coarse tokens alone predict, where there is such a thing; `points` are
-    those of stretched or masked grids, on which means are over the volume that holds a field.
+    those of stretched or masked grids, on which means are over the volume that holds a field, and
+    of crops, away from cuts.
     """
     weights = None if points is None else points.volumes
     loss = state_error(prediction, target, weights, config.of)
@@ -100,7 +101,7 @@ def loss_of(prediction: Prediction, batch: Batch, config: LossConfig) -> Float[T
     target = where_moving(prediction.statistics, target).normalise(target)
     ours, base = batch.held(prediction.normalised), prediction.base
     base = None if base is None else batch.held(base)
-    return batch_loss(ours, base, batch.held(target), config, batch.space)
+    return batch_loss(ours, base, batch.held(target), config, batch.judged)
 
 
 def ensemble_loss(prediction: Prediction, batch: Batch, members: int) -> Float[Tensor, ""]:
@@ -118,7 +119,7 @@ def ensemble_loss(prediction: Prediction, batch: Batch, members: int) -> Float[T
     ours = prediction.normalised.float() * (own.scale / scale) + (own.mean - mean) / scale
     target = batch.held((target - mean) / scale)[::members]
     apart = batch.held(ours).unflatten(0, (-1, members)).movedim(1, 0)
-    weights = None if batch.space is None else batch.space.volumes[::members]
+    weights = None if batch.judged is None else batch.judged.volumes[::members]
     size = target.abs().amax(dim=(-3, -2, -1), keepdim=True).clamp(min=1)
     power = EPSILON / size / size + mean_over((target / size).square(), weights)
     error = mean_over(fair_crps(apart, target), weights)
@@ -149,8 +150,10 @@ def slope_error(
     steps = points.centres[axis].diff(dim=1)
     shape = [len(steps), 1, 1, 1, 1]
     shape[axis] = -1
-    length = (steps * target.shape[axis]).reshape(shape).to(target)
-    sizes = points.edges[axis].diff(dim=1).reshape(shape)
+    edges = points.edges[axis]
+    whole = edges[:, -1:] - edges[:, :1]
+    length = (steps / whole * target.shape[axis]).reshape(shape).to(target)
+    sizes = edges.diff(dim=1).reshape(shape)
     across = (points.volumes / sizes).narrow(axis, 0, steps.shape[1])
     weights = across * steps.reshape(shape)
     if points.mask is not None:  # both neighbours

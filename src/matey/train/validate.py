@@ -191,12 +191,13 @@ def validate(
     where a signal came first."""
     model.eval()
     device = next(model.parameters()).device
-    one_step = replace(config.windows, max_lead=config.windows.min_lead)
+    one_step = replace(config.windows, max_lead=config.windows.min_lead, crop=None)
     record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
     for name, system in systems.items():
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
-        batches = in_order(windows, config.batch_of(name), config.validate_windows)
+        together = config.batch_of(name) if config.windows.crop is None else 1  # whole domains
+        batches = in_order(windows, together, config.validate_windows)
         for choices, counts in team.deal(batches):
             if team.most(stop.received):
                 model.train()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from matey.errors import DataError
-from matey.fields import Batch, SystemSpec
+from matey.fields import Batch, SystemSpec, away_from_cuts
 from matey.fields.inputs import periodic
 from matey.nn.local.sides import CONVOLUTION, Rows, beyond, channels_last
 from matey.nn.operations import Cost
@@ -190,8 +190,9 @@ def rows_of(
     corner = places[tuple(slice(0, count) for count in points)].flatten()
     offset = places[(slice(0, width),) * spec.ndim].flatten()
     found = []
-    everywhere = torch.ones_like(batch.values[:, 0, 0], dtype=torch.bool)
-    held = everywhere if batch.mask is None else batch.mask[:, 0]
+    near = torch.full_like(batch.lead_time, width // 2).long()
+    held = away_from_cuts(batch.boundaries, batch.values.shape[-3:], near)[:, 0]
+    held = held if batch.mask is None else held & batch.mask[:, 0]
     each = zip(given.flatten(2), change, held.flatten(1), strict=True)
     for sample, wanted, there in each:
         allowed = there.nonzero().squeeze(1)

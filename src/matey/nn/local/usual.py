@@ -50,12 +50,15 @@ class Usual(nn.Module):
     @torch.no_grad()
     def measure(self, spec: SystemSpec, batches: Iterable[Batch]) -> None:
         """Average the sizes of a system over its training windows."""
-        logs = []
+        logs: list[Tensor] = []
         for batch in batches:
             statistics, fields = normalised(batch)
-            logs.append(logs_of(fields, statistics, batch.space)[:, by_name(spec)])
+            rows = logs_of(fields, statistics, batch.space)[:, by_name(spec)]
+            if batch.mask is not None:  # a crop may hold no field
+                rows = rows[batch.mask.flatten(1).any(dim=1)]
+            logs.extend(rows)
         if logs:
-            self.logs[key(spec.name)].copy_(torch.cat(logs).mean(dim=0))
+            self.logs[key(spec.name)].copy_(torch.stack(logs).mean(dim=0))
 
     def ratios(
         self,
