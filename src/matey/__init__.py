@@ -33,6 +33,7 @@ _PUBLIC = {
     "pretrain": "matey.train.loop:train",
     "score": "matey.evaluate.score:evaluate",
     "write_field": "matey.data.write",
+    "write_steps": "matey.data.write",
     "write_well": "matey.data.write",
 }
 

@@ -1,6 +1,7 @@
 """What is written is read back as it was, or is not there at all."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import h5py
@@ -16,9 +17,9 @@ from matey.data import write
 from matey.data.formats.encoding import text
 from matey.data.formats.files import close_files
 from matey.data.reader import open_reader
-from matey.data.write import write_field, write_well
+from matey.data.write import write_field, write_steps, write_well
 from matey.errors import DataError, ShapeError
-from matey.fields import PERIODIC_SIDES, Boundary, Field, Grid, SystemSpec, Variable
+from matey.fields import PERIODIC_SIDES, Boundary, Ensemble, Field, Grid, SystemSpec, Variable
 
 NAMES = {1: ("x",), 2: ("z", "x"), 3: ("z", "y", "x")}
 
@@ -297,3 +298,60 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+@pytest.mark.parametrize("members", [0, 2])
+def test_frames_that_come_one_by_one_make_the_file_of_the_whole(tmp_path, suffix, members):
+    """And are let go: what is held is that of one or two frames, however many there are."""
+    if suffix == "zarr":
+        pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    spec = SystemSpec("any", 2, (Variable("a"), Variable("mask", static=True, mask=True)))
+    grid = Grid(("y", "x"), (1, 3, 4), (0.0,) * 3, (1.0,) * 3, falling=("y",))
+    values = torch.arange(5 * 2 * 12.0).reshape(5, 2, 1, 3, 4)
+    values[:, 1] = torch.arange(12.0).reshape(1, 3, 4) > 2
+    field = Field(values, torch.arange(5.0), grid, (PERIODIC_SIDES,) * 3, {}, spec, {"model": "m"})
+
+    def stretch(first, last):
+        times, part = field.times[first:last], field.values[first:last]
+        fields = [replace(field, values=part + k * (1 - part[:, 1:2]), times=times) for k in (0, 1)]
+        return Ensemble(tuple(fields)) if members else fields[0]
+
+    alive = []
+
+    def frames():
+        for t in range(5):
+            made = stretch(t, t + 1)
+            alive.append(weakref.ref(made))
+            assert sum(one() is not None for one in alive) <= 2
+            yield made
+
+    whole = write_field(stretch(0, 5), tmp_path / f"a.{suffix}", provenance={"seed": "1"})
+    parts = write_steps(frames(), tmp_path / f"b.{suffix}", told=lambda: {"seed": "1"})
+    assert len(alive) == 5
+    engine = {"nc": "netcdf4", "zarr": "zarr"}[suffix]
+    first, second = (xarray.open_dataset(path, engine=engine) for path in (whole, parts))
+    assert first.identical(second)
+    assert first.attrs["seed"] == "1"
+    held = matey.open(parts)
+    assert torch.equal(held[0].values[:, 0, :, 1:], field.values[:, 0, :, 1:])
+    assert len(held) == max(1, members)
+
+
+def test_an_interrupted_prediction_leaves_the_old_file_and_nothing_else(tmp_path):
+    field = still()
+    for suffix in ("nc", "zarr"):
+        path = write_field(field, tmp_path / f"p.{suffix}")
+
+        def frames(field=field):
+            yield field
+            raise KeyboardInterrupt
+
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(KeyboardInterrupt):
+            write_steps(frames(), path)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert torch.equal(matey.open(path)[0].values, field.values)
+        close_files()
+    with pytest.raises(DataError, match="No frame to write"):
+        write_steps([], tmp_path / "none.nc")

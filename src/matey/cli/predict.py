@@ -1,8 +1,12 @@
 """`matey predict`: continue a field in time."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from matey.cli import CHECKPOINT, Command
+
+if TYPE_CHECKING:
+    from matey.fields import Ensemble, Field
 
 
 def add_arguments(parser: Any) -> None:
@@ -50,9 +54,10 @@ def run(options: Any) -> None:
     from matey.cost.forecast import giga
     from matey.data.formats.find import find_files
     from matey.data.trajectories import open_as
+    from matey.data.write import write_steps
     from matey.errors import ConfigError, MateyError
-    from matey.fields import Ensemble
     from matey.nn.rollout import schedule
+    from matey.nn.surrogate import said
     from matey.words import plural
 
     schedule(options.steps, options.lead_time)
@@ -78,23 +83,40 @@ def run(options: Any) -> None:
     try:
         if options.memory is not None:
             require(not members, "--memory", options.memory, "none with --members")
-            need = matey.limit_memory(model, field, options.memory, options.steps)
+            need = matey.limit_memory(model, field, options.memory)
             say(f"About {giga(need.total)} of memory, regions: {need.regions}")
-        how = options.steps, options.lead_time, options.seed
-        prediction = (
-            model.rollout(field, *how, members=members) if members else model.rollout(field, *how)
-        )
     except MateyError as error:
         raise type(error)(f"{options.initial}: {error}") from error
-    matey.write_field(prediction, out)
-    one = prediction[0] if isinstance(prediction, Ensemble) else prediction
-    used, cells = (one.provenance[name] for name in ("tokens_per_frame", "cells"))
+    tokens: list[int] = []
+    times: list[float] = []
+    frames = frames_of(model, field, options, tokens, times)
+    write_steps(frames, out, told=lambda: {"tokens_per_frame": said(tokens)})
+    used, cells = said(tokens), model.cells()
     say(
-        f"{options.steps} frames of {one.spec.name}, t = {float(one.times[0]):g} to "
-        f"{float(one.times[-1]):g}, in {out}: "
+        f"{options.steps} frames of {field.spec.name}, t = {times[0]:g} to "
+        f"{times[-1]:g}, in {out}: "
         + (f"{plural(members, 'member')}, " if members else "")
         + (f"{used} tokens per frame, {cells}" if used != "0" else cells)
     )
+
+
+def frames_of(
+    model: Any, field: Any, options: Any, tokens: list[int], times: list[float]
+) -> "Iterator[Field | Ensemble]":
+    """The frames after a field, one by one, of all members; their `tokens` and `times` are noted.
+    Raises MateyError that names the initial file."""
+    from matey.errors import MateyError
+    from matey.fields import Ensemble
+
+    how = options.steps, options.lead_time, options.seed, lambda made: tokens.append(made.tokens)
+    members = range(options.members) if options.members else [None]
+    try:
+        each = [model.rollout_steps(field, *how, member=member) for member in members]
+        for frames in zip(*each, strict=True):
+            times.append(float(frames[0].times[-1]))
+            yield Ensemble(frames) if options.members else frames[0]
+    except MateyError as error:
+        raise type(error)(f"{options.initial}: {error}") from error
 
 
 COMMANDS = {

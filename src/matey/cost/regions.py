@@ -74,12 +74,13 @@ def limit_memory(model: Surrogate, field: Field, limit: str | int, steps: int = 
         if len(needs) > 1 and needs[-1].step > GAIN * needs[-2].step:
             break  # what is left is there whole
     least = min(needs, key=lambda need: need.total)
+    fewer = ", or ask for fewer steps" if steps > 1 else ""
     taken, step, frames = (giga(part) for part in (least.process, least.step, least.frames))
     raise ConfigError(
-        f"memory is {giga(wanted)}, and {steps} steps on {field.grid.shape} points take "
+        f"memory is {giga(wanted)}, and {plural(steps, 'step')} on {field.grid.shape} points take "
         f"{giga(least.total)} at least, in {plural(least.regions, 'region')}: {taken} are taken "
         f"already, {step} go to a step and {frames} to the frames. Give "
-        f"{math.ceil(least.total / 1e7) / 100:.2f}GB or more, or ask for fewer steps."
+        f"{math.ceil(least.total / 1e7) / 100:.2f}GB or more{fewer}."
     )
 
 

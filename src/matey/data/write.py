@@ -8,19 +8,19 @@ Source: https://polymathic-ai.org/the_well/data_format
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 
 import matey
+from matey.data.formats.append import CHUNK, NetCDF, Sink, Zarr
 from matey.data.formats.files import shown
 from matey.data.layouts.base import SPLITS, Trajectory
 from matey.data.layouts.the_well import COLUMNS, PSEUDO
@@ -28,10 +28,10 @@ from matey.data.reader import Reader
 from matey.data.trajectories import Fields
 from matey.errors import DataError, ShapeError
 from matey.fields import Boundary, Ensemble, Field, SystemSpec, Variable
+from matey.fields.labels import plain_labels
 from matey.output import heeding_terminate, replacing
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
-CHUNK = 2**16  # bytes of a chunk: whole frames, one at least
 BLOCK = 2**26  # bytes of values in memory at once
 
 
@@ -308,30 +308,42 @@ def write_field(
     the field back as it is. The path. Raises DataError if it cannot be written, if provenance
     would replace what describes the field, or if zarr is not installed.
     """
-    one = field[0] if isinstance(field, Ensemble) else field
-    told = {**one.provenance, **(provenance or {}), "matey_version": matey.__version__}
-    path, dataset = Path(path), field.to_xarray()
-    theirs = one.labels.of("") if one.labels else {}
-    clash = sorted((set(dataset.attrs) - set(theirs)) & set(told))
-    if clash:
-        raise DataError(f"Provenance {', '.join(clash)} would replace attributes of the field.")
-    dataset.attrs.update(told)
-    with replacing(path) as temporary:
-        if path.suffix == ".zarr":
-            write_zarr(dataset, temporary, path)
-        else:
-            encoding = {name: {"zlib": True, "complevel": 1} for name in dataset.data_vars}
-            dataset.to_netcdf(temporary, engine="netcdf4", format="NETCDF4", encoding=encoding)
+    return write_steps([field], path, told=lambda: provenance or {})
+
+
+def write_steps(
+    stretches: Iterable[Field | Ensemble],
+    path: str | Path,
+    *,
+    told: Callable[[], Mapping[str, str]] = dict,
+) -> Path:
+    """Write a trajectory, or an ensemble, of which each stretch of time is written when it comes,
+    as `write_field` writes all of it: memory does not grow with their number. `told` is asked in
+    the end for what is added to the provenance of the first."""
+    path, sink = Path(path), cast(Sink | None, None)
+    with heeding_terminate(path), replacing(path) as temporary:
+        try:
+            for stretch in stretches:
+                one = stretch[0] if isinstance(stretch, Ensemble) else stretch
+                dataset = stretch.to_xarray()
+                if sink is None:
+                    about, made, labels = one.provenance, dict(dataset.attrs), one.labels
+                    time = (one.labels or plain_labels(one.grid)).dim("time")
+                    zarr = path.suffix == ".zarr"
+                    sink = Zarr(temporary, time, path) if zarr else NetCDF(temporary, time)
+                sink.add(dataset)
+                del stretch, one, dataset  # before the next one is made
+            if sink is None:
+                raise DataError(f"No frame to write as {shown(path)}.")
+            more = {**about, **told(), "matey_version": matey.__version__}
+            theirs = labels.of("") if labels else {}
+            clash = sorted((set(made) - set(theirs)) & set(more))
+            if clash:
+                raise DataError(
+                    f"Provenance {', '.join(clash)} would replace attributes of the field."
+                )
+            sink.close(more)
+        finally:
+            if sink is not None:
+                sink.abandon()
     return path
-
-
-def write_zarr(dataset: Any, folder: Path, path: Path) -> None:
-    """Write a dataset as a zarr store of version 2, which also older programs read."""
-    try:
-        import_module("zarr")
-    except ImportError as error:
-        raise DataError(
-            f"{shown(path)} is to be a zarr store, which needs a package that is not installed: "
-            "pip install 'matey-pde[zarr]'. Or name a NetCDF file."
-        ) from error
-    dataset.to_zarr(folder, mode="w", zarr_format=2, consolidated=True)
