@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from matey.cli.options import make_parser, parse, run_config
+from matey.cli.options import given, make_parser, parse, run_config
 from matey.cli.train import add_arguments
 from matey.config import KeepConfig, ModelConfig, RunConfig
 from matey.config.data import DataConfig, SourceConfig
@@ -146,6 +146,7 @@ def test_a_run_can_be_told_what_to_keep_and_writes_it_down(tmp_path):
     parser = make_parser("train", "train", "test")
     add_arguments(parser)
     words = ["--run", "unused", "--model.keep.gas.means", "[density,density*velocity_x]"]
+    assert "gas" in given(parser, words).model.keep  # as fine-tuning reads them first
     config = run_config(parse(parser, [*words, "--model.keep.gas.divergence", "[velocity]"]))
     assert config.model.keep == {"gas": FREE}
     (tmp_path / "config.yaml").write_text(to_yaml(config))

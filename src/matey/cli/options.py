@@ -189,8 +189,13 @@ def spelt_out(words: Sequence[str]) -> list[str]:
 
 
 def given(parser: Parser, words: list[str]) -> Namespace:
-    """The options that words and config files give, without any default."""
-    options: Namespace = parser.parse_args(words, defaults=False)
+    """The options that words and config files give, without any default but empty mappings: in none
+    a key of two parts, as `model.keep.NAME.means`, has no place."""
+    empty = Namespace()
+    for action in parser._actions:
+        if action.default == {}:
+            empty[action.dest] = {}
+    options: Namespace = parser.parse_args(words, namespace=empty, defaults=False)
     return options
 
 
