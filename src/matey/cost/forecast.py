@@ -6,6 +6,7 @@ a bound in practice, where all cells refined would be several times too high a o
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -223,14 +224,15 @@ def largest_batch(
             continue
         tokens = tokens_of(model, together(inputs))
         largest = model.plan_inputs(inputs[tokens.index(max(tokens))], widest=True)
-        fits, tried = 0, 1
-        while tried <= min(best, len(group)):
-            samples = replace(config, batch=tried * config.loss.samples)
-            memory = training_memory(model, samples, group.spec, largest)
-            if free is not None and memory.total > free:
-                break
-            fits, tried = tried, 2 * tried
-        best = fits
+
+        def too_large(power: int, spec: SystemSpec = group.spec, plan: Any = largest) -> bool:
+            """Whether a batch of so many doublings of one window takes more than is free."""
+            samples = replace(config, batch=2**power * config.loss.samples)
+            return free is not None and training_memory(model, samples, spec, plan).total > free
+
+        powers = range(min(best, len(group)).bit_length())
+        fitting = bisect_left(powers, True, key=too_large)  # memory grows with the batch
+        best = 2 ** (fitting - 1) if fitting else 0
     return best
 
 
