@@ -12,7 +12,7 @@ SEEN = {
     "value": {"height": (1.0, 2.0), "force": (0.0, 0.0)},
     "extreme": {"height": (0.5, 2.5), "force": (0.0, 0.0)},
     "gradient": {"height": (3.0, 5.0)},
-    "dt": {"": (0.1, 0.1)},
+    "dt": {"": (0.1, 0.1 + 1e-16)},  # one value, but for rounding
     "spacing": {"x": (0.5, 1.0)},
     "parameter": {"Nu": (1e-3, 1e-1)},
 }

@@ -20,6 +20,7 @@ Ranges = dict[str, dict[str, Range]]
 KEY = "ranges"  # of what a model folder says of its training
 WIDTHS = 0.1  # of a range that measured fields may lie beyond it: other samples of the same differ
 ROUNDING = {"value": 1e-6, "extreme": 1e-6, "gradient": 1e-6}  # of an end, in float32
+SAME = 1e-6  # of an end, by which the ends of a single value differ at most: times are rounded
 SETTING = 0.01  # of an end that dt, spacing and parameters may lie beyond it
 BEFORE = {  # the name, in a sentence
     "value": "",
@@ -53,13 +54,15 @@ class Outside:
     @property
     def widths(self) -> float | None:
         """The same over the width of the range; None where that is a single value."""
-        return self.distance / (self.high - self.low) if self.high > self.low else None
+        width = self.high - self.low
+        single = width <= SAME * max(abs(self.low), abs(self.high))
+        return None if single else self.distance / width
 
     def __str__(self) -> str:
         what = BEFORE.get(self.quantity, f"{self.quantity} ") + self.name
         unit = f" {self.units}" if self.units else ""
         seen = f"{self.low:.4g}"
-        seen += f" to {self.high:.4g}{unit}" if self.high > self.low else unit
+        seen += unit if self.widths is None else f" to {self.high:.4g}{unit}"
         share = "" if self.widths is None else f", {self.widths:.0%} of that range"
         steps = ". The model's steps are as long as in training" if self.quantity == "dt" else ""
         return (
