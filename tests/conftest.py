@@ -8,14 +8,15 @@ from pathlib import Path
 # Before anything imports torch: bits that are compared do not depend on how busy the machine is.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import jaxtyping
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
-import tests.typechecker  # noqa: F401 - the hook finds it by name
+import tests.typechecker
 
 # Before any test imports the package; kept for the whole session.
-install_import_hook("matey", "tests.typechecker.check")
+jaxtyping.jaxtyped = tests.typechecker.checking
+jaxtyping.install_import_hook("matey", "tests.typechecker.check")
 
 # No time limit per example: machines differ, and a busy one is not a broken one.
 settings.register_profile("matey", deadline=None)
