@@ -31,7 +31,7 @@ from matey.records.descriptions import read_config
 from matey.records.files import read, read_json, read_text
 from matey.records.scores import Scores
 from matey.records.shipped import FACTS, NAME, PRETRAINED, SCORES, Shipped
-from matey.train.run_folder import grids, spent
+from matey.train.run_folder import grids, parent_of, spent
 
 MOST = 16e6  # bytes
 
@@ -69,6 +69,11 @@ def ship(options: argparse.Namespace) -> Path:
     operations = options.operations or spent(run)["operations"]
     if not operations:
         raise ConfigError(f"{run} has no log of its steps. Give --operations.")
+    if not options.operations and (parent := parent_of(run)):
+        raise ConfigError(
+            f"{run} goes on from {parent}. Give --operations: {operations:.3e}, which its log "
+            f"counts, and those of {parent}."
+        )
     scores = Scores.load(options.results / "scores.json")
     if seen := [system.name for system in scores.systems if system.trained_on]:
         raise ConfigError(f"The scores of {', '.join(seen)} are on trajectories of the training.")

@@ -277,6 +277,11 @@ def test_fine_tuning_starts_from_the_old_weights_and_adds_only_what_is_new(data,
     assert provenance["parent"] == "old"
     assert len(provenance["split"]["compressible"]["train"]) == 1
 
+    # A run that goes on by `matey train --resume` keeps its parent.
+    finetune(tmp_path / "old", config_for(water, steps=1), tmp_path / "more")
+    train(config_for(water, steps=2), tmp_path / "more", resume=True)
+    assert json.loads((tmp_path / "more/provenance.json").read_text())["parent"] == "old"
+
 
 @pytest.fixture(scope="module")
 def plan(old, gas):

@@ -29,6 +29,7 @@ from matey.fields import Boundary
 from matey.output import append_line, finite, to_json, write_text
 from matey.records import ranges
 from matey.records.descriptions import KEY
+from matey.records.files import read_json
 from matey.records.run import LOG, read_log
 from matey.train.trackers.choose import check_trackers, open_trackers
 from matey.train.trackers.records import Record, Sink
@@ -68,7 +69,8 @@ def trackers(run: Path, config: RunConfig, step: int) -> list[Sink]:
 def prepare_run(
     run: Path, config: RunConfig, systems: Mapping[str, System], parent: str, ranks: int = 1
 ) -> None:
-    """Write the config and the provenance of a run into its folder.
+    """Write the config and the provenance of a run into its folder. One that goes on has the parent
+    that it had.
 
     Raises ConfigError if it cannot be written, or if a tracker is asked for and missing.
     """
@@ -78,8 +80,14 @@ def prepare_run(
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
     write_text(run / "config.yaml", to_yaml(config), ConfigError)
     (run / "checkpoints").mkdir(exist_ok=True)
-    record = provenance(config, systems, parent, ranks)
+    record = provenance(config, systems, parent or parent_of(run), ranks)
     write_text(run / "provenance.json", to_json(record, indent=2), ConfigError)
+
+
+def parent_of(run: Path) -> str:
+    """The name of the model that a run went on from, if its provenance tells one."""
+    path = run / "provenance.json"
+    return str(read_json(path).get("parent", "")) if path.exists() else ""
 
 
 def provenance(config: RunConfig, systems: Mapping[str, System], parent: str, ranks: int) -> Record:
