@@ -6,9 +6,10 @@ from matey.config import DataConfig, OptimConfig, RunConfig
 from matey.evaluate.score import ScoreConfig
 from matey.studies.budgets import complete
 from matey.studies.cells import RECORD, Cell, at_best_rate, folder_of
-from matey.studies.design import Design
-from matey.studies.engine import waves
-from matey.studies.scales import TOKENS
+from matey.studies.design import Design, Material, run_config
+from matey.studies.engine import run_cells, waves
+from matey.studies.scales import SMALLEST, TOKENS
+from matey.studies.systems import find_sources, make_missing
 from tests.studies.helpers import outcome
 
 SCALE = replace(TOKENS["smoke"], shares=("tenth", "third"), rates=(1e-3, 4e-3))
@@ -20,28 +21,57 @@ def cell(budget: str, steps: int, seed: int = 0) -> Cell:
     return Cell(f"water/a-{budget}-{seed}", "a", "water", budget, run, 1e6 * steps, data, ask)
 
 
-def test_trainings_are_repeated_for_shares_of_the_operations_with_a_schedule_of_their_own():
+def test_trainings_of_several_lengths_are_branches_of_one_trunk():
+    """A tenth, a sixth, a third and all of 300 steps, a fifth of each for the decay: 24 steps, 40
+    and 80 lie behind what goes on."""
     cells = complete(Design((cell("operations", 300), cell("steps", 50)), {}), SCALE).cells
-    found = {one.budget: (one.config.steps, one.config.optim.warmup) for one in cells}
+    found = {one.budget: (one.config.steps, one.begun, one.trunk) for one in cells}
     assert found == {
-        "operations": (300, 30),
-        "tenth": (30, 3),
-        "third": (100, 10),
-        "steps": (50, 5),
-        "rate": (30, 3),
+        "operations": (300, 80, "water/a-operations-0-third"),
+        "tenth": (30, 0, ""),
+        "third": (100, 40, "water/a-steps-0"),
+        "steps": (50, 24, "water/a-operations-0-tenth"),
+        "rate": (30, 0, ""),
     }
+    assert {one.config.optim.warmup for one in cells} == {3}
+    assert {one.config.optim.schedule for one in cells} == {"wsd"}
+    assert {one.budget for one in cells if one.leaves_trunk} == {"tenth", "steps", "third"}
     assert [one.operations / one.config.steps for one in cells] == pytest.approx([1e6] * 6)
-    assert len({one.name for one in cells}) == 6
+    paid = sum(one.paid for one in cells if one.budget != "rate")
+    assert paid == pytest.approx(1e6 * (300 + (100 - 80) + (50 - 40) + (30 - 24)))
 
 
 def test_the_first_seed_tries_the_rates_and_all_wait_for_it():
     design = Design(tuple(cell("operations", 300, seed) for seed in range(3)), {})
     cells = complete(design, SCALE).cells
-    first, second = waves(cells)
+    first, *later = waves(cells)
     assert [one.config.optim.lr for one in first] == [1e-3, 4e-3]
     assert {one.seed for one in first} == {0}
-    assert len(second) == 9
-    assert {one.trials for one in second} == {tuple(one.name for one in first)}
+    budgets = ("tenth", "third", "operations")
+    assert [{one.budget for one in wave} for wave in later] == [{name} for name in budgets]
+    assert {one.trials for wave in later for one in wave} == {tuple(one.name for one in first)}
+
+
+def test_a_training_is_the_same_to_the_last_bit_whether_it_has_a_trunk_to_go_on_from(tmp_path):
+    recipe = TOKENS["smoke"].recipes[0]
+    sources = find_sources([recipe], DataConfig(), tmp_path / "data")
+    make_missing([recipe], sources, lambda text: None)
+    material = Material(TOKENS["smoke"], sources, {}, 0, "cpu")
+    model = replace(SMALLEST, mode="uniform", patches=(8,))
+    run = material.scale, sources[recipe.name], model, 10, 0, "cpu"
+    data = sources[recipe.name].data
+    whole = Cell("w/a", "a", "w", "operations", run_config(*run), 1e6, data, material.ask)
+    short, long = complete(Design((whole,), {}), replace(SCALE, shares=("third",), rates=())).cells
+    short, long = sorted((short, long), key=lambda one: one.config.steps)
+    assert (short.config.steps, long.begun) == (3, 2)
+    run_cells((long, short), tmp_path / "one", 1, lambda done: None)
+    assert not (folder_of(tmp_path / "one", short.name) / "trunk").exists()  # of no more use
+    run_cells((replace(long, trunk=""),), tmp_path / "two", 1, lambda done: None)
+    for name in (RECORD, "run/model/model.safetensors"):
+        made = [
+            (folder_of(tmp_path / out, long.name) / name).read_bytes() for out in ("one", "two")
+        ]
+        assert made[0] == made[1]
 
 
 def test_a_scale_without_rates_and_shares_leaves_a_design_as_it_is():

@@ -62,6 +62,13 @@ def test_a_study_killed_in_the_middle_finishes_with_the_errors_and_tokens_of_one
     told = [line for line in capsys.readouterr().err.splitlines() if "tokens: cell" in line]
     assert len(told) == 27 - made
     assert records(killed) == records(whole)
+    assert main(smoke("tokens", killed, "--repeat", "3")) == 0
+    assert "All of 3 came out the same" in capsys.readouterr().out
+    assert not [*killed.glob("cells/again/**/cell.json")]
+    first = killed / "cells/shallow_water/uniform_coarse-operations-0/cell.json"
+    first.write_text(first.read_text().replace('"diverged":0', '"diverged":1'))
+    assert main(smoke("tokens", killed, "--repeat", "1")) != 0
+    assert "1 of 1 cells" in capsys.readouterr().err
     assert main(["report", str(whole), "--out", str(tmp_path / "page.html")]) == 0
     page = (tmp_path / "page.html").read_text()
     assert "2 to 5 times cheaper at equal error" in page
@@ -111,8 +118,14 @@ def test_the_study_of_transfer_goes_on_from_its_own_pretraining(tmp_path):
 
 def test_a_plan_says_what_a_study_costs_and_makes_nothing(tmp_path, capsys):
     assert main(smoke("tokens", tmp_path / "x", "--plan")) == 0
-    assert "27 cells of" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "27 cells of" in told
+    assert "1 system is simulated first" in told
     assert not (tmp_path / "x").exists()
+    with studying(tmp_path / "y", {"study": "attention"}):
+        pass
+    assert main(smoke("tokens", tmp_path / "y", "--plan")) == 2
+    assert "holds another study" in capsys.readouterr().err
 
 
 def test_a_folder_of_another_study_is_refused_and_left_as_it_is(tmp_path):

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from matey.cli import Command
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matey.records.study import StudyPage
     from matey.studies.engine import Done
-    from matey.studies.run import Price
+    from matey.studies.price import Price
 
 
 def add_arguments(parser: Any) -> None:
@@ -39,6 +41,11 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--systems", nargs="+", default=[], help="only these for now: others may come later"
     )
+    parser.add_argument(
+        "--repeat",
+        type=PositiveInt | None,
+        help="make so many of the finished cells again, compare them to the last byte, and stop",
+    )
     add_device(parser)
 
 
@@ -51,7 +58,7 @@ def run(options: Any, study: str) -> None:
     from matey.cli.console import console
     from matey.device import choose_device
     from matey.report import build
-    from matey.studies.run import Request, plan
+    from matey.studies.run import Request, plan, repeat
     from matey.studies.run import run as run_study
     from matey.train.threads import usable_cores
 
@@ -72,10 +79,13 @@ def run(options: Any, study: str) -> None:
         print(f"{study}: {text}", file=sys.stderr, flush=True)
 
     if options.plan:
-        show_price(plan(request, tell), request.jobs)
+        show_price(plan(request, tell))
+        return
+    if options.repeat:
+        show_repeated(request.out, repeat(request, options.repeat, tell, partial(told, tell)))
         return
 
-    shows = (partial(show_price, jobs=request.jobs), partial(show_done, tell))
+    shows = (show_price, partial(show_done, tell))
     page = run_study(request, tell, *shows)
     build([request.out], request.out / "report.html")
     show_claims(page)
@@ -89,10 +99,10 @@ def add_scalability_arguments(parser: Any) -> None:
 
     parser.add_argument(
         "--scale",
-        type=Literal["smoke", "cpu", "paper"],
+        type=Literal["smoke", "cpu", "long", "paper"],
         default="smoke",
         help="smoke: seconds; cpu: up to a million tokens, measured up to 1e11 operations a step; "
-        "paper: measured as far as a large GPU goes",
+        "long: up to 1e12; paper: measured as far as a large GPU goes",
     )
     parser.add_argument("--out", type=Path, required=True, help="the study's folder")
     add_device(parser)
@@ -115,25 +125,41 @@ def run_scalability(options: Any) -> None:
     console.print(f"Tables in {options.out}, all of it in {options.out}/report.html")
 
 
-def show_price(price: "Price", jobs: int) -> None:
-    """Print what a study will cost."""
-    from matey.cli.console import say, span
-    from matey.studies.run import GPU
+def show_price(price: "Price") -> None:
+    """Print what a study will cost, system by system, and what is there already."""
+    from matey.cli.console import console, make_table, say, span
+    from matey.studies.price import GPU
+    from matey.words import plural
 
     where = "on one thread" if price.device == "cpu" else f"on {price.device}"
-    lines = [
-        f"{price.cells} cells of {price.least:.2g} to {price.most:.2g} operations of training, "
-        f"{price.trainings:.3g} in all, and {price.scoring:.2g} to score.",
-        f"Systems: {price.systems}.",
+    all_of = price.whole
+    table = make_table(
+        None, ["System"], ["Points", "Cells", "There", "Operations to go", "Time to go"]
+    )
+    for one in (*price.parts, *([all_of] if len(price.parts) > 1 else [])):
+        operations = f"{one.trainings + one.scoring:.2g}"
+        counts = (str(one.points), str(one.cells), str(one.there))
+        table.add_row(one.system, *counts, operations, span(one.seconds / price.jobs))
+    say(
+        f"{all_of.cells} cells of {price.least:.2g} to {price.most:.2g} operations of training, of "
+        f"which {all_of.there} are there: {all_of.trainings:.3g} to go, and "
+        f"{all_of.scoring:.2g} to score."
+    )
+    say(f"Systems: {price.systems}.")
+    console.print(table)
+    say(
         f"A matrix product runs at {price.peak / 1e9:.0f} GFLOP/s here {where}: about "
-        f"{span(price.seconds)} with {jobs} job{'s' if jobs > 1 else ''}, and time to simulate "
-        "what is missing.",
-    ]
-    if price.trainings > 600 * GPU:
-        hours = (price.trainings + price.scoring) / GPU / 3600
-        lines.append(f"A GPU that reaches {GPU / 1e12:.0f} TFLOP/s takes about {hours:,.3g} h.")
-    for line in lines:
-        say(line)
+        f"{span(price.seconds)} with {plural(price.jobs, 'job')}."
+    )
+    if price.simulating:
+        count = len(price.simulating)
+        say(
+            f"{plural(count, 'system')} {'is' if count == 1 else 'are'} simulated first, on one "
+            f"core: about {span(sum(price.simulating.values()))}, by the first frames of one "
+            "trajectory."
+        )
+    if price.on_gpu is not None:
+        say(f"A GPU that reaches {GPU / 1e12:.0f} TFLOP/s takes about {price.on_gpu:,.3g} h.")
 
 
 def show_done(tell: Any, done: "Done") -> None:
@@ -142,6 +168,27 @@ def show_done(tell: Any, done: "Done") -> None:
 
     failed = f" failed: {done.failed}" if done.failed else ""
     tell(f"cell {done.number}/{done.of} {done.cell}{failed}  {span(done.seconds_left)} left")
+
+
+def told(tell: Any, cell: str, differ: list[str]) -> None:
+    """Print a line for a cell that was made again."""
+    tell(f"{cell} {'differs: ' + ', '.join(differ) if differ else 'is the same'}")
+
+
+def show_repeated(out: "Path", found: dict[str, list[str]]) -> None:
+    """Print whether cells came out the same again. Raises DataError where one did not."""
+    from matey.cli.console import say
+    from matey.errors import DataError
+    from matey.words import listed
+
+    others = [name for name, differ in found.items() if differ]
+    if others:
+        raise DataError(
+            f"{len(others)} of {len(found)} cells of {out} came out differently, and stand in "
+            f"{out}/cells/again: {listed(others)}. Another machine, or other versions, give other "
+            "last digits; on one machine nothing should."
+        )
+    say(f"All of {len(found)} came out the same, to the last byte: {listed([*found])}.")
 
 
 def show_claims(page: "StudyPage") -> None:

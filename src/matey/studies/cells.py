@@ -4,10 +4,14 @@ A cell's folder `out/cells/<name>/` holds `run/` (as `matey train` writes it: co
 log, model), `results/scores.json` (as `matey evaluate`) and, written last, `cell.json`: a cell
 that has it is done. Nothing in `cell.json` depends on how fast the machine is, so that the same
 study gives the same files again.
+
+A cell may leave its `trunk/`, the run as it was before its learning rate fell, for a longer one to
+go on from. That only saves time: without it that training is the same, to the last bit.
 """
 
 import hashlib
 import math
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from matey.config import DataConfig, RunConfig
 from matey.errors import ConfigError, DivergenceError
 from matey.evaluate.score import ScoreConfig, evaluate
 from matey.nn.surrogate import Surrogate
-from matey.output import remove
+from matey.output import remove, replacing
 from matey.records.run import read_log
 from matey.records.study import Outcome
 from matey.simulate.trajectories import one_thread
@@ -27,6 +31,7 @@ from matey.train.tune import with_settings
 
 METRICS = ("nrmse", "vrmse")
 RECORD = "cell.json"
+TRUNK = "trunk"
 # What comes of a cell whose training diverged.
 NOTHING: dict[str, Any] = {
     "parameters": 0,
@@ -48,6 +53,7 @@ class Cell:
     trajectories of `test`, and trained further from the cell `parent`, if one is named. With
     `trials` its learning rate is that of the cell among them with the lowest validation error.
     `guide` is the patch of the lattice on which its local error is compared with the criteria.
+    It goes on after the first `begun` steps of the cell `trunk`, if one is named.
     """
 
     name: str
@@ -61,11 +67,25 @@ class Cell:
     parent: str = ""
     guide: int = 0
     trials: tuple[str, ...] = ()
+    trunk: str = ""
+    begun: int = 0
+    leaves_trunk: bool = False
 
     @property
     def before(self) -> tuple[str, ...]:
         """The cells that have to be made before this one."""
-        return (*self.trials, *([self.parent] if self.parent else []))
+        return (*self.trials, *(name for name in (self.parent, self.trunk) if name))
+
+    @property
+    def paid(self) -> float:
+        """The operations that its training takes beyond those of its trunk."""
+        return self.operations * (1 - self.begun / self.config.steps)
+
+    @property
+    def steady(self) -> int:
+        """The steps before its learning rate falls, by the schedule `wsd`."""
+        steps = self.config.steps
+        return steps - max(1, round(self.config.optim.decay * steps))
 
     @property
     def seed(self) -> int:
@@ -132,6 +152,8 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
     outcome.save(folder / RECORD)
     for left in ("run/checkpoints", "run/best", "results/examples"):
         remove(folder / left)
+    if cell.trunk:
+        remove(folder_of(out, cell.trunk) / TRUNK)
     return outcome
 
 
@@ -146,6 +168,25 @@ def at_best_rate(cell: Cell, out: Path) -> Cell:
 
 
 def train_cell(cell: Cell, out: Path, run: Path) -> Surrogate:
+    """The cell's model, from the trunk that it goes on from, if that is there; a trunk is left for
+    the cell that goes on from this one."""
+    source, own = folder_of(out, cell.trunk) / TRUNK, run.parent / TRUNK
+    if cell.trunk and source.is_dir() and not run.exists():
+        copy_run(source, run)
+    if cell.leaves_trunk and not own.exists():
+        steady = {"config.steps": cell.steady, "config.optim.schedule": "constant"}
+        learn(with_settings(cell, steady), out, run)
+        copy_run(run, own)
+    return learn(cell, out, run)
+
+
+def copy_run(source: Path, target: Path) -> None:
+    """Copy a run that is to go on elsewhere: its log, config and newest checkpoint."""
+    with replacing(target, ConfigError) as temporary:
+        shutil.copytree(source, temporary, ignore=shutil.ignore_patterns(".lock", "model", "best"))
+
+
+def learn(cell: Cell, out: Path, run: Path) -> Surrogate:
     """The cell's model, by the same code that `matey train` and `matey finetune` run.
 
     Raises DivergenceError where its training diverges, or that of the cell it starts from did.
@@ -169,6 +210,9 @@ def stencils_of(cell: Cell, out: Path) -> Path:
 def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
     """Score a trained cell: fields of its outcome."""
     score = evaluate(model, cell.name, cell.test, cell.ask, folder / "results")[0]
+    curve = validations(folder / "run")
+    if cell.config.optim.schedule == "wsd":
+        curve = curve[-1:]  # errors before the rate falls are those of no training that has ended
     means = {name: score.metrics[name].mean for name in METRICS}
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -178,7 +222,7 @@ def score_cell(cell: Cell, model: Surrogate, folder: Path) -> dict[str, Any]:
         "persistence": {name: tuple(curve.persistence) for name, curve in means.items()},
         "stencil": {n: tuple(curve.stencil) for n, curve in means.items() if curve.stencil},
         "by_trajectory": tuple(map(tuple, score.by_trajectory)),
-        "curve": validations(folder / "run"),
+        "curve": curve,
         "diverged": score.divergence.rollouts,
         "guides": guide_correlations(model, cell.test, cell.ask, cell.guide) if cell.guide else (),
     }

@@ -1,7 +1,7 @@
 """Error against the cost of training: a curve of each operating point, and what it tends to.
 
-Three trainings of each, with a tenth, a third and all of the operations, each with a schedule of
-its own. Through them goes E = floor + factor · C^-power, with C the training over the longest one.
+Three trainings of each, with a tenth, a third and all of the operations, each to the end of its own
+decay. Through them goes E = floor + factor · C^-power, with C the training over the longest one.
 """
 
 import math
@@ -193,7 +193,7 @@ def curve_table(
             )
     return TextTable(
         f"{system}: error against the cost of training",
-        "Each training has a schedule of its own. Tokens are those of a frame and sample, over "
+        "Each training ends with a decay of its own. Tokens are those of a frame and sample, over "
         "all steps. Ten times as long: the error that the fit floor + factor · C^-power has there, "
         "over the present one; open: the share of the present error above the floor.",
         (

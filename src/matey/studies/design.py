@@ -36,9 +36,9 @@ class Scale:
     Rollouts of `rollout` dt start from `windows` frames per system. `validations` is how often
     a cell looks at its validation windows; `turns` how often each step is timed.
 
-    Trainings are repeated for the `shares` of the operations, `tenth` and `third`. Of the `rates`
-    each operating point has the best in trainings of a share `trial` of its steps; without any all
-    have the rate `lr`.
+    Trainings are repeated for the `shares` of the operations, `tenth` and `third`, as branches of
+    one trunk. Of the `rates` each operating point has the best in trainings of a share `trial` of
+    its steps; without any all have the rate `lr`.
     """
 
     recipes: tuple[Recipe, ...]
@@ -85,7 +85,7 @@ class Design:
     @property
     def operations(self) -> float:
         """Operations of all trainings."""
-        return math.fsum(cell.operations for cell in self.cells)
+        return math.fsum(cell.paid for cell in self.cells)
 
 
 @dataclass(frozen=True)

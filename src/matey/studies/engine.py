@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from matey.errors import ConfigError, MateyError, StoppedError
-from matey.output import write_text
+from matey.output import remove, write_text
 from matey.records.study import Outcome
 from matey.simulate.parts import end_with_parent
 from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell, stencils_of
@@ -30,6 +30,8 @@ from matey.train.lock import locked
 from matey.train.run_folder import plain
 
 SETTINGS = "study.yaml"
+AGAIN = "again"
+COMPARED = (RECORD, "run/model/model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,26 @@ def studying(out: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     Raises ConfigError where the folder holds a study with other settings, or is in use.
     """
     with locked(out):
-        plain_settings = {name: plain(value) for name, value in settings.items()}
-        text = yaml.safe_dump(plain_settings, sort_keys=False)
+        text = check_settings(out, settings)
         record = out / SETTINGS
-        if record.exists() and record.read_text(encoding="utf-8") != text:
-            raise ConfigError(
-                f"{out} holds another study ({record}): its kind, scale, seed or data are others. "
-                "Give the same to go on, or choose another --out."
-            )
         if not record.exists() and any(path.name != ".lock" for path in out.iterdir()):
             raise ConfigError(f"{out} is not empty, and holds no study. Choose another --out.")
         write_text(record, text, ConfigError)
         yield
+
+
+def check_settings(out: Path, settings: Mapping[str, Any]) -> str:
+    """The settings of a study as its folder keeps them. Raises ConfigError where the folder holds a
+    study with others."""
+    plain_settings = {name: plain(value) for name, value in settings.items()}
+    text = yaml.safe_dump(plain_settings, sort_keys=False)
+    record = out / SETTINGS
+    if record.exists() and record.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{out} holds another study ({record}): its kind, scale, seed or data are others. "
+            "Give the same to go on, or choose another --out."
+        )
+    return text
 
 
 def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list[Outcome]:
@@ -82,7 +92,7 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
     cannot be made, StoppedError where a signal ended it.
     """
     waiting = [cell for cell in cells if not is_done(cell, out)]
-    number, done, left = len(cells) - len(waiting), 0.0, sum(cell.operations for cell in waiting)
+    number, done, left = len(cells) - len(waiting), 0.0, sum(cell.paid for cell in waiting)
     for cell in waiting:  # before any of them begins: several use the same
         keep_beside(cell.config, stencils_of(cell, out))
     began = time.monotonic()
@@ -92,15 +102,54 @@ def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list
                 raise StoppedError(failure.message, failure.signal)
             if failure is not None:
                 raise ConfigError(f"Cell {cell.name} cannot be made: {failure.message}")
-            number, done, left = number + 1, done + cell.operations, left - cell.operations
+            number, done, left = number + 1, done + cell.paid, left - cell.paid
             seconds = (time.monotonic() - began) / done * max(left, 0.0)
             failed = Outcome.load(folder_of(out, cell.name) / RECORD).failed
             watch(Done(cell.name, number, len(cells), seconds, failed))
     return [Outcome.load(folder_of(out, cell.name) / RECORD) for cell in cells]
 
 
+def repeat_cells(
+    cells: Sequence[Cell], out: Path, number: int, watch: Callable[[str, list[str]], None]
+) -> dict[str, list[str]]:
+    """Make so many of the cells that are there again, spread evenly over all, each alone and
+    without a trunk; by name the files of each that have come out differently.
+
+    `watch` hears of each. What differs is kept in `cells/again/`. Raises ConfigError where no cell
+    is there.
+    """
+    there = [cell for cell in cells if is_done(cell, out)]
+    if not there:
+        raise ConfigError(f"{out} holds no finished cell to repeat. Run the study first.")
+    number = min(number, len(there))
+    places = [round(i * (len(there) - 1) / max(1, number - 1)) for i in range(number)]
+    found = {}
+    for cell in (there[place] for place in places):
+        found[cell.name] = made_otherwise(cell, out)
+        watch(cell.name, found[cell.name])
+    return found
+
+
+def made_otherwise(cell: Cell, out: Path) -> list[str]:
+    """Make a cell again, apart, and compare its record and its weights: the files that differ."""
+    again = replace(cell, name=f"{AGAIN}/{cell.name}", trunk="", begun=0, leaves_trunk=False)
+    before, after = folder_of(out, cell.name), folder_of(out, again.name)
+    remove(after)
+    replace(run_cell(again, out), cell=cell.name).save(after / RECORD)
+    files = (name for name in COMPARED if (before / name).exists() or (after / name).exists())
+    differ = [name for name in files if bytes_of(before / name) != bytes_of(after / name)]
+    if not differ:
+        remove(after)
+    return differ
+
+
+def bytes_of(path: Path) -> bytes | None:
+    """What a file holds; None where there is none."""
+    return path.read_bytes() if path.is_file() else None
+
+
 def waves(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Sort cells so that each wave needs earlier ones only: parents, and trials of rates."""
+    """Sort cells so that each wave needs earlier ones only: parents, trunks, trials of rates."""
     ordered: list[list[Cell]] = []
     left = list(cells)
     while left:
@@ -117,7 +166,7 @@ def work_through(
 
     The longest begin first, so that none is left alone at the end.
     """
-    order = sorted(cells, key=lambda cell: -cell.operations)
+    order = sorted(cells, key=lambda cell: -cell.paid)
     if jobs == 1 or len(order) < 2:
         for cell in order:
             yield cell, attempt(cell, out)

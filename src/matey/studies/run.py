@@ -11,11 +11,9 @@ import torch
 import matey
 from matey.config import DataConfig, require
 from matey.cost.forecast import mean_operations
-from matey.cost.machine import measure_peak
 from matey.data.systems import open_systems
 from matey.device import choose_device
 from matey.records.study import STUDY_FILE, Outcome, StudyPage, Timings
-from matey.simulate.trajectories import one_thread
 from matey.studies import scales
 from matey.studies.attention import design as attention
 from matey.studies.attention.findings import judge as judge_attention
@@ -23,8 +21,9 @@ from matey.studies.budgets import complete
 from matey.studies.cells import Cell, folder_of, step_operations
 from matey.studies.design import Design, Material, Scale, Study
 from matey.studies.doubts import doubts
-from matey.studies.engine import Watch, run_cells, studying
+from matey.studies.engine import Watch, check_settings, repeat_cells, run_cells, studying
 from matey.studies.page import write_tables
+from matey.studies.price import Price, price
 from matey.studies.systems import (
     check_patch,
     check_tiled,
@@ -48,13 +47,8 @@ STUDIES: dict[str, Study[Any]] = {
     "attention": Study(scales.ATTENTION, attention.design, judge_attention),
     "transfer": Study(scales.TRANSFER, transfer.design, judge_transfer),
 }
-# What a cell takes besides its steps, in seconds of a core, and the share of the peak that narrow
-# models reach on one thread: measured on a CPU at the scale `cpu`.
-OVERHEAD = 2.0
-SHARE = 0.4
 APART = 0.1  # of the operations planned, from which on a point is named
 SMOKE_NOTE = " At this scale it shows that everything runs: the verdicts mean nothing."
-GPU = 1e14  # operations per second: what a large GPU may reach; not measured, for a first idea
 
 
 @dataclass(frozen=True)
@@ -89,47 +83,45 @@ class Request:
         return {"study": self.study, "scale": self.scale, "seed": self.seed, "data": self.data}
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a study will cost: its cells, the operations of their training, of each at least and
-    at most, the rate of the device, and the seconds that follow for so many jobs."""
-
-    cells: int
-    trainings: float
-    scoring: float
-    least: float
-    most: float
-    device: str
-    peak: float
-    seconds: float
-    systems: str
-
-
 def plan(request: Request, tell: Callable[[str], None]) -> Price:
-    """The cost of a study, from a few simulated frames where files are missing.
+    """The cost of a study and what of it is there, from a few simulated frames where files are
+    missing. Nothing is written.
 
-    `tell` hears what is prepared.
+    `tell` hears what is prepared. Raises ConfigError for a folder that holds another study.
     """
     study = STUDIES[request.study]
+    check_settings(request.out, request.settings)
     tell_unused(request.size.recipes, request.data, tell)
-    material = prepare(request, tell)
-    return price(complete(study.design(material), material.scale), material, request)
+    made = prepare(request, tell)
+    design = complete(study.design(made.material), made.material.scale)
+    return price(design, made.material, request.out, request.jobs, made.simulating)
 
 
-def prepare(request: Request, tell: Callable[[str], None]) -> Material[Any]:
-    """What a design is drawn from: histories of the files that are there, or of a few frames that
-    are simulated for it.
+@dataclass(frozen=True)
+class Prepared:
+    """What a design is drawn from, and the seconds that each missing system takes to simulate, as
+    far as the first frames of one trajectory tell."""
+
+    material: Material[Any]
+    simulating: dict[str, float]
+
+
+def prepare(request: Request, tell: Callable[[str], None]) -> Prepared:
+    """Histories of the files that are there, or of a few frames that are simulated for it.
 
     Raises ConfigError for a system whose grid cannot be cut as the study needs it.
     """
     scale = request.size
     sources = find_sources(scale.recipes, request.data, request.out / "data")
-    probes = {}
+    probes, simulating = {}, {}
     for recipe in scale.recipes:
         source = sources[recipe.name]
         if is_missing(source):
             tell(f"simulating {scale.history} frames of {recipe.name} to plan with")
+            began = time.process_time()  # which other work on the machine does not change
             probes[recipe.name] = probe_recipe(recipe, scale.history)
+            intervals = (recipe.frames - 1) / max(1, scale.history - 1) * recipe.trajectories
+            simulating[recipe.name] = (time.process_time() - began) * intervals
         else:
             probes[recipe.name] = probe_files(source, scale.window_config)
         grid = probes[recipe.name].grid
@@ -137,30 +129,8 @@ def prepare(request: Request, tell: Callable[[str], None]) -> Material[Any]:
             check_tiled(source, grid, scale.model.patches[0])
         else:
             check_patch(source, grid, scale.tokens)
-    return Material(scale, sources, probes, request.seed, request.device)
-
-
-def price(design: Design, material: Material[Any], request: Request) -> Price:
-    """The price of a design."""
-    each = [cell.operations for cell in design.cells]
-    # A rollout's step is a third of a training step for each of its samples.
-    samples = sum(cell.operations / cell.config.steps / cell.config.batch for cell in design.cells)
-    scored = samples / 3 * material.scale.rollout * material.scale.windows
-    device = choose_device(request.device)
-    with one_thread():
-        peak = measure_peak(device)
-    seconds = (sum(each) + scored) / (SHARE * peak) + OVERHEAD * len(each)
-    return Price(
-        cells=len(each),
-        trainings=sum(each),
-        scoring=scored,
-        least=min(each),
-        most=max(each),
-        device=device.type,
-        peak=peak,
-        seconds=seconds / request.jobs,
-        systems=described(material.sources),
-    )
+    material = Material(scale, sources, probes, request.seed, request.device)
+    return Prepared(material, simulating)
 
 
 def run(
@@ -173,12 +143,13 @@ def run(
     study = STUDIES[request.study]
     with studying(request.out, request.settings):
         tell_unused(request.size.recipes, request.data, tell)
-        material = prepare(request, tell)
+        made = prepare(request, tell)
+        material = made.material
         design = complete(study.design(material), material.scale)
-        priced(price(design, material, request))
+        priced(price(design, material, request.out, request.jobs, made.simulating))
         if any(is_missing(source) for source in material.sources.values()):
             make_missing(material.scale.recipes, material.sources, tell)
-            material = prepare(request, tell)
+            material = prepare(request, tell).material
             design = complete(study.design(material), material.scale)
         outcomes = run_cells(design.cells, request.out, request.jobs, watch)
         timings = time_points(design, material, request.out, tell)
@@ -195,6 +166,19 @@ def run(
         write_tables(request.out, outcomes, timings)
         page.save(request.out / STUDY_FILE)
     return page
+
+
+def repeat(
+    request: Request,
+    number: int,
+    tell: Callable[[str], None],
+    watch: Callable[[str, list[str]], None],
+) -> dict[str, list[str]]:
+    """Make so many cells of a study again, and compare: `repeat_cells`."""
+    with studying(request.out, request.settings):
+        material = prepare(request, tell).material
+        design = complete(STUDIES[request.study].design(material), material.scale)
+        return repeat_cells(design.cells, request.out, number, watch)
 
 
 def time_points(
@@ -263,7 +247,7 @@ def facts(material: Material[Any], design: Design) -> tuple[tuple[str, str], ...
             f"{scale.model.depth} blocks of width {scale.model.embed_dim} unless its point says "
             f"otherwise, history {scale.history}, batch {listed(batches)}",
         ),
-        ("Training", f"AdamW, {rate_used(scale)}"),
+        ("Training", f"AdamW, {rate_used(scale)}; {schedule_of(scale)}"),
         (
             "Scores",
             f"NRMSE of rollouts of up to {scale.rollout} dt, where test trajectories are long "
@@ -288,6 +272,16 @@ def rate_used(scale: Scale) -> str:
     return (
         f"each operating point with the learning rate of {tried} that has the lowest validation "
         f"error in trainings of {scale.trial:g} of the operations, with the first seed"
+    )
+
+
+def schedule_of(scale: Scale) -> str:
+    """How learning rates fall."""
+    if not scale.shares:
+        return "after a warm-up it falls by a cosine to the last step"
+    return (
+        "trainings of several lengths are branches of one whose rate stays, each with a decay over "
+        "the last fifth of its own steps"
     )
 
 

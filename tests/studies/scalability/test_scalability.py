@@ -12,7 +12,7 @@ def case(side: int, adaptive: bool = False, kind: str = "AViT") -> Case:
 
 def test_the_largest_samples_have_a_million_tokens_in_two_and_in_three_dimensions():
     """(2048 / 4)² patches in each of four frames, and (256 / 4)³."""
-    for scale in ("cpu", "paper"):
+    for scale in ("cpu", "long", "paper"):
         reach = SCALES[scale]
         for ndim, sides in reach.sides.items():
             assert (sides[-1] // 4) ** ndim * reach.history == 2**20

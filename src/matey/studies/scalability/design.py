@@ -47,6 +47,7 @@ HISTORIES = (2, 4, 8, 16)
 SCALES = {
     "smoke": Reach({2: (32, 64)}, (2,), 64, 1e9, 1e9, history=2, turns=1, kinds=("AViT",)),
     "cpu": Reach(SIDES, HISTORIES, middle=256, most=1e11, room=2e9),
+    "long": Reach(SIDES, HISTORIES, middle=256, most=1e12, room=6e9),
     "paper": Reach(SIDES, HISTORIES, middle=512, most=5e15, room=7e10),
 }
 
