@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matey.report.charts import Axis, Line, line_chart, log_ticks, nice_ticks, short, thinned
+from matey.records.study import Plot, Spot, SpotGroup
+from matey.report.charts import (
+    HEIGHT,
+    Axis,
+    Line,
+    cloud_chart,
+    line_chart,
+    log_ticks,
+    nice_ticks,
+    short,
+    thinned,
+)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -55,6 +66,26 @@ def test_a_chart_of_nothing_finite_says_so():
 @pytest.mark.parametrize("y", [[0.0, 0.0], [5.0, 5.0], [-1e-9, 1e-9]])
 def test_a_flat_line_is_drawn(y):
     assert "<path" in line_chart("x", [Line("model", [1, 1], y, "s0")], "step", "y").svg
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_line_of_a_claim_is_in_the_picture_also_where_no_point_is_near_it(linear):
+    """Points lie below the line, that is further down on the page, in the order of their values."""
+    spots = tuple(Spot(str(y), x, y, y, y) for x, y in ((1.0, 0.2), (2.0, 0.4)))
+    plot = Plot("t", "x", "y", (SpotGroup("a", spots),), goal_y=2.0, linear=linear)
+    svg = str(cloud_chart(plot).svg)
+    goal = float(re.search(r'class="goal"[^/]*y1="([^"]*)"', svg)[1])
+    low, high = (float(y) for y in re.findall(r'cy="([^"]*)"', svg))
+    assert 0 < goal < high < low < HEIGHT
+
+
+def test_a_value_below_zero_has_a_place_on_linear_axes_alone():
+    group = SpotGroup("a", (Spot("a", 1.0, -0.2, -0.3, -0.1), Spot("b", 1.0, 0.2, 0.1, 0.3)))
+    counts = [
+        str(cloud_chart(Plot("t", "x", "y", (group,), linear=linear)).svg).count("<circle")
+        for linear in (False, True)
+    ]
+    assert counts == [1, 2]
 
 
 def test_names_are_escaped():

@@ -118,12 +118,16 @@ class SpotGroup:
 
 @dataclass(frozen=True)
 class Plot:
-    """A chart: an error over a cost, both on logarithmic axes."""
+    """A chart: an error over a cost, both on logarithmic axes, unless they are `linear`. A claim is
+    about one side of the lines `goal_x` and `goal_y`, if it has these."""
 
     title: str
     x: str
     y: str
     groups: tuple[SpotGroup, ...]
+    goal_x: float | None = None
+    goal_y: float | None = None
+    linear: bool = False
 
 
 @dataclass(frozen=True)

@@ -194,24 +194,27 @@ def scatter_chart(title: str, points: Sequence[Line], x_label: str, y_label: str
 
 
 def cloud_chart(plot: Plot) -> Chart:
-    """Points with intervals, both axes logarithmic; each says its name and value when pointed at.
+    """Points with intervals, and the lines of a claim; each point says its name and value when
+    pointed at.
 
-    Only points of positive, finite place are drawn; an interval is cut at the edges.
+    Only points of finite place are drawn, positive ones on logarithmic axes; an interval is cut at
+    the edges.
     """
     lines = tuple(Line(group.name, (), (), series(i)) for i, group in enumerate(plot.groups))
     spots = [spot for group in plot.groups for spot in group.spots]
-    placed = [spot for spot in spots if has_place(spot)]
+    placed = [spot for spot in spots if has_place(spot, plot.linear)]
     if not placed:
         return Chart(plot.title, NOTHING, ())
-    xs, ys = [spot.x for spot in placed], [spot.y for spot in placed]
-    ends = [end for spot in spots for end in (spot.low, spot.high)]
-    ys += [end for end in ends if min(ys) / 2 < end < max(ys) * 2]
-    across = Axis(min(xs) / 1.15, max(xs) * 1.15, LEFT, WIDTH - RIGHT, log=True)
-    up = Axis(min(ys) / 1.08, max(ys) * 1.08, HEIGHT - BOTTOM, TOP, log=True)
+    across, up = cloud_axes(plot, placed)
     parts = [frame(across, up, plot.x, plot.y, whole=False)]
+    if plot.goal_y is not None:
+        parts.append(GRID.format("goal", LEFT, WIDTH - RIGHT, *[up.place(plot.goal_y)] * 2))
+    if plot.goal_x is not None:
+        x = across.place(plot.goal_x)
+        parts.append(GRID.format("goal", x, x, TOP, HEIGHT - BOTTOM))
     for i, group in enumerate(plot.groups):
         places, inner = [], []
-        for spot in filter(has_place, group.spots):
+        for spot in (one for one in group.spots if one in placed):
             x, y = across.place(spot.x), up.place(spot.y)
             places.append(f"{x:.1f} {y:.1f}")
             text = f"{spot.name}: {short(spot.y)} at {short(spot.x)}"
@@ -224,8 +227,31 @@ def cloud_chart(plot: Plot) -> Chart:
     return Chart(plot.title, drawing(plot.title, plot.x, plot.y, parts), lines)
 
 
-def has_place(spot: Spot) -> bool:
-    """Whether a point can be drawn on logarithmic axes."""
+def cloud_axes(plot: Plot, spots: Sequence[Spot]) -> tuple[Axis, Axis]:
+    """The axes that hold some points, the lines of the claim, and what of the intervals is not far
+    beyond."""
+    goals = [[] if goal is None else [goal] for goal in (plot.goal_x, plot.goal_y)]
+    xs = [*(spot.x for spot in spots), *goals[0]]
+    ys = [*(spot.y for spot in spots), *goals[1]]
+    ends = [end for spot in spots for end in (spot.low, spot.high)]
+    if plot.linear:
+        reach = max(ys) - min(ys)
+        ys += [end for end in ends if min(ys) - reach < end < max(ys) + reach]
+        return (
+            Axis(*widened(min(xs), max(xs), 0.08), LEFT, WIDTH - RIGHT),
+            Axis(*widened(min(ys), max(ys), 0.06), HEIGHT - BOTTOM, TOP),
+        )
+    ys += [end for end in ends if min(ys) / 2 < end < max(ys) * 2]
+    return (
+        Axis(min(xs) / 1.15, max(xs) * 1.15, LEFT, WIDTH - RIGHT, log=True),
+        Axis(min(ys) / 1.08, max(ys) * 1.08, HEIGHT - BOTTOM, TOP, log=True),
+    )
+
+
+def has_place(spot: Spot, linear: bool) -> bool:
+    """Whether a point can be drawn."""
+    if linear:
+        return math.isfinite(spot.x) and math.isfinite(spot.y)
     return 0 < spot.x < math.inf and 0 < spot.y < math.inf
 
 

@@ -29,18 +29,22 @@ def cost_columns(timing: Timing) -> tuple[str, ...]:
     )
 
 
-def picture(title: str, x: str, y: str, spots: Mapping[str, tuple[float, Estimate]]) -> Plot:
+def picture(
+    title: str,
+    x: str,
+    y: str,
+    spots: Mapping[str, tuple[float, Estimate]],
+    goal_x: float | None = None,
+    goal_y: float | None = None,
+    linear: bool = False,
+) -> Plot:
     """The picture that answers a claim: what each system was found to have on one axis, with its
-    interval on the other."""
-    return Plot(
-        title,
-        x,
-        y,
-        tuple(
-            SpotGroup(name, (Spot(name, place, found.mean, found.low, found.high),))
-            for name, (place, found) in spots.items()
-        ),
+    interval on the other, beside the lines that the claim is about."""
+    groups = tuple(
+        SpotGroup(name, (Spot(name, place, found.mean, found.low, found.high),))
+        for name, (place, found) in spots.items()
     )
+    return Plot(title, x, y, groups, goal_x, goal_y, linear)
 
 
 def blank(cells: Sequence[str], columns: int) -> tuple[str, ...]:

@@ -72,7 +72,12 @@ LONG: dict[str, Any] = {
 # The architecture that is the best of ours, by docs/model.md.
 BEST = ModelConfig(embed_dim=96, heads=3, depth=4, scheme="svit", local=32, levels=3)
 
-LADDER = {"cpu": resolutions(40), "paper": resolutions(48)}
+# That of arXiv:2412.20601 in the same size: examples/paper/nano.yaml.
+PUBLISHED = replace(
+    NANO, depth=4, stem="hierarchical", latent_channels=24, predict="state", drop_path=0.1
+)
+
+LADDER = {"cpu": resolutions(40), "long": resolutions(8), "paper": resolutions(48)}
 RUNGS = tuple(recipe.name for recipe in LADDER["cpu"])
 
 TOKENS = {
@@ -105,6 +110,7 @@ TOKENS = {
             Variant("adap_mix", 0.9, "change", rule="bulk"),
             Variant("adap_mix", 0.9, "change", rule="bulk", finer=True),
         ),
+        published=PUBLISHED,
         most=2.0,
     ),
     "paper": TokensScale(
@@ -148,10 +154,15 @@ ATTENTION = {
     ),
     "long": AttentionScale(
         **LONG,
-        recipes=(*recipes(128, 48, "shallow_water", "compressible"), blasts(32)),
+        recipes=(
+            *recipes(64, 48, "thermals"),
+            *recipes(128, 48, "shallow_water", "compressible"),
+            *(blasts(32), *LADDER["long"]),
+        ),
+        ladder=RUNGS,
         model=BEST,
         widths=(64, 96, 128),
-        kinds=("ViT", "SViT", "AViT", "AViT, joint every 2nd"),
+        single=("SViT, joint every 2nd", "AViT, joint every 2nd", "AViT, joint every 4th"),
     ),
     "paper": AttentionScale(
         **PAPER,

@@ -7,6 +7,7 @@ from matey.config import DataConfig
 from matey.studies.attention.design import patch_of
 from matey.studies.attention.findings import judge
 from matey.studies.attention.needs import of_kind, weights_for
+from matey.studies.attention.partial import partial_table
 from matey.studies.design import Material
 from matey.studies.reach import Reached, bound, first_reached, reached
 from matey.studies.scales import ATTENTION
@@ -19,7 +20,7 @@ SMOKE = ATTENTION["smoke"]
 SCALE = replace(SMOKE, widths=(8, 16))
 
 
-def page(slower: float, heavier: float, worse: float = 1.0):
+def page(slower: float, heavier: float, worse: float = 1.0, scale=SCALE):
     """What the study says of an AViT whose steps take `slower` times as long, which has `heavier`
     times the weights, and whose error is `worse` times ViT's; at half the width each has half
     the weights and twice the error."""
@@ -41,7 +42,7 @@ def page(slower: float, heavier: float, worse: float = 1.0):
                 cells.append(outcome(f"{kind} 16", "steps", seed, error, **more))
     timings = {"shallow_water": points, "shallow_water_32": points}
     sources = {name: Source(name, DataConfig(), real=False) for name in timings}
-    return judge(Material(SCALE, sources, {}, 0, "cpu"), cells, timings)
+    return judge(Material(scale, sources, {}, 0, "cpu"), cells, timings)
 
 
 def test_the_claim_on_axial_attention_holds_where_time_and_weights_are_twice_as_much():
@@ -63,6 +64,32 @@ def test_it_is_undecided_where_the_error_was_never_reached():
 def test_accuracy_at_matched_width_has_a_verdict_of_its_own():
     answers = {claim.claim[:4]: claim.answer for claim in page(1.0, 1.0, worse=1.5).claims[1:3]}
     assert answers == {"SViT": "not held", "AViT": "held"}  # SViT: where every second is joint
+
+
+def test_a_kind_of_a_single_width_has_no_error_between_widths_and_an_ablation_of_its_own():
+    found = page(1.0, 1.0, scale=replace(SCALE, single=("SViT, joint every 2nd",)))
+    rows = {row[0]: row for row in found.tables[0].rows}
+    assert "–" not in rows["AViT"][4:6]
+    assert rows["SViT, joint every 2nd"][4:6] == ("–", "–")
+    assert all(claim.picture is not None for claim in found.claims)
+
+
+def test_joint_blocks_stand_beside_the_same_kind_without_them():
+    """Here it is axial attention whose steps take twice as long, and whose error is half as large
+    again."""
+    other = ("ViT", "AViT", "AViT, joint every 2nd")
+    scale = replace(SCALE, kinds=other)
+    cells = [
+        outcome(f"{kind} 16", budget, 0, 1.5 if kind == "AViT" else 1.0)
+        for kind in other
+        for budget in ("operations", "steps")
+    ]
+    costs = {f"{kind} 16": timing(2.0 if kind == "AViT" else 1.0) for kind in other}
+    scale = replace(scale, recipes=(replace(scale.recipes[0], name="water"),))
+    table = partial_table(other[2:], scale, cells, {"water": costs})
+    assert [row[0] for row in table.rows] == ["water: AViT, joint every 2nd"]
+    assert [text.split()[0] for text in table.rows[0][1:3]] == ["0.667", "0.667"]
+    assert table.rows[0][4:] == ("1", "0.5", "0.5")
 
 
 def test_a_width_whose_training_diverged_is_left_out():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from matey.nn.make import outline_model
 from matey.simulate import simulate
 from matey.studies.design import Material
 from matey.studies.run import STUDIES
-from matey.studies.scales import TOKENS
+from matey.studies.scales import SMALLEST, TOKENS
 from matey.studies.systems import Source, find_sources, medium_patch
 from matey.studies.timing import typical_batch
 from matey.studies.tokens.comparison import beside, bound_of, cost_at, error_at
+from matey.studies.tokens.design import PUBLISHED, points
 from matey.studies.tokens.findings import judge
 from matey.studies.tokens.reaching import reach_claim, reaches
 from tests.studies.helpers import outcome, timing
@@ -24,10 +26,18 @@ ERRORS = {"uniform coarse": 4.0, "uniform medium": 2.0, "uniform fine": 1.0}
 COSTS = {"uniform coarse": 1, "uniform medium": 4, "uniform fine": 16}
 
 
-def page(adaptive: float, cost: float, scatter: float = 1.0, seeds: int = 3, other: float = 0.0):
+def page(
+    adaptive: float,
+    cost: float,
+    scatter: float = 1.0,
+    seeds: int = 3,
+    other: float = 0.0,
+    published: float = 0.0,
+):
     """What the study says of uniform errors 4, 2 and 1 at the costs 1, 4 and 16, and of an adaptive
     point of this error and cost; the error of seed i is `scatter`^(i - 1) times as large. One more
-    of the same cost has the error `other`, and half as much in validation."""
+    of the same cost has the error `other`, and half as much in validation. The published design, if
+    it stands beside, costs as much and has that error."""
     cells = [
         outcome(point, budget, seed, error)
         for point, error in ERRORS.items()
@@ -48,8 +58,12 @@ def page(adaptive: float, cost: float, scatter: float = 1.0, seeds: int = 3, oth
             for budget in ("operations", "steps")
             for seed in range(seeds)
         ]
-    timings = {"water": {name: timing(each) for name, each in costs.items()}}
     scale = TOKENS["smoke"]
+    if published:
+        costs[PUBLISHED] = cost
+        scale = replace(scale, published=SMALLEST)
+        cells += [outcome(PUBLISHED, "operations", seed, published) for seed in range(seeds)]
+    timings = {"water": {name: timing(each) for name, each in costs.items()}}
     material = Material(scale, {"water": Source("water", DataConfig(), False)}, {}, 0, "cpu")
     return judge(material, cells, timings)
 
@@ -174,6 +188,23 @@ def test_the_point_for_half_the_step_time_is_chosen_without_a_look_at_the_test()
     assert "adap_mul 0.3 is the best in validation" in " ".join(found.claims[1].sentences)
 
 
+def test_the_published_design_stands_beside_and_no_claim_chooses_it():
+    """It is the best of all in validation, and as cheap."""
+    found = page(adaptive=1.9, cost=1.1, published=1.0)
+    assert all("published" not in " ".join(claim.sentences) for claim in found.claims[:5])
+    assert found.claims[-1].answer == "not held"
+    assert "adap_mix 0.3 has 1.9 (1.9 to 1.9) times the error" in found.claims[-1].sentences[1]
+    assert page(adaptive=0.9, cost=1.1, published=1.0).claims[-1].answer == "held"
+    assert any(row[0] == PUBLISHED for row in found.tables[0].rows)
+
+
+def test_every_claim_has_a_picture():
+    found = page(adaptive=1.9, cost=1.1, published=1.0)
+    assert [claim.claim for claim in found.claims if claim.picture is None] == []
+    goals = {(claim.picture.goal_x, claim.picture.goal_y) for claim in found.claims}
+    assert goals == {(None, 2), (0.5, 1), (None, 1), (None, 0.5), (1, 1)}
+
+
 def test_one_seed_decides_nothing():
     assert answers(page(adaptive=1.9, cost=1.1, seeds=1))[0] == "undecided"
 
@@ -188,6 +219,14 @@ def test_patches_are_sized_by_the_number_of_tokens_and_tile_the_grid():
     assert medium_patch((1, 64, 128), 256) == 8
     assert medium_patch((24, 24, 24), 256) == 4
     assert medium_patch((1, 16, 16), 16) == 4
+
+
+def test_the_published_design_goes_from_coarse_to_fine_patches_without_a_local_path():
+    found = points(TOKENS["long"], 8, 256)
+    assert found[PUBLISHED].patches == (16, 4)
+    assert (found[PUBLISHED].local, found[PUBLISHED].stem) == (0, "hierarchical")
+    assert found[PUBLISHED].embed_dim == found["uniform medium"].embed_dim
+    assert PUBLISHED not in points(TOKENS["cpu"], 8, 256)
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)

@@ -31,13 +31,14 @@ PATTERNS: dict[str, tuple[Scheme, ...]] = {
 class AttentionScale(Scale):
     """The size of the study of attention: its widths, and the kinds of models.
 
-    `ladder` is one system at several resolutions, coarse to fine, to see how cost grows with
-    tokens: no model is trained on it.
+    Kinds that are `single` have the middle width alone. `ladder` is one system at several
+    resolutions, coarse to fine, to see how cost grows with tokens: no model is trained on it.
     """
 
     widths: tuple[int, ...]
     ladder: tuple[str, ...] = ()
     kinds: tuple[str, ...] = tuple(PATTERNS)
+    single: tuple[str, ...] = ()
 
     @property
     def middle_width(self) -> int:
@@ -53,6 +54,10 @@ class AttentionScale(Scale):
         """The scale with some of its systems. Raises ConfigError for one that it does not have."""
         left = tuple(name for name in self.ladder if name in systems)
         return replace(super().only(systems), ladder=left)
+
+    def widths_of(self, kind: str) -> tuple[int, ...]:
+        """The widths that a kind of model is tried with."""
+        return (self.middle_width,) if kind in self.single else self.widths
 
     @property
     def patterns(self) -> dict[str, tuple[Scheme, ...]]:
@@ -87,7 +92,7 @@ def design(material: Material[AttentionScale]) -> Design:
         models = {
             point(kind, width): model_of(scale, kind, width, patch)
             for kind in scale.patterns
-            for width in (scale.widths if system in scale.trained else (middle,))
+            for width in (scale.widths_of(kind) if system in scale.trained else (middle,))
         }
         benches[system] = {name: material.config(system, model) for name, model in models.items()}
         if system not in scale.trained:

@@ -4,9 +4,15 @@ import math
 from collections.abc import Sequence
 
 from matey.records.study import Claim, Findings, Outcome, Plot, Spot, SpotGroup, TextTable, Timings
-from matey.studies.attention.design import PATTERNS, REFERENCE, AttentionScale, point
+from matey.studies.attention.design import REFERENCE, AttentionScale, point
 from matey.studies.attention.needs import Needs, needs
-from matey.studies.curves import at_equal_time, curve_plot, curve_table, has_curves
+from matey.studies.attention.partial import (
+    is_partial,
+    partial_claim,
+    partial_table,
+    whole_of,
+)
+from matey.studies.curves import curve_plot, curve_table, has_curves
 from matey.studies.design import (
     Material,
     end_of,
@@ -19,7 +25,6 @@ from matey.studies.design import (
 from matey.studies.page import (
     COST_COLUMNS,
     answer_above,
-    answer_below,
     blank,
     brief,
     cost_columns,
@@ -39,6 +44,7 @@ def judge(
     scale = material.scale
     systems = scale.trained
     others = [kind for kind in scale.patterns if kind != REFERENCE]
+    partial = [kind for kind in others if is_partial(kind) and whole_of(kind) in others]
     beside_vit = {
         kind: [needs(outcomes, timings[system], scale, system, kind) for system in systems]
         for kind in others
@@ -52,11 +58,7 @@ def judge(
         claims=(
             needs_claim(beside_vit["AViT"]),
             *(accuracy_claim(kind, rows) for kind, rows in beside_vit.items()),
-            *(
-                partial_claim(kind, scale, outcomes, timings)
-                for kind in others
-                if len(PATTERNS[kind]) > 1 and kind.split(",")[0] in others
-            ),
+            *(partial_claim(kind, scale, outcomes, timings) for kind in partial),
         ),
         plots=(
             *(curve_plot(*one) for one in each),
@@ -64,6 +66,7 @@ def judge(
         ),
         tables=(
             *(kind_table(system, beside_vit) for system in systems),
+            *([partial_table(partial, scale, outcomes, timings)] if partial else []),
             *(point_table(system, outcomes, timings) for system in systems),
             *(curve_table(*one) for one in each),
             *([resolution_table(material, timings)] if scale.ladder else []),
@@ -95,6 +98,7 @@ def needs_claim(rows: Sequence[Needs]) -> Claim:
             "weights over ViT's",
             "time of training over ViT's",
             {one.system: (one.weights.mean, one.time) for one in rows},
+            *(AIM, AIM),
         ),
     )
 
@@ -119,28 +123,7 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
             "step time over ViT's",
             "error over ViT's",
             {one.system: (one.step_time, one.error) for one in rows},
-        ),
-    )
-
-
-def partial_claim(
-    kind: str, scale: AttentionScale, outcomes: Sequence[Outcome], timings: Timings
-) -> Claim:
-    """More accurate than the same without joint blocks, for an equal time?"""
-    whole, middle = kind.split(",")[0], scale.middle_width
-    ratios = {
-        system: at_equal_time(
-            outcomes, timings[system], system, point(kind, middle), point(whole, middle)
-        )
-        for system in scale.trained
-    }
-    overall = over_systems([*ratios.values()])
-    return Claim(
-        f"{kind} is more accurate than {whole} of equal width after an equal time of training",
-        answer_below(overall),
-        (
-            f"Over the systems together {ranged(overall)} times the error.",
-            *(f"{system}: {ranged(ratio)} times." for system, ratio in ratios.items()),
+            goal_y=1,
         ),
     )
 
@@ -152,7 +135,7 @@ def plot(
     groups = []
     for kind in material.scale.patterns:
         spots = []
-        for width in material.scale.widths:
+        for width in material.scale.widths_of(kind):
             name = point(kind, width)
             error = mean_of(outcomes, system, name)
             seconds = timings[system][name].step_seconds

@@ -10,7 +10,7 @@ from matey.studies.attention.design import REFERENCE, AttentionScale, point
 from matey.studies.curves import at_equal_time, curve_of
 from matey.studies.design import OPERATIONS, STEPS, by_seed, error_ratio
 from matey.studies.reach import Reached, along, bound, first_reached, ratio_of, reached
-from matey.studies.statistics import Estimate, paired_ratio
+from matey.studies.statistics import Estimate, estimate, paired_ratio
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def needs(
 
 
 def looks_of(outcomes: Sequence[Outcome], one: Outcome) -> Sequence[tuple[int, float]]:
-    """Validation errors after so many steps: of trainings that each have a schedule of their own,
+    """Validation errors after so many steps: of trainings that each end with a decay of their own,
     where there are several, or else those on the way of one."""
     curves = curve_of(outcomes, one.system, one.point, lambda each: each.valid)
     curve = curves.get(one.seed, [])
@@ -110,8 +110,10 @@ def at_equal_cost(
     cost: Callable[[Timing], float],
 ) -> Estimate:
     """The error of a kind where its cost is that of ViT of the middle width, over that one's,
-    between the widths by power laws; beyond them that of the nearest."""
+    between the widths by power laws; beyond them that of the nearest. NaN of a single width."""
     base = point(REFERENCE, scale.middle_width)
+    if kind in scale.single:
+        return estimate(())
     errors = {
         width: by_seed(outcomes, system, point(kind, width), OPERATIONS) for width in scale.widths
     }

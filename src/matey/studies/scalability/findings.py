@@ -16,15 +16,15 @@ HALF = 0.5
 
 def judge(rows: Sequence[Row], reach: Reach) -> Findings:
     """The whole page."""
-    grown = [row for row in rows if row.case.history == reach.history]
+    sizes = [row for row in rows if row.case.history == reach.history]
     return Findings(
         title="How far does one sample go?",
         question="What do time and memory of a step on one sample come to, from a thousand tokens "
         "to a million, and what do adaptive tokens save of them, where a thin front is all that "
         "moves?",
-        claims=(memory_claim(grown), linear_claim(grown), adaptive_claim(grown)),
+        claims=(memory_claim(sizes), linear_claim(sizes), adaptive_claim(sizes)),
         plots=tuple(
-            plot(grown, dimensions, *what)
+            plot(sizes, dimensions, *what)
             for dimensions in reach.sides
             for what in (
                 ("seconds per step", lambda row: row.step_seconds),
@@ -32,7 +32,7 @@ def judge(rows: Sequence[Row], reach: Reach) -> Findings:
             )
         ),
         tables=(
-            *(table(grown, dimensions) for dimensions in reach.sides),
+            *(table(sizes, dimensions) for dimensions in reach.sides),
             history_table([row for row in rows if row.case.grid == grid_of(reach.middle, 2)]),
             check_table(rows),
         ),
@@ -74,7 +74,41 @@ def memory_claim(rows: Sequence[Row]) -> Claim:
         "for the backward pass",
         answer_for(held, told) if told else "undecided",
         (f"By count it is so for {held} of {told} models and dimensions.", *sentences),
+        grown(
+            "Uniform patches: the claim is below 80 GB at a million tokens",
+            "bytes of a step, counted",
+            rows,
+            lambda row, _: float(row.step_bytes),
+            *(MILLION, GPU),
+        ),
     )
+
+
+def grown(
+    title: str,
+    label: str,
+    rows: Sequence[Row],
+    value: Callable[[Row, Row], float],
+    goal_x: float | None = None,
+    goal_y: float | None = None,
+    adaptive: bool = False,
+) -> Plot:
+    """The picture of a claim: something of uniform or of adaptive models, told by a row and that of
+    the uniform patch, over the tokens of the uniform patch."""
+    groups = []
+    for dimensions in dimensions_of(rows):
+        kinds = by_kind(rows, dimensions)
+        for name, each in kinds.items():
+            if each[0].case.adaptive != adaptive:
+                continue
+            pairs = [*zip(each, kinds[f"uniform {each[0].case.kind}"], strict=True)]
+            spots = [
+                Spot(f"{name}, {one.case.place}", float(whole.sequence), *[value(one, whole)] * 3)
+                for one, whole in pairs
+            ]
+            there = tuple(spot for spot in spots if math.isfinite(spot.y))
+            groups.append(SpotGroup(f"{name}, {dimensions}D", there, joined=True))
+    return Plot(title, "tokens of uniform patches", label, tuple(groups), goal_x, goal_y)
 
 
 def power(early: Row, late: Row, value: Callable[[Row], float]) -> float:
@@ -111,6 +145,12 @@ def linear_claim(rows: Sequence[Row]) -> Claim:
             f"grids: {held} of {told}.",
             *sentences,
         ),
+        grown(
+            "Uniform patches: the claim is that lines of AViT are level",
+            "operations of a step for each token",
+            rows,
+            lambda row, _: row.operations / row.sequence,
+        ),
     )
 
 
@@ -133,6 +173,14 @@ def adaptive_claim(rows: Sequence[Row]) -> Claim:
         "step on the largest grid that was measured",
         answer_for(held, told) if told else "undecided",
         (f"It is so for {held} of {told} models and dimensions.", *sentences),
+        grown(
+            "Adaptive tokens: the claim is below 0.5 on the right",
+            "time of a step over the uniform patch's",
+            rows,
+            lambda row, whole: row.step_seconds / whole.step_seconds,
+            goal_y=HALF,
+            adaptive=True,
+        ),
     )
 
 

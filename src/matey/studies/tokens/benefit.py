@@ -17,11 +17,11 @@ from matey.cost.forecast import together, tokens_of
 from matey.fields import Batch
 from matey.nn.make import outline_model
 from matey.nn.transformer import Matey
-from matey.records.study import Claim, Outcome, TextTable
+from matey.records.study import Claim, Outcome, Plot, Spot, SpotGroup, TextTable
 from matey.studies.curves import decays_of
 from matey.studies.design import OPERATIONS, STEPS, Material, error_ratio, mean_of
 from matey.studies.page import brief, decide, ranged
-from matey.studies.statistics import estimate, rank_correlation
+from matey.studies.statistics import Estimate, estimate, rank_correlation
 from matey.studies.tokens.design import COARSE, MEDIUM, UNIFORM, TokensScale, points
 
 THRESHOLDS = (0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95)
@@ -74,11 +74,15 @@ def benefits(
 
 def benefit_claim(outcomes: Sequence[Outcome], found: Benefits) -> Claim:
     """Does the share of the increments that refined cells hold predict what a point gains?"""
-    each, sentences = [], []
+    each, sentences, groups = [], [], []
     for system, by_point in found.items():
         told = {name: one for name, one in by_point.items() if one.holds is not None}
-        gains = {name: gain_of(outcomes, system, name) for name in told}
+        ratios = {name: ratio_of(outcomes, system, name) for name in told}
+        gains = {name: ratio.mean for name, ratio in ratios.items()}
         names = [name for name, gain in gains.items() if math.isfinite(gain)]
+        places = [(name, told[name].holds or 0.0, ratios[name]) for name in names]
+        spots = [Spot(f"{system}: {n}", x, y.mean, y.low, y.high) for n, x, y in places]
+        groups.append(SpotGroup(system, tuple(spots)))
         if len(names) < FEWEST:
             sentences.append(f"{system}: {len(names)} adaptive points are too few to rank.")
             continue
@@ -97,12 +101,19 @@ def benefit_claim(outcomes: Sequence[Outcome], found: Benefits) -> Claim:
             f"systems {ranged(overall, 2)}.",
             *sentences,
         ),
+        Plot(
+            "Predicted and measured benefit of every adaptive point: the claim is that they rise",
+            "share of the increments that refined cells hold",
+            "error of the coarse patch over the point's",
+            tuple(groups),
+            goal_y=1,
+        ),
     )
 
 
-def gain_of(outcomes: Sequence[Outcome], system: str, point: str) -> float:
+def ratio_of(outcomes: Sequence[Outcome], system: str, point: str) -> Estimate:
     """The error of the coarse patch over that of a point, after equally many steps."""
-    return error_ratio(outcomes, system, (COARSE, STEPS), (point, STEPS)).mean
+    return error_ratio(outcomes, system, (COARSE, STEPS), (point, STEPS))
 
 
 def benefit_table(outcomes: Sequence[Outcome], found: Benefits) -> TextTable:
@@ -120,7 +131,7 @@ def benefit_table(outcomes: Sequence[Outcome], found: Benefits) -> TextTable:
                 brief(one.tokens),
                 brief(one.cells),
                 "–" if one.holds is None else brief(one.holds),
-                ranged(error_ratio(outcomes, system, (COARSE, STEPS), (name, STEPS))),
+                ranged(ratio_of(outcomes, system, name)),
                 ranged(error_ratio(outcomes, system, (name, OPERATIONS), (MEDIUM, OPERATIONS))),
             )
             for system, by_point in found.items()

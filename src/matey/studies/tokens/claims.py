@@ -3,14 +3,24 @@
 import math
 from collections.abc import Sequence
 
-from matey.records.study import Claim, Outcome
-from matey.studies.design import OPERATIONS, STEPS, by_seed, mean_of, persistence, steps_of
+from matey.records.study import Claim, Outcome, Timings
+from matey.studies.curves import at_equal_time
+from matey.studies.design import (
+    OPERATIONS,
+    STEPS,
+    by_seed,
+    error_ratio,
+    mean_of,
+    persistence,
+    steps_of,
+)
 from matey.studies.page import answer_above, answer_below, answer_for, brief, picture, ranged
 from matey.studies.statistics import estimate, over_systems, paired_ratio
 from matey.studies.tokens.comparison import Coarse, Comparison
-from matey.studies.tokens.design import COARSE, FINE, MEDIUM, UNIFORM
+from matey.studies.tokens.design import COARSE, FINE, MEDIUM, PUBLISHED, UNIFORM
 
 AIM = (2.0, 5.0)  # times cheaper, as claimed
+HALF = 0.5  # of the step time
 GOOD_GUIDE = 0.5  # rank correlation from which on a criterion counts as a good guide
 
 
@@ -52,6 +62,7 @@ def cheaper_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
                 system: (one.steps.cheaper["tokens"].mean, one.steps.cheaper["step time"])
                 for system, one in judged.items()
             },
+            goal_y=AIM[0],
         ),
     )
 
@@ -63,9 +74,11 @@ def half_claim(comparisons: dict[str, list[Comparison]], coarse: dict[str, Coars
     of many by the test itself would be too good. Beside it stands the uniform coarse patch, which
     is cheap as well.
     """
-    sentences, held = [], 0
+    sentences, held, spots = [], 0, {}
     for system, points in comparisons.items():
         one = min((one for one in points if one.quick), key=lambda one: one.valid, default=None)
+        nearest = one or min(points, key=lambda one: one.share["step time"])
+        spots[system] = (nearest.share["step time"], nearest.operations.medium)
         if one is not None and one.operations.medium.mean <= 1:
             held += 1
             error = one.operations.medium
@@ -87,6 +100,13 @@ def half_claim(comparisons: dict[str, list[Comparison]], coarse: dict[str, Coars
             f"{sum(one.passes for one in coarse.values())}: where "
             "it does, the gain is one of cheap steps, and need not be one of adaptive tokens.",
             *sentences,
+        ),
+        picture(
+            "The best point for half the step time, or the quickest: the claim is below and left",
+            "step time over the medium patch's",
+            "error over the medium patch's",
+            spots,
+            *(HALF, 1),
         ),
     )
 
@@ -149,6 +169,7 @@ def better_claim(comparisons: dict[str, list[Comparison]]) -> Claim:
             "step time over the medium patch's",
             "error over the best uniform patch's",
             {s: (one.share["step time"], one.operations.best) for s, one in judged.items()},
+            goal_y=1,
         ),
     )
 
@@ -168,12 +189,13 @@ def guides_of(
 
 def guide_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
     """Does variance tell where the model errs?"""
-    good, sentences = 0, []
+    good, sentences, spots = 0, [], {}
     for system in systems:
         first = estimate(guides_of(outcomes, system, MEDIUM, "variance", False).values())
         last = estimate(guides_of(outcomes, system, MEDIUM, "variance", True).values())
         slope = estimate(guides_of(outcomes, system, MEDIUM, "gradient", False).values())
         good += first.mean >= GOOD_GUIDE
+        spots[system] = (slope.mean, first)
         better = f"the gradient is {'better' if slope.mean > first.mean else 'no better'}"
         sentences.append(
             f"{system}: {brief(first.mean, 2)} one step ahead, {brief(last.mean, 2)} at the end of "
@@ -188,6 +210,14 @@ def guide_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
             "patches.",
             *sentences,
         ),
+        picture(
+            f"Rank correlation with the local error: the claim is above {GOOD_GUIDE:g}",
+            "of the gradient",
+            "of the variance",
+            spots,
+            goal_y=GOOD_GUIDE,
+            linear=True,
+        ),
     )
 
 
@@ -196,7 +226,7 @@ def patch_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
 
     A model that does not beat persistence was trained too briefly to tell.
     """
-    pays, told, sentences = 0, 0, []
+    pays, told, sentences, spots = 0, 0, [], {}
     for system in systems:
         errors = {
             (name, budget): by_seed(outcomes, system, name, budget)
@@ -209,7 +239,9 @@ def patch_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
         coarse = paired_ratio(errors[COARSE, OPERATIONS], medium)
         still = persistence(outcomes, system)
         steps = mean_of(outcomes, system, FINE, steps_of).mean
-        learned = estimate(errors[FINE, OPERATIONS].values()).mean < still
+        error = estimate(errors[FINE, OPERATIONS].values()).mean
+        learned = error < still
+        spots[system] = (error / still, equal)
         told += learned
         pays += learned and equal.mean < 1
         untold = "" if learned else ", no better than persistence, which says nothing of the patch"
@@ -223,4 +255,48 @@ def patch_claim(outcomes: Sequence[Outcome], systems: Sequence[str]) -> Claim:
         "equal operations",
         answer_for(pays, told) if told else "undecided",
         (f"It is so on {pays} of {told} systems on which it learned enough to tell.", *sentences),
+        picture(
+            "The fine patch: the claim is below, of systems on the left",
+            "its error over persistence's",
+            "its error over the medium patch's",
+            spots,
+            *(1, 1),
+        ),
+    )
+
+
+def published_claim(
+    outcomes: Sequence[Outcome], timings: Timings, comparisons: dict[str, list[Comparison]]
+) -> Claim:
+    """Better than the published design?"""
+    sentences, ratios, spots = [], [], {}
+    for system, points in comparisons.items():
+        one = min(points, key=lambda one: one.valid)
+        costs, theirs = timings[system], (PUBLISHED, OPERATIONS)
+        error = error_ratio(outcomes, system, (one.point, OPERATIONS), theirs)
+        timely = at_equal_time(outcomes, costs, system, one.point, PUBLISHED)
+        share = costs[one.point].step_seconds / costs[PUBLISHED].step_seconds
+        ratios.append(error)
+        spots[system] = (share, error)
+        sentences.append(
+            f"{system}: {one.point} has {ranged(error)} times the error after equal operations, "
+            f"{ranged(timely)} after an equal time; its step takes {brief(share)} times the time."
+        )
+    overall = over_systems(ratios)
+    return Claim(
+        "Our adaptive tokens have a lower error than the published design after trainings of equal "
+        "operations",
+        answer_below(overall),
+        (
+            "Of ours the point that is the best in validation; the published design in the same "
+            f"width and depth. Over the systems together {ranged(overall)} times the error.",
+            *sentences,
+        ),
+        picture(
+            "Ours beside the published design: the claim is below 1",
+            "step time over the published design's",
+            "error over the published design's",
+            spots,
+            goal_y=1,
+        ),
     )

@@ -19,6 +19,8 @@ from matey.studies.systems import medium_patch
 
 COARSE, MEDIUM, FINE = "uniform coarse", "uniform medium", "uniform fine"
 UNIFORM = (COARSE, MEDIUM, FINE)
+PUBLISHED = "published design"
+PUBLISHED_RULE = RefineConfig("variance", 0.2)
 SAME_STEPS = "resolution"  # the budget of the cells that repeat one point at other resolutions
 SHARE = 6  # cells that such a cell is worth at the finest resolution, in operations
 MOST = 12.0  # cells that one at equal steps may be worth; a dearer one is not made
@@ -89,10 +91,12 @@ class TokensScale(Scale):
     """How large the study of tokens is.
 
     `resolutions` are the systems, coarse to fine, that repeat one operating point. A cell at equal
-    steps may be worth `most` others.
+    steps may be worth `most` others. `published` is a model that stands beside, from coarse to fine
+    patches by its own rule: no claim chooses it.
     """
 
     variants: tuple[Variant, ...]
+    published: ModelConfig | None = None
     resolutions: tuple[str, ...] = ()
     most: float = MOST
 
@@ -112,7 +116,18 @@ def points(scale: TokensScale, medium: int, tokens: int) -> dict[str, ModelConfi
         for name, patch in zip(UNIFORM, sizes, strict=True)
     }
     adaptive = {v.name: v.model(model, medium, tokens) for v in scale.variants}
-    return {**uniform, **adaptive}
+    points = {**uniform, **adaptive}
+    if scale.published is not None:
+        ends = (sizes[0], sizes[-1])
+        points[PUBLISHED] = replace(
+            scale.published, mode="adap_mix", patches=ends, refine=PUBLISHED_RULE
+        )
+    return points
+
+
+def adaptive_of(names: Sequence[str]) -> list[str]:
+    """The adaptive points of ours among those of a system."""
+    return [name for name in names if name not in (*UNIFORM, PUBLISHED)]
 
 
 def design(material: Material[TokensScale]) -> Design:

@@ -34,9 +34,17 @@ from matey.studies.tokens.claims import (
     guides_of,
     half_claim,
     patch_claim,
+    published_claim,
 )
 from matey.studies.tokens.comparison import COSTS, Comparison, coarse_of, compare
-from matey.studies.tokens.design import MEDIUM, SAME_STEPS, UNIFORM, TokensScale, repeated_point
+from matey.studies.tokens.design import (
+    MEDIUM,
+    SAME_STEPS,
+    UNIFORM,
+    TokensScale,
+    adaptive_of,
+    repeated_point,
+)
 from matey.studies.tokens.reaching import reach_claim, reaches
 
 CHARTED = ("operations", "step time", "tokens")
@@ -50,8 +58,7 @@ def judge(
     comparisons = {
         system: [
             compare(outcomes, timings[system], system, point)
-            for point in points_of(outcomes, system)
-            if point not in UNIFORM
+            for point in adaptive_of(points_of(outcomes, system))
         ]
         for system in systems
     }
@@ -78,6 +85,8 @@ def judge(
         claims.append(benefit_claim(outcomes, found))
         tables.insert(0, patch_table(material, outcomes, there))
         tables += [benefit_table(outcomes, found), rule_table(material, there)]
+    if material.scale.published is not None:
+        claims.append(published_claim(outcomes, timings, comparisons))
     if material.scale.resolutions:
         tables.append(resolution_table(material, outcomes, timings))
     return Findings(

@@ -9,7 +9,7 @@ from matey.studies.design import OPERATIONS, mean_of, points_of
 from matey.studies.page import answer_for, brief, picture, ranged
 from matey.studies.reach import Reached, bound, ratio_of, reached
 from matey.studies.statistics import Estimate
-from matey.studies.tokens.design import UNIFORM
+from matey.studies.tokens.design import UNIFORM, adaptive_of
 
 HALF = 0.5  # of the time, as claimed
 
@@ -47,8 +47,7 @@ def reaches(outcomes: Sequence[Outcome], timings: Mapping[str, Timing], system: 
     )
     tried = {
         name: reach_of(outcomes, timings, system, name, best, in_test=False)
-        for name in names
-        if name not in UNIFORM
+        for name in adaptive_of(names)
     }
     there = [name for name, (_, side) in tried.items() if side != "at least "] or [*tried]
     point = min(there, key=lambda name: tried[name][0].mean)
@@ -112,6 +111,7 @@ def reach_claim(rows: Mapping[str, Reaches]) -> Claim:
             "time of a prediction over the uniform patch's",
             "time of training over the uniform patch's",
             {system: (one.inference, one.time) for system, one in rows.items()},
+            *(HALF, HALF),
         ),
     )
 

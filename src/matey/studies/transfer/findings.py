@@ -102,6 +102,11 @@ def helps_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) 
         "Pretraining helps where there is little data",
         answer_below(overall),
         (f"Over the systems together {ranged(overall)} times.", *sentences),
+        by_number(
+            "The pretrained model: the claim is below 1 on the left",
+            "error over that from scratch",
+            {s: {n: gain(outcomes, s, n) for n in scale.counts(s)} for s in scale.targets},
+        ),
     )
 
 
@@ -127,20 +132,31 @@ def most_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -
             f"most: {ranged(overall)}.",
             *sentences,
         ),
+        by_number(
+            "The pretrained model: the claim is that lines rise",
+            "error over that from scratch",
+            {s: {n: gain(outcomes, s, n) for n in scale.counts(s)} for s in scale.targets},
+        ),
     )
 
 
 def frozen_claim(material: Material[TransferScale], outcomes: Sequence[Outcome]) -> Claim:
     """Is frozen attention as good?"""
-    rows = {}
-    for system in material.scale.targets:
-        each = [
-            ratios(
+    each = {
+        system: {
+            number: ratios(
                 errors(outcomes, system, FROZEN, number), errors(outcomes, system, TUNED, number)
             )
             for number in material.scale.counts(system)
-        ]
-        rows[system] = {seed: geometric(row[seed] for row in each).mean for seed in each[0]}
+        }
+        for system in material.scale.targets
+    }
+    rows = {}
+    for system, by_count in each.items():
+        first = next(iter(by_count.values()))
+        rows[system] = {
+            seed: geometric(row[seed] for row in by_count.values()).mean for seed in first
+        }
     overall = pooled([*rows.values()])
     return Claim(
         "With attention frozen the error is lower than with all weights trained",
@@ -150,6 +166,7 @@ def frozen_claim(material: Material[TransferScale], outcomes: Sequence[Outcome])
             "operations.",
             *(f"{system}: {ranged(geometric(row.values()))}." for system, row in rows.items()),
         ),
+        by_number("Attention frozen: the claim is below 1", "error over all weights trained", each),
     )
 
 
@@ -157,6 +174,7 @@ def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome
     """Better than a U-Net and an FNO?"""
     scale = material.scale
     rows: list[Errors] = []
+    drawn: dict[str, dict[int, Errors]] = {}
     sentences = []
     baselines = [name for name in (UNET, FNO) if name in scale.methods(scale.targets[0])]
     for system in scale.targets:
@@ -166,6 +184,7 @@ def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome
             ours = errors(outcomes, system, TUNED, number)
             better = min(baselines, key=lambda name: valid(outcomes, system, name, number))
             rows.append(ratios(ours, theirs[better]))
+            drawn.setdefault(system, {})[number] = rows[-1]
             beside = [
                 f"{brief(paired_ratio(ours, row).mean)} times the {name}'s"
                 for name, row in theirs.items()
@@ -181,6 +200,9 @@ def baseline_claim(material: Material[TransferScale], outcomes: Sequence[Outcome
             f"Over systems and numbers of trajectories {ranged(overall)} times; the better by its "
             "validation error.",
             *sentences,
+        ),
+        by_number(
+            "The pretrained model: the claim is below 1", "error over the better baseline's", drawn
         ),
     )
 
@@ -204,7 +226,22 @@ def unlike_claim(material: Material[TransferScale], outcomes: Sequence[Outcome])
         "Pretraining helps on systems unlike those of the pretraining too",
         answer_below(pooled(rows)),
         tuple(sentences),
+        by_number(
+            "Unlike systems: the claim is below 1 on the left",
+            "error over that from scratch",
+            {s: {n: gain(outcomes, s, n) for n in scale.counts(s)} for s in scale.unlike},
+        ),
     )
+
+
+def by_number(title: str, y: str, rows: Mapping[str, Mapping[int, Errors]]) -> Plot:
+    """Ratios of errors over the number of trajectories, a line for each system."""
+    groups = []
+    for system, by_count in rows.items():
+        found = {number: geometric(row.values()) for number, row in by_count.items()}
+        spots = [Spot(f"{system}, {n}", n, e.mean, e.low, e.high) for n, e in found.items()]
+        groups.append(SpotGroup(system, tuple(spots), joined=True))
+    return Plot(title, "training trajectories", y, tuple(groups), goal_y=1)
 
 
 def plot(material: Material[TransferScale], outcomes: Sequence[Outcome], system: str) -> Plot:
