@@ -175,7 +175,7 @@ def adaptive_claim(rows: Sequence[Row]) -> Claim:
         (f"It is so for {held} of {told} models and dimensions.", *sentences),
         grown(
             "Adaptive tokens: the claim is below 0.5 on the right",
-            "time of a step over the uniform patch's",
+            "step time over the uniform patch's",
             rows,
             lambda row, whole: row.step_seconds / whole.step_seconds,
             goal_y=HALF,

@@ -104,7 +104,7 @@ def benefit_claim(outcomes: Sequence[Outcome], found: Benefits) -> Claim:
         Plot(
             "Predicted and measured benefit of every adaptive point: the claim is that they rise",
             "share of the increments that refined cells hold",
-            "error of the coarse patch over the point's",
+            "coarse patch's error over the point's",
             tuple(groups),
             goal_y=1,
         ),

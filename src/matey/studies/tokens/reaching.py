@@ -108,8 +108,8 @@ def reach_claim(rows: Mapping[str, Reaches]) -> Claim:
         ),
         picture(
             "Time to the error of the best uniform patch: the claim is below and left of 0.5",
-            "time of a prediction over the uniform patch's",
-            "time of training over the uniform patch's",
+            "prediction time over the uniform's",
+            "training time over the uniform's",
             {system: (one.inference, one.time) for system, one in rows.items()},
             *(HALF, HALF),
         ),
