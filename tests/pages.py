@@ -304,9 +304,10 @@ class Terminal:
         """Take all blocks; the exit code of the first command that fails, else 0."""
         self.page = page
         room = self.folder / ".terminal"
-        (room / "bin").mkdir(parents=True)
-        for program in SHELL:
-            (room / "bin" / program).symlink_to(shutil.which(program))
+        if not room.exists():
+            (room / "bin").mkdir(parents=True)
+            for program in SHELL:
+                (room / "bin" / program).symlink_to(shutil.which(program))
         functions = "".join(f'{p}() {{ ask {p} "$@"; }}\n' for p in ("matey", *LOOKED_AT))
         if not self.run:  # what commands would have written is not there
             functions += "".join(f'{p}() {{ command {p} "$@" || :; }}\n' for p in SHELL)
