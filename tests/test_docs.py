@@ -92,7 +92,11 @@ STAND_INS = {
         "new/run7.nc": "shallow_water",
     },
     "index.md": {"my/file.h5": "shallow_water"},
-    "large-domains.md": {"initial.nc": "shallow_water", "runs/a": "shallow_water"},
+    "large-domains.md": {
+        "initial.nc": "shallow_water",
+        "mix.yaml": "shallow_water",
+        "runs/a": "shallow_water",
+    },
     "metrics.md": {"mix.yaml": "shallow_water", "runs/a": "shallow_water"},
     "model.md": {
         "mix.yaml": "shallow_water",

@@ -6,7 +6,7 @@ import pytest
 
 from matey.cli import main
 from matey.config import ModelConfig
-from matey.nn.card import around_tokens, write_card
+from matey.nn.card import around_tokens, grids_of, write_card
 from matey.nn.folder import save_pretrained
 from matey.report.model import model_sentence
 from tests.nn.helpers import system, tiny_model
@@ -83,3 +83,11 @@ def test_the_card_says_what_the_model_is_not_for():
     bare = write_card({**description, "training": {}}, 1_000, {})
     assert "Steps other" not in bare
     assert "| toy | 2D | a, b | nu | not recorded | 0.5 |" in bare
+
+
+def test_the_grids_of_a_system_say_what_boxes_of_them_were_trained_on():
+    training = {"grids": {"toy": [[256, 256]], "old": [[64]]}, "trajectories": {"toy": 3}}
+    assert grids_of(training, "toy") == "256 × 256"
+    training["windows"] = {"crop": [32, 64]}
+    assert grids_of(training, "toy") == "256 × 256 (boxes of 32 × 64 points)"
+    assert grids_of(training, "old") == "64"

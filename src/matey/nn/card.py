@@ -211,9 +211,13 @@ def limits(description: Mapping[str, Any]) -> str:
 
 
 def grids_of(training: Mapping[str, Any], system: str) -> str:
-    """`64 × 64, 128 × 128`: the grids that a system was trained on; empty where it is not known."""
+    """`64 × 64, 128 × 128`: the grids that a system was trained on, and boxes of them if any; empty
+    where it is not known."""
     grids = (training.get("grids") or {}).get(system) or []
-    return ", ".join(" × ".join(map(str, shape)) for shape in grids)
+    listed = ", ".join(" × ".join(map(str, shape)) for shape in grids)
+    crop = (training.get("windows") or {}).get("crop")
+    now = system in (training.get("trajectories") or {})  # and not in an earlier training
+    return f"{listed} (boxes of {patch_size(crop)} points)" if listed and crop and now else listed
 
 
 def variable(entry: Mapping[str, Any]) -> str:
