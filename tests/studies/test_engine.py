@@ -66,7 +66,7 @@ def test_a_study_killed_in_the_middle_finishes_with_the_errors_and_tokens_of_one
     assert "All of 3 came out the same" in capsys.readouterr().out
     assert not [*killed.glob("cells/again/**/cell.json")]
     first = killed / "cells/shallow_water/uniform_coarse-operations-0/cell.json"
-    first.write_text(first.read_text().replace('"diverged":0', '"diverged":1'))
+    first.write_text(first.read_text().replace('"diverged": 0', '"diverged": 1'))
     assert main(smoke("tokens", killed, "--repeat", "1")) != 0
     assert "1 of 1 cells" in capsys.readouterr().err
     assert main(["report", str(whole), "--out", str(tmp_path / "page.html")]) == 0
