@@ -43,7 +43,7 @@ def test_the_list_tells_what_the_files_of_a_model_say(here, made, capsys):
     scores = json.loads((made / "results/scores.json").read_text())["systems"][0]
     curve = scores["metrics"]["nrmse"]["mean"]
     megabytes = (made / "run/model/model.safetensors").stat().st_size / 1e6
-    assert f"mini 2   {megabytes:.1f} MB, BSD-3-Clause" in shown
+    assert f"mini 1   {megabytes:.1f} MB, BSD-3-Clause" in shown
     assert "trained on 1 system, " in shown
     assert "operations: shallow_water" in shown
     for step, at in ((1, 0), (2, 1)):
