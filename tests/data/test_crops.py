@@ -33,6 +33,15 @@ def falling(path):
     return path
 
 
+def weather(path):
+    """Perturbations of miniWeather, to which a background [Y, 1] is added."""
+    random, dims = np.random.default_rng(0), ("t", "z", "x")
+    names = ("dens", "uwnd", "wwnd", "theta")
+    arrays = {name: (dims, random.random((6, 12, 17))) for name in names}
+    xarray.Dataset(arrays, {"t": np.arange(6.0)}).to_netcdf(path)
+    return path
+
+
 WRITERS = {
     "groups": lambda path: write_shallow_water(path / "2D_rdb_NA_NA.h5", 3),
     "periodic": lambda path: write_compressible(path / "2D_CFD_periodic_16_Train.hdf5"),
@@ -42,6 +51,7 @@ WRITERS = {
         name="gas",
     ),
     "falling": lambda path: falling(path / "u.nc"),
+    "background": lambda path: weather(path / "output.nc"),
 }
 
 

@@ -84,7 +84,9 @@ def copy_boxes(
 
 
 def inside(values: np.ndarray, box: Mapping[str, slice]) -> np.ndarray:
-    """What of values [... Z Y X] lies in a box; axes that do not vary have one point."""
+    """What of values [... Z Y X], or of the last of these axes, lies in a box; axes that do not
+    vary have one point."""
+    values = values.reshape((1,) * (3 - values.ndim) + values.shape)
     z, y, x = (
         box[axis] if count > 1 else slice(None)
         for axis, count in zip("zyx", values.shape[-3:], strict=True)
