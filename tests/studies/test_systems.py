@@ -73,7 +73,7 @@ def test_the_price_comes_before_anything_is_made_and_from_one_history_of_each_sy
     def priced(price) -> None:
         heard.append("price")
         assert not (tmp_path / "out/data").exists()
-        assert price.cells > 0
+        assert price.whole.cells > 0
 
     def told(text: str) -> None:
         heard.append(text)
