@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import h5py
 import numpy as np
@@ -320,7 +320,8 @@ def write_steps(
     """Write a trajectory, or an ensemble, of which each stretch of time is written when it comes,
     as `write_field` writes all of it: memory does not grow with their number. `told` is asked in
     the end for what is added to the provenance of the first."""
-    path, sink = Path(path), cast(Sink | None, None)
+    path = Path(path)
+    sink: Sink | None = None
     with heeding_terminate(path), replacing(path) as temporary:
         try:
             for stretch in stretches:

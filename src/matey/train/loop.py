@@ -44,6 +44,7 @@ from matey.train.run_folder import (
     Journal,
     Record,
     Sink,
+    parent_of,
     prepare_run,
     spent,
     trackers,
@@ -130,6 +131,8 @@ def take_steps(
         progress = replace(progress, threads=threads.number if threads and team.size == 1 else None)
     team.meet()  # all have read what is there before the first one writes
     if team.first:
+        if progress.step > 0:  # by `matey train`, which knows of no parent
+            parent = parent or parent_of(run)
         prepare_run(run, config, systems, parent, team.data_ranks)
     shown = trackers(run, config, progress.step) if team.first else []
     journal = Journal(run, [*shown, watch], writes=team.first)

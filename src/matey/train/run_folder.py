@@ -69,8 +69,7 @@ def trackers(run: Path, config: RunConfig, step: int) -> list[Sink]:
 def prepare_run(
     run: Path, config: RunConfig, systems: Mapping[str, System], parent: str, ranks: int = 1
 ) -> None:
-    """Write the config and the provenance of a run into its folder. One that goes on has the parent
-    that it had.
+    """Write the config and the provenance of a run into its folder.
 
     Raises ConfigError if it cannot be written, or if a tracker is asked for and missing.
     """
@@ -80,7 +79,7 @@ def prepare_run(
             raise ConfigError(f"{run / folder} is a file, where a run keeps a folder. Remove it.")
     write_text(run / "config.yaml", to_yaml(config), ConfigError)
     (run / "checkpoints").mkdir(exist_ok=True)
-    record = provenance(config, systems, parent or parent_of(run), ranks)
+    record = provenance(config, systems, parent, ranks)
     write_text(run / "provenance.json", to_json(record, indent=2), ConfigError)
 
 
