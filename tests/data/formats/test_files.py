@@ -267,3 +267,10 @@ def test_a_signal_while_a_library_reads_is_no_damage(tmp_path, told_as):
 
     with pytest.raises(StoppedError, match="SIGTERM"), files.guarded(tmp_path / "a.h5"):
         read()
+
+
+def test_a_file_that_vanishes_while_it_is_opened_is_not_called_damaged(tmp_path):
+    path = tmp_path / "a.h5"
+    missing = pytest.raises(DataError, match=r"a\.h5 cannot be opened: No such file")
+    with missing, files.guarded(path):
+        h5py.File(path)

@@ -164,6 +164,7 @@ def guarded(path: Path) -> Iterator[None]:
     except DAMAGE as error:
         if stop := stopped_within(error):
             raise stop from None
+        stamp(path)  # a file that vanished while it was opened is not a damaged one
         reason = " ".join(str(error).split())
         raise DataError(
             f"{shown(path)} cannot be read: it is damaged, or not what it seems "
