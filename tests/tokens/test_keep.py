@@ -119,6 +119,23 @@ def test_means_are_by_volume_and_where_there_is_a_field():
     assert float((fields[0] * fields[1] * volumes).sum()) == pytest.approx(momentum, abs=3e-6)
 
 
+def test_a_weight_whose_mean_is_zero_shifts_nothing():
+    """As of a tracer that is a deviation, whose own mean is kept at zero to rounding."""
+    spec = gas(2, Variable("tracer"))
+    inputs = stack_fields([history(spec)], [1.0], ["test"])
+    inputs = replace(inputs, values=inputs.values - inputs.values.mean(dim=(3, 4, 5), keepdim=True))
+    statistics = measure(inputs.values)
+    frame = torch.randn(inputs.values[:, -1].shape, generator=torch.Generator().manual_seed(7))
+    frame.requires_grad_()
+    alone, both = (
+        keep_totals(frame, statistics, inputs, KeepConfig(means=means))
+        for means in (("tracer",), ("tracer", "tracer*velocity_x"))
+    )
+    assert torch.equal(both, alone)
+    both.square().sum().backward()
+    assert bool(frame.grad.isfinite().all())
+
+
 def test_where_nothing_is_to_be_kept_no_bit_changes():
     spec, field = gas(2), history(gas(2), 16)
     plain = tiny_model(spec).rollout(field, 3).values
@@ -192,9 +209,10 @@ def test_a_divergence_is_refused_where_it_has_no_fourier_series(spec, changed, m
     [
         (KeepConfig(means=("mass",)), r"gas\.means is 'mass', but the system predicts no mass"),
         (KeepConfig(divergence=("field",)), r"gas\.divergence is 'field', but .* no field_x"),
+        (KeepConfig(means=("velocity_x*density",)), r"put it last, as density\*velocity_x\.$"),
     ],
 )
-def test_what_a_system_does_not_predict_is_refused(keep, message):
+def test_what_a_system_cannot_keep_is_refused(keep, message):
     with pytest.raises(ConfigError, match=message):
         tiny_model(gas(2), keep={"gas": keep}).check(history(gas(2)))
 

@@ -113,7 +113,7 @@ class KeepConfig:
     Args:
         means: totals, each the mean over the domain of a variable, as `density` (mass), or of the
             product of two, as `density*velocity_x` (momentum): the last variable is shifted by what
-            its total has changed since the last frame.
+            its total has changed since the last frame, where the mean of the first is not zero.
         divergence: vectors that stay free of divergence, as `velocity` for velocity_x, velocity_y
             and velocity_z: their part that is a gradient is taken away. On periodic, even grids
             without a mask.

@@ -20,6 +20,7 @@ from matey.fields.inputs import periodic
 from matey.tokens.normalise import Statistics
 
 AXES = "xyz"  # component i of a vector is along array axis -1 - i
+SLIGHT = 0.01  # of a weight's root mean square: a smaller mean is as good as none
 
 
 def keep_totals(
@@ -51,7 +52,7 @@ def keep_totals(
             before, now = last[weighed_by[0]] * before, weight * now
         change = domain_mean(before, inputs) - domain_mean(now, inputs)
         if weight is not None:
-            change = change / domain_mean(weight, inputs)
+            change = change / shifting_mean(weight, inputs)
         kept[places[name]] = kept[places[name]] + change[:, None, None, None].to(made)
     return frame + (torch.stack(kept, dim=1) - made) / statistics.scale
 
@@ -63,6 +64,14 @@ def domain_mean(values: Float[Tensor, "B Z Y X"], inputs: Inputs) -> Float[Tenso
         return values.mean(dim=(1, 2, 3))
     volumes = inputs.space.volumes[:, 0]
     return torch.where(volumes > 0, values * volumes, 0).sum(dim=(1, 2, 3))
+
+
+def shifting_mean(weight: Float[Tensor, "B Z Y X"], inputs: Inputs) -> Float[Tensor, " B"]:
+    """The mean of a weight; infinite, so that nothing is shifted, where it is next to nothing
+    beside the weight itself: no shift but a huge one would give back the total."""
+    mean = domain_mean(weight, inputs)
+    square = domain_mean(weight.double().square(), inputs)
+    return torch.where(mean.square() > SLIGHT**2 * square, mean, torch.inf)
 
 
 def gradient_part(
@@ -138,9 +147,18 @@ def check_kept(
 
 
 def factors(total: str, spec: SystemSpec) -> list[str]:
-    """The variables of a total."""
-    names = total.split("*")
-    require_predicted(names, spec, f"model.keep.{spec.name}.means", total)
+    """The variables of a total. Raises ConfigError for what the system does not predict, and where
+    the component of a vector, whose mean may be zero, is to weigh a variable."""
+    names, key = total.split("*"), f"model.keep.{spec.name}.means"
+    require_predicted(names, spec, key, total)
+    *weighed_by, name = names
+    for variable in spec.variables:
+        if variable.name in weighed_by and variable.axes:
+            raise ConfigError(
+                f"{key} is {total!r}, which shifts {name} by the total over the mean of "
+                f"{variable.name}. That may be zero, of a component: put it last, as "
+                f"density*{variable.name}."
+            )
     return names
 
 
