@@ -14,7 +14,7 @@ import torch
 import matey
 from matey.config import DataConfig, MixtureConfig, SourceConfig, SplitConfig, WindowConfig
 from matey.data.formats import files
-from matey.data.mixture import Mixture, in_order
+from matey.data.mixture import FIRSTS, Mixture, in_order, some
 from matey.data.systems import open_systems
 from matey.data.trajectories import open_source
 from matey.data.windows import Choice, Windows
@@ -136,6 +136,27 @@ def test_validation_sees_each_window_once(windows):
     seen = [choice.window for batch in in_order(group, 4) for choice in batch]
     assert len(seen) == len(set(seen)) == len(group)
     assert [len(batch) for batch in in_order(group, 4, limit=6)] == [4, 2]
+
+
+@pytest.mark.parametrize("trajectories", [2, 64, 1000])
+def test_validation_sees_first_windows_and_does_not_fall_in_step_with_trajectories(trajectories):
+    """An even spread of 32 over 64 trajectories of 24 windows has first ones alone."""
+    each, most = 24, 32
+
+    class Even(Windows):
+        def __init__(self):
+            pass
+
+        def place(self, window):
+            return divmod(window, each)
+
+    chosen = some(Even(), np.arange(trajectories * each), most)
+    assert len(set(chosen)) == len(chosen) == most
+    frames = [window % each for window in chosen]
+    wanted = min(trajectories, most // FIRSTS)
+    assert wanted <= frames.count(0) <= wanted + 2
+    assert len(set(frames)) > 12
+    assert len({window // each for window in chosen}) >= min(trajectories, 28)
 
 
 def test_no_data_says_how_to_name_some():

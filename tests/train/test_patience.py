@@ -31,7 +31,9 @@ def scripted(monkeypatch):
 
     def score(model, systems, config, stop, team):
         error = SCORES[done["step"] - 1]
-        return {key: {"shallow_water": error} for key in ("nrmse", "persistence", "loss")}
+        scores = {key: {"shallow_water": error} for key in ("nrmse", "persistence", "loss")}
+        worse = {"windows": 2, "of": 9, "times": error, "at": "a.h5#0001 from frame 0"}
+        return {**scores, "worse": {"shallow_water": worse}}
 
     monkeypatch.setattr(validation.Keeper, "after_step", note)
     monkeypatch.setattr(validation, "validate", score)
@@ -55,6 +57,7 @@ def test_training_ends_after_so_many_scores_without_a_better_one_and_keeps_the_b
     assert [record["step"] for record in records(tmp_path / "run", "valid")] == list(range(1, 9))
     (end,) = records(tmp_path / "run", "end")
     assert (end["step"], end["best"]) == (8, 5)
+    assert end["worse"]["shallow_water"]["times"] == 2  # of the model that is kept
     kept, best = (
         load_tensors(tmp_path / "run" / n / "model.safetensors") for n in ("model", "best")
     )

@@ -3,9 +3,10 @@ import math
 
 import pytest
 
+from matey.cli.tune import verdict
 from matey.config import RunConfig
 from matey.errors import ConfigError, DivergenceError
-from matey.records.run import ValidRecord
+from matey.records.run import ValidRecord, Worse
 from matey.train.tune import LEAST, Trial, best_of, mean_ratio, tune, with_settings
 
 BEST = 2e-3
@@ -76,6 +77,26 @@ def test_scores_are_geometric_means_over_systems_that_have_one():
     assert mean_ratio(valid) == pytest.approx(1.0)  # of 1/2 and 2
     with pytest.raises(ConfigError, match=r"data\.split\.valid"):
         mean_ratio(ValidRecord(1, {"a": math.nan}, {"a": 0.2}))
+
+
+@pytest.mark.parametrize(("next_score", "taken"), [(0.14, 1e-3), (0.16, 3e-3)])
+def test_a_rate_that_loses_windows_is_not_taken_where_one_nearly_as_good_loses_none(
+    next_score, taken
+):
+    lost = {"a": Worse(2, 30, math.inf, "a.h5#0007 from frame 0")}
+    trials = [
+        Trial({"optim.lr": 3e-4}, 10, 1.0, 0.3, {}),
+        Trial({"optim.lr": 1e-3}, 10, 1.0, next_score, {}),
+        Trial({"optim.lr": 3e-3}, 10, 1.0, 0.1, {}, lost),
+        Trial({"optim.lr": 9e-3}, 10, 1.0, 0.11, {}, lost),
+    ]
+    best = best_of(trials)
+    assert best.settings == {"optim.lr": taken}
+    (line,) = verdict(trials, best)
+    said = "2 of 30 validation windows of a are worse than persistence, without bound"
+    assert f"{said} (a.h5#0007 from frame 0)" in line
+    assert ("optim.lr 0.003 is not taken" in line) == (taken == 1e-3)
+    assert not list(verdict(trials[:2], trials[1]))
 
 
 def test_the_first_of_equal_trials_is_taken():

@@ -127,6 +127,17 @@ def test_the_console_shows_the_rate_and_the_time_left(config, tmp_path, capsys):
         assert all(text in line for line in lines)
 
 
+def test_the_end_tells_where_persistence_is_better(capsys):
+    worse = {"windows": 1, "of": 30, "times": 57.21, "at": "a.h5#0007 from frame 0"}
+    with watch_training("finetune") as watch:
+        watch({"kind": "start", "step": 0, "steps": 8})
+        watch({"kind": "end", "step": 8, "best": 8, "worse": {"water": worse}})
+    assert capsys.readouterr().err == (
+        "finetune: 1 of 30 validation windows of water is worse than persistence, by up to 57.2 "
+        "times (a.h5#0007 from frame 0): lower optim.lr, or train for longer\n"
+    )
+
+
 def test_nested_numbers_are_named_by_their_path():
     record = {"kind": "valid", "step": 2, "nrmse": {"water": 0.5, "gas": None}, "flag": True}
     assert list(numbers(record)) == [("step", 2), ("nrmse/water", 0.5)]

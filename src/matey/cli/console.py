@@ -31,6 +31,9 @@ def say(text: str) -> None:
 @contextmanager
 def watch_training(title: str) -> Iterator[Any]:
     """A watcher for `matey.train.loop.train`: step, loss, rate and time left."""
+    from matey.records.files import read
+    from matey.records.run import Worse
+
     interactive = errors.is_terminal
     with Progress(*COLUMNS, NOTE, console=errors, disable=not interactive) as progress:
         task = progress.add_task(title, note="")
@@ -70,6 +73,10 @@ def watch_training(title: str) -> Iterator[Any]:
                     f"{title}: ended after step {record['step']} of {steps}: no lower validation "
                     f"error since step {record['best']}, whose model is kept"
                 )
+            if record["kind"] == "end":
+                for name, worse in record.get("worse", {}).items():
+                    line = read(Worse, worse).line(name)
+                    tell(f"{title}: {line}: lower optim.lr, or train for longer")
 
         def tell(line: str) -> None:
             if interactive:

@@ -6,7 +6,7 @@ from matey.cli import Command
 from matey.cli.train import add_baseline, with_baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from matey.config import RunConfig
@@ -111,7 +111,7 @@ def try_all(
     import tempfile
     from pathlib import Path
 
-    from matey.cli.console import console, watch_training
+    from matey.cli.console import console, say, watch_training
     from matey.cli.launch import seconds
     from matey.train.tune import best_of, tune
 
@@ -119,11 +119,30 @@ def try_all(
         trials = list(tune(config, choices, seconds(budget, "--budget"), train, Path(folder), see))
     best = best_of(trials)
     console.print(trial_table(trials, best))
+    for line in verdict(trials, best):
+        say(line)
     for key, values in choices.items():
         if len(values) > 1 and best.settings[key] in (min(values), max(values)):
             side = "lowest" if best.settings[key] == min(values) else "highest"
             console.print(f"The best {key} is the {side} tried: look further that way.")
     return best
+
+
+def verdict(trials: "Sequence[Trial]", best: "Trial") -> "Iterator[str]":
+    """What speaks against the trial of the lowest error, a line each: windows where persistence is
+    better."""
+    from matey.train.tune import lowest
+
+    first = lowest(trials)
+    lost = "; ".join(worse.line(name) for name, worse in first.worse.items())
+    if not lost:
+        return
+    settings = ", ".join(f"{key} {value:g}" for key, value in first.settings.items())
+    if first is best:
+        yield f"With {settings} {lost}. In a longer training take a lower rate."
+    else:
+        times = best.score / first.score
+        yield f"{settings} is not taken: {lost}. The next has {times:.2f} times its mean error."
 
 
 def trial_table(trials: "Sequence[Trial]", best: "Trial") -> Any:

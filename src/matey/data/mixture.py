@@ -16,9 +16,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from matey.config import MixtureConfig
 from matey.data.symmetry import apply, draw_symmetry
-from matey.data.windows import Choice, Windows
+from matey.data.windows import GOLDEN, Choice, Windows
 from matey.errors import ConfigError, DataError, MateyError
 from matey.fields import Batch
+
+FIRSTS = 8  # one validation window in so many, at most, is the first of its trajectory by choice
 
 
 @dataclass(frozen=True)
@@ -207,11 +209,23 @@ def draw(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
 
 def in_order(windows: Windows, batch: int, limit: int | None = None) -> list[list[Choice]]:
     """Windows at their shortest lead, each once, for validation: all, or `limit` of each grid
-    shape spread evenly over them. Those that make one batch stand together."""
+    shape. Those that make one batch stand together."""
     lead, batches = windows.config.min_lead, []
     for group in windows.groups.values():
-        count = len(group) if limit is None else min(limit, len(group))
-        spread = [int(group[i * len(group) // count]) for i in range(count)]
-        for first in range(0, count, batch):
-            batches.append([Choice(i, lead) for i in spread[first : first + batch]])
+        chosen = sorted(some(windows, group, len(group) if limit is None else limit))
+        for first in range(0, len(chosen), batch):
+            batches.append([Choice(i, lead) for i in chosen[first : first + batch]])
     return batches
+
+
+def some(windows: Windows, group: np.ndarray, most: int) -> list[int]:
+    """At most so many windows of a group: first ones of trajectories, where states may be as they
+    never are again, up to one in `FIRSTS`, and others spread over all.
+
+    Which are spread is by the golden ratio, which never falls in step with the lengths of
+    trajectories, as an even spread may.
+    """
+    places = (np.arange(2 * most) * GOLDEN % 1 * len(group)).astype(int)
+    spread = list(dict.fromkeys([*group[places].tolist(), *group[:most].tolist()]))[:most]
+    firsts = dict.fromkeys(window - windows.place(window)[1] for window in spread)
+    return list(dict.fromkeys([*list(firsts)[: max(1, most // FIRSTS)], *spread]))[:most]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from matey.errors import DataError
-from matey.records.files import read, read_lines
+from matey.records.files import Endless, read, read_lines
 
 LOG = "metrics.jsonl"
 
@@ -46,12 +46,33 @@ class TrainRecord:
 
 
 @dataclass(frozen=True)
+class Worse:
+    """The validation windows of a system whose error is above persistence's: `windows` of them `of`
+    all, by up to so many `times`, at the place `at` most."""
+
+    windows: int
+    of: int
+    times: Endless
+    at: str
+
+    def line(self, system: str) -> str:
+        """This in words."""
+        by = "without bound" if math.isinf(self.times) else f"by up to {self.times:.3g} times"
+        verb = "is" if self.windows == 1 else "are"
+        return (
+            f"{self.windows} of {self.of} validation windows of {system} {verb} worse than "
+            f"persistence, {by} ({self.at})"
+        )
+
+
+@dataclass(frozen=True)
 class ValidRecord:
-    """One validation, by system."""
+    """One validation, by system; `worse` of those that have windows where persistence is better."""
 
     step: int
     nrmse: dict[str, float] = field(default_factory=dict)
     persistence: dict[str, float] = field(default_factory=dict)
+    worse: dict[str, Worse] = field(default_factory=dict)
 
 
 R = TypeVar("R", TrainRecord, ValidRecord)

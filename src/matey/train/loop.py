@@ -177,7 +177,8 @@ def take_steps(
         progress = keeper.after_step(replace(progress, step=done))
     average.exchange()
     model = save_model(engine, config, systems, run, progress)
-    journal.write("end", step=progress.step, best=progress.best_step)
+    ended = {"step": progress.step, "best": progress.best_step, "worse": keeper.worse(progress)}
+    journal.write("end", **ended)
     return model.eval()
 
 

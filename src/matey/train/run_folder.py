@@ -167,6 +167,8 @@ def training_facts(
         for file, rows in before.items():
             here[file] = sorted([*rows, *(row for row in here.get(file, []) if row not in rows)])
     valid = read_log(run).valid
+    scores = finite(asdict(valid[-1])) if valid else {}
+    scores.pop("worse", None)  # by names of files
     return {
         "steps": steps,
         "mode": config.mode,
@@ -183,7 +185,7 @@ def training_facts(
         "grids": {**earlier.get("grids", {}), **shapes},
         ranges.KEY: {**earlier.get(ranges.KEY, {}), **within},
         KEY: {**earlier.get(KEY, {}), **descriptions(config, systems)},
-        "scores": finite(asdict(valid[-1])) if valid else {},
+        "scores": scores,
         "versions": versions(),
         "normalisation": "per sample and variable over the history, mean and standard deviation",
     }

@@ -8,7 +8,7 @@ Each trial has its own schedule; all have the run's seed.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -17,11 +17,12 @@ from typing import Any
 from matey.config import RunConfig
 from matey.errors import ConfigError, DivergenceError
 from matey.nn.surrogate import Surrogate
-from matey.records.run import ValidRecord, read_log
+from matey.records.run import ValidRecord, Worse, read_log
 from matey.train.run_folder import Sink
 
 PROBE = 6  # steps that a combination is timed on
 LEAST = 30  # steps of a trial: fewer compare how soon the warm-up ends
+NEAR = 1.5  # times the lowest score, at most, of what is taken in its place for being sound
 
 Training = Callable[[RunConfig, Path, Sink], Surrogate]
 
@@ -35,7 +36,8 @@ class Trial:
     """One combination of settings, and its outcome.
 
     `score` is the geometric mean over systems of validation NRMSE over persistence's: infinite
-    where the training diverged.
+    where the training diverged. `worse` is by system, of those that have windows where persistence
+    is better.
     """
 
     settings: dict[str, Any]
@@ -43,6 +45,7 @@ class Trial:
     seconds: float
     score: float
     nrmse: dict[str, float]
+    worse: dict[str, Worse] = field(default_factory=dict)
 
 
 def tune(
@@ -134,7 +137,8 @@ def attempt(
     except DivergenceError:
         return Trial(settings, steps, time.monotonic() - began, math.inf, {})
     valid = read_log(run).valid[-1]
-    return Trial(settings, steps, time.monotonic() - began, mean_ratio(valid), valid.nrmse)
+    seconds, score = time.monotonic() - began, mean_ratio(valid)
+    return Trial(settings, steps, seconds, score, valid.nrmse, valid.worse)
 
 
 def mean_ratio(valid: ValidRecord) -> float:
@@ -156,11 +160,23 @@ def mean_ratio(valid: ValidRecord) -> float:
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
-    """The trial of the lowest score. Raises DivergenceError where all diverged."""
-    best = min(trials, key=lambda trial: trial.score)
+    """The trial of the lowest score; if persistence is better in some of its windows, that of the
+    lowest one up to `NEAR` times as high where it is better in none. At a rate that loses a few
+    windows a longer training may lose more.
+
+    Raises DivergenceError where all diverged.
+    """
+    best = lowest(trials)
     if not math.isfinite(best.score):
         raise DivergenceError(f"All {len(trials)} trainings diverged. Try lower learning rates.")
-    return best
+    near = [trial for trial in trials if trial.score <= NEAR * best.score]
+    sound = [trial for trial in near if not trial.worse]
+    return lowest(sound) if best.worse and sound else best
+
+
+def lowest(trials: Sequence[Trial]) -> Trial:
+    """The trial of the lowest score, the first of equal ones."""
+    return min(trials, key=lambda trial: trial.score)
 
 
 def with_settings(config: Any, settings: Mapping[str, Any]) -> Any:

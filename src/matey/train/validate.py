@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Thread
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from matey.config import RunConfig
 from matey.data.mixture import in_order
 from matey.data.systems import System
+from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError
 from matey.fields import Batch
 from matey.metrics.error import nrmse
 from matey.nn.folder import save_pretrained
 from matey.nn.rollout import renewed
 from matey.nn.surrogate import Surrogate
+from matey.records.run import Worse, read_log
 from matey.train import checkpoint
 from matey.train.checkpoint import Progress
 from matey.train.loss import loss_of
@@ -29,6 +31,8 @@ from matey.train.run_folder import Journal, Record, spent, training_facts
 from matey.train.signals import Stop, stopped
 
 log = logging.getLogger("matey")
+
+WORSE = 1.01  # times persistence's error, and more: what rounding does is not worse
 
 
 class Writer:
@@ -181,23 +185,32 @@ class Keeper:
             progress = replace(progress, since_best=progress.since_best + 1)
         return replace(progress, pending=False)
 
+    def worse(self, progress: Progress) -> Record:
+        """Where the model that a run ends with is worse than persistence, by its validation."""
+        config = self.config
+        step = progress.best_step if config.patience and progress.best_step else progress.step
+        valid = read_log(self.run).valid if self.engine.team.first else ()
+        last = next((one for one in reversed(valid) if one.step == step), None)
+        return {name: asdict(one) for name, one in last.worse.items()} if last else {}
+
 
 @torch.no_grad()
 def validate(
     model: Surrogate, systems: Mapping[str, System], config: RunConfig, stop: Stop, team: Team
 ) -> Record | None:
     """NRMSE of each system on its validation windows at the shortest lead, and persistence's, over
-    the volume as scores are; of an ensemble that of its mean. The processes share the batches. None
-    where a signal came first."""
+    the volume as scores are; of an ensemble that of its mean; and where it is worse. The processes
+    share the batches. None where a signal came first."""
     model.eval()
     device = next(model.parameters()).device
     one_step = replace(config.windows, max_lead=config.windows.min_lead, crop=None)
-    record: Record = {"nrmse": {}, "persistence": {}, "loss": {}}
+    record: Record = {"nrmse": {}, "persistence": {}, "loss": {}, "worse": {}}
     for name, system in systems.items():
         errors, still, losses = [], [], []
         windows = system.windows("valid", one_step)
         together = config.batch_of(name) if config.windows.crop is None else 1  # whole domains
         batches = in_order(windows, together, config.validate_windows)
+        times: dict[int, float] = {}  # error over persistence's, by window
         for choices, counts in team.deal(batches):
             if team.most(stop.received):
                 model.train()
@@ -214,11 +227,33 @@ def validate(
             errors.append(part * nrmse(batch.held(ours), target, weights=weights))
             still.append(part * nrmse(last, target, weights=weights))
             losses.append(part * loss_of(prediction, given, config.loss).view(1))
+            if counts:
+                over = errors[-1].nanmean(dim=1) / still[-1].nanmean(dim=1)
+                over = torch.where(still[-1].nansum(dim=1) > 0, over, 0.0)
+                times |= {c.window: one for c, one in zip(choices, over.tolist(), strict=True)}
         for key, rows in (("nrmse", errors), ("persistence", still), ("loss", losses)):
             if rows:
                 record[key][name] = float(mean_over(team, torch.cat(rows)).nanmean())
+        worse = worse_of(windows, [choice for batch in batches for choice in batch], times, team)
+        record["worse"] |= {name: asdict(worse)} if worse else {}
     model.train()
     return record
+
+
+def worse_of(
+    windows: Windows, choices: Sequence[Choice], times: Mapping[int, float], team: Team
+) -> Worse | None:
+    """Those of the windows that all processes looked at whose error is above persistence's, so many
+    `times` it as this process found; None if there are none."""
+    known = [times.get(choice.window, 0.0) for choice in choices]
+    ratios = team.total(torch.tensor(known, dtype=torch.float64)).tolist()
+    count = sum(ratio > WORSE for ratio in ratios)
+    if count == 0:
+        return None
+    most = max(range(len(ratios)), key=ratios.__getitem__)
+    trajectory, first = windows.place(choices[most].window)
+    at = f"{windows.fields.trajectories[trajectory].name} from frame {first}"
+    return Worse(count, len(choices), ratios[most], at)
 
 
 def members_of(batch: Batch, model: Surrogate, members: int, windows: Sequence[int]) -> Batch:
