@@ -83,7 +83,8 @@ ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
 RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there are any
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
 ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
-OURS = f"{RECIPE} {ROLLOUTS} {NANO} --model.local 32 --model.waves 8 --model.stencil true"
+LOCAL = "--model.local 32 --model.waves 8 --model.bound 4 --model.stencil true"
+OURS = f"{RECIPE} {ROLLOUTS} {NANO} {LOCAL}"
 ADAPTIVE = (
     "--model.levels 3 --model.mode adap_mix --model.patches [16,8] "
     "--model.refine.criterion change --model.refine.bulk 0.9"

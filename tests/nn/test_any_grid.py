@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from matey.config import LossConfig, RefineConfig
+from matey.config import LossConfig, ModelConfig, RefineConfig
 from matey.fields import Boundary, Inputs
 from matey.fields.grid import even_points
 from matey.nn.local.path import Local
@@ -138,14 +138,14 @@ def test_pieces_see_across_the_seam_of_an_odd_grid():
     """13 points in pieces of 2: the first piece sees the last two points, the last one the first
     three, as pieces in the middle of a shifted grid do."""
     torch.manual_seed(0)
-    path = Local(1, history=2, width=4, case=3, piece=2)
+    path = Local(1, 2, ModelConfig(embed_dim=4, heads=2, local=4))
     path.add(["a"], ["a"])
     path.before = torch.nn.ModuleList()
     fields, sides = torch.randn(1, 2, 1, 13), torch.zeros(1, 1, 2, dtype=torch.int64)
 
     def features(shift):
         rolled = fields.roll(shift, -1)
-        return path.read(rolled, torch.ones(1, 1), ["a"], sides, torch.zeros(1, 3))
+        return path.read(rolled, torch.ones(1, 1), ["a"], sides, torch.zeros(1, 4))
 
     assert features(0).shape == (1, 4, 7)
     torch.testing.assert_close(features(0)[..., 0], features(2)[..., 1])

@@ -1,5 +1,6 @@
 """Settings of the model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -173,6 +174,10 @@ class ModelConfig:
         waves: Fourier modes of the local path, of fewer waves than this along each axis (half waves
             where it is not periodic): what crosses the domain within a step, as sound does. 0
             leaves them out. Start with 8.
+        bound: what the features of a point are held below before each convolution of the local path
+            looks at them (root mean square over channels, smoothly): histories unlike most of
+            training cannot make them grow from one convolution to the next. 0 leaves them as they
+            are. Start with 4.
         stencil: predict the increments beyond those of the least-squares stencil of each system
             where rollouts of it are good (a third of persistence's error at most): it is fitted
             when training begins and stays as it is (see docs/baselines.md).
@@ -210,6 +215,7 @@ class ModelConfig:
     local: int = 0
     levels: int = 0
     waves: int = 0
+    bound: float = 0.0
     stencil: bool = False
     mup: bool = False
     latent_channels: int = 8
@@ -232,6 +238,8 @@ class ModelConfig:
         require(fits, "model.levels", self.levels, "0 or more, and 0 without model.local")
         fits = self.waves == 0 or (self.waves > 0 and self.local > 0)
         require(fits, "model.waves", self.waves, "0 or more, and 0 without model.local")
+        fits = self.bound == 0 or (0 < self.bound < math.inf and self.local > 0)
+        require(fits, "model.bound", self.bound, "0 or more, and 0 without model.local")
         require_fraction(self, "model.", "drop_path")
         require(self.drop_path < 1, "model.drop_path", self.drop_path, "a number below 1")
         require(

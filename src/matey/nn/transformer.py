@@ -63,8 +63,7 @@ class Matey(Surrogate):
             for scheme, p in zip(config.schemes, drop, strict=True)
         )
         self.norm = nn.LayerNorm(config.embed_dim)
-        sizes = (config.embed_dim, history, config.local, config.piece, config.levels)
-        self.local = Sandwich(*sizes, config.waves, config.rate_factor) if config.local else None
+        self.local = Sandwich(config, history) if config.local else None
         self.usual = Usual() if config.local else None
         self.stencils = Stencils(history) if config.stencil else None
         self.add_systems(specs)
@@ -318,6 +317,7 @@ class Matey(Surrogate):
             "local": config.local,
             "levels": config.levels,
             "waves": config.waves,
+            "bound": config.bound,
             "stencil": config.stencil,
         }
 

@@ -12,7 +12,8 @@ from matey.cost.memory import step_memory
 from matey.errors import ConfigError
 from matey.fields import Batch, Boundary
 from matey.fields.grid import stack_points
-from matey.nn.local.path import Local, dealt_out, doubled, frame_and_changes, size_of_change
+from matey.nn.local.mix import bounded, doubled
+from matey.nn.local.path import Local, dealt_out, frame_and_changes, size_of_change
 from matey.nn.local.sides import beyond, outside
 from matey.nn.local.stencil import WIDTHS
 from matey.nn.make import outline_model
@@ -26,7 +27,8 @@ MODES = [("vit", "delta", "adap_mix"), ("svit", "state", "adap_mix"), ("avit", "
 
 def local_model(spec, **config):
     """A model with a local path, whose stencils and usual sizes are random."""
-    model = tiny_model(spec, **({"local": 8, "levels": 1, "waves": 3, "stencil": True} | config))
+    usual = {"local": 8, "levels": 1, "waves": 3, "bound": 4, "stencil": True}
+    model = tiny_model(spec, **(usual | config))
     generator = torch.Generator().manual_seed(1)
     for weight in model.stencils.weights.values():
         weight.data = torch.randn(weight.shape, generator=generator) * 0.1
@@ -203,13 +205,39 @@ def test_twice_the_resolution_is_linear_in_between(ndim):
     assert line[[0, -1]].tolist() == [0.25 * 3, 0.75 * 3]
 
 
-def test_gradients_equal_finite_differences():
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_features_are_held_below_the_bound_and_small_ones_left_as_they_are(ndim):
+    values = torch.randn(2, 8, *(4,) * ndim)
+    assert bounded(values, 0) is values
+    torch.testing.assert_close(bounded(0.01 * values, 4), 0.01 * values, rtol=1e-4, atol=0)
+    sizes = bounded(1e4 * values, 4).square().mean(dim=1).sqrt()
+    torch.testing.assert_close(sizes, torch.full_like(sizes, 4))
+
+
+@pytest.mark.parametrize("bound", [0, 4])
+def test_features_without_a_bound_grow_by_powers_and_with_it_by_sums(bound):
     torch.manual_seed(0)
-    local = Local(1, 2, 4, 3, 2, levels=2)
+    local = Local(2, 2, ModelConfig(embed_dim=4, heads=2, local=8, levels=2, bound=bound))
+    local.add(["a"], ["a"])
+    for name, weight in local.named_parameters():
+        if name.endswith("out"):
+            weight.data *= 10  # as after a training at too high a rate
+    features, one = torch.randn(1, 8, 6, 6), torch.ones(1, 1)
+    sides, case = torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 4)
+    usual, large = (
+        local.write(size * features, one, ["a"], sides, case).abs().max() for size in (1, 100)
+    )
+    assert (large < 3 * usual) == bool(bound)
+
+
+@pytest.mark.parametrize("bound", [0, 2])
+def test_gradients_equal_finite_differences(bound):
+    torch.manual_seed(0)
+    local = Local(1, 2, ModelConfig(embed_dim=4, heads=2, local=4, levels=2, bound=bound))
     local.add(["a", "b"], ["a"])
     local = local.double()
     fields = torch.randn(2, 2, 2, 8, dtype=torch.float64)
-    case = torch.randn(2, 3, dtype=torch.float64)
+    case = torch.randn(2, 4, dtype=torch.float64)
     deviation = torch.tensor([[0.5, 2.0], [1.0, 3.0]], dtype=torch.float64)
     for kind in Boundary:
         sides = torch.full((2, 1, 2), int(kind))

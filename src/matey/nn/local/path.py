@@ -16,19 +16,18 @@ points the active axes of the grid, and pieces those of the grid of pieces.
 import math
 from collections.abc import Sequence
 from itertools import starmap
-from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from matey.config import ModelConfig
 from matey.fields.inputs import periodic
-from matey.nn.adapters.low_rank import adapted
-from matey.nn.embed import Named, case_map
+from matey.nn.embed import Named
+from matey.nn.local.mix import Coarser, Mix, bounded
 from matey.nn.local.sides import (
     CONVOLUTION,
     Rows,
-    beyond,
     channels_last,
     in_regions,
     outside,
@@ -36,7 +35,6 @@ from matey.nn.local.sides import (
 )
 from matey.nn.local.spectral import Spectral
 from matey.nn.operations import Cost
-from matey.tokens.lattice import continued, cropped
 from matey.tokens.regions import joined, spans, strip
 
 HALO = 2  # points around a piece that its features see
@@ -47,35 +45,26 @@ FIRST = 0.01  # size of the weights of the increments before training: the stenc
 
 
 class Local(nn.Module):
-    """Fields to features, and features to increments, on grids of `ndim` axes.
+    """Fields to features, and features to increments, on grids of `ndim` axes, as `config` has it.
 
-    `width` channels of features of pieces of `piece` points along each axis, which `levels` coarser
-    resolutions are looked at, too, as are Fourier modes of fewer than `waves` waves; `case` is the
-    width of the vector that tells lead time and parameters, `factor` as in
-    `ModelConfig.rate_factor`.
+    The vector that tells lead time and parameters is as wide as tokens are.
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        history: int,
-        width: int,
-        case: int,
-        piece: int,
-        levels: int = 0,
-        waves: int = 0,
-        factor: float = 1.0,
-    ) -> None:
+    def __init__(self, ndim: int, history: int, config: ModelConfig) -> None:
         super().__init__()
+        width, piece, case = config.local, config.piece, config.embed_dim
         self.ndim, self.history, self.width, self.piece = ndim, history, width, piece
+        self.bound = config.bound
         self.size = piece + 2 * HALO
         self.inputs = Named(2 * width * history * self.size**ndim)
         self.sides = nn.Parameter(torch.zeros(width, 2, *(self.size,) * ndim))
         self.bias = nn.Parameter(torch.zeros(width))
-        self.before = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[0]))
-        self.coarser = Coarser(ndim, width, case, factor, levels) if levels else None
-        self.spectral = Spectral(ndim, width, case, factor, waves) if waves else None
-        self.after = nn.ModuleList(Mix(ndim, width, case, factor) for _ in range(BLOCKS[1]))
+        sizes = ndim, width, case, config.bound, config.rate_factor
+        self.before = nn.ModuleList(Mix(*sizes) for _ in range(BLOCKS[0]))
+        self.coarser = Coarser(*sizes, config.levels) if config.levels else None
+        waves = (ndim, width, case, config.rate_factor, config.waves)
+        self.spectral = Spectral(*waves) if config.waves else None
+        self.after = nn.ModuleList(Mix(*sizes) for _ in range(BLOCKS[1]))
         self.outputs = Named(2 * piece**ndim * width * 3**ndim)
 
     def add(self, names: Sequence[str], predicted: Sequence[str]) -> None:
@@ -154,7 +143,7 @@ class Local(nn.Module):
 
         def increments(near: Tensor, rows: Rows) -> Tensor:
             """Those of some rows of pieces."""
-            values = CONVOLUTION[self.ndim](near, weight)
+            values = CONVOLUTION[self.ndim](bounded(near, self.bound), weight)
             sample, usual = dealt_out(values, 2 * len(names), self.piece).chunk(2, dim=1)
             return sample + usual / least
 
@@ -186,121 +175,6 @@ class Local(nn.Module):
             for _ in range(writes):
                 part.count(cost, samples, pieces)
         cost.product("local", writes * rows, width * near, 2 * outputs * self.piece**ndim)
-
-
-class Mix(nn.Module):
-    """A convolution over neighbours with gates, told of the case; added to what came in.
-
-    Gates are between 0 and 2: products of features without a bound would explode in rollouts.
-    """
-
-    ADAPTABLE: ClassVar = {"weight": 1}
-
-    def __init__(self, ndim: int, width: int, case: int, factor: float) -> None:
-        super().__init__()
-        self.ndim = ndim
-        scale = 1 / math.sqrt(width * 3**ndim)
-        self.weight = nn.Parameter(torch.randn(2 * width, width, *(3,) * ndim) * scale)
-        self.bias = nn.Parameter(torch.zeros(2 * width))
-        self.out = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
-        self.case = case_map(case, 2 * width, factor)
-
-    def forward(
-        self,
-        values: Float[Tensor, "B K *pieces"],
-        case: Float[Tensor, "B D"],
-        wraps: Bool[Tensor, "B axes"],
-    ) -> Float[Tensor, "B K *pieces"]:
-        convolve, weight, told = CONVOLUTION[self.ndim], adapted(self), self.case(case)
-        scale, shift = told.view(len(told), -1, *(1,) * self.ndim).chunk(2, dim=1)
-
-        def mixed(near: Tensor, rows: Rows) -> Tensor:
-            """Some rows of pieces, of those around them."""
-            value, gate = convolve(near, weight, self.bias).chunk(2, dim=1)
-            gated = value * (1 + scale) * (2 * torch.sigmoid(gate + shift))
-            return strip(values, 2, rows) + convolve(gated, self.out)
-
-        # Zeros beyond a side tell where it is.
-        return in_regions(values, 1, wraps, "zero", mixed)
-
-    def count(self, cost: Cost, samples: int, rows: int) -> None:
-        """So many pieces, of all samples together."""
-        width = self.out.shape[0]
-        cost.product("local", rows, width * 3**self.ndim, 2 * width)
-        cost.product("local", rows, width, width)
-        cost.map("local", samples, self.case)
-        cost.adapter(self)
-
-
-class Coarser(nn.Module):
-    """What is seen at half the resolution, a quarter, ..., added: reach at little cost.
-
-    Each level is smoothed on its way up, so that its pieces leave no edges.
-    """
-
-    def __init__(self, ndim: int, width: int, case: int, factor: float, levels: int) -> None:
-        super().__init__()
-        self.ndim = ndim
-        scale = 1 / math.sqrt(width * 2**ndim)
-        self.down = nn.Parameter(torch.randn(width, width, *(2,) * ndim) * scale)
-        self.first, self.second = (Mix(ndim, width, case, factor) for _ in range(2))
-        self.below = Coarser(ndim, width, case, factor, levels - 1) if levels > 1 else None
-        self.up = nn.Parameter(torch.randn(width, width, *(1,) * ndim) * 0.3 / math.sqrt(width))
-
-    def forward(
-        self,
-        values: Float[Tensor, "B K *pieces"],
-        case: Float[Tensor, "B D"],
-        wraps: Bool[Tensor, "B axes"],
-    ) -> Float[Tensor, "B K *pieces"]:
-        convolve, (rows, *pieces) = CONVOLUTION[self.ndim], values.shape[2:]
-        halves = -(-rows // 2)
-
-        def halved(first: int, last: int) -> Tensor:
-            """Some rows at half the resolution."""
-            pairs = taken(values, 2, (2 * first, 2 * last), wraps[:, 0], "nearest")
-            even = [2 * (last - first), *(count + count % 2 for count in pieces)]
-            return convolve(continued(pairs, even, wraps), self.down, stride=2)
-
-        low = self.first(joined(starmap(halved, spans(halves)), halves, axis=2), case, wraps)
-        if self.below is not None:
-            low = self.below(low, case, wraps)
-        low = convolve(self.second(low, case, wraps), self.up)
-
-        def added(first: int, last: int) -> Tensor:
-            """Some rows at the resolution above, with what is seen at this one."""
-            here = strip(values, 2, (2 * first, min(2 * last, rows)))
-            return here + cropped(doubled(low, wraps, (first, last)), here.shape[2:])
-
-        return joined(starmap(added, spans(halves)), rows, axis=2)
-
-    def count(self, cost: Cost, samples: int, pieces: Sequence[int]) -> None:
-        """So many pieces of each sample along each axis at the resolution above."""
-        halves = [-(-count // 2) for count in pieces]
-        width, low = self.up.shape[0], samples * math.prod(halves)
-        cost.product("local", low, width * 2**self.ndim, width)
-        cost.product("local", low, width, width)
-        for mix in (self.first, self.second):
-            mix.count(cost, samples, low)
-        if self.below is not None:
-            self.below.count(cost, samples, halves)
-
-
-def doubled(
-    values: Float[Tensor, "B K *pieces"], wraps: Bool[Tensor, "B axes"], rows: Rows
-) -> Float[Tensor, "B K *twice"]:
-    """Some rows of values on a grid of twice the resolution, linearly between those of this one.
-
-    Sums in one order on every device: interpolation by torch is not deterministic on CUDA.
-    """
-    values = beyond(values, 1, wraps, "nearest", rows)
-    for axis in range(2, values.ndim):
-        count = values.shape[axis] - 2
-        low, here, high = (values.narrow(axis, start, count) for start in range(3))
-        near = 0.75 * here
-        both = torch.stack([0.25 * low + near, near + 0.25 * high], dim=axis + 1)
-        values = both.flatten(axis, axis + 1)
-    return values
 
 
 def frame_and_changes(

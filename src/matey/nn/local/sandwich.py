@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from matey.config import ModelConfig
 from matey.fields import Inputs, SystemSpec
 from matey.fields.inputs import periodic
 from matey.nn.adapters.low_rank import adapted
@@ -32,37 +33,26 @@ from matey.tokens.regions import joined, strip
 class Sandwich(nn.Module):
     """A local path for each number of dimensions, and between its halves the ends of the tokens.
 
-    `width` channels of features, seen at `levels` coarser resolutions and in Fourier modes of fewer
-    than `waves` waves, too. The history is folded into one frame of them. `factor` as in
-    `ModelConfig.rate_factor`.
+    The `history` is folded into one frame of features.
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        history: int,
-        width: int,
-        piece: int,
-        levels: int,
-        waves: int,
-        factor: float = 1.0,
-    ) -> None:
+    def __init__(self, config: ModelConfig, history: int) -> None:
         super().__init__()
-        self.embed_dim, self.history, self.width, self.piece = embed_dim, history, width, piece
-        self.levels, self.waves, self.factor = levels, waves, factor
+        self.config, self.history = config, history
+        self.width, self.piece = config.local, config.piece
         self.paths = nn.ModuleDict()
         self.ends = nn.ModuleDict()
 
     def add_system(self, spec: SystemSpec, patches: Sequence[Triple]) -> None:
         """Make the weights that a system needs and that are not there yet."""
         if str(spec.ndim) not in self.paths:
-            sizes = (self.history, self.width, self.embed_dim, self.piece, self.levels, self.waves)
-            self.paths[str(spec.ndim)] = Local(spec.ndim, *sizes, self.factor)
+            self.paths[str(spec.ndim)] = Local(spec.ndim, self.history, self.config)
         self.path(spec.ndim).add([v.name for v in spec.variables], predicted_names(spec))
         for patch in patches:
             if shape_key(patch) not in self.ends:
                 inner = self.width * math.prod(self.pieces(patch))
-                self.ends[shape_key(patch)] = Ends(inner, self.embed_dim, self.factor)
+                sizes = inner, self.config.embed_dim, self.config.rate_factor
+                self.ends[shape_key(patch)] = Ends(*sizes)
 
     def path(self, ndim: int) -> Local:
         """The local path for fields of so many dimensions."""
@@ -208,8 +198,8 @@ class Sandwich(nn.Module):
         self.path(spec.ndim).count(cost, plan.samples, points, *sizes)
         for patch, used in zip(plan.sizes, packing.levels, strict=True):
             inner, ends = self.width * math.prod(self.pieces(patch)), self.ends_of(patch)
-            cost.product("encode", len(used), inner, self.embed_dim)
-            cost.product("decode", len(used), self.embed_dim, inner)
+            cost.product("encode", len(used), inner, self.config.embed_dim)
+            cost.product("decode", len(used), self.config.embed_dim, inner)
             for name in ends.ADAPTABLE:
                 cost.adapter(ends, name)
 
