@@ -174,7 +174,7 @@ def nan_in_an_input(folder):
 @refused(DataError, r"Vy .*is inf at time")
 def infinity_in_a_target_only(folder):
     path = spoil(gas(folder), "Vy", (0, 5, 0, 0), np.inf)
-    Windows(matey.open(path), [0], WindowConfig(history=5)).read([Choice(0, lead=1)])
+    Windows(matey.open(path), [0], WindowConfig(history=5)).batch([Choice(0)])
 
 
 @refused(DataError, "complex128")

@@ -21,7 +21,6 @@ _PUBLIC = {
     "ScoreConfig": "matey.evaluate.score",
     "SystemSpec": "matey.fields",
     "Variable": "matey.fields",
-    "Window": "matey.fields",
     "WindowConfig": "matey.config",
     "criterion": "matey.tokens.criteria",
     "data_config": "matey.data.draft_config",

@@ -28,7 +28,6 @@ from matey.data.systems import open_systems
 from matey.data.windows import Choice, Windows
 from matey.data.write import write_well
 from matey.errors import ConfigError
-from matey.fields import stack_fields
 from matey.nn.make import outline_model
 from matey.simulate import simulate
 from matey.tokens.pack import PACKINGS
@@ -105,8 +104,7 @@ def test_the_operations_of_a_step_are_planned_within_a_few_hundredths(tmp_path):
     model = ModelConfig(embed_dim=24, heads=1, mode="adap_mix", patches=(8, 4))
     config = RunConfig(model=model, windows=WindowConfig(history=2))
     windows = Windows(matey.open(tmp_path), range(10), config.windows)
-    histories = [windows.read([Choice(i)])[0].history for i in range(len(windows))]
-    every = [stack_fields([history], [1.0], ["water"]) for history in histories]
+    every = [windows.batch([Choice(i)]) for i in range(len(windows))]
     assert len(every) > 2 * len(look(windows))
     planned = mean_operations(config, windows.spec, look(windows))
     assert planned == pytest.approx(mean_operations(config, windows.spec, every), rel=0.05)

@@ -22,10 +22,10 @@ def test_a_bad_value_in_a_target_only_is_named_and_not_trained_on(tmp_path, make
         file["pressure"][0, 5, 1, 2] = bad
     fields = open_source(SourceConfig("flow", (str(path),)))
     windows = Windows(fields, [0], WindowConfig(history=3, max_lead=3))
-    windows.read([Choice(0, lead=2)])
+    windows.batch([Choice(0, lead=2)])
     message = r"a\.hdf5: pressure of .*#0000 is .* at time 0\.25, index \(0, 2, 1\)"
     with pytest.raises(DataError, match=message):
-        windows.read([Choice(0, lead=3)])
+        windows.batch([Choice(0, lead=3)])
 
 
 def test_grids_and_variables_mix_in_a_run_but_not_in_a_batch(

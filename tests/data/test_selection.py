@@ -41,8 +41,8 @@ def config(path, **split):
 def frames_in(windows):
     """The frames that each window of a part holds, by the values in them."""
     for i in range(len(windows)):
-        (window,) = windows.read([Choice(i)])
-        held = torch.cat([window.history.values, window.target[None]])
+        batch = windows.batch([Choice(i)])
+        held = torch.cat([batch.values[0], batch.target])
         yield {round(float(frame.min())) for frame in held}
 
 

@@ -27,7 +27,7 @@ def fields(tmp_path_factory):
 
 
 def read(windows, *choice, **settings):
-    return windows.read([Choice(*choice, **settings)])[0]
+    return windows.batch([Choice(*choice, **settings)])
 
 
 def test_a_window_holds_consecutive_frames_and_the_frame_at_its_lead(fields):
@@ -35,10 +35,10 @@ def test_a_window_holds_consecutive_frames_and_the_frame_at_its_lead(fields):
     assert len(windows) == 2 * (8 - 3)
     whole = fields[5]
     window = read(windows, 5 + 1, lead=3)
-    assert torch.equal(window.history.values, whole.values[1:4])
-    assert torch.equal(window.target, whole.values[3 + 3])
+    assert torch.equal(window.values[0], whole.values[1:4])
+    assert torch.equal(window.target[0], whole.values[3 + 3])
     assert window.lead_time == 3.0
-    assert "#0005 frames 1-3" in window.source
+    assert "#0005 frames 1-3" in window.sources[0]
 
 
 def test_frames_after_a_window_are_counted_to_the_end(fields):
@@ -49,8 +49,8 @@ def test_frames_after_a_window_are_counted_to_the_end(fields):
 def test_a_pushed_window_has_its_target_so_many_frames_later(fields):
     windows = Windows(fields, [2], WindowConfig(history=2, max_lead=2, pushforward=3))
     window = read(windows, 1, lead=2, pushes=3)
-    assert torch.equal(window.history.values, fields[2].values[1:3])
-    assert torch.equal(window.target, fields[2].values[2 + 3 + 2])
+    assert torch.equal(window.values[0], fields[2].values[1:3])
+    assert torch.equal(window.target[0], fields[2].values[2 + 3 + 2])
     assert window.lead_time == 2.0
 
 
@@ -91,11 +91,11 @@ def test_a_stride_spreads_the_history_and_makes_a_step_as_long(fields):
     assert [windows.after(i) for i in range(4)] == [2, 2, 1, 1]
     window = read(windows, 4 + 1, lead=2)
     whole = fields[5]
-    assert torch.equal(window.history.values, whole.values[1:4:2])
-    assert torch.equal(window.target, whole.values[3 + 2 * 2])
-    assert window.history.spec == windows.spec
+    assert torch.equal(window.values[0], whole.values[1:4:2])
+    assert torch.equal(window.target[0], whole.values[3 + 2 * 2])
+    assert window.spec == windows.spec
     assert window.lead_time == 2.0  # in units of the window's dt
-    assert "frames 1-3 by 2" in window.source
+    assert "frames 1-3 by 2" in window.sources[0]
 
 
 def test_every_nth_frame_is_a_sequence_of_its_own(fields):
@@ -111,7 +111,7 @@ def test_every_nth_frame_is_a_sequence_of_its_own(fields):
 def test_a_fixed_lead_leaves_room_for_itself(fields):
     windows = Windows(fields, [0], WindowConfig(history=3, min_lead=4, max_lead=4))
     assert len(windows) == 8 - 3 - 3
-    assert torch.equal(read(windows, 1, lead=4).target, fields[0].values[3 + 4])
+    assert torch.equal(read(windows, 1, lead=4).target[0], fields[0].values[3 + 4])
     with pytest.raises(DataError, match=r"windows\.history = 5 .*min_lead 4.* take 9"):
         Windows(fields, [0], WindowConfig(history=5, min_lead=4, max_lead=4))
 
@@ -188,16 +188,17 @@ def test_windows_read_together_are_those_read_alone(fields, data):
     for window in data.draw(st.lists(st.integers(0, len(windows) - 1), min_size=1, max_size=6)):
         picks.append(Choice(window, data.draw(st.integers(1, windows.after(window)))))
     together = windows.batch(picks)
-    for i, (pick, window) in enumerate(zip(picks, windows.read(picks), strict=True)):
+    for i, pick in enumerate(picks):
+        window = windows.batch([pick])
         trajectory, start = windows.place(pick.window)
         last = start + (history - 1) * stride
         whole = fields[trajectory].values
         assert torch.equal(together.values[i], whole[start : last + 1 : stride])
         assert torch.equal(together.target[i], whole[last + pick.lead * stride])
-        assert torch.equal(window.history.values, together.values[i])
-        assert torch.equal(window.target, together.target[i])
-        assert together.sources[i] == window.source
-        assert together.lead_time[i] == window.lead_time
+        assert torch.equal(window.values[0], together.values[i])
+        assert torch.equal(window.target[0], together.target[i])
+        assert together.sources[i] == window.sources[0]
+        assert together.lead_time[i] == window.lead_time[0]
 
 
 def test_scattered_windows_are_not_in_step_with_trajectories(fields):

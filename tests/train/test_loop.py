@@ -122,10 +122,8 @@ def test_pushed_batches_continue_with_the_models_own_frames(data):
     fields = matey.open(data.systems[0].paths[0])
     model = tiny_model(fields.spec)
     windows = Windows(fields, [0], WindowConfig(history=2, pushforward=3))
-    choices = [Choice(1, lead=1, pushes=3)]
-    (window,) = windows.read(choices)
-    pushed = push_forward(model, windows.batch(choices))
-    rolled = model.rollout(window.history, steps=3).values
+    pushed = push_forward(model, windows.batch([Choice(1, lead=1, pushes=3)]))
+    rolled = model.rollout(fields.read(0, slice(1, 3)), steps=3).values
     assert torch.equal(pushed.values[0], rolled[-2:])
     assert torch.equal(pushed.target[0], fields[0].values[3 + 3])
     assert not pushed.values.requires_grad

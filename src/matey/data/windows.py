@@ -23,7 +23,7 @@ from matey.data.selection import Selection
 from matey.data.symmetry import check_flips
 from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
-from matey.fields import Batch, Field, Inputs, Window, place_box, stack_crops, stack_fields
+from matey.fields import Batch, Field, Inputs, place_box, stack_crops, stack_fields
 from matey.fields.grid import stack_points, stack_spacing
 
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
@@ -188,32 +188,12 @@ class Windows:
             between=read[:, history:-1] if places[0].between else None,
         )
 
-    def read(self, choices: Sequence[Choice]) -> list[Window]:
-        """Read windows from their files one by one, whatever their grids, and whole."""
-        windows = []
-        for choice in choices:
-            place = self._find(choice)
-            (read,) = self._read([place], None)
-            trajectory = self.fields.trajectories[place.trajectory]
-            history = Field(
-                read[: self.config.history],
-                trajectory.times[place.frames.start : place.frames.stop : place.frames.step],
-                trajectory.grid,
-                trajectory.boundaries,
-                dict(trajectory.parameters),
-                self.spec,
-            )
-            lead_time = self._lead_time(place, choice)
-            windows.append(Window(history, read[-1], lead_time, self._source(place)))
-        return windows
-
     def _read(
-        self, places: Sequence[Place], corners: Sequence[Corner] | None
+        self, places: Sequence[Place], corners: Sequence[Corner]
     ) -> Float[Tensor, "B T C Z Y X"]:
         """The histories at places on one grid shape, each followed by the frames between and its
-        target; those of one file are read together. Crops that begin at `corners`, or whole."""
-        grids = [self.fields.trajectories[place.trajectory].grid.shape for place in places]
-        shapes = set(map(self.config.cropped, grids) if corners else grids)
+        target; those of one file are read together. Crops begin at `corners`."""
+        shapes = {self._crop_in(place.trajectory) for place in places}
         if len(shapes) > 1:
             raise ShapeError(f"Windows on {sorted(shapes)} points do not stack into one batch.")
         grid, variables = shapes.pop(), len(self.spec.variables)
@@ -228,7 +208,7 @@ class Windows:
             [
                 Piece(trajectory, (*frames, *between, target), array, corner)
                 for (trajectory, frames, between, target), array, corner in zip(
-                    places, values, corners or [(0, 0, 0)] * count, strict=True
+                    places, values, corners, strict=True
                 )
             ]
         )

@@ -14,7 +14,7 @@ from matey.fields.crop import (
     stack_crops,
 )
 from matey.fields.ensemble import Ensemble
-from matey.fields.field import Field, Window
+from matey.fields.field import Field
 from matey.fields.grid import Grid, Points, join_points, locate_points, stack_points
 from matey.fields.inputs import Batch, Inputs, dense, stack, stack_fields
 from matey.fields.labels import Labels
@@ -35,7 +35,6 @@ __all__ = [
     "Sides",
     "SystemSpec",
     "Variable",
-    "Window",
     "away_from_cuts",
     "dense",
     "join_crops",

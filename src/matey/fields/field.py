@@ -199,25 +199,3 @@ def falls(dataset: "xarray.Dataset", axis: str, grid: Grid, labels: Labels) -> b
     if name in dataset.coords and dataset.sizes[labels.dim(axis)] > 1:
         return bool(dataset[name][0] > dataset[name][-1])
     return axis in grid.falling
-
-
-@dataclass(frozen=True)
-class Window:
-    """A training sample from a trajectory: a history, and the frame `lead_time` later.
-
-    `target` is [C Z Y X]; `lead_time` is elapsed time / dt; `source` names file and frame.
-    """
-
-    history: Field
-    target: Float[Tensor, "C Z Y X"]
-    lead_time: float
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if self.target.shape != self.history.values.shape[1:]:
-            raise ShapeError(
-                f"Target {tuple(self.target.shape)} does not fit a history of frames "
-                f"{tuple(self.history.values.shape[1:])}."
-            )
-        if not self.lead_time > 0:
-            raise DataError(f"Lead time {self.lead_time} of {self.source} is not positive.")
