@@ -16,7 +16,7 @@ from matey.errors import ConfigError
 from matey.fields import Batch
 from matey.metrics.ensemble import fair_crps
 from matey.nn.rollout import drawn
-from matey.train.finetune import finetune
+from matey.train.finetune import check_shape, finetune
 from matey.train.loop import learn, train
 from matey.train.loss import loss_of
 from matey.train.parallel.distributed import Engine, Team
@@ -86,8 +86,12 @@ def test_settings_of_an_ensemble_go_together():
         ConfigError, match=r"model.noise is 0, expected above 0 with loss.of = crps"
     ):
         RunConfig(loss=CRPS)
-    with pytest.raises(ConfigError, match=r"model.noise is 4, expected 0 with loss.of = square"):
+    with pytest.raises(
+        ConfigError, match=r"noise is 4, expected 0 .*square.* by loss.of = crps alone"
+    ):
         RunConfig(model=ModelConfig(noise=4))
+    with pytest.raises(ConfigError, match=r"noise is 0, not 4\..* stays one: by loss.of = crps"):
+        check_shape(ModelConfig(noise=4), ModelConfig())
     with pytest.raises(ConfigError, match=r"loss.gradient is 0.1, expected 0 with loss.of = crps"):
         LossConfig(of="crps", gradient=0.1)
     with pytest.raises(ConfigError, match=r"loss.members is 1, expected 2 or more"):

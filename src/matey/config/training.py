@@ -264,11 +264,12 @@ class RunConfig:
             self.mode,
             f"full with model.baseline.kind = {self.model.baseline.kind}, which has no attention",
         )
-        expected = (
-            "above 0 with loss.of = crps"
-            if self.loss.of == "crps"
-            else (f"0 with loss.of = {self.loss.of}: only crps learns to use it")
-        )
+        expected = "above 0 with loss.of = crps"
+        if self.loss.of != "crps":
+            expected = (
+                f"0 with loss.of = {self.loss.of}: only crps learns to use it. A model that has "
+                "noise already, an ensemble, is fine-tuned by loss.of = crps alone"
+            )
         fits = (self.loss.of == "crps") == (self.model.noise > 0)
         require(fits, "model.noise", self.model.noise, expected)
         require(

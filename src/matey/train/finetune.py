@@ -136,7 +136,8 @@ def check_shape(old: ModelConfig, new: ModelConfig) -> None:
         raise ConfigError(
             f"Fine-tuning keeps the shape of the model, but {'; '.join(wrong)}. Leave that out: "
             f"only {', '.join(f'model.{name}' for name in FREE)} may change, and model.waves be "
-            "added to a local path that has none, or model.noise to make an ensemble."
+            "added to a local path that has none, or model.noise to make an ensemble, which stays "
+            "one: by loss.of = crps alone."
         )
 
 

@@ -47,7 +47,7 @@ class NetCDF:
                 engine="netcdf4",
                 format="NETCDF4",
                 encoding=encoding,
-                unlimited_dims=[self._time],
+                unlimited_dims=[self._time],  # `add` is not told how many times will follow
             )
             self._file = netCDF4.Dataset(str(self._path), "a")
             self._file.set_auto_maskandscale(False)
