@@ -1,15 +1,18 @@
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
 from matey.config import DataConfig, OptimConfig, RunConfig
+from matey.errors import ConfigError
 from matey.evaluate.score import ScoreConfig
 from matey.studies.budgets import complete
-from matey.studies.cells import RECORD, Cell, at_best_rate, folder_of
+from matey.studies.cells import RECORD, Cell, at_best_rate, folder_of, is_done
 from matey.studies.design import Design, Material, run_config
 from matey.studies.engine import run_cells, waves
 from matey.studies.scales import SMALLEST, TOKENS
 from matey.studies.systems import find_sources, make_missing
+from matey.train.run_folder import plain
 from tests.studies.helpers import outcome
 
 SCALE = replace(TOKENS["smoke"], shares=("tenth", "third"), rates=(1e-3, 4e-3))
@@ -87,4 +90,20 @@ def test_a_cell_has_the_rate_of_its_best_trial_in_validation(tmp_path):
         made.save(folder_of(tmp_path, one.name) / RECORD)
     assert at_best_rate(last, tmp_path).config.optim.lr == 4e-3
     assert at_best_rate(replace(last, trials=()), tmp_path).config.optim.lr == 9.0
-    assert last.fingerprint != replace(last, trials=()).fingerprint
+    assert last.settings != replace(last, trials=()).settings
+
+
+def test_a_cell_that_lacks_settings_of_a_later_version_was_made_with_their_defaults(tmp_path):
+    one = cell("operations", 300)
+    made = outcome("a", "operations", 0, 1.0, settings=plain(one.settings))
+    del made.settings["config"]["model"]["drop_path"], made.settings["guide"]
+    made.save(folder_of(tmp_path, one.name) / RECORD)
+    assert is_done(one, tmp_path)
+    others = {"model": replace(one.config.model, drop_path=0.3)}, {"seed": 1}
+    for other in (replace(one, config=replace(one.config, **changed)) for changed in others):
+        with pytest.raises(ConfigError, match="made with other settings"):
+            is_done(other, tmp_path)
+    text = f"{one.config} {one.test} {one.ask}  0"  # what an older version kept a hash of
+    older = replace(made, settings={}, fingerprint=sha256(text.encode()).hexdigest()[:16])
+    older.save(folder_of(tmp_path, one.name) / RECORD)
+    assert is_done(one, tmp_path)

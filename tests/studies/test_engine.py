@@ -138,6 +138,19 @@ def test_a_folder_of_another_study_is_refused_and_left_as_it_is(tmp_path):
         studying(tmp_path / "s", {"study": "tokens", "seed": 1}),
     ):
         pass
+    data = DataConfig((SourceConfig("water", ("swe",)),))
+    record = tmp_path / "older/study.yaml"
+    with studying(record.parent, {"study": "tokens", "data": data}):
+        older = "".join(line for line in record.open() if "uneven:" not in line)
+        assert older != record.read_text()
+    record.write_text(older)  # as of a version that had no such setting
+    with studying(record.parent, {"study": "tokens", "data": data}):
+        pass
+    with (
+        pytest.raises(ConfigError, match="holds another study"),
+        studying(record.parent, {"study": "tokens", "data": replace(data, trajectories=2)}),
+    ):
+        pass
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("keep")
     with (

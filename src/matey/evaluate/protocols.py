@@ -16,6 +16,7 @@ from torch import Tensor
 
 from matey.errors import ConfigError, ShapeError, nearest
 from matey.metrics import conserved, error, spectrum
+from matey.records.files import Endless
 
 UNEVEN_SPECTRA = "spectra, and errors by wavenumber, which need points that are evenly apart."
 INTERPOLATE = "Interpolate to such a grid to have them (xarray's `interp`)."
@@ -42,7 +43,7 @@ class Protocol:
     eps: float = 0.0
     correction: Literal[0, 1] = 0
     bands: tuple[int, int, int, int | None] | Literal["logarithmic"] = (0, 5, 13, None)
-    clip: float = torch.inf
+    clip: Endless = torch.inf
     windows: tuple[tuple[int, int], ...] = ()
     correlated: float = 0.8
     bound: float = 10.0

@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from matey.config import DataConfig, RunConfig
-from matey.errors import ConfigError, DivergenceError
+from matey.errors import ConfigError, DivergenceError, MateyError
 from matey.evaluate.score import ScoreConfig, evaluate
 from matey.nn.surrogate import Surrogate
 from matey.output import remove, replacing
+from matey.records.files import read
 from matey.records.run import read_log
 from matey.records.study import Outcome
 from matey.simulate.trajectories import one_thread
 from matey.studies.guides import guide_correlations
 from matey.train.finetune import finetune
 from matey.train.loop import train
+from matey.train.run_folder import plain
 from matey.train.tune import with_settings
 
 METRICS = ("nrmse", "vrmse")
@@ -93,12 +95,35 @@ class Cell:
         return self.config.seed
 
     @property
-    def fingerprint(self) -> str:
-        """A hash of all that its result depends on, wherever the data's files are."""
+    def settings(self) -> "Settings":
+        """All that its result depends on, wherever the data's files are."""
         config = replace(self.config, data=anywhere(self.config.data))
-        text = f"{config} {anywhere(self.test)} {self.ask} {self.parent} {self.guide}"
-        text += f" {self.trials}" if self.trials else ""
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        test = anywhere(self.test)
+        return Settings(config, test, self.ask, self.parent, self.guide, self.trials)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the result of a cell depends on."""
+
+    config: RunConfig
+    test: DataConfig
+    ask: ScoreConfig
+    parent: str = ""
+    guide: int = 0
+    trials: tuple[str, ...] = ()
+
+    def made(self, outcome: Outcome) -> bool:
+        """Whether an outcome is of these settings; it may lack some that are of a later version,
+        and were what is now their default."""
+        if outcome.fingerprint:
+            parts = vars(self).values() if self.trials else [*vars(self).values()][:-1]
+            text = " ".join(map(str, parts))
+            return outcome.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:16]
+        try:
+            return read(Settings, outcome.settings) == self
+        except (ValueError, MateyError):
+            return False
 
 
 def anywhere(data: DataConfig) -> DataConfig:
@@ -120,7 +145,7 @@ def is_done(cell: Cell, out: Path) -> bool:
     record = folder_of(out, cell.name) / RECORD
     if not record.is_file():
         return False
-    if Outcome.load(record).fingerprint != cell.fingerprint:
+    if not cell.settings.made(Outcome.load(record)):
         raise ConfigError(
             f"{record} was made with other settings than this study's. Choose another --out, or "
             "remove that cell's folder to have it made again."
@@ -130,7 +155,7 @@ def is_done(cell: Cell, out: Path) -> bool:
 
 def run_cell(cell: Cell, out: Path) -> Outcome:
     """Train a cell's model, from its newest checkpoint if it has one, score it, and record it."""
-    folder, fingerprint = folder_of(out, cell.name), cell.fingerprint
+    folder, settings = folder_of(out, cell.name), cell.settings
     cell = at_best_rate(cell, out)
     with one_thread():
         try:
@@ -146,7 +171,7 @@ def run_cell(cell: Cell, out: Path) -> Outcome:
         steps=cell.config.steps,
         operations=cell.operations,
         rate=cell.config.optim.lr,
-        fingerprint=fingerprint,
+        settings=plain(settings),
         **result,
     )
     outcome.save(folder / RECORD)

@@ -20,8 +20,10 @@ from typing import Any
 
 import yaml
 
-from matey.errors import ConfigError, MateyError, StoppedError
-from matey.output import remove, write_text
+from matey.errors import ConfigError, DataError, MateyError, StoppedError
+from matey.output import plain_yaml, remove, write_text
+from matey.records.descriptions import read_config
+from matey.records.files import read_text
 from matey.records.study import Outcome
 from matey.simulate.parts import end_with_parent
 from matey.studies.cells import RECORD, Cell, folder_of, is_done, run_cell, stencils_of
@@ -75,14 +77,25 @@ def check_settings(out: Path, settings: Mapping[str, Any]) -> str:
     """The settings of a study as its folder keeps them. Raises ConfigError where the folder holds a
     study with others."""
     plain_settings = {name: plain(value) for name, value in settings.items()}
-    text = yaml.safe_dump(plain_settings, sort_keys=False)
     record = out / SETTINGS
-    if record.exists() and record.read_text(encoding="utf-8") != text:
+    if record.exists() and settings_in(record) != plain_settings:
         raise ConfigError(
             f"{out} holds another study ({record}): its kind, scale, seed or data are others. "
             "Give the same to go on, or choose another --out."
         )
-    return text
+    return yaml.safe_dump(plain_settings, sort_keys=False)
+
+
+def settings_in(record: Path) -> Any:
+    """The settings that a study's folder keeps, with their defaults in place of those that an older
+    version did not write; None where they cannot be read."""
+    try:
+        settings = plain_yaml(read_text(record))
+        if "data" in settings:
+            settings["data"] = plain(read_config(settings["data"], str(record)))
+        return settings
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, DataError):
+        return None
 
 
 def run_cells(cells: Sequence[Cell], out: Path, jobs: int, watch: Watch) -> list[Outcome]:
