@@ -18,10 +18,14 @@ from matey.config import (
     SourceConfig,
     WindowConfig,
 )
+from matey.data.systems import open_systems, training_windows
 from matey.data.windows import Choice, Windows
 from matey.errors import CheckpointError, ConfigError, DataError, DivergenceError
+from matey.nn.baselines.stencil import own_stencils
 from matey.nn.folder import save_pretrained
+from matey.nn.make import make_model
 from matey.nn.tensors import load_tensors
+from matey.train.closed_form import measure_missing, scattered
 from matey.train.finetune import finetune
 from matey.train.loop import push_forward, train
 from tests.files import write_shallow_water
@@ -286,6 +290,38 @@ def test_data_that_cannot_be_read_leave_no_run_folder(data, tmp_path):
     with pytest.raises(DataError, match="nan"):
         train(config_for(bad), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stencil_that_was_left_out_is_judged_anew_and_the_rest_does_not_add_its_step_again(
+    data, tmp_path, monkeypatch
+):
+    """But not where that would change what the model says of another system."""
+    monkeypatch.setattr("matey.train.closed_form.PAYS", math.inf)
+    water, config = data.systems[0], WindowConfig(history=2)
+    windows = training_windows(open_systems(replace(data, systems=(water,))), config)
+    named = replace(water, name="named_otherwise")
+    others = training_windows(open_systems(replace(data, systems=(named,))), config)
+    (one,), (other,) = windows.values(), others.values()
+    batch = one.batch([Choice(0), Choice(1)])
+    shape = ModelConfig(embed_dim=12, heads=1, depth=1, patches=(8, 4), local=6, stencil=True)
+
+    model = make_model(shape, [one.spec], history=2).eval()
+    model.stencils.drop(one.spec.name)
+    model.usual.measure(one.spec, scattered(one))
+    before = model(batch).fields
+    model.add_systems([other.spec])
+    assert measure_missing(model, others, seed=0).keys() == others.keys()  # a new system
+    assert model.stencils.fitted(other.spec.name)
+    assert measure_missing(model, windows, seed=0) == {}  # its variables are the other's, too
+    assert torch.equal(model(batch).fields, before)
+
+    alone = make_model(shape, [one.spec], history=2).eval()
+    alone.stencils.drop(one.spec.name)
+    assert measure_missing(alone, windows, seed=0).keys() == windows.keys()
+    fitted = own_stencils(alone, shape)(batch).fields
+    assert not torch.equal(fitted, batch.values[:, -1])
+    assert torch.equal(alone(batch).fields, fitted)
+    assert measure_missing(alone, windows, seed=0) == {}  # it has one now
 
 
 def test_a_local_path_and_stencils_are_trained_resumed_and_fine_tuned(data, tmp_path, monkeypatch):

@@ -7,19 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from matey.config import RunConfig, WindowConfig
 from matey.cost.machine import Speedometer
 from matey.data.systems import System
 from matey.data.windows import Choice, Windows
 from matey.errors import ConfigError
-from matey.fields import Batch
+from matey.fields import Batch, SystemSpec
 from matey.nn.baselines.stencil import StencilModel, own_stencils
 from matey.nn.folder import put_origin, save_pretrained
 from matey.nn.local.stencil import ROWS, Stencils
 from matey.nn.operations import count
 from matey.nn.rollout import continue_inputs
 from matey.nn.surrogate import Surrogate
+from matey.nn.tokenizer import predicted_names
 from matey.nn.transformer import Matey
 from matey.train.loss import loss_of
 from matey.train.optim import Average, make_optimizer
@@ -103,27 +105,43 @@ def fit_system(model: StencilModel, windows: Windows, config: RunConfig, log: St
 def measure_missing(
     model: Surrogate, windows: Mapping[str, Windows], seed: int
 ) -> dict[str, float]:
-    """Fit the stencils of a transformer's systems that were not judged yet, and measure the sizes
-    of those whose sizes are not.
+    """Fit the stencils of a transformer's systems that have none, and measure the sizes of those
+    whose sizes are not.
 
     A stencil stays where rollouts of it are good: elsewhere the rest of the model would have to
-    undo what it does. Gives the errors of the new ones over persistence's.
+    undo what it does. One that an earlier training left out is judged anew: the rest has learned
+    whole increments without it, and would add them once more, so that what it says of these
+    variables begins anew. Where that would change what it says of another system, it stays left
+    out. Gives the errors of those that were judged over persistence's.
     """
     errors: dict[str, float] = {}
     if not isinstance(model, Matey):
         return errors
+    stencils = model.stencils
     for group in windows.values():
-        name = group.spec.name
+        spec, name = group.spec, group.spec.name
         if model.usual is not None and not model.usual.measured(name):
-            model.usual.measure(group.spec, scattered(group))
-        stencils = model.stencils
-        if stencils and not (stencils.fitted(name) or stencils.dropped(name)):
-            errors[name] = on_trial(model, group, seed)
-            if errors[name] <= PAYS:
-                fit_windows(stencils, group, seed)
-            else:
-                stencils.drop(name)
+            model.usual.measure(spec, scattered(group))
+        if stencils is None or stencils.fitted(name):
+            continue
+        again = stencils.dropped(name)
+        others = [one for other, one in model.specs.items() if other != name]
+        if again and any(share_outputs(model, one, spec) for one in others):
+            continue
+        errors[name] = on_trial(model, group, seed)
+        if errors[name] > PAYS:
+            stencils.drop(name)
+            continue
+        fit_windows(stencils, group, seed)
+        for variable in predicted_names(spec) if again else ():
+            nn.init.zeros_(model.ends.named(spec.ndim)[1].vector(variable))
     return errors
+
+
+def share_outputs(model: Matey, first: SystemSpec, second: SystemSpec) -> bool:
+    """Whether the same weights say something of variables of both systems."""
+    ours, theirs = (model.ends.named(spec.ndim)[1] for spec in (first, second))
+    return ours is theirs and not set(predicted_names(first)).isdisjoint(predicted_names(second))
 
 
 def on_trial(model: Matey, windows: Windows, seed: int) -> float:
