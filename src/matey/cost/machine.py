@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # On a CPU a process holds more than its tensors: the C library's heap keeps what is freed in
 # pieces that fit no other tensor. 1.14 to 1.55 times was measured with glibc 2.36, over schemes,
-# modes and sizes (`tests/nn/test_memory.py`).
+# modes and sizes (`tests/cost/test_memory.py`).
 HEAP = 1.35
 M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 # Of the matrices: large enough for the full rate, small enough to take milliseconds.
