@@ -39,6 +39,8 @@ from matey.train.run_folder import spent
 from tests.cost.test_forecast import foretold, outlined
 from tests.nn.helpers import rough_inputs, system, tiny_model
 
+pytestmark = pytest.mark.usefixtures("narrow_stencils")
+
 MODEL = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)
 
 

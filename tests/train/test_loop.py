@@ -31,6 +31,8 @@ from matey.train.loop import push_forward, train
 from tests.files import write_shallow_water
 from tests.nn.helpers import tiny_model
 
+pytestmark = pytest.mark.usefixtures("narrow_stencils")
+
 
 def config_for(data: DataConfig, **changes) -> RunConfig:
     model = ModelConfig(embed_dim=24, heads=2, depth=2, patches=(8, 4), drop_path=0.1)

@@ -21,6 +21,8 @@ from matey.train.finetune_plan import plan_tuning
 from matey.train.loop import train
 from tests.train.test_finetune import MODEL, config_for
 
+pytestmark = pytest.mark.usefixtures("narrow_stencils")
+
 LOCAL = replace(MODEL, local=32, levels=1)
 
 

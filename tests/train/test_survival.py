@@ -26,6 +26,8 @@ from tests.files import write_pair
 from tests.train.test_checkpoint import flip, small_disk
 from tests.train.tiny import tiny_run
 
+pytestmark = pytest.mark.usefixtures("narrow_stencils")
+
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
 
 
