@@ -9,18 +9,15 @@ five of them, and stand still. They are made of whole cells: `mask` is 1 in cell
 the others, and so tells all of their shape. Frames begin when the wakes are there: `spin_up` after
 the fluid, in potential flow, has met the obstacles.
 
-Scheme: a staggered grid, with velocities on the faces of cells (Harlow and Welch, Phys. Fluids 8
-(1965) 2182). Advection is of order 3, upwind, in the form of fluxes; diffusion is of order 2, with
-walls at the faces of cells, also for the flow along them. In each of three Runge-Kutta stages
-the rate is projected onto the flows that have no divergence in any cell and do not cross the
-surface of an obstacle: pressure is solved for in cosines and waves, as if nothing were there, and
-then once more with the forces on the surface that stop the flow through it. These solve a dense
-symmetric system, found once for each set of obstacles (the capacitance matrix: Buzbee, Dorr,
-George and Golub, SIAM J. Numer. Anal. 8 (1971) 722). Both hold to rounding, in double precision.
+Scheme: a staggered grid, with velocities on the faces of cells, as in `channel`. Advection is of
+order 3, upwind, in the form of fluxes; diffusion is of order 2, with walls at the faces of cells,
+also for the flow along them. Steps are three Runge-Kutta stages. Their rate is projected onto the
+flows that have no divergence in any cell and do not cross the surface of an obstacle, to rounding,
+in double precision; in the first stage the push of pressure of the step before does instead.
 Order 2 in time, and in space along flat walls; 1 for round shapes. Stable up to about
 1.6 h / (|u| + |v|) for advection and 2.5 h² / (8 ν) for diffusion, with h the spacing; each
-trajectory takes `courant` of what both allow. One of 64 points by 128 takes 6 to 9 s of one
-core, and one of 128 by 256 takes 54 to 78 s.
+trajectory takes `courant` of what both allow. One of 64 points by 128 takes 3 to 5 s of one
+core, and one of 128 by 256 some 20 s.
 """
 
 import math
@@ -33,23 +30,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from matey.config import require, require_fraction, require_positive
 from matey.fields import PERIODIC_SIDES, Grid, Sides, SystemSpec, Variable
-from matey.fields.field import HALF
-from matey.simulate.schemes.stepper import (
-    OPEN_SIDES,
-    Range,
-    Simulator,
-    march_apart,
-    wicker_skamarock,
-)
-from matey.simulate.thermals import at_faces
+from matey.simulate.schemes.channel import Channel
+from matey.simulate.schemes.stepper import OPEN_SIDES, Range, Simulator, march_apart
 
 TRIES = 1000  # places to try for an obstacle
-AT_ONCE = 32  # columns of the capacitance matrix
-ROUNDING = 1e-10  # of its eigenvalues, which lie in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -181,9 +168,12 @@ class Obstacle(Simulator):
     ) -> Iterator[Float[Tensor, "2 Y X"]]:
         """The velocity at each of `times` but the first."""
         channel = self.channel(state[2])
+        push = channel.push(state[:2])
 
         def step(velocity: Tensor, dt: Tensor) -> Tensor:
-            return wicker_skamarock(channel.advance, velocity[0], float(dt))[None]
+            nonlocal push
+            after, push = channel.step(velocity[0], push, float(dt))
+            return after[None]
 
         longest = partial(self.longest_step, h=channel.h)
         frames = march_apart(state[None, :2], times, longest, step)
@@ -191,7 +181,7 @@ class Obstacle(Simulator):
         for velocity in frames:
             yield velocity[0]
 
-    def channel(self, mask: Float[Tensor, "Y X"]) -> "Channel":
+    def channel(self, mask: Float[Tensor, "Y X"]) -> Channel:
         """What flows past these obstacles: found once for all that is asked of one set of them."""
         obstacles = (mask.shape, mask.device, mask.cpu().numpy().tobytes())
         if obstacles not in self.channels:
@@ -200,7 +190,7 @@ class Obstacle(Simulator):
         return self.channels[obstacles]
 
     @cached_property
-    def channels(self) -> dict[Any, "Channel"]:
+    def channels(self) -> dict[Any, Channel]:
         """The last of them."""
         return {}
 
@@ -214,132 +204,3 @@ class Obstacle(Simulator):
         u, v, mask = state.unbind(1)
         left = torch.cat((torch.full_like(u[..., :1], self.inflow), u[..., :-1]), dim=-1)
         return torch.stack(((u + left) / 2, (v + v.roll(1, -2)) / 2, mask), dim=1)
-
-
-class Channel:
-    """What flows past one set of obstacles: its rate, without divergence.
-
-    Velocities are [2 Y X], along x on the right and along y on the upper faces of cells.
-
-    Args:
-        mask: 1 in cells of fluid, 0 in obstacles.
-        height: of the domain [m].
-        inflow: speed of what comes in [m/s].
-        nu: kinematic viscosity [m²/s].
-    """
-
-    def __init__(self, mask: Float[Tensor, "Y X"], height: float, inflow: float, nu: float) -> None:
-        rows, columns = mask.shape
-        self.h, self.inflow, self.nu = height / rows, inflow, nu
-        number = torch.arange(columns, dtype=torch.float64)
-        cosines = torch.cos(torch.pi / columns * number[:, None] * (number + 0.5))
-        cosines *= math.sqrt(2 / columns)
-        cosines[0] /= math.sqrt(2)
-        waves = torch.arange(rows // 2 + 1, dtype=torch.float64)
-        along_x = 2 - 2 * torch.cos(torch.pi / columns * number)
-        along_y = 2 - 2 * torch.cos(2 * torch.pi / rows * waves)
-        eigenvalue = along_y[:, None] + along_x
-        eigenvalue[0, 0] = torch.inf
-        self.cosines, self.inverse = cosines.to(mask), (1 / eigenvalue).to(mask)
-
-        solid = mask < HALF
-        right = torch.cat((solid[:, 1:], solid[:, -1:]), dim=1)  # the cell beyond is alike
-        pairs = torch.stack((solid, solid)), torch.stack((right, solid.roll(-1, 0)))
-        self.open = ~(pairs[0] | pairs[1])
-        self.surface = (pairs[0] ^ pairs[1]).flatten().nonzero()[:, 0]
-        # Beyond a wall along a face the flow is the opposite: once more the face's own is lost for
-        # each neighbour in an obstacle, whose velocity is 0.
-        within = (pairs[0] & pairs[1]).to(mask)
-        self.walls = torch.stack(
-            (
-                within[0].roll(1, 0) + within[0].roll(-1, 0),
-                pad(within[1, :, 1:], (0, 1)) + pad(within[1, :, :-1], (1, 0)),
-            )
-        )
-        self.capacitance = torch.linalg.pinv(self.response(), hermitian=True, rtol=ROUNDING)
-
-    def response(self) -> Float[Tensor, "S S"]:
-        """What is left of unit forces on the faces of the surface after projection, there."""
-        columns = []
-        for some in self.surface.split(AT_ONCE):
-            forces = torch.zeros(len(some), *self.open.shape, dtype=self.cosines.dtype)
-            forces = forces.to(self.cosines.device)
-            forces.flatten(1)[torch.arange(len(some)), some] = 1.0
-            columns.append(self.free(forces).flatten(1)[:, self.surface])
-        if not columns:
-            return self.cosines.new_zeros(0, 0)
-        matrix = torch.cat(columns)
-        return (matrix + matrix.mT) / 2
-
-    def project(self, velocity: Float[Tensor, "2 Y X"]) -> Float[Tensor, "2 Y X"]:
-        """The nearest flow without divergence that does not cross the surface of obstacles."""
-        flow = self.free(velocity * self.open)
-        forces = torch.zeros_like(flow)
-        through = flow.flatten()[self.surface]
-        forces.flatten()[self.surface] = -(self.capacitance @ through)
-        return flow.add_(self.free(forces)).mul_(self.open)
-
-    def free(self, velocity: Float[Tensor, "*B 2 Y X"]) -> Float[Tensor, "*B 2 Y X"]:
-        """The nearest flow without divergence, as if there were no obstacles.
-
-        What comes in and goes out stays. What comes in is taken to be uniform, and as much as goes
-        out, so that rates and velocities are treated alike.
-        """
-        potential = self.potential(velocity)
-        across = potential.diff(dim=-1)
-        flow = velocity.clone()
-        flow[..., 0, :, :-1].sub_(across)
-        flow[..., 1, :, :].sub_(potential.roll(-1, -2) - potential)
-        return flow
-
-    def potential(self, velocity: Float[Tensor, "*B 2 Y X"]) -> Float[Tensor, "*B Y X"]:
-        """Solve ∇²q = ∇·velocity, times h: to rounding, in cosines along x and waves along y."""
-        u, v = velocity[..., 0, :, :], velocity[..., 1, :, :]
-        divergence = v - v.roll(1, -2)
-        divergence.add_(u)
-        divergence[..., 1:].sub_(u[..., :-1])
-        divergence[..., 0].sub_(u[..., -1].mean(dim=-1, keepdim=True))
-        waves = torch.fft.rfft(divergence @ self.cosines.mT, dim=-2).mul_(self.inverse)
-        return torch.fft.irfft(waves, n=divergence.shape[-2], dim=-2).neg_() @ self.cosines
-
-    def advance(self, base: Tensor, at: Tensor, dt: float) -> Tensor:
-        """base + dt * rate(at)."""
-        return base.add(self.rate(at), alpha=dt)
-
-    def rate(self, velocity: Float[Tensor, "2 Y X"]) -> Float[Tensor, "2 Y X"]:
-        """The time derivative of the velocity."""
-        drag = self.walls * velocity * (self.nu / self.h**2)
-        return self.project(self.tendency(velocity).sub_(drag))
-
-    def tendency(self, velocity: Float[Tensor, "2 Y X"]) -> Float[Tensor, "2 Y X"]:
-        """Advection and diffusion on all faces, with what obstacles hold being at rest.
-
-        What goes out is carried by the speed of the inflow, and its mean stays.
-        """
-        u, v = velocity
-        coming = torch.full_like(u[:, :1], self.inflow)
-        wide = torch.cat((coming, coming, u, u[:, -1:]), dim=1)  # faces -2 to X
-        tall = torch.cat((u[-1:], u, u[:2]))
-        into = self.flux(wide, (wide[:, 1:-2] + u) / 2, axis=1)
-        up = self.flux(tall, (v + torch.cat((v[:, 1:], v[:, -1:]), dim=1)) / 2, axis=0)
-        along_x = torch.empty_like(velocity[0])
-        along_x[:, :-1] = -into.diff(dim=1) - (up - up.roll(1, 0))[:, :-1]
-        leaving = u[:, -2] - u[:, -1]
-        along_x[:, -1] = self.inflow * (leaving - leaving.mean())
-
-        last = v[:, -1:]
-        wide = torch.cat((-v[:, 1:2], -v[:, :1], v, last, last), dim=1)  # cells -2 to X + 1
-        tall = torch.cat((v[-2:], v, v[:1]))
-        sideways = torch.cat((coming, (u + u.roll(-1, 0)) / 2), dim=1)
-        into = self.flux(wide, sideways, axis=1)
-        up = self.flux(tall, (v.roll(1, 0) + v) / 2, axis=0)
-        along_y = -into.diff(dim=1) - (up.roll(-1, 0) - up)
-        return torch.stack((along_x, along_y)).mul_(1 / self.h)
-
-    def flux(self, values: Tensor, speed: Tensor, axis: int) -> Tensor:
-        """Advection with `speed` less diffusion, between the second and third of four values."""
-        middle, third = at_faces(values, axis)
-        count = values.shape[axis] - 3
-        slope = values.narrow(axis, 2, count) - values.narrow(axis, 1, count)
-        carried = middle.mul_(speed).addcmul_(speed.abs(), third, value=1 / 12)
-        return carried.sub_(slope, alpha=self.nu / self.h)
