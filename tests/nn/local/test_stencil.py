@@ -9,8 +9,8 @@ from matey.config import BaselineConfig, ModelConfig, WindowConfig
 from matey.config.training import RunConfig
 from matey.errors import ConfigError, DataError
 from matey.fields import Batch, Boundary, SystemSpec, Variable
-from matey.nn.local.sides import beyond
-from matey.nn.local.stencil import GROWTH, Stencils, by_name, growth, stand_in
+from matey.nn.local.sides import CONVOLUTION, beyond
+from matey.nn.local.stencil import GROWTH, Stencils, by_name, convolved, growth, stand_in
 from matey.nn.make import make_model
 from tests.nn.helpers import rough_inputs, system
 
@@ -199,3 +199,18 @@ def test_operations_are_those_torch_counts():
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(inputs)
         assert model.count(inputs).operations == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "points", "width"),
+    [(8, 4, (6, 9), 13), (2, 1, (3, 40), 5), (10, 5, (4, 4), 5), (4, 2, (3, 4, 5), 5)],
+)
+def test_few_outputs_are_those_of_torch(inputs, outputs, points, width):
+    """Up to the order of sums of at most 1352 products of about 1."""
+    more = torch.randn(2, inputs, *(count + width - 1 for count in points), requires_grad=True)
+    weight = torch.randn(outputs, inputs, *(width,) * len(points))
+    one, other = convolved(more, weight), CONVOLUTION[len(points)](more, weight)
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+    given = torch.randn_like(one)
+    gradients = [torch.autograd.grad(made, more, given)[0] for made in (one, other)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)

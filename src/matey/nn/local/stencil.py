@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.functional import pad
+from torch.nn.grad import conv2d_input, conv3d_input
 
 from matey.errors import DataError
 from matey.fields import Batch, SystemSpec, away_from_cuts
@@ -31,6 +33,8 @@ RIDGES = tuple(10.0**power for power in range(-10, 5))  # over the mean power of
 GROWTH = 1.6  # of the amplitude of a wave in one step
 WAVES = {1: 64, 2: 16, 3: 8}  # along each axis, whose growth is looked at
 ROWS = 2**17  # of a fit, at most
+LANES = 16  # numbers in a register of a processor
+GRADIENT = {2: conv2d_input, 3: conv3d_input}
 
 
 class Stencils(nn.Module):
@@ -98,7 +102,7 @@ class Stencils(nn.Module):
         def step(first: int, last: int) -> Tensor:
             """The increments in some rows of points."""
             given = around(fields, boundaries, spec, weight.shape[-1], (first, last))
-            return CONVOLUTION[spec.ndim](channels_last(given.float()), weight)
+            return convolved(given.float(), weight)
 
         rows = grid[3 - spec.ndim]
         with torch.autocast(fields.device.type, enabled=False):
@@ -134,6 +138,56 @@ class Stencils(nn.Module):
             weight.copy_(best.T.reshape(weight.shape))
             operations += tries * columns**3 // 3
         return operations
+
+
+def convolved(
+    values: Float[Tensor, "B TC *more"], weight: Float[Tensor, "P TC *S"]
+) -> Float[Tensor, "B P *points"]:
+    """The convolution, by the way that is fastest for a few outputs. No gradient flows into the
+    weights."""
+    if values.device.type == "cpu" and weight.ndim > 3 and len(weight) <= LANES // 2:
+        made: Tensor = Convolved.apply(values, weight)
+        return made
+    return CONVOLUTION[weight.ndim - 2](channels_last(values), weight)
+
+
+class Convolved(torch.autograd.Function):
+    """A convolution with few outputs on a CPU, and so few in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, values, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """`[B TC *more]` to `[B P *points]`."""
+        ctx.save_for_backward(weight)
+        ctx.shape = values.shape
+        return side_by_side(values, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """The convolution of the gradient with the mirrored weights, where it has few outputs."""
+        (weight,) = ctx.saved_tensors
+        axes, inputs = range(2, weight.ndim), weight.shape[1]
+        if inputs > LANES // 2:
+            return GRADIENT[len(axes)](ctx.shape, weight, gradient), None
+        around = [weight.shape[axis] - 1 for axis in reversed(axes) for _ in range(2)]
+        return side_by_side(pad(gradient, around), weight.flip(*axes).transpose(0, 1)), None
+
+
+def side_by_side(values: Tensor, weight: Tensor) -> Tensor:
+    """The convolution, in which several points along the last axis are as many channels: a
+    processor computes `LANES` channels at a time, however few are asked for."""
+    outputs, width, convolve = len(weight), weight.shape[-1], CONVOLUTION[weight.ndim - 2]
+    count = values.shape[-1] - width + 1
+    each = min(LANES // outputs, count)
+    if each < 2:
+        return convolve(channels_last(values), weight)
+    # Copies of the weights, each a point further on.
+    length = width + each
+    wide = pad(weight, (0, each))[..., None, :].expand(*weight.shape[:-1], each, length)
+    wide = wide.flatten(-2)[..., : each * (length - 1)].unflatten(-1, (each, length - 1))
+    wide = wide.movedim(-2, 0).flatten(0, 1)
+    stride = (*(1,) * (weight.ndim - 3), each)
+    made = convolve(channels_last(pad(values, (0, -count % each))), wide, stride=stride)
+    return made.unflatten(1, (each, outputs)).movedim(1, -1).flatten(-2)[..., :count]
 
 
 def smallest_ridge(
