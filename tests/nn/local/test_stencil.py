@@ -159,6 +159,19 @@ def test_fields_go_on_across_periodic_sides_and_stand_still_beyond_others():
     assert beyond(values, 1, wraps, "zero")[1, 0].tolist() == [0, 0, 1, 2, 3, 0]
 
 
+@pytest.mark.parametrize("fill", ["zero", "nearest"])
+@pytest.mark.parametrize("wraps", [(True, True), (True, False), (False, True), (False, False)])
+def test_sides_alike_in_all_samples_are_those_of_samples_that_differ(wraps, fill):
+    """Also their gradients, up to the order of sums of at most five numbers of about 1."""
+    values = torch.randn(2, 3, 5, 4, requires_grad=True)
+    alike, mixed = torch.tensor([wraps, wraps]), torch.tensor([wraps, (not wraps[0], not wraps[1])])
+    one, other = (beyond(values, 2, each, fill) for each in (alike, mixed))
+    assert torch.equal(one[0], other[0])
+    weight = torch.randn_like(one)
+    gradients = [torch.autograd.grad((made * weight)[0].sum(), values)[0] for made in (one, other)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+
+
 def test_one_model_has_systems_of_all_kinds_and_says_what_it_has_not():
     one, two = system(1, "one", parameters=()), system(2, "two.b c", variables=("a", "c", "d"))
     model = make_model(config(), [one, two], history=2)

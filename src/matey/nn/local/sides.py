@@ -36,10 +36,63 @@ def beyond(
     """`width` more points at each side of each axis: those across the side where an axis is
     periodic in a sample, else zeros or the nearest point again. Of some `rows` of the first axis
     alone, if given, which may go past its ends: with as many more at each side."""
+    fills = None if rows and rows != (0, values.shape[2]) else fills_of(wraps, fill)
+    if fills and width <= min(values.shape[2:]):
+        more: Tensor = Beyond.apply(values, width, fills)
+        return more
     for axis in range(2, values.ndim):
         first, last = rows if rows and axis == 2 else (0, values.shape[axis])
         values = taken(values, axis, (first - width, last + width), wraps[:, axis - 2], fill)
     return values
+
+
+def fills_of(
+    wraps: Bool[Tensor, "B axes"], fill: Fill
+) -> tuple[Fill | Literal["across"], ...] | None:
+    """What lies beyond the sides of each axis, where it is the same in all samples; else None."""
+    if isinstance(wraps, FakeTensor):  # a rehearsal has shapes only, and is that of mixed sides
+        return None
+    kinds = [set(axis) for axis in zip(*wraps.tolist(), strict=True)]
+    if any(len(kind) > 1 for kind in kinds):
+        return None
+    return tuple("across" if True in kind else fill for kind in kinds)
+
+
+class Beyond(torch.autograd.Function):
+    """Points beyond the sides of each axis, its fill the same in all samples.
+
+    Backward is written out: autograd would make fields of zeros around the gradient of each part.
+    """
+
+    @staticmethod
+    def forward(ctx, values, width, fills):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """`[B K *points]` to `[B K *more]`."""
+        ctx.width, ctx.fills, ctx.points = width, fills, values.shape[2:]
+        for axis, fill in enumerate(fills, start=2):
+            rows = (-width, values.shape[axis] + width)
+            across = fill == "across"
+            values = wrapped(values, rows, axis) if across else filled(values, rows, axis, fill)
+        return values
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """What came of a point beyond a side is added to the point that it was."""
+        width, own = ctx.width, False
+        for axis, (fill, count) in reversed(
+            [*enumerate(zip(ctx.fills, ctx.points, strict=True), 2)]
+        ):
+            inner = gradient.narrow(axis, width, count)
+            if fill != "zero":
+                inner, own = inner if own else inner.clone(), True
+                low, high = (gradient.narrow(axis, start, width) for start in (0, count + width))
+                if fill == "across":
+                    inner.narrow(axis, count - width, width).add_(low)
+                    inner.narrow(axis, 0, width).add_(high)
+                else:
+                    inner.narrow(axis, 0, 1).add_(low.sum(dim=axis, keepdim=True))
+                    inner.narrow(axis, count - 1, 1).add_(high.sum(dim=axis, keepdim=True))
+            gradient = inner
+        return gradient, None, None
 
 
 def taken(
