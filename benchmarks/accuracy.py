@@ -83,8 +83,9 @@ ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
 RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there are any
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
 ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
+END = "--windows.pushforward_end 4 --windows.end_share 0.2 --optim.ema 0.99"
 LOCAL = "--model.local 32 --model.waves 8 --model.bound 4 --model.stencil true"
-OURS = f"{RECIPE} {ROLLOUTS} {NANO} {LOCAL}"
+OURS = f"{RECIPE} {ROLLOUTS} {END} {NANO} {LOCAL}"
 ADAPTIVE = (
     "--model.levels 3 --model.mode adap_mix --model.patches [16,8] "
     "--model.refine.criterion change --model.refine.bulk 0.9"
@@ -173,9 +174,9 @@ def main() -> None:
         for place in places:
             for model in args.models:
                 for choice in MODELS[model].choices if model != "stencil" else ():
-                    once, each = cost(place, place.config(MODELS[model], choice, 0))
+                    steps = plan(place, place.config(MODELS[model], choice, 0), place.seconds)
                     what = f"{place.system} {model} {choice}".strip()
-                    print(f"{what}: {once:.2f} s, {1000 * each:.0f} ms a step", flush=True)
+                    print(f"{what}: {steps} steps in {place.seconds:g} s", flush=True)
         return
     if args.table:
         print("\n\n".join(tables(places, args.models, args.seeds)))
@@ -308,8 +309,12 @@ class Clock:
 
 
 def plan(place: Place, config: RunConfig, seconds: float) -> int:
-    """How many steps fit into so many seconds of CPU time."""
-    once, each = cost(place, config)
+    """How many steps fit into so many seconds of CPU time: each frame that is learned from takes
+    as long, and in the end of a run there may be more of them."""
+    windows = config.windows
+    once, each = cost(place, replace(config, windows=replace(windows, pushforward_end=None)))
+    if windows.learn_rollout:
+        each *= (1 + windows.mean_pushes) / (1 + windows.pushforward / 2)
     return max(1, int((seconds - once) / each))
 
 
