@@ -15,7 +15,6 @@ from torch.nn.functional import rms_norm
 
 from matey.nn.adapters.low_rank import adapted
 from matey.nn.embed import case_map
-from matey.nn.local.gate import gated
 from matey.nn.local.sides import CONVOLUTION, Rows, beyond, in_regions, taken
 from matey.nn.operations import Cost
 from matey.tokens.lattice import continued, cropped
@@ -51,8 +50,9 @@ class Mix(nn.Module):
         def mixed(near: Tensor, rows: Rows) -> Tensor:
             """Some rows of pieces, of those around them."""
             seen = bounded(near, self.bound)
-            made = gated(convolve(seen, weight, self.bias), scale, shift)
-            return strip(values, 2, rows) + convolve(made, self.out)
+            value, gate = convolve(seen, weight, self.bias).chunk(2, dim=1)
+            gated = value * (1 + scale) * (2 * torch.sigmoid(gate + shift))
+            return strip(values, 2, rows) + convolve(gated, self.out)
 
         # Zeros beyond a side tell where it is.
         return in_regions(values, 1, wraps, "zero", mixed)
