@@ -72,6 +72,7 @@ from matey.train.beside import keep_beside
 from matey.train.finetune import WAVES, finetune
 from matey.train.lock import locked
 from matey.train.loop import train
+from matey.train.run_folder import plain
 from matey.words import duration
 
 RECIPE = f"--batch 4 --loss.of log --windows.roll true {ROLLOUTS}"  # and mirrors, where there are
@@ -428,7 +429,7 @@ def score_as_it_is(place: Place, label: str) -> None:
         seed=0,
         steps=0,
         operations=0.0,
-        fingerprint=cell.fingerprint,
+        settings=plain(cell.settings),
         **result,
     )
     outcome.save(folder / RECORD)

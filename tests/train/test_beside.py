@@ -176,7 +176,9 @@ def test_a_model_predicts_beyond_a_stencil_only_where_rollouts_of_it_are_good(di
     assert not loaded.stencils.fitted("compressible")
     assert loaded.stencils.dropped("compressible")
     finetune(run, short(both, model=BEYOND), tmp_path / "tuned")
-    assert not records(tmp_path / "tuned", "beyond")  # nor is it judged again
+    (again,) = records(tmp_path / "tuned", "beyond")
+    assert again["errors"].keys() == {"compressible"}  # what was left out is judged anew
+    assert not matey.from_pretrained(tmp_path / "tuned").stencils.fitted("compressible")
     train(replace(short(both, model=BEYOND), steps=3), run, resume=True)
     assert len(records(run, "beyond")) == 1  # nothing is measured again
 

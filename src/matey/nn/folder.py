@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 
@@ -43,6 +43,8 @@ from matey.records.scores import Scores
 from matey.records.shipped import FACTS, SCORES, Shipped, located, those_that_ship
 
 FORMAT = 1
+KINDS = get_type_hints(ModelConfig)
+WORDS = {"mode", "stem", "predict"}  # settings that are one of a few words
 # What fine-tuning keeps of earlier systems.
 BY_SYSTEM = {  # and its type, where one is looked into
     "boundaries": None,
@@ -231,6 +233,8 @@ def empty_model(folder: Path) -> tuple[Surrogate, dict[str, Any]]:
             for name, keep in settings.get("keep", {}).items()
         }
         specs = [read_spec(entry) for entry in description["systems"]]
+        for name in WORDS & settings.keys():
+            convert(KINDS[name], settings[name], name)
         config = ModelConfig(**settings)
         history = int(description["history"])
         size = stored_bytes(folder, description, find_model)
