@@ -21,14 +21,8 @@ from matey.train.loop import train
 from matey.train.resume import flat
 from matey.train.run_folder import Sink, plain
 
-FREE = (
-    "patches",
-    "mode",
-    "band",
-    "refine",
-    "keep",
-    "bound",
-)  # of a model: no weight has their shape
+# Of a model: no weight has their shape.
+FREE = ("patches", "mode", "band", "refine", "keep", "bound")
 ADDED = ("waves", "noise")  # may be added where there are none
 WAVES, NOISE = 8, 16  # how many of them usually are
 

@@ -24,7 +24,8 @@ from matey.tokens.regions import joined, spans, strip
 class Mix(nn.Module):
     """A convolution over neighbours with gates, told of the case; added to what came in.
 
-    Gates are between 0 and 2: products of features without a bound would explode in rollouts.
+    Gates are between 0 and 2, and features may be `bounded`: products without a bound would explode
+    in rollouts.
     """
 
     ADAPTABLE: ClassVar = {"weight": 1}
