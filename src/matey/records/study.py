@@ -30,8 +30,7 @@ class Outcome(RecordFile):
     by metric, then by lead. `curve` is the validation NRMSE after so many steps. `guides` say how
     well each criterion tells where the model errs. `by_trajectory` is the NRMSE of each test
     trajectory, by lead. `rate` is the learning rate. A training that diverged has infinite errors,
-    and `failed` says how. `settings` are all that it depends on; a `fingerprint` of them stands in
-    records of an older version instead.
+    and `failed` says how. `settings` are all that it depends on.
     """
 
     REMEDY: ClassVar[str] = "Remove it: the cell is made again."
@@ -56,7 +55,6 @@ class Outcome(RecordFile):
     rate: float = math.nan
     failed: str = ""
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
-    fingerprint: str = field(default="", compare=False)
 
     def error(self, lead: int = 0, metric: str = "nrmse") -> float:
         """The error at a lead by its place: 0 is the first, -1 the last."""

@@ -116,10 +116,6 @@ class Settings:
     def made(self, outcome: Outcome) -> bool:
         """Whether an outcome is of these settings; it may lack some that are of a later version,
         and were what is now their default."""
-        if outcome.fingerprint:
-            parts = vars(self).values() if self.trials else [*vars(self).values()][:-1]
-            text = " ".join(map(str, parts))
-            return outcome.fingerprint == hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
             return read(Settings, outcome.settings) == self
         except (ValueError, MateyError):
