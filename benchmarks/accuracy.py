@@ -66,6 +66,8 @@ MIRRORS = {
     "compressible": "[x, y]",
     "gray_scott": "[x, y]",
     "thermals": "[x]",
+    "blast": "[x, y]",
+    "reacting": "[x, y]",
 }
 
 
@@ -109,6 +111,9 @@ MODELS = {
         f"{OURS} --model.mode uniform --optim.lr 2e-3",
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
+    "large": Contender(  # for large grids
+        f"{OURS} --model.mode uniform --model.patches [32] --model.levels 3 --optim.lr 4e-3"
+    ),
     "adaptive": Contender(f"{OURS} {ADAPTIVE} --optim.lr 2e-3"),
     "ours": Contender(f"{OURS} {ADAPTIVE}", *LOW),
 }
@@ -127,6 +132,7 @@ class Place:
     system: str
     seconds: float
     out: Path
+    also: str = ""  # words after those of every model but the stencil
 
     @property
     def folder(self) -> Path:
@@ -138,7 +144,8 @@ class Place:
 
     def config(self, contender: Contender, choice: str, seed: int) -> RunConfig:
         """What is typed, as a config of this system alone."""
-        words = f"{contender.words} {choice}".split()
+        also = "" if contender is MODELS["stencil"] else self.also
+        words = f"{contender.words} {choice} {also}".split()
         if "--windows.roll" in words and self.system in MIRRORS:
             words += ["--windows.flip", MIRRORS[self.system]]
         config = read(self.data, tuple(words))
@@ -169,7 +176,8 @@ def main() -> None:
     chosen = args.systems or systems
     if unknown := {*chosen} - {*systems}:
         raise SystemExit(f"{args.data} has no system {', '.join(sorted(unknown))}: {systems}")
-    places = [Place(args.data, name, args.seconds, Path(args.out)) for name in chosen]
+    out = Path(args.out)
+    places = [Place(args.data, name, args.seconds, out, args.also) for name in chosen]
     if args.costs:
         for place in places:
             for model in args.models:
@@ -202,6 +210,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--windows", type=int, default=30, help="rollouts of a system, at most")
+    parser.add_argument(
+        "--also", default="", help="typed after the words of every model but the stencil"
+    )
     parser.add_argument("--costs", action="store_true", help="only time the steps of each model")
     parser.add_argument("--table", action="store_true", help="print what is there")
     return parser.parse_args()
@@ -224,12 +235,13 @@ def make_cell(place: Place, model: str, seed: int, args: argparse.Namespace) -> 
     contender = MODELS[model]
     choice = choose(place, model, args.seeds[0])
     config = place.config(contender, choice["chosen"], seed)
+    words = f"{contender.words} {choice['chosen']} {place.also}"
     cell = {
         "system": place.system,
         "model": model,
         "seed": seed,
         "seconds": place.seconds,
-        "words": f"{contender.words} {choice['chosen']}".replace(f"{ROOT}/", "").strip(),
+        "words": " ".join(words.replace(f"{ROOT}/", "").split()),
         **choice,
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -20,6 +20,11 @@ from tests.nn.helpers import system, tiny_model
         ({"local": 32, "levels": 0}, "; a local path of 32 channels"),
         ({"local": 8, "levels": 1}, "; a local path of 8 channels with 1 coarser level"),
         (
+            {"local": 8, "levels": 1, "local_piece": 4, "bound": 8.0},
+            "; a local path of 8 channels with 1 coarser level, on pieces of 4 points, features "
+            "held below 8",
+        ),
+        (
             {"local": 32, "levels": 3, "stencil": True},
             "; a local path of 32 channels with 3 coarser levels; increments beyond those of a "
             "least-squares stencil where it helps",

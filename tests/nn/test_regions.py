@@ -24,6 +24,7 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 CASES = [  # with sides where patches end, and others
     (local_model, {"mode": "adap_mix", "scheme": "vit", "levels": 2, "waves": 3}, 2, 16),
     (local_model, {"mode": "adap_mul", "scheme": "avit"}, 3, 11),
+    (local_model, {"mode": "adap_mix", "scheme": "svit", "local_piece": 4}, 2, 21),
     (local_model, {"mode": "uniform", "patches": (5,), "levels": 0, "scheme": "svit"}, 2, 21),
     (local_model, {"mode": "adap_mix", "scheme": "vit"}, 1, 21),
     (tiny_model, {"mode": "adap_mix", "scheme": "svit", "predict": "state"}, 2, 21),

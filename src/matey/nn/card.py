@@ -68,12 +68,16 @@ def summary(description: Mapping[str, Any], parameters: int) -> str:
 
 def around_tokens(model: Mapping[str, Any]) -> str:
     """What a transformer has beside its tokens, by its settings, a phrase each after a semicolon:
-    `; a local path of 32 channels with 3 coarser levels`."""
+    `; a local path of 32 channels with 3 coarser levels, on pieces of 4 points`."""
     parts = []
     if model.get("local"):
         parts.append(f"a local path of {plural(model['local'], 'channel')}")
         if levels := model.get("levels"):
             parts[-1] += f" with {plural(levels, 'coarser level')}"
+        if piece := model.get("local_piece"):
+            parts[-1] += f", on pieces of {plural(piece, 'point')}"
+        if bound := model.get("bound"):
+            parts[-1] += f", features held below {bound:g}"
         if waves := model.get("waves"):
             parts.append(f"{plural(waves, 'Fourier mode')} along each axis")
     if model.get("stencil"):

@@ -48,9 +48,16 @@ def sided(inputs, kind, axis=2):
 
 
 @pytest.mark.parametrize(("scheme", "predict"), [("vit", "delta"), ("svit", "state")])
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_thresholds_0_and_1_equal_the_uniform_models(scheme, predict, ndim):
-    check_thresholds(local_model, system(ndim), scheme=scheme, predict=predict)
+@pytest.mark.parametrize(("ndim", "piece"), [(1, None), (2, None), (3, None), (2, 4), (3, 1)])
+def test_thresholds_0_and_1_equal_the_uniform_models(scheme, predict, ndim, piece):
+    # With fine patches of 4 there is nothing coarser than pieces of 4.
+    settings = {
+        "scheme": scheme,
+        "predict": predict,
+        "local_piece": piece,
+        "levels": int(piece is None),
+    }
+    check_thresholds(local_model, system(ndim), **settings)
 
 
 @pytest.mark.parametrize(("scheme", "predict", "mode"), MODES)
@@ -178,6 +185,8 @@ def test_channels_go_to_the_points_of_their_piece():
     values = torch.arange(8.0).view(1, 4, 1, 2)  # a variable, pieces of 2 x 2 points
     fields = dealt_out(values, 1, 2)
     assert fields[0, 0].tolist() == [[0, 2, 1, 3], [4, 6, 5, 7]]
+    longer = torch.arange(8.0).view(1, 4, 2)  # pieces of four points on a line
+    assert dealt_out(longer, 1, 4)[0, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
 
 
 def test_levels_without_a_local_path_and_too_coarse_ones_are_refused():
@@ -188,6 +197,18 @@ def test_levels_without_a_local_path_and_too_coarse_ones_are_refused():
     assert ModelConfig(local=8, levels=3).piece == 2
     with pytest.raises(ConfigError, match=r"model.levels"):
         ModelConfig(local=8, levels=1, patches=(15, 5))
+
+
+@pytest.mark.parametrize("settings", [{"local_piece": 2}, {"local": 8, "local_piece": 3}])
+def test_pieces_that_patches_are_not_made_of_are_refused(settings):
+    expected = (
+        r"model.local_piece is \d, expected a divisor of model.patches = \(16, 8\), with a local"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        ModelConfig(**settings)
+    with pytest.raises(ConfigError, match=r"model.local_piece is 0"):
+        ModelConfig(local=8, local_piece=0)
+    assert ModelConfig(local=8, local_piece=8).piece == 8
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
@@ -251,13 +272,14 @@ def test_gradients_equal_finite_differences(bound):
 
 
 @pytest.mark.parametrize("mode", ["adap_mix", "adap_mul"])
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_operations_are_those_that_torch_counts(ndim, mode, monkeypatch):
+@pytest.mark.parametrize(("ndim", "piece"), [(1, None), (2, None), (3, None), (2, 4)])
+def test_operations_are_those_that_torch_counts(ndim, piece, mode, monkeypatch):
     # The zeros between the weights of a stencil's points side by side are not counted.
     monkeypatch.setattr("matey.nn.local.stencil.LANES", 1)
     spec = system(ndim)
     inputs = rough_inputs(spec)
-    model = local_model(spec, scheme="vit", mode=mode, waves=0).train()  # those in their own test
+    settings = {"scheme": "vit", "mode": mode, "local_piece": piece}
+    model = local_model(spec, **settings, waves=0).train()  # those in their own test
     with FlopCounterMode(display=False) as counter:
         prediction = model(inputs)
         total = prediction.normalised.sum()
