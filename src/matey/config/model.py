@@ -173,7 +173,7 @@ class ModelConfig:
             4 on 256 x 256 points: start with that on such grids and larger ones.
         levels: coarser resolutions of the local path, each half of the one before: it sees farther
             at little cost. A coarse patch holds whole pieces of the coarsest: up to 3 with patches
-            of 16. Start with 3.
+            of 16, or of 32 with a `local_piece` of 4. Start with 3.
         waves: Fourier modes of the local path, of fewer waves than this along each axis (half waves
             where it is not periodic): what crosses the domain within a step, as sound does. 0
             leaves them out. Start with 8.

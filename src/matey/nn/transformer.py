@@ -40,6 +40,8 @@ from matey.tokens.shift import draw, most_before, parted
 from matey.words import patch_size
 
 log = logging.getLogger("matey")
+# Settings that `scores.json` tells of a model as they are.
+SUMMARY = ("embed_dim", "depth", "local", "local_piece", "levels", "waves", "bound", "stencil")
 
 
 class Matey(Surrogate):
@@ -312,13 +314,7 @@ class Matey(Surrogate):
             "mode": config.mode,
             "patches": list(config.patches),
             "refine": asdict(config.refine) if config.is_adaptive else None,
-            "embed_dim": config.embed_dim,
-            "depth": config.depth,
-            "local": config.local,
-            "levels": config.levels,
-            "waves": config.waves,
-            "bound": config.bound,
-            "stencil": config.stencil,
+            **{name: getattr(config, name) for name in SUMMARY},
         }
 
     def cells(self) -> str:
