@@ -10,9 +10,9 @@ steps are timed, and as many are planned as fit, with what comes before the firs
 of a stencil). The times are kept in a file of `costs/` for each system. Programs beside it make
 steps longer, also in CPU time: `--costs` measures them all and stops, for a quiet machine, and
 trainings may then share it. Where a model leaves a choice open (the learning rate, the size of
-patches), each candidate is first trained with the first seed for a third of the time, and the least
-NRMSE on the validation trajectories decides, for all seeds. Then `evaluate` rolls the model out on
-the test trajectories, from the same frames for all models.
+patches), each candidate is first trained with the first seed for a `--share` of the time, and the
+least NRMSE on the validation trajectories decides, for all seeds. Then `evaluate` rolls the model
+out on the test trajectories, from the same frames for all models.
 
 `--out` holds a JSON file for each system, model and seed; one that is there is not made again, so
 that a comparison can be stopped, taken up again, and shared among processes by `--systems`. What is
@@ -53,7 +53,6 @@ from matey.train.run_folder import Sink
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 10  # ahead
-SHARE = 1 / 3  # of the time, for each candidate of a choice
 FEW = 4  # trajectories that are named
 LEAST, MOST = 6, 24  # steps that are timed
 ENOUGH = 0.06  # of the time, for timing them
@@ -112,7 +111,12 @@ MODELS = {
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
     "large": Contender(  # for large grids
-        f"{OURS} --model.mode uniform --model.patches [32] --model.levels 3 --optim.lr 4e-3"
+        f"{OURS} --model.mode uniform --optim.lr 4e-3",
+        ("--model.patches [32] --model.levels 3", "--model.patches [16] --model.levels 2"),
+    ),
+    "large adaptive": Contender(
+        f"{OURS} {ADAPTIVE} --optim.lr 4e-3",
+        ("--model.patches [32,16]", "--model.patches [32,8]"),
     ),
     "adaptive": Contender(f"{OURS} {ADAPTIVE} --optim.lr 2e-3"),
     "ours": Contender(f"{OURS} {ADAPTIVE}", *LOW),
@@ -209,6 +213,9 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", help="of the data config; by default all")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument(
+        "--share", type=float, default=1 / 3, help="of the time, for each candidate of a choice"
+    )
     parser.add_argument("--windows", type=int, default=30, help="rollouts of a system, at most")
     parser.add_argument(
         "--also", default="", help="typed after the words of every model but the stencil"
@@ -233,7 +240,7 @@ def split(place: Place) -> str:
 def make_cell(place: Place, model: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train and score a model, and write what came of it."""
     contender = MODELS[model]
-    choice = choose(place, model, args.seeds[0])
+    choice = choose(place, model, args.seeds[0], args.share)
     config = place.config(contender, choice["chosen"], seed)
     words = f"{contender.words} {choice['chosen']} {place.also}"
     cell = {
@@ -254,7 +261,7 @@ def make_cell(place: Place, model: str, seed: int, args: argparse.Namespace) -> 
     return cell
 
 
-def choose(place: Place, model: str, seed: int) -> dict[str, Any]:
+def choose(place: Place, model: str, seed: int, share: float) -> dict[str, Any]:
     """The candidate of the least error in validation after a share of the time."""
     contender, path = MODELS[model], place.file(model, "choice")
     if len(contender.choices) == 1:
@@ -268,7 +275,7 @@ def choose(place: Place, model: str, seed: int) -> dict[str, Any]:
             break
         config = place.config(contender, candidate, seed)
         with tempfile.TemporaryDirectory() as folder:
-            training, _ = train_for(place, config, SHARE * place.seconds, Path(folder) / "run")
+            training, _ = train_for(place, config, share * place.seconds, Path(folder) / "run")
         tried[candidate] = number(training["valid"])
         print(f"  {place.system} {model} {candidate}: {tried[candidate]:.4g}", flush=True)
         write_text(path, to_json({"chosen": least(tried), "tried": tried}, indent=1))

@@ -18,8 +18,8 @@ cells, and shear layers, which nothing widens, roll up the finer the smaller the
 
 Scheme: finite volumes as in `gas`. Fronts of strong blasts are about a cell ahead where they run
 along an axis of the grid. Both the steps and the cells of each grow with resolution: a trajectory
-takes 2.5 s of one core at 64² and eight times as much at twice the resolution, in three dimensions
-1 to 3 s at 16³ and 17 s at 32³.
+takes 1 s of one core at 64² and up to eight times as much at twice the resolution, in three
+dimensions 0.6 s at 16³ and 3 s at 32³.
 
 Source: Haas and Sturtevant, J. Fluid Mech. 181 (1987) 41 (shocks that meet bubbles); the jump at a
 shock: Toro, Riemann Solvers and Numerical Methods for Fluid Dynamics (3rd ed. 2009), section 3.1.3.
@@ -85,7 +85,7 @@ class Blast(GasDynamics):
     length: float = 1.0
     span: float = 0.5
     theta: float = 2.0
-    courant: float = 0.8
+    courant: float = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
