@@ -50,7 +50,8 @@ TABLE = """\
 The share of coarse cells that the default threshold refines, and what they hold of the squared
 increment over the next step; what a quarter of the cells, those of the largest variance, holds,
 and the quarter that changes most: 0.25 where the change is the same everywhere. The last column is
-the processor time of a trajectory of 21 frames, in one thread [s]. Coarse cells are 16 points wide
+the processor time of a trajectory of 21 frames, in one thread [s], on machines whose speed
+differed up to twofold. Coarse cells are 16 points wide
 at every resolution, 8 in three dimensions: on finer grids thin structures lie in fewer of them.
 Made by `python benchmarks/benefit.py`; [Where the tokens go](tokens.md) tells what follows for a
 model.
@@ -143,7 +144,8 @@ def table(rows: Mapping[tuple[str, ...], Row]) -> str:
 def line(row: Row) -> str:
     """A row of the table."""
     shares = [f"{row[key]:.2f}" for key in ("refined", "hold", "quarter", "best quarter")]
-    cells = [str(row["system"]), str(row["grid"]), *shares, f"{row['cpu seconds']:.2g}"]
+    seconds = float(f"{row['cpu seconds']:.2g}")
+    cells = [str(row["system"]), str(row["grid"]), *shares, f"{seconds:g}"]
     return f"| {' | '.join(cells)} |\n"
 
 
