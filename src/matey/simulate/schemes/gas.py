@@ -28,6 +28,7 @@ carried; or density, velocity, pressure and mass fractions), then one to three o
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -115,33 +116,26 @@ class GasDynamics(Simulator):
         """The gas half a step later, by its slopes along every axis, which go one cell beyond both
         sides. Density and pressure at the faces keep at least `KEPT` of what they had, and mass
         fractions stay between 0 and 1."""
-        later, steepest = gas.clone(), torch.zeros_like(gas)
-        density, pressure = gas[:, 0], self.flow(gas)[:, -1]
+        later, density, pressure = gas.clone(), gas[:, 0], self.flow(gas)[:, -1]
+        slopes = [inside(slope, axis) for axis, slope in enumerate(slopes)]
         for axis, (slope, spacing) in enumerate(zip(slopes, self.spacings(gas), strict=True)):
-            slope = inside(slope, axis)
             change = slope * gas[:, 1 + axis, None]
             stretch, push = slope[:, 1 + axis], self.flow(slope)[:, -1]
             change[:, 0].addcmul_(density, stretch)
             change[:, 1 + axis].addcdiv_(push, density)
             self.flow(change)[:, -1].addcmul_(pressure, stretch, value=self.gamma)
             later.addcmul_(change, dt, value=-0.5 / spacing)
-            for variable in self.bounded:
-                steepness = slope[:, variable].abs()
-                torch.maximum(steepest[:, variable], steepness, out=steepest[:, variable])
-        steepest.mul_(0.5)
-        for variable in self.bounded[:2]:
-            room = gas[:, variable] - steepest[:, variable]
-            least = room.mul_(KEPT).add_(steepest[:, variable])
-            torch.maximum(later[:, variable], least, out=later[:, variable])
-        for variable in self.bounded[2:]:
-            least = steepest[:, variable]
-            later[:, variable].clamp_(least, 1 - least)
+        # A face is half the steepest slope from the middle, at most.
+        fractions = range(-self.carried, 0)
+        for variable in (0, -1 - self.carried, *fractions):
+            steps = [slope[:, variable].abs() for slope in slopes]
+            reach, value = reduce(torch.maximum, steps).mul(0.5), later[:, variable]
+            if variable in fractions:
+                value.clamp_(reach, 1 - reach)
+            else:
+                least = (gas[:, variable] - reach).mul_(KEPT).add_(reach)
+                torch.maximum(value, least, out=value)
         return later
-
-    @property
-    def bounded(self) -> tuple[int, ...]:
-        """Where density, pressure and mass fractions are among the variables of the gas."""
-        return (0, -1 - self.carried, *range(-self.carried, 0))
 
     def gain(self, flux: Tensor, axis: int) -> Tensor:
         """What flows into each cell per time and volume, of the flux through the faces along an
