@@ -15,6 +15,7 @@ from typing import Any
 
 import matey
 from matey.errors import CheckpointError, ConfigError, MateyError
+from matey.nn.adapters.stored import ADAPTER, adapter_record
 from matey.nn.folder import BESIDE, CARD, find_model, load, load_yardstick
 from matey.nn.tensors import load_tensors
 from matey.output import replacing
@@ -44,6 +45,11 @@ def push(model: str | Path, target: str, *, public: bool = False) -> str:
             "model's. Put the files themselves there."
         )
     check(folder, names)
+    if (folder / ADAPTER).is_file() and (base := adapter_record(folder))["place"]:
+        raise CheckpointError(
+            f"{folder} is an adapter for the model {base['base']!r}, which would not go with it. "
+            "Send both as one: matey.merge in Python writes them into a folder."
+        )
     if local := folder_of(target):
         refuse_existing(local)
         with replacing(local, CheckpointError) as temporary:

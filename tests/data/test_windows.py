@@ -15,7 +15,7 @@ from matey.data.layouts.stored import progressions
 from matey.data.selection import every_nth
 from matey.data.systems import split_trajectories
 from matey.data.trajectories import open_source
-from matey.data.windows import Choice, Windows
+from matey.data.windows import Choice, Rollouts, Windows
 from matey.errors import ConfigError, DataError
 from tests.files import write_shallow_water
 
@@ -169,6 +169,8 @@ def test_other_uneven_steps_are_refused_or_give_the_elapsed_time_as_lead(tmp_pat
     assert [read(windows, 1, lead).lead_time for lead in (1, 2, 3, 4)] == [0.5, 1.5, 3.5, 4.5]
     by_two = Windows(fields, [0], WindowConfig(history=2, stride=2))
     assert read(by_two, 1).lead_time == 1.5  # 3 elapsed over 2 dt
+    (batch,) = Rollouts(fields, [0], 2, 4).batches(8)
+    assert [span.tolist() for span in batch.spans([1, 2, 4])] == [[1, 0.5], [0.5, 1], [3, 3]]
 
 
 @given(st.sets(st.integers(0, 60)))

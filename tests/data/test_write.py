@@ -338,6 +338,21 @@ def test_frames_that_come_one_by_one_make_the_file_of_the_whole(tmp_path, suffix
     assert len(held) == max(1, members)
 
 
+def test_a_parameter_that_is_called_as_what_is_noted_is_refused_at_the_first_frame(tmp_path):
+    field, made = still(), []
+    spec = replace(field.spec, parameters=("seed",))
+    field = replace(field, spec=spec, parameters={"seed": 3.0})
+
+    def frames():
+        for _ in range(3):
+            made.append(field)
+            yield field
+
+    with pytest.raises(DataError, match=r"p\.nc: seed of the field .* Rename it"):
+        write_steps(frames(), tmp_path / "p.nc", told=lambda: {"seed": "0"})
+    assert len(made) == 1
+
+
 def test_an_interrupted_prediction_leaves_the_old_file_and_nothing_else(tmp_path):
     field = still()
     for suffix in ("nc", "zarr"):

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 import matey
 from matey.config import BaselineConfig, DataConfig, ModelConfig, SourceConfig, SplitConfig
 from matey.data.systems import open_systems
+from matey.data.trajectories import open_source
 from matey.errors import ConfigError, DataError
 from matey.evaluate.protocols import find_protocol
 from matey.evaluate.score import ScoreConfig, evaluate, example_leads
@@ -121,10 +123,12 @@ def test_the_cells_of_an_example_are_those_of_each_frame(data, tmp_path):
         assert (example["step_cells"] > 0).tolist() == [True, True, False, False]
 
 
-def test_a_rollout_stops_where_the_data_end(data, tmp_path):
+def test_a_rollout_stops_where_the_data_end(data, tmp_path, caplog):
     model = tiny_model(matey.open(data.systems[0].paths[0]).spec)
-    (score,) = evaluate(model, "toy", data, ScoreConfig(50), tmp_path / "out")
+    with caplog.at_level("WARNING", logger="matey"):
+        (score,) = evaluate(model, "toy", data, ScoreConfig(50), tmp_path / "out")
     assert score.steps == list(range(1, 7))
+    assert "rollouts of 6 steps, not 50: the shortest test trajectory has 8 frames" in caplog.text
 
 
 def test_a_system_without_test_trajectories_is_named(data, tmp_path):
@@ -261,6 +265,25 @@ def test_linear_extrapolation_is_scored_beside_persistence(data, tmp_path):
     assert score.main.linear == pytest.approx([float(errors.mean())])
     (variable,) = score.variables
     assert score.metrics["nrmse"].by_variable[variable].linear == score.main.linear
+
+
+def test_steps_of_unequal_length_are_as_long_as_they_are(tmp_path):
+    """What grows with time is what linear extrapolation says, and a model is told elapsed times."""
+    path = write_shallow_water(tmp_path / "2D_rdb.h5", trajectories=1, frames=6)
+    times = np.array([0.0, 1.0, 2.0, 2.5, 3.5, 5.5])
+    with h5py.File(path, "a") as file:
+        for key in file:
+            rows = file[f"{key}/data"][...]
+            file[f"{key}/grid/t"][...] = times
+            file[f"{key}/data"][...] = rows[:1] * (1 + times.reshape(-1, 1, 1, 1))
+    source = SourceConfig("shallow_water", (str(path),), uneven="allow")
+    data = DataConfig((source,), SplitConfig(valid=0, test=1))
+    model, told = tiny_model(open_source(source).spec), []
+    model.register_forward_pre_hook(lambda _, given: told.append(given[0].lead_time.tolist()))
+    (score,) = evaluate(model, "toy", data, ScoreConfig(3, batch=2), tmp_path / "out")
+    assert score.main.linear == pytest.approx([0, 0, 0], abs=1e-5)
+    assert told == [[1.0, 0.5], [0.5, 1.0], [1.0, 2.0]]  # of two starts, step by step
+    assert "unequal length" in score.no_stencil
 
 
 def test_one_frame_given_has_no_trend_to_go_on(data, tmp_path):

@@ -72,6 +72,11 @@ def test_members_are_the_same_however_many_there_are():
     assert not torch.equal(model.rollout(field, 3).values, many[0].values)
 
 
+def test_a_seed_below_zero_is_refused():
+    with pytest.raises(ConfigError, match="seed is -1, expected 0 or more"):
+        noisy_model(**LOCAL).rollout(field_of(), 1, seed=-1, members=2)
+
+
 def test_a_rollout_has_the_noise_of_its_place_wherever_it_stands_in_a_batch():
     model, inputs = noisy_model(**LOCAL), rough_inputs(system())
     places = [(0, 4), (0, 5), (1, 4)]

@@ -147,6 +147,26 @@ def test_a_lead_time_or_parameter_that_the_checkpoint_never_saw_is_named(caplog,
     torch.testing.assert_close(after.values, model.rollout(field, 1).values)
 
 
+def test_data_of_shorter_steps_are_continued_in_steps_of_the_model(tmp_path):
+    """A model of every other frame is given every other frame, and predicts such."""
+    fine, field = system(), field_of(system(), frames=4)
+    model = tiny_model(replace(fine, dt=2 * fine.dt))
+    ahead = model.rollout(field, 2)
+    coarse = replace(field, values=field.values[1::2], times=field.times[1::2])
+    own = model.rollout(replace(coarse, spec=replace(fine, dt=2 * fine.dt)), 2)
+    assert torch.equal(ahead.values, own.values)
+    assert ahead.times.tolist() == [float(field.times[-1]) + 2 * fine.dt * i for i in (1, 2)]
+    short = model.rollout(field_of(system(), frames=2), 1)  # as they are: a warning tells of dt
+    assert short.spec.dt == fine.dt
+
+
+def test_a_parameter_that_the_data_lack_is_told(caplog):
+    model, field = tiny_model(system()), field_of(system())
+    with caplog.at_level(logging.WARNING, logger="matey"):
+        model.rollout(replace(field, spec=replace(field.spec, parameters=()), parameters={}), 1)
+    assert "was trained with nu, which the data do not say" in caplog.text
+
+
 def test_memory_does_not_grow_with_the_steps_of_a_rollout():
     """Of the frames handed out none is kept, and no graph holds them together."""
     spec = system()

@@ -10,11 +10,13 @@ import torch
 import matey
 from matey.config import DataConfig
 from matey.errors import CheckpointError, ConfigError
+from matey.hub import push
 from matey.nn import folder
 from matey.nn.adapters import stored
 from matey.nn.operations import count
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.records.run import read_log
+from matey.records.shipped import shipped
 from matey.train import finetune_plan as planning
 from matey.train.finetune import finetune
 from matey.train.finetune_plan import plan_tuning
@@ -130,6 +132,8 @@ def test_an_adapter_moves_with_its_base_and_refuses_a_missing_or_another_one(
     (tmp_path / "far").mkdir()
     shutil.move(copied, tmp_path / "far/runs")
     moved = tmp_path / "far/runs"
+    with pytest.raises(CheckpointError, match=r"'base', which would not go with it.*matey\.merge"):
+        push(moved / "lora", f"file:{tmp_path}/shelf")
     assert folder.outline(moved / "lora").history == 2
     matey.from_pretrained(moved / "lora")
     shutil.move(moved / "base", tmp_path / "base")  # found by its name, here
@@ -149,6 +153,13 @@ def test_an_adapter_moves_with_its_base_and_refuses_a_missing_or_another_one(
     save_tensors(changed, tmp_path / "other/model/model.safetensors")
     with pytest.raises(CheckpointError, match=r"is another one: its fingerprint is .*Put that"):
         matey.from_pretrained(moved / "lora")
+
+
+def test_a_folder_that_is_called_as_the_base_that_ships_is_not_taken_for_it(tmp_path, monkeypatch):
+    (tmp_path / "mini").mkdir()
+    monkeypatch.chdir(tmp_path)
+    base = stored.find_base(tmp_path, {"base": "mini", "place": ""}, folder.find_model)
+    assert base == shipped()["mini"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`matey launch`: write the batch script for a cluster, and submit it."""
 
+import logging
 import re
 import shlex
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 
 from matey.cli import Command
 from matey.errors import ConfigError, nearest
+
+log = logging.getLogger("matey")
 
 SHARED_WORK = ("train", "finetune")  # the commands whose processes work on one run
 SPANS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
@@ -208,10 +211,15 @@ def run(options: Any) -> None:
     """Print the script, or submit it."""
     settings = {field.name: options[field.name] for field in fields(Job)}
     job = Job(**{**settings, "time": seconds(options.time)})
+    try:
+        check_command(job.command)
+    except ConfigError as error:  # files may lie where SLURM is
+        if not options.dry_run:
+            raise
+        log.warning("Here `matey %s` would stop: %s", job.command[0], error)
     if options.dry_run:
         print(job.script(), end="")
         return
-    check_command(job.command)
     print(submit(job.script()))
 
 

@@ -111,7 +111,8 @@ def run_pull(options: Any) -> None:
     from matey.cli.console import say
     from matey.hub import pull
 
-    out = Path(options.out or Path("models") / Path(options.source).name)
+    name = Path(options.source.removeprefix("file:")).name
+    out = Path(options.out or Path("models") / name)
     taken = pull(options.source, out, options.revision)
     say(f"{taken}, in {out}. Look at it: matey data inspect {out}")
 

@@ -79,7 +79,7 @@ def run(options: Any) -> None:
         options.trajectory,
         f"0 to {len(fields) - 1}: {options.initial} holds {len(fields)}",
     )
-    field = fields.read(options.trajectory, slice(-model.history, None))
+    field = fields.read(options.trajectory, slice(-model.needed(fields.spec), None))
     try:
         if options.memory is not None:
             require(not members, "--memory", options.memory, "none with --members")

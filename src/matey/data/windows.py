@@ -3,10 +3,11 @@
 Axes: T times, C variables, (Z, Y, X) grid points.
 """
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ from matey.data.trajectories import Fields
 from matey.errors import ConfigError, DataError, ShapeError
 from matey.fields import Batch, Field, Inputs, place_box, stack_crops, stack_fields
 from matey.fields.grid import stack_points, stack_spacing
+
+log = logging.getLogger("matey")
 
 GOLDEN = 0.618033988749895  # steps of this share of a whole never come round to the same places
 # The same in a space of three dimensions, of the root of x**4 = x + 1 (Roberts's sequence).
@@ -77,8 +80,8 @@ class Windows:
         if trajectories and not len(self):
             self._refuse(max(len(trajectory.times) for trajectory in selected), needed + 1)
         uniform = (is_uniform(t.times.diff() / fields.spec.dt) for t in selected)
-        self._uniform = dict(zip(trajectories, uniform, strict=True))
-        if config.longest and not all(self._uniform.values()):
+        self.even = dict(zip(trajectories, uniform, strict=True))
+        if config.longest and not all(self.even.values()):
             raise ConfigError(
                 f"windows.pushforward takes steps of equal length, and those of system "
                 f"{fields.spec.name!r} are not. Set it to 0."
@@ -238,7 +241,7 @@ class Windows:
 
     def _lead_time(self, place: Place, choice: Choice) -> float:
         """Steps from a history, or from what is pushed, to the target."""
-        if self._uniform[place.trajectory]:
+        if self.even[place.trajectory]:
             return float(choice.lead)  # where steps count as uniform, each is a lead of exactly 1
         times = self.fields.trajectories[place.trajectory].times
         elapsed = float(times[place.target] - times[place.frames[-1]])
@@ -255,12 +258,19 @@ class Windows:
 class RolloutBatch:
     """Rollouts on one grid: what a model is given, and the true fields, history included.
 
-    `starts` are the trajectory and the first frame of each.
+    `starts` are the trajectory and the first frame of each; `apart` is the time from each frame of
+    the truth to the next, in dt.
     """
 
     starts: list[tuple[int, int]]
     inputs: Inputs
     truth: list[Field]
+    apart: Float[Tensor, "B steps"]
+
+    def spans(self, leads: Sequence[int]) -> list[Float[Tensor, " B"]]:
+        """The time to each of some frames ahead from the one before it, in dt."""
+        ahead = self.apart[:, self.inputs.values.shape[1] - 1 :]
+        return [ahead[:, first:last].sum(dim=1) for first, last in pairwise([0, *leads])]
 
 
 class Rollouts:
@@ -295,10 +305,16 @@ class Rollouts:
                 f"for a history of {history} and {ahead}."
             )
         self.steps = min(steps, shortest - history)
+        if self.steps < steps:
+            log.warning(
+                f"{fields.spec.name}: rollouts of {self.steps} steps, not {steps}: the shortest "
+                f"test trajectory has {shortest} frames, and {history} of them are given."
+            )
         config = WindowConfig(history=history, min_lead=self.steps, max_lead=self.steps)
         windows = Windows(fields, trajectories, config)
         count = len(windows) if limit is None else min(limit, len(windows))
         self.starts = [windows.place(i * len(windows) // count) for i in range(count)]
+        self.even = windows.even
 
     def batches(self, size: int) -> Iterator[RolloutBatch]:
         """The rollouts in their order, at most `size` at a time, each batch on one grid."""
@@ -317,7 +333,13 @@ class Rollouts:
             truth += [cut(whole, first - firsts[0], length) for first in firsts]
         histories = [cut(field, 0, self.history) for field in truth]
         sources = [f"{self.fields.trajectories[t].name} frame {first}" for t, first in starts]
-        return RolloutBatch(starts, stack_fields(histories, [1.0] * len(starts), sources), truth)
+        times = torch.stack([field.times for field in truth])
+        apart = times.diff(dim=1) / self.fields.spec.dt
+        # Where steps count as even, each is exactly 1.
+        apart[[self.even[trajectory] for trajectory, _ in starts]] = 1
+        return RolloutBatch(
+            starts, stack_fields(histories, [1.0] * len(starts), sources), truth, apart.float()
+        )
 
 
 def cut(field: Field, first: int, count: int) -> Field:

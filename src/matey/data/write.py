@@ -32,6 +32,7 @@ from matey.fields.labels import plain_labels
 from matey.output import heeding_terminate, replacing
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+VERSION = {"matey_version": matey.__version__}
 BLOCK = 2**26  # bytes of values in memory at once
 
 
@@ -328,7 +329,13 @@ def write_steps(
                 one = stretch[0] if isinstance(stretch, Ensemble) else stretch
                 dataset = stretch.to_xarray()
                 if sink is None:
-                    about, made, labels = one.provenance, dict(dataset.attrs), one.labels
+                    about = one.provenance
+                    own = set(dataset.attrs) - set(one.labels.of("") if one.labels else {})
+                    if clash := sorted(own & {*about, *told(), *VERSION}):
+                        raise DataError(
+                            f"{shown(path)}: {', '.join(clash)} of the field is a name of what is "
+                            "noted of it. Rename it, by `parameters` of a data config."
+                        )
                     time = (one.labels or plain_labels(one.grid)).dim("time")
                     zarr = path.suffix == ".zarr"
                     sink = Zarr(temporary, time, path) if zarr else NetCDF(temporary, time)
@@ -336,14 +343,7 @@ def write_steps(
                 del stretch, one, dataset  # before the next one is made
             if sink is None:
                 raise DataError(f"No frame to write as {shown(path)}.")
-            more = {**about, **told(), "matey_version": matey.__version__}
-            theirs = labels.of("") if labels else {}
-            clash = sorted((set(made) - set(theirs)) & set(more))
-            if clash:
-                raise DataError(
-                    f"Provenance {', '.join(clash)} would replace attributes of the field."
-                )
-            sink.close(more)
+            sink.close({**about, **told(), **VERSION})
         finally:
             if sink is not None:
                 sink.abandon()

@@ -60,17 +60,16 @@ class ScoreAccumulator:
         prediction: Float[Tensor, "B C Z Y X"],
         target: Float[Tensor, "B C Z Y X"],
         last: Float[Tensor, "B C Z Y X"],
-        trend: Float[Tensor, "B C Z Y X"] | None = None,
+        linear: Float[Tensor, "B C Z Y X"] | None = None,
         weights: Float[Tensor, "B 1 Z Y X"] | None = None,
         *,
         patches: Int[Tensor, "B Z Y X"] | None = None,
         stencil: Float[Tensor, "B C Z Y X"] | None = None,
     ) -> None:
         """Score a frame of a group of rollouts beside persistence, the `last` frame before them,
-        beside linear extrapolation by its `trend`, the change over one dt, and beside what a
-        `stencil` predicts. `weights` are the points' shares of the domain on stretched and masked
-        grids; `patches` number the patch of each point that the prediction was made of, of a model
-        that has them."""
+        beside `linear` extrapolation, and beside what a `stencil` predicts. `weights` are the
+        points' shares of the domain on stretched and masked grids; `patches` number the patch of
+        each point that the prediction was made of, of a model that has them."""
         step = self._group
         held = None if weights is None else (weights > 0)[:, 0]
         if held is not None:
@@ -81,8 +80,8 @@ class ScoreAccumulator:
                 else f"Left out on a grid with masked points: {MASKED_SPECTRA}"
             )
         sides = {MODEL: prediction, STILL: last}
-        if trend is not None:
-            sides[LINEAR] = last + lead * trend
+        if linear is not None:
+            sides[LINEAR] = linear
         if stencil is not None:
             sides[STENCIL] = stencil
         for side, fields in sides.items():

@@ -20,6 +20,8 @@ def stencil_beside(model: Surrogate, rollouts: Rollouts) -> tuple[StencilModel |
     """The stencil to score beside a model on some rollouts, or None and why."""
     if isinstance(model, StencilModel):
         return None, "the model is a stencil"
+    if not all(rollouts.even.values()):
+        return None, "its steps are of unequal length, and a stencil is fitted to equal ones"
     yardstick, fields = yardstick_of(model), rollouts.fields
     if yardstick is None:
         return None, (

@@ -124,7 +124,7 @@ def score_ensembles(
         inputs = group.inputs.to(model.device)
         weights = None if inputs.space is None else inputs.space.volumes
         sides = [
-            frames_of(single, inputs, leads, seed, [None]),
+            frames_of(single, inputs, group.spans(leads), seed, [None]),
             perturbed_frames(single, group, leads, seed, config),
             member_frames(model, group, leads, seed, config.members),
         ]
@@ -180,21 +180,21 @@ def check_beside(model: Surrogate, config: EnsembleConfig, rollouts: Rollouts) -
 def frames_of(
     model: Surrogate,
     inputs: Inputs | Sequence[Inputs],
-    leads: Sequence[int],
+    spans: Sequence[Float[Tensor, " B"]],
     seed: int,
     noises: Sequence[Noise | None],
 ) -> Iterator[Float[Tensor, "M B C Z Y X"]]:
-    """The predicted variables at each lead, of each noise; NaN where a rollout has ended. Members
-    are rolled out side by side, each by itself: none depends on how many there are."""
+    """The predicted variables after each span of time, of each noise; NaN where a rollout has
+    ended. Members are rolled out side by side, each by itself: none depends on how many there
+    are."""
     each = [inputs] * len(noises) if isinstance(inputs, Inputs) else inputs
-    time = [float(leads[0])] * len(leads)
     rolls = [
-        continue_inputs(model, one, time, seed, noise=noise)
+        continue_inputs(model, one, spans, seed, noise=noise)
         for one, noise in zip(each, noises, strict=True)
     ]
     varying = list(each[0].spec.predicted)
     lost = torch.full_like(each[0].values[:, -1, varying], torch.nan)
-    for _ in leads:
+    for _ in spans:
         frames = [next(roll, None) for roll in rolls]
         yield torch.stack(
             [
@@ -210,7 +210,8 @@ def member_frames(
     """The frames of a model's own members; nothing of a model that has none."""
     if model.config.noise:
         noises = [model.noise_of(member, seed, group.starts) for member in range(members)]
-        yield from frames_of(model, group.inputs.to(model.device), leads, seed, noises)
+        inputs = group.inputs.to(model.device)
+        yield from frames_of(model, inputs, group.spans(leads), seed, noises)
 
 
 def perturbed_frames(
@@ -231,7 +232,7 @@ def perturbed_frames(
         values = inputs.values.clone()
         values[:, :, moving] += size * noise.view(-1, *shape).to(values)
         changed.append(replace(inputs, values=values))
-    yield from frames_of(model, changed, leads, seed, [None] * config.members)
+    yield from frames_of(model, changed, group.spans(leads), seed, [None] * config.members)
 
 
 class Example:

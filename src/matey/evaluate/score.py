@@ -25,7 +25,7 @@ from matey.data.identity import overlapping
 from matey.data.selection import every_nth
 from matey.data.systems import System, open_systems
 from matey.data.trajectories import described_like
-from matey.data.windows import Rollouts, cut
+from matey.data.windows import RolloutBatch, Rollouts, cut
 from matey.errors import ConfigError, DataError, MateyError
 from matey.evaluate.accumulate import ScoreAccumulator
 from matey.evaluate.beside import frames_at, stencil_beside
@@ -141,7 +141,7 @@ def score_system(model: Surrogate, system: System, config: ScoreConfig, out: Pat
             except MateyError as error:
                 raise type(error)(f"{fields.trajectories[trajectory].name}: {error}") from error
         plans.append(model.plan_inputs(batch.inputs))
-        frames = roll(model, batch.inputs, batch.truth, leads, kept, config.seed, tally, stencil)
+        frames = roll(model, batch, leads, kept, config.seed, tally, stencil)
         if kept:
             write_example(out / "examples" / file, batch.truth[0], plans[0], frames, model.history)
         kept = set()  # the first batch has the example
@@ -198,8 +198,7 @@ def count_tokens(plans: Sequence[RefinementPlan], mode: str) -> dict[str, float]
 
 def roll(
     model: Surrogate,
-    inputs: Inputs,
-    truth: Sequence[Field],
+    group: RolloutBatch,
     leads: Sequence[int],
     kept: Set[int],
     seed: int,
@@ -211,29 +210,33 @@ def roll(
     Of the first one, at the leads that are kept: the predicted frame [C Z Y X] and the cells that
     it is cut into for the step after it.
     """
+    inputs = group.inputs.to(model.device)
     varying, history = list(inputs.spec.predicted), inputs.values.shape[1]
-    inputs = inputs.to(model.device)
     newest = inputs.held(inputs.values)[:, -2:, varying]
-    last = newest[:, -1]
-    trend = last - newest[:, -2] if history > 1 else None
+    last, spans = newest[:, -1], group.spans(leads)
+    before = group.apart[:, history - 2].to(last)[:, None, None, None, None]
+    trend = (last - newest[:, -2]) / before if history > 1 else None  # in one dt
+    since = torch.zeros_like(before)
     weights = None if inputs.space is None else inputs.space.volumes
     made: list[Prediction] = []
-    steps = continue_inputs(model, inputs, [float(leads[0])] * len(leads), seed, made.append)
+    steps = continue_inputs(model, inputs, spans, seed, made.append)
     going = torch.ones(len(inputs.values), dtype=torch.bool, device=model.device)
     first: Inputs | None = chosen(inputs, torch.arange(len(going), device=going.device) == 0)
     frames = {}
     patches = None
     beside = frames_at(stencil, inputs, leads, model.device)
-    for lead, other in zip(leads, beside, strict=True):
+    for lead, span, other in zip(leads, spans, beside, strict=True):
         frame = next(steps, None)  # none where every rollout of the group has ended
         predicted = torch.full_like(last, torch.nan) if frame is None else frame[:, varying]
-        target = torch.stack([f.values[history - 1 + lead, varying] for f in truth])
+        target = torch.stack([f.values[history - 1 + lead, varying] for f in group.truth])
+        since = since + span.to(last)[:, None, None, None, None]
+        linear = None if trend is None else last + since * trend
         if frame is not None:
             patches = spread_out(made.pop().patches, going)
             going = frame.flatten(1).isfinite().all(dim=1)
         predicted, target = inputs.held(predicted), inputs.held(target.to(model.device))
         other = None if other is None else inputs.held(other)
-        tally.add(lead, predicted, target, last, trend, weights, patches=patches, stencil=other)
+        tally.add(lead, predicted, target, last, linear, weights, patches=patches, stencil=other)
         if frame is None or not bool(frame[0].isfinite().all()):
             first = None
         elif kept and first is not None:
@@ -267,11 +270,8 @@ def example_leads(leads: Sequence[int], values: int) -> set[int]:
 
 def rollouts_of(model: Surrogate, system: System, config: ScoreConfig) -> Rollouts:
     """Rollouts on a system's test trajectories, with the stride that the model was trained on."""
-    fields, trained = system.fields, model.specs.get(system.spec.name)
-    ratio = trained.dt / fields.spec.dt if trained else 1.0
-    stride = round(ratio)
-    # dt is read to six digits; other ratios are other data, whose steps are left as they are.
-    if stride > 1 and abs(ratio - stride) < 0.01:
+    fields, stride = system.fields, model.stride(system.spec)
+    if stride > 1:
         fields = every_nth(fields, stride)
     test, steps = system.split["test"], config.steps
     if not test:

@@ -1,6 +1,7 @@
 """Compare data with what a model was trained on: units, time step, ranges, and names."""
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from matey.records.ranges import KEY, Outside, Ranges, compare, joined
 ROUNDING = 1e-3  # of dt: a smaller difference is none
 EVEN = 0.01  # of the step between grid points: a smaller difference is none
 NOTHING: Mapping[str, Ranges] = MappingProxyType({})
+WHOLE = 0.01  # by which the ratio of two steps may differ from a whole number: dt is rounded
 ALIKE = 0.8  # difflib's ratio from which one name may be the other misspelt
 
 log = logging.getLogger("matey")
@@ -45,6 +47,13 @@ def differences(
                 f"was trained on it in {', '.join(map(repr, sorted(units)))}."
             )
     same = alike(spec, systems)
+    told = [set(system.parameters) for system in same]
+    if lacking := sorted(set.intersection(*told) - set(spec.parameters) if told else ()):
+        yield (
+            f"System {spec.name!r} was trained with {', '.join(lacking)}, which the data do not "
+            "say: predictions are made without. Give a value as `parameters` of a data config "
+            "(--data)."
+        )
     if any(system.name in ranges for system in same):
         return
     if same and all(abs(s.dt - spec.dt) > ROUNDING * s.dt for s in same):
@@ -53,6 +62,19 @@ def differences(
             f"System {spec.name!r} has a dt of {spec.dt:g}, but the model was trained on {steps}: "
             "its steps are that long. Give it data at that dt, or fine-tune it."
         )
+
+
+def stride_of(
+    spec: SystemSpec, learned: Mapping[str, SystemSpec], ranges: Mapping[str, Ranges] = NOTHING
+) -> int:
+    """How many steps of the data make one of the model, which was trained on longer ones of the
+    system; 1 where its `ranges` hold the data's dt, and where the ratio is no whole number."""
+    trained = learned.get(spec.name)
+    low, high = ranges.get(spec.name, {}).get("dt", {}).get("", (math.inf, math.inf))
+    if trained is None or low <= spec.dt * (1 + ROUNDING) <= high * (1 + 2 * ROUNDING):
+        return 1
+    ratio = trained.dt / spec.dt
+    return max(1, round(ratio)) if abs(ratio - round(ratio)) < WHOLE else 1
 
 
 def differences_of_grid(

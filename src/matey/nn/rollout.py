@@ -40,6 +40,7 @@ class Noise:
     def __init__(
         self, width: int, seed: int, member: int, places: Sequence[tuple[int, ...]] = ((0, 0),)
     ) -> None:
+        require(seed >= 0, "seed", seed, "0 or more")
         self.width = width
         self.streams = [
             np.random.default_rng(np.random.SeedSequence([seed, member, *place]))
@@ -146,13 +147,14 @@ def warn_of_leads(model: Model, leads: Sequence[float]) -> None:
 def continue_inputs(
     model: Model,
     inputs: Inputs,
-    leads: Sequence[float],
+    leads: Sequence[float] | Sequence[Float[Tensor, " B"]],
     seed: int = 0,
     watch: Watch = ignore,
     noise: Noise | None = None,
 ) -> Iterator[Float[Tensor, "B C Z Y X"]]:
     """The frames after many histories at once, on the model's device; static variables stay. They
-    are a member's of an ensemble where `noise` is given, with a stream for each of them.
+    are a member's of an ensemble where `noise` is given, with a stream for each of them. A lead
+    is the same for all of them, or one for each.
 
     A sample whose prediction stops being finite is left out of later steps: its frames there are
     NaN. Ends early when no sample is left.
@@ -162,7 +164,8 @@ def continue_inputs(
     going = torch.arange(len(inputs.values), device=inputs.values.device)
     shape = inputs.values[:, -1].shape
     for lead in leads:
-        inputs = replace(inputs, lead_time=torch.full_like(inputs.lead_time, lead))
+        each = torch.as_tensor(lead).to(inputs.lead_time).expand(shape[0])
+        inputs = replace(inputs, lead_time=each[going])
         if noise is not None:
             inputs = renewed(inputs, noise.draw()[going.cpu()])
         inputs = advance(model, inputs, generator, watch)

@@ -19,7 +19,7 @@ from matey.fields import Ensemble, Field, Grid, Inputs, SystemSpec
 from matey.nn import rollout
 from matey.nn.adapters.stored import Base
 from matey.nn.block import Layout
-from matey.nn.compatibility import differences, differences_of_grid, outside
+from matey.nn.compatibility import differences, differences_of_grid, outside, stride_of
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost
 from matey.nn.rollout import Leads, Noise
@@ -196,6 +196,7 @@ class Surrogate(nn.Module, ABC):
         finite; ConfigError for a member of a model that has none.
         """
         noise = None if member is None else self.noise_of(member, seed)
+        field = self.thinned(field)
         self.check(field)
         for found in self.outside(field):
             log.warning("%s: %s.", field.spec.name, found)
@@ -293,6 +294,28 @@ class Surrogate(nn.Module, ABC):
         for name in spec.parameters:
             if not self.hears(name):
                 log.warning("Parameter %r is new to the model, and is ignored.", name)
+
+    def stride(self, spec: SystemSpec) -> int:
+        """How many steps of the data of a system make one of the model."""
+        return stride_of(spec, self.specs, self.learned_from.get(KEY, {}))
+
+    def needed(self, spec: SystemSpec) -> int:
+        """Frames of a system's data that the history of the model reaches over."""
+        return (self.history - 1) * self.stride(spec) + 1
+
+    def thinned(self, field: Field) -> Field:
+        """The history in a field with steps as long as the model's, where the field's are a whole
+        fraction of them and it is long enough; else the field as it is."""
+        stride, first = self.stride(field.spec), len(field) - self.needed(field.spec)
+        if stride == 1 or first < 0:
+            return field
+        log.info(
+            "%s: the model's steps are %d of the data's. Its history is every %d. frame, and so "
+            "are those that it predicts.",
+            *(field.spec.name, stride, stride),
+        )
+        frames, spec = slice(first, None, stride), replace(field.spec, dt=stride * field.spec.dt)
+        return replace(field, values=field.values[frames], times=field.times[frames], spec=spec)
 
     def outside(self, field: Field) -> list[Outside]:
         """What of a field's last frames, its history, lies outside of what the model was trained

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from matey.errors import CheckpointError
 from matey.nn.adapters.low_rank import ENDING, is_adapter, merged_weights, rank_of
 from matey.nn.tensors import load_tensors, save_tensors
+from matey.records.shipped import shipped
 
 WEIGHTS, ADAPTER, CONFIG = "model.safetensors", "adapter.safetensors", "config.json"
 Find = Callable[[Path], Path]  # from the path or the name of a model to its folder
@@ -163,7 +164,8 @@ def adapter_record(folder: Path, description: Mapping[str, Any] | None = None) -
 def find_base(folder: Path, record: Mapping[str, str], find: Find) -> Path:
     """The folder of the model that an adapter is for: by its place, or else by its name."""
     beside = Path(os.path.normpath(folder / record["place"]))
-    for path in ([beside] if record["place"] else []) + [Path(record["base"])]:
+    name = record["base"]  # of a model that ships, whatever else has it here
+    for path in ([beside] if record["place"] else []) + [shipped().get(name, Path(name))]:
         try:
             return find(path)
         except CheckpointError:

@@ -296,10 +296,14 @@ def stencil_of(spec: SystemSpec, specs: Mapping[str, SystemSpec]) -> str:
     """The name of the system whose stencil serves another. Raises DataError where none does."""
     name = stand_in(spec, specs)
     if name is None:
-        raise DataError(
-            f"No stencil was fitted to system {spec.name!r}, and not just one to a system of its "
-            f"variables: there are {', '.join(specs)}. Name it as one of them, or train on it."
+        alike = [name for name, other in specs.items() if layout(other) == layout(spec)]
+        found = (
+            f"{', '.join(alike)} have its variables. Say which one it is, as its `name` in a data "
+            "config (--data), or in the attribute `system` of the file"
+            if alike
+            else f"none of {', '.join(specs)} has its variables and dimensions. Train on it"
         )
+        raise DataError(f"No stencil was fitted to system {spec.name!r}: {found}.")
     return name
 
 
