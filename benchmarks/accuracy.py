@@ -110,13 +110,20 @@ MODELS = {
         f"{OURS} --model.mode uniform --optim.lr 2e-3",
         tuple(f"--model.patches [{patch}] --model.levels {n}" for patch, n in LEVELS.items()),
     ),
-    "large": Contender(  # for large grids
+    "large": Contender(  # for large grids, with the local path in pieces
         f"{OURS} --model.mode uniform --optim.lr 4e-3",
         ("--model.patches [32] --model.levels 3", "--model.patches [16] --model.levels 2"),
     ),
     "large adaptive": Contender(
         f"{OURS} {ADAPTIVE} --optim.lr 4e-3",
         ("--model.patches [32,16]", "--model.patches [32,8]"),
+    ),
+    "large 3D": Contender(
+        f"{OURS} --model.mode uniform --optim.lr 4e-3",
+        ("--model.patches [16] --model.levels 2", "--model.patches [8] --model.levels 1"),
+    ),
+    "large 3D adaptive": Contender(
+        f"{OURS} {ADAPTIVE} --optim.lr 4e-3", ("--model.patches [16,8] --model.levels 2",)
     ),
     "adaptive": Contender(f"{OURS} {ADAPTIVE} --optim.lr 2e-3"),
     "ours": Contender(f"{OURS} {ADAPTIVE}", *LOW),
@@ -331,7 +338,9 @@ def plan(place: Place, config: RunConfig, seconds: float) -> int:
     """How many steps fit into so many seconds of CPU time: each frame that is learned from takes
     as long, and in the end of a run there may be more of them."""
     windows = config.windows
-    once, each = cost(place, replace(config, windows=replace(windows, pushforward_end=None)))
+    learn = windows.learn_rollout and windows.pushforward > 0
+    usual = replace(windows, pushforward_end=None, learn_rollout=learn)
+    once, each = cost(place, replace(config, windows=usual))
     if windows.learn_rollout:
         each *= (1 + windows.mean_pushes) / (1 + windows.pushforward / 2)
     return max(1, int((seconds - once) / each))
