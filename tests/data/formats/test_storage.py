@@ -1,8 +1,10 @@
 """The same is read however a file is stored: mapped into memory, or by the library."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ import matey
 from matey.config import WindowConfig
 from matey.data.formats import files
 from matey.data.formats.container import open_container
+from matey.data.formats.encoding import decoded
 from matey.data.selection import every_nth
 from matey.data.trajectories import Fields
 from matey.data.windows import Choice, Windows
@@ -140,6 +143,74 @@ def test_what_is_stored_otherwise_is_left_to_the_library(tmp_path, kind):
         if kind != "unwritten":
             dataset[...] = 1
     assert isinstance(open_container(tmp_path / "a.h5").array("a"), h5py.Dataset)
+
+
+PACKED = {"scale_factor": 0.01, "add_offset": 273.15}
+NAN = np.nan
+
+
+@pytest.mark.parametrize(
+    ("stored", "attributes", "expected"),
+    [
+        (np.float32([-999, 1e20, 1]), {"missing_value": np.float32([-999, 1e20])}, [NAN, NAN, 1]),
+        (np.float32([-999, 1e20, 1]), {"missing_value": "-999, 1e20"}, [NAN, NAN, 1]),
+        (np.float32([-999, 1e20, 1]), {"missing_value": b"-999."}, [NAN, 1e20, 1]),
+        (np.float32([np.inf, 1]), {"_FillValue": 1e300}, [np.inf, 1]),  # is not rounded to inf
+        (np.int16([0, 1]), {"missing_value": 1e20}, [0, 1]),  # cast to int16 it would be 0
+        (np.int16([0, 1]), {"missing_value": 0.5}, [0, 1]),
+        (
+            np.int64([-(2**63) + 2, -(2**63)]),
+            {"_FillValue": np.int64(-(2**63) + 2)},
+            [NAN, -(2.0**63)],
+        ),
+        (np.int8([-1, 1, -2]), {"_Unsigned": "true", "_FillValue": np.int8(-1)}, [NAN, 1, 254]),
+        (
+            np.int8([-1, 1, -2]),
+            {"_Unsigned": "true", "valid_range": np.int8([0, -2])},
+            [NAN, 1, 254],
+        ),
+        (  # valid as stored: of the type that is stored
+            np.int16([-101, -100]),
+            {**PACKED, "valid_min": np.int16(-100)},
+            [NAN, 272.15],
+        ),
+        (  # valid as encoded: of the type of the scale; a bound that rounding misses is valid
+            np.int16([-7316, -7315, 7685, 7686]),
+            {**PACKED, "valid_min": 200.0, "valid_max": 350.0},
+            [NAN, 200, 350, NAN],
+        ),
+        (
+            np.int16([100, -100, -101]),
+            {"scale_factor": -0.01, "valid_range": np.array([-1.0, 1.0])},
+            [-1, 1, NAN],
+        ),
+    ],
+)
+def test_what_is_missing_or_not_valid_is_nan(stored, attributes, expected):
+    values = decoded(stored, attributes, "u")[:]
+    np.testing.assert_allclose(values, np.float64(expected).astype(values.dtype), rtol=1e-12)
+
+
+def test_a_mark_of_missing_values_that_is_no_number_is_said(caplog):
+    stored = np.float32([1, 2])
+    assert decoded(stored, {"missing_value": "none"}, "a.nc: u") is stored
+    assert "a.nc: u: its missing_value is no number, and left out of account: 'none'" in caplog.text
+
+
+@pytest.mark.parametrize("format", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_every_netcdf_is_decoded_alike(tmp_path, format):
+    with netCDF4.Dataset(tmp_path / "a.nc", "w", format=format) as file:
+        file.createDimension("x", 4)
+        packed = file.createVariable("u", "i2", ("x",))
+        packed.set_auto_maskandscale(False)
+        packed[:3] = [-7316, 0, -999]  # the last is never written
+        packed.setncatts({**PACKED, "valid_min": 200.0, "missing_value": [-999.0, 1e20]})
+        marked = file.createVariable("v", "f4", ("x",))
+        marked[:3] = [-1, 5, 2]
+        marked.missing_value = "-1"
+    with closing(open_container(tmp_path / "a.nc")) as file:
+        np.testing.assert_allclose(file.array("u")[:], [NAN, 273.15, NAN, NAN])
+        np.testing.assert_allclose(file.array("v")[:], [NAN, 5, 2, NAN])
 
 
 def test_the_last_trajectory_and_bad_values_are_told_apart(tmp_path):

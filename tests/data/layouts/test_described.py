@@ -13,6 +13,7 @@ from matey.cli import main
 from matey.cli.options import load_yaml
 from matey.config import ArrayConfig, LayoutConfig, SourceConfig
 from matey.data.formats import files, numpy
+from matey.data.formats.container import open_container
 from matey.data.formats.numpy import NpzContainer
 from matey.data.reader import open_reader
 from matey.data.trajectories import open_source
@@ -361,6 +362,33 @@ def test_a_codec_of_zarr_that_could_run_code_is_refused(tmp_path):
     metadata.write_text(text)
     with pytest.raises(DataError, match="codec 'pickle', which is refused"):
         open_reader(tmp_path / "run_0.zarr")
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("packing", [{}, {"dtype": "i2", "scale_factor": 0.001}])
+def test_missing_values_of_zarr_are_marked_as_xarray_marks_them(tmp_path, version, packing):
+    pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    missing = next(datasets())[["u"]] + 2
+    missing = missing.where(missing["lon"] != 3)
+    for mark in (0, -30_000):
+        encoding = {"u": {**packing, "_FillValue": np.float32(mark) if not packing else mark}}
+        store = tmp_path / f"{mark}.zarr"
+        missing.to_zarr(store, zarr_format=version, consolidated=False, encoding=encoding)
+        values = open_container(store).array("u")[:]
+        # A zero of unpacked numbers of version 2 is what zarr itself writes: data.
+        marked = mark or packing or version == 3
+        assert np.isnan(values[..., 3]).all() if marked else (values[..., 3] == 0).all()
+        np.testing.assert_allclose(values[..., 4], waves()[0, ..., 4] + 2, atol=0.0006)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_zeros_are_data_where_zarr_fills_with_them(tmp_path, named):
+    zarr = pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    for dtype in ("f4", "i4"):
+        group = zarr.open_group(str(tmp_path / f"{dtype}.zarr"), mode="w", zarr_format=2)
+        array = group.create_array("u", shape=(2, 3), dtype=dtype, fill_value=0)
+        array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"]} if named else {})
+        assert (open_container(tmp_path / f"{dtype}.zarr").array("u")[:] == 0).all()
 
 
 def test_a_link_out_of_a_zarr_store_is_refused(tmp_path):

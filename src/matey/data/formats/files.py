@@ -38,6 +38,7 @@ DAMAGE = (
     SystemError,
 )
 Stamp = tuple[int, int]  # size in bytes and time of modification: has the file changed?
+_said: set[str] = set()
 _handles: "OrderedDict[tuple[int, Path, Stamp], Any]" = OrderedDict()
 SUFFIXES = (".h5", ".hdf5", ".nc", ".nc4", ".cdf", ".npy", ".npz", ".zarr", ".mat")
 # Of VTK, which only `matey data resample` reads; the last name files that are parts of them.
@@ -58,6 +59,13 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
+
+
+def say_once(notice: str) -> None:
+    """Log a notice, once in a process: files are opened again and again."""
+    if notice not in _said and log.isEnabledFor(logging.WARNING):
+        _said.add(notice)
+        log.warning(notice)
 
 
 def shown(path: str | Path) -> str:
@@ -192,7 +200,7 @@ def read_array(dataset: Any, index: Any, path: Path, name: str) -> np.ndarray:
         raise DataError(
             f"{shown(path)}: dataset {name} cannot be read, it is damaged: {error}."
         ) from error
-    return np.ma.filled(values, np.nan) if np.ma.isMaskedArray(values) else np.asarray(values)
+    return np.asarray(values)
 
 
 def read_coordinate(dataset: Any, path: Path, name: str) -> np.ndarray:

@@ -73,7 +73,7 @@ class Hdf5Container:
         if size:
             dataset = cache.with_cache(dataset, size)
             cache.shared.keep(self._arrays, name, size)
-        return decoded(mapped(dataset), attributes)
+        return decoded(mapped(dataset), attributes, f"{shown(self.path)}: {shown(name)}")
 
     def dims(self, name: str) -> tuple[str, ...]:
         dataset = member(self.file, name)

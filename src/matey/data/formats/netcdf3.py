@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import netCDF4
 
 from matey.data.formats import files
+from matey.data.formats.encoding import decoded
 from matey.data.formats.files import shown
 from matey.errors import DataError
 
@@ -39,23 +40,34 @@ class NetCDF3Container:
             self.file = netCDF4.Dataset(str(path), "r")
         except DAMAGED as error:
             raise DataError(f"{shown(path)} ({size} bytes) is damaged NetCDF: {error}.") from error
-        self.file.set_auto_maskandscale(True)
+        self.file.set_auto_maskandscale(False)
+        self._arrays: dict[str, Any] = {}
 
     def names(self) -> list[str]:
         return list(self.file.variables)
 
-    def array(self, name: str) -> Any:
+    def _variable(self, name: str) -> Any:
         if name not in self.file.variables:
             raise DataError(
                 f"{shown(self.path)}: {name} is missing. Found: {', '.join(self.names())}."
             )
         return self.file.variables[name]
 
+    def array(self, name: str) -> Any:
+        if name not in self._arrays:
+            variable, attributes = self._variable(name), self.attributes(name)
+            if variable.dtype.itemsize > 1:  # of bytes any may be meant
+                fill = netCDF4.default_fillvals.get(variable.dtype.str[1:])
+                attributes.setdefault("_FillValue", fill)  # of what was not written
+            where = f"{shown(self.path)}: {shown(name)}"
+            self._arrays[name] = decoded(variable, attributes, where)
+        return self._arrays[name]
+
     def dims(self, name: str) -> tuple[str, ...]:
-        return tuple(self.array(name).dimensions)
+        return tuple(self._variable(name).dimensions)
 
     def attributes(self, name: str = "") -> dict[str, Any]:
-        owner = self.array(name) if name else self.file
+        owner = self._variable(name) if name else self.file
         return {key: owner.getncattr(key) for key in owner.ncattrs()}
 
     def close(self) -> None:

@@ -8,7 +8,10 @@ Source: https://zarr-specs.readthedocs.io
 
 import json
 import math
+import struct
+from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -105,11 +108,13 @@ class ZarrContainer:
                 f"{shown(self.path)}: {name} is missing. Found: {', '.join(self._names)}."
             )
         try:
-            array = Chunked(self._zarr.open_array(str(self._folder(name)), mode="r"))
+            stored = self._zarr.open_array(str(self._folder(name)), mode="r")
+            array = Chunked(stored)
         except Exception as error:  # whatever a damaged store makes the package raise
             raise DataError(f"{shown(self.path)}: {name} is damaged: {error}.") from error
         self._chunked.append(array)
-        self._arrays[name] = decoded(array, self.attributes(name))
+        attributes = with_fill_value(self.attributes(name), stored)
+        self._arrays[name] = decoded(array, attributes, f"{shown(self.path)}: {shown(name)}")
         return self._arrays[name]
 
     def _folder(self, name: str) -> Path:
@@ -134,6 +139,26 @@ class ZarrContainer:
         for array in self._chunked:
             for place in list(array.rows):
                 cache.shared.drop(array.rows, place)
+
+
+def with_fill_value(attributes: dict[str, Any], array: Any) -> dict[str, Any]:
+    """The attributes of an array with what xarray marks its missing values by.
+
+    In version 3 it is `_FillValue`, of floats in base64. In version 2 it is the fill value of zarr,
+    which is 0 where a program that knows of no missing values left it so: it counts where xarray or
+    its like named the axes, and if it is 0, only where numbers are packed.
+    """
+    mark = attributes.get("_FillValue")
+    if array.metadata.zarr_format == 2:
+        fill = array.fill_value
+        packed = {"scale_factor", "add_offset"} & attributes.keys()
+        if mark is None and fill is not None and "_ARRAY_DIMENSIONS" in attributes:
+            return attributes | ({"_FillValue": fill} if fill or packed else {})
+    elif isinstance(mark, str) and array.dtype.kind == "f":
+        with suppress(ValueError, struct.error):
+            (number,) = struct.unpack("<d", b64decode(mark, validate=True))
+            return {**attributes, "_FillValue": number}
+    return attributes
 
 
 def is_array(folder: Path, store: Path) -> bool:
