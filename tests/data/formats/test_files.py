@@ -1,11 +1,14 @@
 """Damaged, hostile and unusual files: refused by name, or converted as promised."""
 
+from contextlib import closing
+
 import h5py
 import netCDF4
 import numpy as np
 import pytest
 
 from matey.data.formats import files
+from matey.data.formats.container import open_container
 from matey.data.reader import open_reader
 from matey.errors import DataError, MateyError, ShapeError, StoppedError
 
@@ -152,7 +155,7 @@ def test_a_huge_coordinate_or_count_is_refused(tmp_path, make_compressible):
         open_reader(path)
 
 
-@pytest.mark.parametrize("how", ["link", "soft", "virtual", "raw", "group"])
+@pytest.mark.parametrize("how", ["link", "virtual", "raw", "group"])
 def test_data_outside_the_file_is_refused(tmp_path, make_compressible, make_shallow, how):
     secret = make_compressible(tmp_path / "secret.hdf5")
     path = make_compressible(tmp_path / "a.hdf5")
@@ -160,8 +163,6 @@ def test_data_outside_the_file_is_refused(tmp_path, make_compressible, make_shal
         del file["Vx"]
         if how == "link":
             file["Vx"] = h5py.ExternalLink(str(secret), "Vx")
-        if how == "soft":
-            file["Vx"] = h5py.SoftLink("/pressure")
         if how == "virtual":
             view = h5py.VirtualLayout((2, 6, 4, 3), "f4")
             view[:] = h5py.VirtualSource(str(secret), "Vx", (2, 6, 4, 3))
@@ -175,6 +176,33 @@ def test_data_outside_the_file_is_refused(tmp_path, make_compressible, make_shal
             file["0002"] = h5py.ExternalLink(str(make_shallow(tmp_path / "c.h5")), "0000")
     with pytest.raises(DataError, match="refused: data must lie in the file itself"):
         open_reader(path)
+
+
+def test_a_link_within_the_file_is_left_out_and_said(tmp_path, make_compressible, caplog):
+    path = make_compressible(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["latest"] = h5py.SoftLink("/pressure")
+        file["later/lost"] = h5py.SoftLink("/nowhere")
+    names = [variable.name for variable in open_reader(path).spec.variables]
+    assert names == ["density", "pressure", "velocity_x", "velocity_y"]
+    assert "latest is a link to '/pressure' in the same file, and left out" in caplog.text
+
+
+def test_a_variable_of_netcdf_may_be_called_like_a_dimension(tmp_path):
+    """The library stores such a one under another name, or as the scale of that dimension."""
+    y, x = np.meshgrid(2.0 * np.arange(4), np.arange(5.0), indexing="ij")
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
+        for name, size in (("time", 3), ("y", 4), ("x", 5)):
+            file.createDimension(name, size)
+        for name, values in (("x", x), ("y", y)):
+            file.createVariable(name, "f8", ("y", "x"))[:] = values
+        file.createVariable("u", "f4", ("time", "y", "x"))[:] = 1
+    with closing(open_container(tmp_path / "a.nc")) as file:
+        assert sorted(file.names()) == ["u", "x", "y"]
+        assert {name: file.dims(name) for name in "xy"} == dict.fromkeys("xy", ("y", "x"))
+        np.testing.assert_array_equal(file.array("x")[:], x)
+        np.testing.assert_array_equal(file.array("y")[:], y)
+    assert len(open_reader(tmp_path / "a.nc").trajectories[0].times) == 3
 
 
 def test_a_netcdf_file_with_a_link_is_refused_before_the_library_follows_it(tmp_path):

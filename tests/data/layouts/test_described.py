@@ -300,7 +300,7 @@ def test_a_misspelt_key_of_a_layout_is_one_line(tmp_path, capsys):
     assert "axis" in lines[0]
 
 
-def test_an_object_array_is_refused_and_not_unpickled(tmp_path):
+def test_an_object_array_is_refused_and_not_unpickled(tmp_path, caplog):
     class Canary:
         def __reduce__(self):
             return (open, (str(tmp_path / "canary"), "w"))
@@ -311,7 +311,18 @@ def test_an_object_array_is_refused_and_not_unpickled(tmp_path):
     for name in ("a.npy", "b.npz"):
         with pytest.raises(DataError, match="Python objects, which are refused"):
             open_reader(tmp_path / name)
+    np.savez(tmp_path / "c.npz", u=waves(), t=TIMES, y=Y, x=X, params=bad)
+    assert len(open_fields(tmp_path / "c.npz")) == SAMPLES
+    assert "c.npz: params holds Python objects" in caplog.text
     assert not (tmp_path / "canary").exists()
+
+
+def test_dates_as_numbers_are_refused_by_their_units(tmp_path):
+    dataset = next(datasets())
+    dataset["time"] = ("time", 20200128.0 + np.arange(FRAMES), {"units": "day as %Y%m%d.%f"})
+    dataset.to_netcdf(tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"time holds dates as numbers .*cdo -r copy"):
+        open_reader(tmp_path / "a.nc")
 
 
 def test_a_zip_bomb_is_streamed_or_refused_before_it_is_allocated(tmp_path, monkeypatch):
@@ -389,6 +400,19 @@ def test_zeros_are_data_where_zarr_fills_with_them(tmp_path, named):
         array = group.create_array("u", shape=(2, 3), dtype=dtype, fill_value=0)
         array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"]} if named else {})
         assert (open_container(tmp_path / f"{dtype}.zarr").array("u")[:] == 0).all()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_texts_in_a_zarr_store_are_left_out(tmp_path, version, caplog):
+    pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    names = xarray.Dataset(coords={"run": np.array(["a", "bc"], dtype=object)})
+    names.to_zarr(tmp_path / "names.zarr", zarr_format=version, consolidated=False)
+    with pytest.raises(DataError, match=r"run holds texts of any length .* refused"):
+        open_reader(tmp_path / "names.zarr")
+    both = xarray.merge([next(datasets()), names])
+    both.to_zarr(tmp_path / "a.zarr", zarr_format=version, consolidated=False)
+    assert [v.alias for v in open_fields(tmp_path / "a.zarr").spec.variables] == ["u", "v"]
+    assert "run holds texts of any length" in caplog.text
 
 
 def test_a_link_out_of_a_zarr_store_is_refused(tmp_path):

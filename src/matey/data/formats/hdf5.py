@@ -18,9 +18,11 @@ import numpy as np
 
 from matey.data.formats import cache
 from matey.data.formats.encoding import decoded, text, texts
-from matey.data.formats.files import shown
+from matey.data.formats.files import say_once, shown
 from matey.errors import DataError
 
+# What NetCDF puts before the name of a variable that is called like a dimension, but is none.
+HIDDEN = "_nc4_non_coord_"
 MAX_DEPTH = 8  # of groups in groups: a group may be linked into itself
 MAX_ARRAYS = 2**20
 MAX_OPEN = 64  # datasets kept open per file: each may hold a megabyte of chunks
@@ -43,11 +45,26 @@ class Hdf5Container:
 
     def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
         for name in group:
+            if isinstance(group.get(name, getlink=True), h5py.SoftLink):
+                here, target = f"{prefix}{name}", group.get(name, getlink=True).path
+                say_once(
+                    f"{shown(self.path)}: {shown(here)} is a link to {shown(target)!r} in the same "
+                    "file, and left out: what it names is read where it stands."
+                )
+                continue
             item = member(group, name)
             if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
                 yield from self._below(item, f"{prefix}{name}/", depth + 1)
             elif isinstance(item, h5py.Dataset) and not is_nameless(item):
-                yield prefix + name
+                yield prefix + name.removeprefix(HIDDEN)
+
+    def _member(self, name: str) -> Any:
+        """A group or dataset; of a variable and a dimension of one name, the variable."""
+        item = member(self.file, name)
+        if isinstance(item, h5py.Dataset) and is_nameless(item):
+            group, slash, last = name.rpartition("/")
+            item = member(self.file, f"{group}{slash}{HIDDEN}{last}")
+        return item
 
     def array(self, name: str) -> Any:
         # To find a dataset and check it takes longer than to read a frame of it.
@@ -60,7 +77,7 @@ class Hdf5Container:
         return self._arrays[name]
 
     def _open(self, name: str) -> Any:
-        dataset = member(self.file, name)
+        dataset = self._member(name)
         if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
             raise DataError(f"{shown(self.path)}: {name} is not an array.")
         attributes = self.attributes(name)
@@ -76,25 +93,42 @@ class Hdf5Container:
         return decoded(mapped(dataset), attributes, f"{shown(self.path)}: {shown(name)}")
 
     def dims(self, name: str) -> tuple[str, ...]:
-        dataset = member(self.file, name)
+        dataset = self._member(name)
         labels = [
             str(axis.label) or (str(axis[0].name).split("/")[-1] if len(axis) else "")
             for axis in dataset.dims
         ]
         if not any(labels) and dataset.attrs.get("CLASS") == b"DIMENSION_SCALE":
-            return (name.split("/")[-1],)
+            return (name.split("/")[-1],) if dataset.ndim == 1 else dimensions(dataset)
         if not any(labels):
             labels = axis_labels(dataset)
         return tuple(labels) if any(labels) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
-        owner = member(self.file, name) if name else self.file
+        owner = self._member(name) if name else self.file
         return dict(owner.attrs)
 
     def close(self) -> None:
         for name in list(self._arrays):
             cache.shared.drop(self._arrays, name)
         self.file.close()
+
+
+def dimensions(dataset: h5py.Dataset) -> tuple[str, ...]:
+    """The names of the axes of a variable of NetCDF that is called like the first of them, by the
+    numbers of dimensions in its group and those around it; none if it has no such numbers."""
+    names: dict[int, str] = {}
+    group, outermost = dataset.parent, False
+    while not outermost:
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            marks = group[name].attrs
+            if "_Netcdf4Dimid" in marks and marks.get("CLASS") == b"DIMENSION_SCALE":
+                names.setdefault(int(marks["_Netcdf4Dimid"]), name)
+        outermost, group = group.name == "/", group.parent
+    ids = np.asarray(dataset.attrs.get("_Netcdf4Coordinates", ())).reshape(-1).tolist()
+    return tuple(names.get(i, "") for i in ids) if len(ids) == dataset.ndim else ()
 
 
 def axis_labels(dataset: h5py.Dataset) -> list[str]:

@@ -28,6 +28,10 @@ BLOCK = 2**22  # bytes of an archive read at once, where not all of them are kep
 ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what damaged archives raise
 
 
+class ObjectsError(DataError):
+    """An array of Python objects, which are never read."""
+
+
 @dataclass(frozen=True)
 class Header:
     """The header of a `.npy` file, and its length in bytes."""
@@ -39,7 +43,7 @@ class Header:
 
 
 def read_header(file: BinaryIO | zipfile.ZipExtFile, where: str) -> Header:
-    """Raises DataError on a damaged header, an object array, or an absurd shape."""
+    """Raises DataError on a damaged header or an absurd shape, ObjectsError on Python objects."""
     try:
         version = np.lib.format.read_magic(file)
         read = {
@@ -52,7 +56,7 @@ def read_header(file: BinaryIO | zipfile.ZipExtFile, where: str) -> Header:
         reason = str(error).split("\n")[0]
         raise DataError(f"{where} has a damaged NumPy header: {reason}.") from error
     if dtype.hasobject:
-        raise DataError(
+        raise ObjectsError(
             f"{where} holds Python objects, which are refused: reading them would run code. "
             "Save numbers: np.save(path, array.astype(float))."
         )
@@ -102,7 +106,8 @@ class NpyContainer:
 
 
 class NpzContainer(NpyContainer):
-    """The arrays of an archive, by their names. An array is opened when it is asked for."""
+    """The arrays of an archive, by their names. An array is opened when it is asked for; those of
+    Python objects are left out, and refused where there is no other."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -116,8 +121,27 @@ class NpzContainer(NpyContainer):
             ) from error
         members = [name for name in self._archive.namelist() if name.endswith(".npy")]
         self._arrays = dict.fromkeys(name.removesuffix(".npy") for name in members)
+        self._plain: list[str] | None = None
         if not members:
             raise files.UnknownLayoutError(f"{shown(path)} is an archive without NumPy arrays.")
+
+    def names(self) -> list[str]:
+        if self._plain is None:
+            objects = {name: error for name in self._arrays if (error := self._refusal(name))}
+            self._plain = [name for name in self._arrays if name not in objects]
+            if not self._plain:
+                raise next(iter(objects.values()))
+            for error in objects.values():
+                files.say_once(f"{error} It is left out.")
+        return list(self._plain)
+
+    def _refusal(self, name: str) -> ObjectsError | None:
+        """Why an array is not read, if it is one of Python objects."""
+        try:
+            self.array(name)
+        except ObjectsError as error:
+            return error
+        return None
 
     def array(self, name: str) -> Any:
         if super().array(name) is None:

@@ -27,9 +27,16 @@ def read(file: Container, name: str) -> np.ndarray:
     """Times as float64 numbers, in the shape of the file. Raises DataError where they are none."""
     array = file.array(name)
     if not are_dates(array):
+        units = text(file.attributes(name).get("units", ""))
+        if "%Y" in units:
+            raise DataError(
+                f"{shown(file.path)}: {name} holds dates as numbers ({shown(units)[:40]!r}), whose "
+                "differences are no times. Store times since a date, as `cdo -r copy` does, or "
+                "leave `time` out of the `layout` of a data config and give its `dt`."
+            )
         return files.read_coordinate(array, file.path, name)
     try:
-        stored = np.ma.filled(array[:], b"") if array.dtype.kind == "S" else np.asarray(array[:])
+        stored = np.asarray(array[:])
     except files.DAMAGE as error:
         raise DataError(f"{shown(file.path)}: {name} cannot be read: {error}.") from error
     if array.dtype.kind in "Mm":

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -20,13 +20,15 @@ import numpy as np
 
 from matey.data.formats import cache
 from matey.data.formats.encoding import decoded
-from matey.data.formats.files import shown
+from matey.data.formats.files import say_once, shown
 from matey.errors import DataError
 
 CODECS = (  # that run no code of the file's
     "adler32 blosc bytes bz2 crc32 crc32c delta fixedscaleoffset fletcher32 gzip lz4 lzma quantize "
     "sharding_indexed shuffle transpose zlib zstd"
 )
+# Types of version 3 that have any length.
+OBJECTS = ("string", "bytes", "variable_length_bytes", "variable_length_utf8")
 ARRAY_METADATA = ("zarr.json", ".zarray")
 GROUP_METADATA = ("zarr.json", ".zgroup")
 MAX_DEPTH = 8
@@ -73,7 +75,8 @@ class Chunked:
 
 
 class ZarrContainer:
-    """A zarr store of version 2 or 3 on disk."""
+    """A zarr store of version 2 or 3 on disk. Arrays of objects, as texts of any length are, are
+    left out, and refused where there is no other."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,13 +88,24 @@ class ZarrContainer:
                 "pip install 'matey-pde[zarr]'."
             ) from error
         self._zarr = zarr
+        self._objects: list[str] = []
         self._names = list(self._below(path, "", 0))
+        for name in self._objects:
+            if not self._names:
+                raise DataError(self._refusal(name))
+            say_once(f"{self._refusal(name)} It is left out.")
         self._arrays: dict[str, Any] = {}
         self._chunked: list[Chunked] = []
 
     def _below(self, folder: Path, prefix: str, depth: int) -> Iterator[str]:
-        if is_array(folder, self.path):
-            yield prefix.rstrip("/") or "data"
+        written = metadata_within(folder, self.path)
+        if "shape" in written:
+            name = prefix.rstrip("/") or "data"
+            if holds_objects(written):
+                self._objects.append(name)
+                return
+            check_codecs(folder, written)
+            yield name
             return
         for inside in sorted(folder.iterdir()) if depth < MAX_DEPTH else []:
             if any((inside / name).is_file() for name in (*ARRAY_METADATA, *GROUP_METADATA)):
@@ -100,9 +114,18 @@ class ZarrContainer:
     def names(self) -> list[str]:
         return list(self._names)
 
+    def _refusal(self, name: str) -> str:
+        """Why an array of objects is not read."""
+        return (
+            f"{shown(self.path)}: {shown(name)} holds texts of any length or other objects, which "
+            "are refused: expected numbers, and reading some objects runs code."
+        )
+
     def array(self, name: str) -> Any:
         if name in self._arrays:
             return self._arrays[name]
+        if name in self._objects:
+            raise DataError(self._refusal(name))
         if name not in self._names:
             raise DataError(
                 f"{shown(self.path)}: {name} is missing. Found: {', '.join(self._names)}."
@@ -118,7 +141,7 @@ class ZarrContainer:
         return self._arrays[name]
 
     def _folder(self, name: str) -> Path:
-        alone = name == "data" and is_array(self.path, self.path)
+        alone = name == "data" and "shape" in metadata(self.path)
         return self.path if alone else self.path / name
 
     def dims(self, name: str) -> tuple[str, ...]:
@@ -161,23 +184,31 @@ def with_fill_value(attributes: dict[str, Any], array: Any) -> dict[str, Any]:
     return attributes
 
 
-def is_array(folder: Path, store: Path) -> bool:
-    """Whether a folder is an array; raises DataError if reading it would not be safe."""
+def metadata_within(folder: Path, store: Path) -> dict[str, Any]:
+    """The metadata of a folder; raises DataError if it lies outside of the store."""
     if not folder.resolve().is_relative_to(store.resolve()):
         raise DataError(
             f"{shown(folder)} is a link out of its zarr store, which is refused: data must lie in "
             "the folder itself."
         )
-    written = metadata(folder)
-    if "shape" not in written:
-        return False
+    return metadata(folder)
+
+
+def holds_objects(written: Mapping[str, Any]) -> bool:
+    """Whether the metadata of an array say that it holds objects, of Python or of any length."""
+    stored = written.get("dtype", written.get("data_type"))
+    named = stored.get("name") if isinstance(stored, dict) else stored
+    return named in OBJECTS or "|O" in str(stored)
+
+
+def check_codecs(folder: Path, written: Mapping[str, Any]) -> None:
+    """Raise DataError where an array's metadata name a codec that is not known to be harmless."""
     for name in codec_names([written.get(k) for k in ("codecs", "compressor", "filters")]):
         if name.removeprefix("numcodecs.") not in CODECS.split():
             raise DataError(
                 f"{shown(folder)} is stored with the codec {name!r}, which is refused. Known: "
                 f"{', '.join(CODECS.split())}."
             )
-    return True
 
 
 def codec_names(value: Any) -> Iterator[str]:

@@ -137,7 +137,10 @@ def time_step(times: Tensor, options: SourceConfig | None, where: str) -> float:
         return 1.0
     steps = times.diff()
     if not bool(torch.isfinite(times).all() and (steps > 0).all()):
-        raise DataError(f"{shown(where)}: times do not increase: {times[:8].tolist()} ...")
+        raise DataError(
+            f"{shown(where)}: times do not increase: {times[:8].tolist()} ... Of a run that "
+            "was restarted keep each frame once: `drop_duplicates('time', keep='last')` in xarray."
+        )
     median = float(steps.median())
     deviation = float((steps - median).abs().max()) / median
     if deviation > UNIFORM and (options is None or options.uneven == "refuse"):

@@ -228,7 +228,8 @@ def dates_along(
     file: Container, roles: Mapping[str, Roles], stored: Mapping[str, ArrayShape]
 ) -> str:
     """An array of dates as text along the axis of time; empty where there is none."""
-    dims = {stored[n].dims[its.index("time")] for n, its in roles.items() if stored[n].dims}
+    over_time = {n: its for n, its in roles.items() if stored[n].dims and "time" in its}
+    dims = {stored[n].dims[its.index("time")] for n, its in over_time.items()}
     for name in file.names():
         its = file.dims(name)
         if axis_of(name) == "time" and its and its[0] in dims and are_dates(file.array(name)):
