@@ -72,8 +72,8 @@ class LayoutConfig:
         parameters: of the equations: each a number, or the name of an attribute or array that
             holds one value or one per sample.
         split: patterns of names of trajectories for `valid` and `test`, as `test: ["*_07.nc#*"]`;
-            the others are for training. By default folders named train, valid and test decide,
-            else `data.split`.
+            the others are for training. By default folders or groups named train, valid
+            and test decide, else `data.split`.
         doubts: what the draft could not tell and a person has to: nothing is trained on before
             these lines are taken out.
     """

@@ -480,6 +480,101 @@ def test_axes_that_cannot_be_told_are_named_with_their_array(tmp_path):
         open_reader(tmp_path / "a.nc")
 
 
+@pytest.mark.parametrize(
+    ("name", "dim", "labels", "variables"),
+    [
+        ("data", "variable", ["t2m", "msl"], "t2m msl"),
+        ("data", "variable", ["u", "v", "T"], "velocity_x velocity_y t"),
+        ("data", "variable", ["t2m"], "t2m"),
+        ("data", "variable", None, "data_0 data_1"),
+        ("data", "variable", ["3", "7"], "data_0 data_1"),
+        ("velocity", "variable", None, "velocity_x velocity_y"),
+        ("velocity", "component", ["x", "y"], "velocity_x velocity_y"),
+        ("state", "component", None, "state_x state_y"),
+    ],
+)
+def test_channels_are_called_as_the_file_labels_them(tmp_path, name, dim, labels, variables):
+    """Without labels they are components of a vector where a name says so, and where nothing does
+    that is said."""
+    values = np.stack([waves()[0] + n for n in range(len(labels or "xy"))], axis=1)
+    coords = {"time": TIMES, "lat": Y, "lon": X} | ({dim: labels} if labels else {})
+    dataset = xarray.Dataset({name: (("time", dim, "lat", "lon"), values)}, coords)
+    dataset.to_netcdf(tmp_path / "a.nc")
+    reader = open_reader(tmp_path / "a.nc")
+    assert " ".join(variable.name for variable in reader.spec.variables) == variables
+    said = any("components of a vector" in text for text in reader.contents.assumptions)
+    assert said == (name == "state")
+
+
+def test_labels_beside_an_array_without_names_of_axes_name_its_variables(tmp_path):
+    values = np.stack([waves()[0], 2 * waves()[0]], axis=1)
+    np.savez(tmp_path / "a.npz", data=values, channels=["rho", "dye"], t=TIMES, y=Y, x=X)
+    names = [variable.name for variable in open_reader(tmp_path / "a.npz").spec.variables]
+    assert names == ["density", "dye"]
+
+
+@pytest.mark.parametrize("others", ["q t z", "t z", "z"])
+@pytest.mark.parametrize("suffix", ["nc", "h5"])
+def test_a_temperature_called_t_is_no_time(tmp_path, others, suffix):
+    """Whatever stands beside it, and in whatever order."""
+    profile = waves()[0, :, 0]
+    arrays = {"T": profile, "q": 2 * profile, "t": TIMES, "z": X}
+    arrays = {name: arrays[name] for name in ("T", *others.split())}
+    if suffix == "nc":
+        axes = {"T": ("time", "z"), "q": ("time", "z"), "t": ("time",), "z": ("z",)}
+        dataset = xarray.Dataset({n: (axes[n], values) for n, values in arrays.items()})
+        dataset.to_netcdf(tmp_path / "a.nc")
+    else:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    field = open_fields(tmp_path / f"a.{suffix}")[0]
+    assert [v.alias for v in field.spec.variables] == (["T", "q"] if "q" in others else ["T"])
+    assert field.spec.dt == (0.5 if "t" in others else 1.0)
+    np.testing.assert_array_equal(field.values[:, 0].squeeze(), profile)
+
+
+def test_groups_called_after_splits_are_these(tmp_path):
+    """And several samples in each are refused, which says what to write instead."""
+    with h5py.File(tmp_path / "a.h5", "w") as file, h5py.File(tmp_path / "b.h5", "w") as several:
+        for name, values in zip(("Train", "val", "test"), waves(), strict=False):
+            file[f"{name}/u"], several[f"{name}/u"] = values, waves()
+            for each in (file, several):
+                each[f"{name}/t"], each[f"{name}/y"], each[f"{name}/x"] = TIMES, Y, X
+    trajectories = open_fields(tmp_path / "a.h5").trajectories
+    assert {t.name: t.split for t in trajectories} == {
+        "a.h5#Train": "train",
+        "a.h5#val": "valid",
+        "a.h5#test": "test",
+    }
+    with pytest.raises(DataError, match=r"Train/u has 4 samples.* Write a file for each group"):
+        open_reader(tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize(
+    ("dim", "places", "refused"),
+    [
+        ("ncells", "clat clon", True),
+        ("values", "latitude longitude", True),
+        ("nCells", "", True),
+        ("cell", "x", False),
+        ("x", "lat lon", False),
+    ],
+)
+def test_a_mesh_is_refused_and_no_line(tmp_path, dim, places, refused):
+    """Though a section along x may have latitudes and longitudes, too."""
+    coords = {"time": TIMES, **dict.fromkeys(places.split(), (dim, X))}
+    if dim == "x":
+        coords["x"] = X
+    dataset = xarray.Dataset({"q": (("time", dim), waves()[0, :, 0])}, coords)
+    dataset.to_netcdf(tmp_path / "a.nc")
+    if refused:
+        with pytest.raises(DataError, match=rf"q of .* lies on a mesh.* {dim} .* grid first"):
+            open_reader(tmp_path / "a.nc")
+    else:
+        assert open_reader(tmp_path / "a.nc").contents.described.axes == ("time", "x")
+
+
 def test_a_coordinate_that_goes_up_and_down_is_refused_with_the_way_out(tmp_path):
     axes, places = ("time", "y", "x"), {"time": TIMES, "y": np.abs(Y - 5), "x": X}
     xarray.Dataset({"u": (axes, waves()[0])}, places).to_netcdf(tmp_path / "a.nc")

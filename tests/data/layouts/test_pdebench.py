@@ -31,6 +31,14 @@ def test_compressible_values_are_transposed_to_y_x(tmp_path, make_compressible):
     assert field.spec.dt == 0.05
 
 
+def test_steady_solutions_are_refused_and_not_taken_for_frames(tmp_path):
+    with h5py.File(tmp_path / "2D_DarcyFlow_beta1.0_Train.hdf5", "w") as file:
+        file["tensor"], file["nu"] = np.zeros((5, 1, 8, 8)), np.ones((5, 8, 8))
+        file["x-coordinate"] = file["y-coordinate"] = np.arange(8.0)
+    with pytest.raises(DataError, match="holds 5 steady solutions of Darcy flow"):
+        open_reader(tmp_path / "2D_DarcyFlow_beta1.0_Train.hdf5")
+
+
 def test_shallow_water_is_transposed_and_open(tmp_path, make_shallow):
     path = make_shallow(tmp_path / "renamed.h5")
     field = open_fields(path)[1]

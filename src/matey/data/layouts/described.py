@@ -146,8 +146,9 @@ def read_trajectories(
         raise DataError(f"{shown(path)}: its description has no axis time. Name it in layout.axes.")
     if key and "n" in sizes:
         raise DataError(
-            f"{shown(path)}: its description has one group per trajectory, and an axis sample as "
-            "well. Store trajectories one way: for an axis of one entry say `single`."
+            f"{shown(path)}: {arrays[0].name} has {sizes['n']} samples, and is one of several "
+            "groups of the file: trajectories are either samples or groups. Write a file for each "
+            "group, in folders as train, valid and test; for an axis of one entry say `single`."
         )
     shape = [sizes[letter] for letter in letters.values()]
     points = [
@@ -167,7 +168,7 @@ def read_trajectories(
     for n in range(count):
         name = f"{path.name}#{key}" if key else f"{path.name}#{n:04d}"
         parameters = {p: float(v[n]) for p, v in zip(layout.parameters, values, strict=True)}
-        split = split_of(name, path, layout)
+        split = split_of(name, path, layout, key)
         trajectories.append(Trajectory(name, moments[n], grid, boundaries, parameters, split))
     return trajectories
 
@@ -251,15 +252,15 @@ def read_parameter(file: Container, value: float | str, count: int, key: str) ->
     return np.array([base.number(v) for v in np.broadcast_to(stored, (count,))])
 
 
-def split_of(name: str, path: Path, layout: LayoutConfig) -> str | None:
-    """The split of a trajectory: as the description says, else as its folder does."""
+def split_of(name: str, path: Path, layout: LayoutConfig, key: str = "") -> str | None:
+    """The split of a trajectory: as the description says, else as its group or its folder does."""
     for split, patterns in layout.split.items():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             return split
     if layout.split:
         return "train"
-    folder = path.parent.name.lower()
-    return folder if folder in SPLITS else CALLED.get(folder)
+    called = {split: split for split in SPLITS} | CALLED
+    return called.get(key.lower()) or called.get(path.parent.name.lower())
 
 
 def name_of_folder(folder: Path) -> str:

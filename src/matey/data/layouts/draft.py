@@ -34,7 +34,7 @@ from matey.data.layouts.draft_axes import (
 )
 from matey.data.layouts.draft_grid import SharedGrid, goes_round, never_changes, share_grid
 from matey.data.layouts.draft_names import describe, with_names_of_their_own
-from matey.data.layouts.positions import by_grids_of_positions
+from matey.data.layouts.positions import by_grids_of_positions, refuse_meshes
 
 PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 
@@ -61,6 +61,7 @@ def draft(file: Container) -> Draft | None:
         for name, array in stored.items()
         if name not in coordinates.values() and sum(size > 1 for size in array.shape) > 1
     }
+    refuse_meshes(file, arrays_of_fields)
     candidates = [
         f"{name} of {array.shape} ({', '.join(array.dims) or 'no names'})"
         for name, array in arrays_of_fields.items()
@@ -95,7 +96,7 @@ def draft(file: Container) -> Draft | None:
     usual = Counter(its for its in kept.values() if "time" in its) or Counter(kept.values())
     axes = usual.most_common(1)[0][0]
     arrays = [
-        replace(describe(file, name, r, axes, space), staggered=grid.staggered[name])
+        replace(describe(file, name, r, axes, space, assumptions), staggered=grid.staggered[name])
         for name, r in kept.items()
     ]
     arrays = with_static(file, arrays, axes, assumptions)

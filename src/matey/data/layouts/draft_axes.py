@@ -9,7 +9,7 @@ from itertools import combinations, permutations, product
 from typing import Literal
 
 from matey.config import Axis
-from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
+from matey.data.layouts.conventions import CLOCKS, NOT_POSITIONS, axis_of, plain_word
 
 Roles = tuple[Axis, ...]
 # `backwards`: reversed, as HDF5 lists those of MATLAB; `slowest first`: z, y, x.
@@ -55,17 +55,34 @@ class ArrayShape:
 
 def find_coordinates(arrays: Mapping[str, ArrayShape]) -> dict[Axis, str]:
     """The array of positions along each axis, and of times, where arrays have no named axes; and
-    where they do, the likeliest by its name."""
+    where they do, the likeliest by its name: `t` before T, and before counters."""
     coordinates: dict[Axis, str] = {}
-    for name, array in arrays.items():
+
+    def unlikely(pair: tuple[str, ArrayShape]) -> tuple[bool, bool, bool]:
+        name, array = pair
+        return plain_word(name) in CLOCKS, not is_vector(array.shape), is_temperature(name)
+
+    for name, array in sorted(arrays.items(), key=unlikely):
         itself = array.dims == (name.split("/")[-1],)
         axis = array.axes[0] if itself else axis_of(name)
-        flat = is_vector(array.shape) or (axis == "time" and len(array.shape) == 2)
+        flat = is_vector(array.shape) or (axis == "time" and are_times_of_samples(name, array))
         fits = len(array.dims) != 1 or array.axes[0] in (axis, None)
         may_be = itself or plain_word(name) not in NOT_POSITIONS
         if axis in ORDER and flat and fits and may_be:
             coordinates.setdefault(axis, name)
     return coordinates
+
+
+def is_temperature(name: str) -> bool:
+    """Whether an array is called T, which among fields is no time."""
+    return name.split("/")[-1] == "T"
+
+
+def are_times_of_samples(name: str, array: ArrayShape) -> bool:
+    """Whether an array that is called as times are may hold those of each sample, of (sample,
+    time): T of two axes is a temperature, and what lies along an axis of space a field."""
+    two = len(array.shape) == 2 and not is_vector(array.shape)
+    return two and not is_temperature(name) and not {*array.axes} & {*SPACE}
 
 
 def is_vector(shape: Sequence[int]) -> bool:

@@ -26,7 +26,13 @@ from matey.data.layouts.conventions import (
     plain_word,
     position_of,
 )
-from matey.data.layouts.draft_axes import SPACE, ArrayShape, Roles, is_vector
+from matey.data.layouts.draft_axes import (
+    SPACE,
+    ArrayShape,
+    Roles,
+    are_times_of_samples,
+    is_vector,
+)
 
 PREFERRED: tuple[Position, ...] = (
     *("center", "left", "right", "half", "face", "corner", "inner", "outer"),
@@ -133,7 +139,7 @@ def name_coordinates(
     coordinates: dict[Axis, str] = {}
     for axis, line in lines.items():
         name = coordinate_along(file, stored, axis, line) or by_name.get(axis, "")
-        if name and fits(stored[name], line.size, axis):
+        if name and fits(name, stored[name], line.size, axis):
             coordinates[axis] = name
     return coordinates
 
@@ -199,7 +205,7 @@ def coordinate_along(
         return ""
     ranked: list[tuple[int, int, str]] = []
     for place, (name, array) in enumerate(stored.items()):
-        if line.dim not in array.dims or not fits(array, line.size, axis):
+        if line.dim not in array.dims or not fits(name, array, line.size, axis):
             continue
         itself = name.split("/")[-1] == line.dim
         attributes = file.attributes(name) if not name.startswith("*/") else {}
@@ -231,9 +237,9 @@ def goes_round(file: Container, name: str) -> bool:
     )
 
 
-def fits(array: ArrayShape, size: int, axis: Axis) -> bool:
+def fits(name: str, array: ArrayShape, size: int, axis: Axis) -> bool:
     """Whether an array may hold the positions of so many points, or times of frames."""
-    if axis == "time" and len(array.shape) == 2 and not is_vector(array.shape):
+    if axis == "time" and are_times_of_samples(name, array):
         return array.shape[1] in (size, size + 1)
     count = prod(array.shape)
     return is_vector(array.shape) and (count == size or (axis == "time" and count == size + 1))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 
@@ -11,8 +12,11 @@ import numpy as np
 from matey.config import ArrayConfig, Axis
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
+from matey.data.layouts.conventions import axis_of, plain_word, words
 from matey.data.layouts.draft_axes import Roles
+from matey.errors import MateyError
 from matey.fields import Variable
+from matey.fields.quantities import PSEUDOVECTORS, TRUE_VECTORS
 
 CANONICAL = {
     "velocity_x": "u vx velx uwnd x_velocity velocity_x",
@@ -29,6 +33,10 @@ CANONICAL = {
 }
 NAME_OF = {word: name for name, words in CANONICAL.items() for word in words.split()}
 VECTORS = {"vel": "velocity", "u": "velocity", "v": "velocity", "b": "magnetic", "f": "force"}
+# An array that is called after one of these has components.
+VECTOR_WORDS = words(f"{TRUE_VECTORS} {PSEUDOVECTORS} velocities wind winds uv displacement flux")
+# Axes so called hold variables one after the other, no components.
+CHANNELS = words("channel channels variable variables field fields")
 
 
 def first_of(file: Container, name: str) -> str:
@@ -39,20 +47,35 @@ def first_of(file: Container, name: str) -> str:
 
 
 def describe(
-    file: Container, name: str, roles: Roles, axes: Roles, space: tuple[Axis, ...]
+    file: Container,
+    name: str,
+    roles: Roles,
+    axes: Roles,
+    space: tuple[Axis, ...],
+    assumptions: list[str],
 ) -> ArrayConfig:
-    """One array: canonical names and units of what it holds."""
+    """One array: canonical names and units of what it holds. Several variables are called as the
+    file labels them, else they are components of a vector, else numbered."""
     first = first_of(file, name)
     attributes = file.attributes(first)
     pairs = zip(file.array(first).shape, roles, strict=True)
     sizes = [size for size, role in pairs if role == "component"]
     letters = "xyz"[: len(space)]
     stem = text(attributes.get("canonical_name", "")) or canonical(name, space)
-    if all(size == 1 for size in sizes):
-        variables: tuple[str, ...] = (stem,)
-    elif all(size == len(space) for size in sizes):
-        word = name.split("/")[-1].lower()
-        stem = VECTORS.get(word.removesuffix("_field"), stem)
+    labels = labels_along(file, first, roles.index("component")) if len(sizes) == 1 else []
+    word = name.split("/")[-1].lower().removesuffix("_field")
+    variables: tuple[str, ...]
+    if labels and not {*labels} <= {*"xyz"}:
+        variables = named_by(labels, space)
+    elif all(size == 1 for size in sizes):
+        variables = (stem,)
+    elif all(size == len(space) for size in sizes) and not are_channels(file, first, roles, word):
+        if len(sizes) == 1 and not labels and not is_vectors(word):
+            assumptions.append(
+                f"the {len(space)} entries of {name} are taken for the components of a vector "
+                f"along {', '.join(letters)}"
+            )
+        stem = VECTORS.get(word, stem)
         variables = tuple(f"{stem}_{''.join(c)}" for c in product(letters, repeat=len(sizes)))
     else:
         stem = stem if stem[-2:] not in ("_x", "_y", "_z") else plain_name(name)
@@ -66,6 +89,48 @@ def describe(
         static=bool(number(attributes.get("static"))),
         pseudo=pseudo_of(variables, number(attributes.get("pseudo"))),
     )
+
+
+def is_vectors(word: str) -> bool:
+    """Whether an array of this name, in small letters, holds a vector."""
+    return word in VECTORS or bool({*re.split("[^a-z]+", word)} & VECTOR_WORDS)
+
+
+def are_channels(file: Container, name: str, roles: Roles, word: str) -> bool:
+    """Whether the axis of components is called as one of variables, and nothing says vector."""
+    dims = file.dims(name)
+    called = plain_word(dims[roles.index("component")]) if dims else ""
+    return called in CHANNELS and not is_vectors(word)
+
+
+def labels_along(file: Container, name: str, place: int) -> list[str]:
+    """What a file calls the entries of an axis, by texts along it, or of its name where axes have
+    none; empty where it calls them nothing."""
+    size, dims = file.array(name).shape[place], file.dims(name)
+    dim, group = dims[place] if dims else "", name.rpartition("/")[0]
+    for other in file.names():
+        array = file.array(other)
+        if array.dtype.kind not in "SUOT" or tuple(array.shape[:1]) != (size,):
+            continue
+        along = file.dims(other)[:1] == (dim,) if dim else axis_of(other) == "component"
+        if not along or other.rpartition("/")[0] not in ("", group):
+            continue
+        with suppress(MateyError, ValueError):  # of objects that would have to be unpickled
+            rows = np.ma.filled(array[:], b"") if array.dtype.kind == "S" else np.asarray(array[:])
+            if rows.dtype.kind == "S" and rows.ndim > 1:  # the characters of NetCDF
+                rows = np.array([b"".join(row) for row in rows.reshape(size, -1)])
+            labels = [text(entry).strip("\0 ") for entry in rows.reshape(-1)]
+            if len(set(labels)) == size and all(re.search("[^0-9.]", label) for label in labels):
+                return labels
+    return []
+
+
+def named_by(labels: Sequence[str], space: tuple[Axis, ...]) -> tuple[str, ...]:
+    """Variables by their labels: by canonical names, where these differ."""
+    names = tuple(canonical(label.replace("/", "_"), space) for label in labels)
+    plain = tuple(plain_name(label.replace("/", "_")) for label in labels)
+    kept = next((each for each in (names, plain) if len(set(each)) == len(labels)), None)
+    return kept or tuple(f"{name}_{i}" for i, name in enumerate(plain))
 
 
 def pseudo_of(

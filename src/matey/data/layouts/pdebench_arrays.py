@@ -53,6 +53,7 @@ class PDEBenchScalars:
 
     def describe(self, file: Container, options: SourceConfig | None) -> Contents | None:
         names = file.names()
+        refuse_steady(file)
         if "tensor" not in names or file.array("tensor").ndim != 3 or not {*COORDINATES} & {*names}:
             return None
         base.required(file.path, names, ("tensor", *COORDINATES))
@@ -71,6 +72,19 @@ class PDEBenchScalars:
         arrays = (Stored("tensor", "ntx", (system.variable,)),)
         values = read_parameters(file, system.parameters)
         return periodic_box(file, options, system.system, arrays, values)
+
+
+def refuse_steady(file: Container) -> None:
+    """Raise DataError for solutions of Darcy flow: they have no time."""
+    if not {"tensor", "nu", "x-coordinate", "y-coordinate"} <= {*file.names()}:
+        return
+    solutions, coefficients = (tuple(file.array(name).shape) for name in ("tensor", "nu"))
+    if len(solutions) == 4 and solutions == (coefficients[0], 1, *coefficients[1:]):
+        raise DataError(
+            f"{shown(file.path)}: tensor of {solutions} holds {solutions[0]} steady solutions of "
+            "Darcy flow, one for each nu, as in PDEBench: they have no axis of time, and no next "
+            "frame to predict. Other sets of PDEBench are read."
+        )
 
 
 class PDEBenchCompressible:

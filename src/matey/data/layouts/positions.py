@@ -13,10 +13,20 @@ import numpy as np
 from matey.config import Axis
 from matey.data.formats import files
 from matey.data.formats.container import Container
-from matey.data.layouts.conventions import NOT_POSITIONS, axis_of, plain_word
-from matey.data.layouts.draft_axes import SPACE, ArrayShape, is_vector
+from matey.data.formats.encoding import text
+from matey.data.formats.files import UnknownLayoutError, shown
+from matey.data.layouts.conventions import (
+    NOT_POSITIONS,
+    axis_by_attributes,
+    axis_of,
+    plain_word,
+    words,
+)
+from matey.data.layouts.draft_axes import ORDER, SPACE, ArrayShape, is_vector
 
 WHOLE = 2**20  # entries of a grid that are all compared; of a larger one these lines are:
+# What programs call the axis of cells, or points, of a mesh.
+OF_MESHES = words("ncells ncell ncol cell cells node nodes nedges nvertices nmesh2d_face")
 LINES = 8  # beside the first, evenly apart from the first corner to the last
 
 
@@ -105,6 +115,30 @@ def by_grids_of_positions(
                 axes[place + here] = axis
             arrays[name] = replace(array, axes=tuple(axes))
     return arrays
+
+
+def refuse_meshes(file: Container, fields: Mapping[str, ArrayShape]) -> None:
+    """Raise UnknownLayoutError where fields lie on the cells of a mesh, which one axis counts: its
+    name says so, an attribute, or that latitudes and longitudes lie along it."""
+    along: dict[str, set[Axis]] = {}
+    meshes: set[str] = set()
+    for name in file.names():
+        dims, attributes = file.dims(name), file.attributes(name)
+        if text(attributes.get("CDI_grid_type", "")) == "unstructured":
+            meshes |= {*dims[-1:]}
+        if len(dims) == 1:
+            axis = axis_by_attributes(attributes) or axis_of(name.removeprefix("c"))
+            along.setdefault(dims[0], set()).update([axis] if axis in ("y", "x") else [])
+    for name, array in fields.items():
+        for dim in array.dims:
+            places, own = along.get(dim, set()), axis_of(dim) in ORDER and dim in file.names()
+            counted = places >= {"y", "x"} and not own and axis_of(dim) not in ("time", "sample")
+            if counted or dim in meshes or (dim.lower() in OF_MESHES and not places):
+                raise UnknownLayoutError(
+                    f"{shown(file.path)}: {name} of {array.shape} lies on a mesh, whose cells the "
+                    f"axis {shown(dim)} counts. Put it on a grid first, as `cdo "
+                    "remapcon,r360x180 IN OUT` does, or xESMF."
+                )
 
 
 def matches(array: ArrayShape, shape: tuple[int, ...], start: int) -> bool:

@@ -98,9 +98,6 @@ def glance(path: Path) -> Glance | None:
             numbered |= set(one.names.values())
             stored = {n: a for n, a in stored.items() if n not in numbered} | first
         coordinates = find_coordinates(stored)
-        time = stored.get(coordinates.get("time", ""))
-        if time and len(time.shape) > 1 and time_axis(time, {}) is None:
-            del coordinates["time"]  # a temperature: T of (lat, lon)
         clock = clock_of(file, coordinates.get("time"))
         if lone is not None and clock is None:
             clock = Clock(TIME, np.array([lone.time]))
