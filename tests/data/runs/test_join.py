@@ -13,6 +13,7 @@ from matey import open as open_fields
 from matey.cli import main
 from matey.cli.options import read_data
 from matey.data.inspect import inspect
+from matey.data.runs.names import parse_all
 from matey.data.systems import open_systems
 from matey.data.trajectories import open_source
 from matey.errors import DataError
@@ -68,6 +69,11 @@ def with_time_in_name(folder, run, k):
     written(folder / f"u_t={TIMES[k]:.2f}.nc", dataset)
 
 
+def with_decimals_in_name(folder, run, k):
+    dataset = xarray.Dataset({"u": (("y", "x"), wave(run)[k])}, {"y": Y, "x": X})
+    written(folder / f"u_{TIMES[k]:.6f}.nc", dataset)
+
+
 def with_folder_of_its_time(folder, run, k):
     folder = folder / f"{TIMES[k]:g}"
     folder.mkdir(parents=True)
@@ -93,6 +99,7 @@ KINDS = {  # the writer, and the time of frame k in what it writes
     with_date_in_name: 3600.0,
     with_number_alone: 10.0,
     with_time_in_name: 0.1,
+    with_decimals_in_name: 0.1,
     with_folder_of_its_time: 0.1,
     as_npy: 1.0,
     as_npz: 1.0,
@@ -187,6 +194,40 @@ def test_a_group_for_each_frame_is_one_variable(tmp_path, name):
     np.testing.assert_array_equal(field.values[:, 0, 0], wave())
     np.testing.assert_allclose(field.times, 0.25 * np.arange(STEPS))
     np.testing.assert_allclose(field.grid.coordinate(2), X)
+
+
+def test_times_before_zero_are_frames_too_and_what_some_frames_lack_is_said(tmp_path):
+    times = np.arange(STEPS) * 0.5 - 2
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for k, time in enumerate(times):
+            file[f"t={time}/rho"] = wave()[k]
+            if k > 2:
+                file[f"t={time}/p"] = wave()[k]
+    (field,) = fields = open_fields(tmp_path / "a.h5")
+    np.testing.assert_array_equal(field.values[:, 0, 0], wave())
+    np.testing.assert_array_equal(field.times, times)
+    said = " ".join(fields.readers[0].contents.assumptions)
+    assert f"/p and {STEPS - 4} more arrays left out: not in each of the {STEPS} frames" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        ("u_0.000000 u_0.250000 u_0.500000", [[0], [0.25], [0.5]]),
+        ("u_0.5000 u_1.0000 u_1.5000 u_2.0000", [[0.5], [1], [1.5], [2]]),
+        ("u_0.0 u_0.1 u_0.2 u_0.30000000000000004", [[0], [0.1], [0.2], [0.30000000000000004]]),
+        ("u_1.0000 u_2.0000", [[1], [2]]),
+        ("u_2.500000e-01 u_1e-05 u_5.000000e+00", [[0.25], [1e-5], [5]]),
+        ("u_-0.5 u_0.5 u=-1", [[-0.5], [0.5], [-1]]),
+        ("u_1.0000 u_1.0001 u_1.0002", [[1, 0], [1, 1], [1, 2]]),
+        ("u_1.0000 u_1.0010 u_2.0000 u_2.0010", [[1, 0], [1, 10], [2, 0], [2, 10]]),
+        ("run0.2500 run0.5000", [[0, 2500], [0, 5000]]),
+        ("rho-0001 rho-0002", [[1], [2]]),
+    ],
+)
+def test_digits_about_a_point_are_one_number_unless_they_count_runs_and_frames(names, values):
+    parsed = parse_all(f"a/{name}.npy" for name in names.split())
+    assert [[number.value for number in name.numbers] for name in parsed] == values
 
 
 def test_a_dataset_for_each_frame_is_one_variable(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matey.data.formats.files import shown
 from matey.data.resample.frames import Frame
-from matey.data.runs.names import PLACE, RUN_WORDS, Name, parse, split_suffix, varying
+from matey.data.runs.names import PLACE, RUN_WORDS, Name, parse_all, split_suffix, varying
 from matey.errors import DataError
 
 
@@ -23,8 +23,7 @@ class Series:
 def series_of(files: Sequence[Path]) -> list[Series]:
     """The runs that files are, each under a name of its own."""
     alike = defaultdict[str, list[tuple[Path, Name]]](list)
-    for path in files:
-        name = parse(str(path))
+    for path, name in zip(files, parse_all(map(str, files)), strict=True):
         alike[name.skeleton].append((path, name))
     runs: list[Series] = []
     for members in alike.values():

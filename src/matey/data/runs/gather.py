@@ -6,7 +6,7 @@ names, but differ in their grid, are refused; where names fit two readings, that
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from matey.data.layouts.draft_axes import FEW
 from matey.data.runs.glance import UNKNOWN, Glance, glance
 from matey.data.runs.join import joined, stepped
 from matey.data.runs.merge import NAMELESS, merged
-from matey.data.runs.names import PART_WORDS, RUN_WORDS, Name, Number, parse, varying
+from matey.data.runs.names import PART_WORDS, RUN_WORDS, Name, Number, parse, parse_all, varying
 from matey.errors import MateyError
 
 FEWEST = 3  # frames that make a run, where names alone tell
@@ -82,8 +82,10 @@ def gather(
             looks[path] = seen
     runs: dict[Path, Run] = {}
     taken = set(errors)
-    damaged = {parse(str(path)).skeleton for path in errors}
-    for family in families(list(looks.values()), asked):
+    known = [*looks, *errors]
+    names = dict(zip(known, parse_all(map(str, known)), strict=True))
+    damaged = {names[path].skeleton for path in errors}
+    for family in families(looks, names, asked):
         for members in family.runs():
             paths = [member.path for member, _ in members]
             try:
@@ -113,12 +115,13 @@ def gather(
     return [runs.get(path, path) for path in files if path in runs or path not in taken]
 
 
-def families(looks: Sequence[Glance], asked: Asked) -> list[Family]:
+def families(
+    looks: Mapping[Path, Glance], names: Mapping[Path, Name], asked: Asked
+) -> list[Family]:
     """Files by how they are called."""
     alike = defaultdict[str, list[tuple[Glance, Name]]](list)
-    for look in looks:
-        name = parse(str(look.path))
-        alike[name.skeleton].append((look, name))
+    for path, look in looks.items():
+        alike[names[path].skeleton].append((look, names[path]))
     return [family_of(pairs, asked) for pairs in alike.values()]
 
 

@@ -316,6 +316,9 @@ def spanned(parts: Sequence[Stretch]) -> Path:
 def stepped(look: Glance) -> Run:
     """The run whose frames are groups or datasets of one file."""
     steps = look.steps
+    left = [name for name in look.arrays if name not in steps[0].names]
+    arrays = {name: look.arrays[name] for name in steps[0].names}
+    look = replace(look, arrays=arrays, along=dict.fromkeys(arrays))
     timed = all(step.time is not None for step in steps)
     times = [step.time if timed else step.number.value for step in steps]
     if timed:
@@ -327,5 +330,7 @@ def stepped(look: Glance) -> Run:
     along = dict.fromkeys(steps[0].names)
     series = Series(parts, along, look.others, labels(look))
     doubts = (look.doubt,) if look.doubt else ()
-    notes = (said, *taken_for(look))
+    more = f" and {len(left) - 1} more arrays" if len(left) > 1 else ""
+    apart = [f"{name}{more} left out: not in each of the {len(steps)} frames" for name in left[:1]]
+    notes = (said, *apart, *taken_for(look))
     return Run(look.path, (series,), tuple(ordered), TIME, {}, ("time",), False, notes, doubts)

@@ -1,12 +1,14 @@
 """Numbers in the names of files, groups and datasets: counts of frames, of runs, times and dates.
 
-The word before a number often says what it counts: `frame_0012`, `run3`, `t=0.5`, `Step#0`.
+The word before a number often says what it counts: `frame_0012`, `run3`, `t=-0.5`, `Step#0`.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from matey.data.layouts.conventions import words
 
@@ -24,9 +26,11 @@ TIMES = words("t time times ts")  # what stands before a time with a fraction
 PLACE = "\0"  # stands for a number in a name without its numbers
 NUMBER = re.compile(
     r"(?P<date>(?<!\d)(?:1[89]|2[0-3])\d\d[-_]?(?:0[1-9]|1[0-2])[-_]?(?:0[1-9]|[12]\d|3[01])"
-    r"(?:[-_T ]?[0-2]\d(?:[-_:hH]?[0-5]\d(?:[-_:mM]?[0-5]\d)?)?)?(?!\d))|(?P<number>\d+)"
+    r"(?:[-_T ]?[0-2]\d(?:[-_:hH]?[0-5]\d(?:[-_:mM]?[0-5]\d)?)?)?(?!\d))"
+    r"|(?P<number>(?:(?<=[=_])-|^-)?\d+)"  # elsewhere a - is a hyphen
 )
-FRACTION = re.compile(r"\d+(?:[.]\d+)?(?:[eE][-+]?\d+)?")
+FRACTION = re.compile(r"-?\d+(?:[.]\d+)?(?:[eE][-+]?\d+)?")
+POINTED = re.compile(r"(?<!\d)(?<!\d[.])(\d+)[.](\d+)(?![.]?\d)")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Number:
     def is_time(self) -> bool:
         """Whether it counts frames, or is the time of one: by the word before it, as a date, or as
         a fraction."""
-        return self.is_date or self.word in FRAME_WORDS or "." in self.text
+        return self.is_date or self.word in FRAME_WORDS or bool(re.search("[.eE]", self.text))
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,44 @@ class Name:
     numbers: tuple[Number, ...]
 
 
-def parse(path: str) -> Name:
-    """The numbers in a path; of a file without its suffix."""
+def parse_all(paths: Iterable[str]) -> list[Name]:
+    """The numbers in paths. Paths that differ only in digits about a point are read alike."""
+    paths = list(paths)
+    skeletons = [POINTED.sub(PLACE, path) for path in paths]
+    last = defaultdict[str, list[re.Match[str]]](list)
+    for path, skeleton in zip(paths, skeletons, strict=True):
+        last[skeleton] += [*POINTED.finditer(path)][-1:]
+    decimal = {skeleton: are_decimals(pairs) for skeleton, pairs in last.items()}
+    return [parse(p, decimals=decimal[s]) for p, s in zip(paths, skeletons, strict=True)]
+
+
+def are_decimals(pairs: Sequence[re.Match[str]]) -> bool:
+    """Whether digits on both sides of a point are one number, as 0.2500, 0.5000.
+
+    They are two where the last count on by one, as in 1.0000, 1.0001; and where they are the same
+    after each of several first ones, as in 1.0000, 1.0010, 2.0000, 2.0010, unless the numbers are
+    evenly apart.
+    """
+    counts = defaultdict[str, set[int]](set)
+    for pair in pairs:
+        counts[pair.string[: pair.end(1)]].add(int(pair[2]))
+    steps = {b - a for its in counts.values() for a, b in pairwise(sorted(its))}
+    gaps = [b - a for a, b in pairwise(sorted({float(pair[0]) for pair in pairs}))]
+    if not steps:
+        return len(counts) > 1 and set.union(*counts.values()) == {0}
+    repeated = len(counts) > 1 and len({frozenset(its) for its in counts.values()}) == 1
+    return steps != {1} and (not repeated or max(gaps) - min(gaps) < 0.1 * max(gaps))
+
+
+def parse(path: str, decimals: bool = False) -> Name:
+    """The numbers in a path; of a file without its suffix. With `decimals` those with a point are
+    each one number, unless the word before counts runs."""
     segments = path.split("/")
     skeletons, numbers = [], list[Number]()
     for i, segment in enumerate(segments):
         depth = len(segments) - 1 - i
         stem, suffix = split_suffix(segment) if not depth else (segment, "")
-        skeleton, its = parse_segment(stem, depth)
+        skeleton, its = parse_segment(stem, depth, decimals)
         skeletons.append(skeleton + suffix)
         numbers += its
     return Name("/".join(skeletons), tuple(numbers))
@@ -74,7 +108,7 @@ def split_suffix(name: str) -> tuple[str, str]:
     return (stem, dot + suffix) if stem and re.match(r"[A-Za-z]|h5", suffix) else (name, "")
 
 
-def parse_segment(text: str, depth: int) -> tuple[str, list[Number]]:
+def parse_segment(text: str, depth: int, decimals: bool = False) -> tuple[str, list[Number]]:
     """One folder or file name. A fraction is one number after a word for time, or alone."""
     skeleton, numbers, place = "", list[Number](), 0
     while match := NUMBER.search(text, place):
@@ -84,8 +118,10 @@ def parse_segment(text: str, depth: int) -> tuple[str, list[Number]]:
         written, end, value, is_date = match[0], match.end(), 0.0, bool(match["date"])
         alone = not before and match.start() == 0
         whole = FRACTION.match(text, match.start())
-        if whole and not is_date and is_fraction(whole[0], spelt, before, alone, text):
-            written, end = whole[0], whole.end()
+        if whole and not is_date:
+            fits = decimals and "." in whole[0] and spelt not in RUN_WORDS | PART_WORDS
+            if fits or is_fraction(whole[0], spelt, before, alone, text):
+                written, end = whole[0], whole.end()
         value = seconds(written) if is_date else float(written)
         skeleton += before + PLACE
         numbers.append(Number(spelt, written, value, depth, is_date))
@@ -94,15 +130,14 @@ def parse_segment(text: str, depth: int) -> tuple[str, list[Number]]:
 
 
 def is_fraction(written: str, word: str, before: str, alone: bool, text: str) -> bool:
-    """Whether digits on both sides of a point are one number: after a word for time, alone, or
-    where the last are too few for a count, as in `out_2.50`."""
+    """Whether digits on both sides of a point, or with an exponent, are one number: after a word
+    for time, alone, or where the last are too few for a count, as in `out_2.50`, `out_2.5e-01`."""
     if word in TIMES or before.endswith("="):
         return True
     if alone:
         return written == text
-    return (
-        re.fullmatch(r"\d+[.]\d{1,3}", written) is not None and word not in RUN_WORDS | PART_WORDS
-    )
+    plain = re.fullmatch(r"-?\d+(?:[.]\d{1,3}|(?:[.]\d+)?[eE][-+]\d+)", written)
+    return plain is not None and word not in RUN_WORDS | PART_WORDS
 
 
 def seconds(date: str) -> float:
