@@ -595,6 +595,38 @@ def test_parameters_of_each_group_are_drafted(tmp_path):
     assert [t.parameters for t in fields.trajectories] == [{"Re": 100.0 * n} for n in range(4)]
 
 
+@pytest.mark.parametrize("write", ["npz", "h5", "groups"])
+def test_numbers_beside_fields_are_their_step_and_parameters(tmp_path, write):
+    """And those that are neither by their names are said to be unused."""
+    numbers = {"dt": 0.25, "Re": 100.0, "seed": 3, "gain": 0.5}
+    path = tmp_path / ("a.npz" if write == "npz" else "a.h5")
+    if write == "npz":
+        np.savez(path, u=waves()[0], y=Y, x=X, **numbers)
+    else:
+        with h5py.File(path, "w") as file:
+            for group in ("a", "b") if write == "groups" else ("",):
+                for name, values in {"u": waves()[0], "y": Y, "x": X, **numbers}.items():
+                    file[f"{group}/{name}"] = values
+    fields = open_fields(path)
+    assert fields.spec.dt == 0.25
+    assert fields[0].parameters == {"Re": 100.0}
+    said = " ".join(fields.readers[0].contents.assumptions)
+    assert "frames are taken to be 0.25 apart" in said
+    assert sorted(said.split("the numbers ")[1].split(" are not")[0].split(", ")) == [
+        "gain",
+        "seed",
+    ]
+
+
+def test_coordinates_of_one_number_are_no_parameters(tmp_path):
+    coords = {"time": TIMES, "y": Y, "x": X, "height": ((), 2.0, {"units": "m"}), "number": 0}
+    dataset = xarray.Dataset({"u": (("time", "y", "x"), waves()[0])}, coords)
+    dataset.assign(dt=0.01).to_netcdf(tmp_path / "a.nc")
+    reader = open_reader(tmp_path / "a.nc")
+    assert (reader.spec.dt, reader.spec.parameters) == (0.5, ())
+    assert not any("number" in text for text in reader.contents.assumptions)
+
+
 def test_complex_arrays_beside_real_ones_are_said_to_be_left_out(tmp_path):
     np.savez(tmp_path / "a.npz", u=waves(), psi=waves() + 1j, t=TIMES, y=Y, x=X)
     said = open_reader(tmp_path / "a.npz").contents.assumptions

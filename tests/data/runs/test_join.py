@@ -267,6 +267,24 @@ def test_parts_of_a_run_that_was_restarted_are_joined(tmp_path):
     np.testing.assert_allclose(field.times, 0.1 * np.arange(40))
 
 
+@pytest.mark.parametrize("kind", ["attribute", "number"])
+def test_runs_of_other_parameters_stay_trajectories_and_frames_of_others_are_refused(
+    tmp_path, kind
+):
+    for n in range(3):
+        for name, values, time in (("run", wave(n), TIMES), ("frame", wave()[n], TIMES[n])):
+            with h5py.File(tmp_path / f"{name[0]}{n}_{name}.h5", "w") as file:
+                file["u"], file["y"], file["x"], file["t"] = values, Y, X, time
+                if kind == "attribute":
+                    file.attrs["Re"] = 10.0 * n
+                else:
+                    file["Re"] = 10.0 * n
+    fields = open_fields(str(tmp_path / "*_run.h5"))
+    assert [t.parameters["Re"] for t in fields.trajectories] == [0.0, 10.0, 20.0]
+    with pytest.raises(DataError, match=r"hold the parameters {'Re': 0.0} and"):
+        open_fields(str(tmp_path / "*_frame.h5"))
+
+
 def test_members_that_cover_the_same_times_stay_trajectories(tmp_path):
     for n in range(4):
         stretch(tmp_path / f"out_{n}.nc", 0, 20, run=n)

@@ -9,11 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from matey.config import ArrayConfig, Axis, LayoutConfig
 from matey.data.formats.container import Container
-from matey.data.formats.encoding import number, text
+from matey.data.formats.encoding import text
 from matey.data.formats.files import UnknownLayoutError, shown
 from matey.data.formats.times import are_dates
 from matey.data.layouts.conventions import (
@@ -33,10 +31,14 @@ from matey.data.layouts.draft_axes import (
     like,
 )
 from matey.data.layouts.draft_grid import SharedGrid, goes_round, never_changes, share_grid
-from matey.data.layouts.draft_names import describe, with_names_of_their_own
+from matey.data.layouts.draft_names import (
+    describe,
+    find_parameters,
+    numbers_beside,
+    time_step,
+    with_names_of_their_own,
+)
 from matey.data.layouts.positions import by_grids_of_positions, refuse_meshes
-
-PARAMETERS = "Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx"
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,15 @@ def draft(file: Container) -> Draft | None:
     arrays = with_static(file, arrays, axes, assumptions)
     arrays = with_names_of_their_own(arrays)
     time = grid.coordinates.get("time", "") or dates_along(file, kept, stored)
-    dt = number(file.attributes().get("dt"))
-    if not time and not (dt and dt > 0):
-        assumptions.append("no times are stored, so that a frame is one unit of time")
+    numbers = numbers_beside(file, stored)
     layout = LayoutConfig(
         axes=axes,
         arrays=tuple(arrays),
         time=time,
-        dt=dt if not time and dt and dt > 0 else 1.0,
+        dt=1.0 if time else time_step(file, numbers, assumptions),
         coordinates={a: name for a, name in grid.coordinates.items() if a in space},
         boundaries=find_boundaries(file, space, grid, assumptions),
-        parameters=find_parameters(file, stored),
+        parameters=find_parameters(file, stored, numbers, assumptions),
         doubts=tuple(dict.fromkeys(doubts)),
     )
     return Draft(layout, tuple(dict.fromkeys(assumptions)))
@@ -283,24 +283,3 @@ def find_boundaries(
         sides = ", ".join(unsaid)
         assumptions.append(f"the sides along {sides} are taken for open: the file does not say")
     return {axis: boundaries.get(axis, "open") for axis in space}
-
-
-def find_parameters(file: Container, arrays: Mapping[str, ArrayShape]) -> dict[str, float | str]:
-    """Attributes that are numbers, of the file or of every group that is a trajectory: known
-    parameters, and in files of ours all of them."""
-    attributes = file.attributes()
-    if any(name.startswith("*/") for name in arrays):
-        groups = {name.partition("/")[0] for name in file.names() if "/" in name}
-        owners = [file.attributes(group) for group in sorted(groups)]
-        attributes |= {k: v for k, v in owners[0].items() if all(k in o for o in owners)}
-    ours = "system" in attributes
-    values = {key: number(value) for key, value in attributes.items()}
-    # By name, not by value: files of one system may differ.
-    return {
-        key: key
-        for key, value in values.items()
-        if value is not None
-        and np.isfinite(value)
-        and key != "dt"
-        and (ours or key in PARAMETERS.split())
-    }

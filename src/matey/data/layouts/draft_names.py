@@ -1,19 +1,21 @@
-"""Names and units of the variables that the arrays of a file hold."""
+"""Names and units of the variables that the arrays of a file hold, and the numbers beside them."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
+from math import prod
 
 import numpy as np
 
 from matey.config import ArrayConfig, Axis
+from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import number, text
-from matey.data.layouts.conventions import axis_of, plain_word, words
-from matey.data.layouts.draft_axes import Roles
+from matey.data.layouts.conventions import CLOCKS, axis_of, plain_word, words
+from matey.data.layouts.draft_axes import ArrayShape, Roles
 from matey.errors import MateyError
 from matey.fields import Variable
 from matey.fields.quantities import PSEUDOVECTORS, TRUE_VECTORS
@@ -33,6 +35,8 @@ CANONICAL = {
 }
 NAME_OF = {word: name for name, words in CANONICAL.items() for word in words.split()}
 VECTORS = {"vel": "velocity", "u": "velocity", "v": "velocity", "b": "magnetic", "f": "force"}
+PARAMETERS = words("Du Dv k gravity NU Nu eta zeta M beta rho Re Rem Bx")
+DESCRIBED = words("units standard_name long_name grid_mapping_name axis")  # attributes of others
 # An array that is called after one of these has components.
 VECTOR_WORDS = words(f"{TRUE_VECTORS} {PSEUDOVECTORS} velocities wind winds uv displacement flux")
 # Axes so called hold variables one after the other, no components.
@@ -131,6 +135,89 @@ def named_by(labels: Sequence[str], space: tuple[Axis, ...]) -> tuple[str, ...]:
     plain = tuple(plain_name(label.replace("/", "_")) for label in labels)
     kept = next((each for each in (names, plain) if len(set(each)) == len(labels)), None)
     return kept or tuple(f"{name}_{i}" for i, name in enumerate(plain))
+
+
+def numbers_beside(file: Container, arrays: Mapping[str, ArrayShape]) -> dict[str, list[str]]:
+    """The arrays of one entry, by name; where groups are trajectories, those that all have are one:
+    `*/Re`."""
+    grouped = any(name.startswith("*/") for name in arrays)
+    groups = {name.partition("/")[0] for name in file.names() if "/" in name}
+    numbers: dict[str, list[str]] = {}
+    for name in file.names():
+        array = file.array(name)
+        if array.dtype.kind in "fiu" and prod(array.shape) == 1:
+            rest = name.partition("/")[2]
+            numbers.setdefault(f"*/{rest}" if grouped and rest else name, []).append(name)
+    return {k: its for k, its in numbers.items() if k[0] != "*" or len(its) == len(groups)}
+
+
+def time_step(
+    file: Container, numbers: Mapping[str, Sequence[str]], assumptions: list[str]
+) -> float:
+    """The time between frames where no times are stored: the attribute or the number dt, else 1."""
+    stated = number(file.attributes().get("dt"))
+    if stated and stated > 0:
+        return stated
+    names = [name for key, its in numbers.items() if key.split("/")[-1] == "dt" for name in its]
+    steps = {
+        float(files.read_coordinate(file.array(name), file.path, name).reshape(-1)[0])
+        for name in names
+    }
+    dt = steps.pop() if len(steps) == 1 else 0.0
+    if 0 < dt < np.inf:
+        assumptions.append(
+            f"frames are taken to be {dt:g} apart, as {names[0]} says, which may be the step of a "
+            "solver that wrote fewer frames"
+        )
+        return dt
+    assumptions.append("no times are stored, so that a frame is one unit of time")
+    return 1.0
+
+
+def find_parameters(
+    file: Container,
+    arrays: Mapping[str, ArrayShape],
+    numbers: Mapping[str, Sequence[str]],
+    assumptions: list[str],
+) -> dict[str, float | str]:
+    """Attributes that are numbers, of the file or of every group that is a trajectory, and numbers
+    beside arrays: known parameters, and in files of ours all attributes. Other numbers that nothing
+    describes are said to be unused."""
+    attributes = file.attributes()
+    if any(name.startswith("*/") for name in arrays):
+        groups = {name.partition("/")[0] for name in file.names() if "/" in name}
+        owners = [file.attributes(group) for group in sorted(groups)]
+        attributes |= {k: v for k, v in owners[0].items() if all(k in o for o in owners)}
+    ours = "system" in attributes
+    values = {key: number(value) for key, value in attributes.items()}
+    # By name, not by value: files of one system may differ.
+    parameters: dict[str, float | str] = {
+        key: key
+        for key, value in values.items()
+        if value is not None and np.isfinite(value) and key != "dt" and (ours or key in PARAMETERS)
+    }
+    last = Counter(key.split("/")[-1] for key in numbers)
+    stored = {key.split("/")[-1]: key for key in numbers}
+    parameters |= {word: stored[word] for word in stored if word in PARAMETERS and last[word] == 1}
+    unused = [
+        key.removeprefix("*/")
+        for key, (first, *_) in numbers.items()
+        if key not in parameters.values() and is_bare(file, key, first)
+    ]
+    if unused:
+        assumptions.append(
+            f"the numbers {', '.join(unused)} are not used: those that are parameters of the "
+            "equations belong into `parameters`"
+        )
+    return parameters
+
+
+def is_bare(file: Container, key: str, name: str) -> bool:
+    """Whether a number at the top of a file, or of each group, may be anything: neither its name
+    nor an attribute says that it is a coordinate."""
+    word = key.removeprefix("*/")
+    known = axis_of(word) is not None or plain_word(word) in CLOCKS or word == "dt"
+    return not known and "/" not in word and not DESCRIBED & {*file.attributes(name)}
 
 
 def pseudo_of(

@@ -15,8 +15,9 @@ from matey.data.formats.container import Container, open_container
 from matey.data.formats.encoding import number
 from matey.data.formats.files import Stamp
 from matey.data.formats.joined import TIME
-from matey.data.layouts.draft import PARAMETERS, list_arrays, survey
+from matey.data.layouts.draft import list_arrays, survey
 from matey.data.layouts.draft_axes import FEW, ArrayShape, find_coordinates
+from matey.data.layouts.draft_names import PARAMETERS
 from matey.data.layouts.positions import read_positions
 from matey.data.runs.clock import Clock, clock_of, time_among
 from matey.data.runs.names import (
@@ -121,7 +122,14 @@ def glance(path: Path) -> Glance | None:
             return None
         others = [name for name in file.names() if name not in axes and name not in numbered]
         places = {axis: name for axis, name in coordinates.items() if axis != "time"}
-        stated = {key: number(file.attributes().get(key)) for key in PARAMETERS.split()}
+        stated = {key: number(file.attributes().get(key)) for key in PARAMETERS}
+        stated |= {
+            name: float(files.read_coordinate(array, path, name).reshape(-1)[0])
+            for name in file.names()
+            if name in PARAMETERS
+            and (array := file.array(name)).dtype.kind in "fiu"
+            and np.prod(array.shape) == 1
+        }
         return Glance(
             path,
             stamp,

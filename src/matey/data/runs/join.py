@@ -54,6 +54,9 @@ def joined(
     `asked` says that a data config joins them. Raises DataError where frames of one run differ in
     their grid, or stand twice and are not to be dropped.
     """
+    apart = stretches and any(look.parameters != looks[0].parameters for look in looks)
+    if apart and not (asked or numbers[0].word in PART_WORDS):
+        return []  # runs of their own
     looks, left_out = check_alike(looks)
     doubts, said = list(doubts), [left_out] if left_out else []
     clock, times = moments(looks, numbers, stretches, doubts, said)
