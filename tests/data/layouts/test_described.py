@@ -511,6 +511,10 @@ def test_labels_beside_an_array_without_names_of_axes_name_its_variables(tmp_pat
     np.savez(tmp_path / "a.npz", data=values, channels=["rho", "dye"], t=TIMES, y=Y, x=X)
     names = [variable.name for variable in open_reader(tmp_path / "a.npz").spec.variables]
     assert names == ["density", "dye"]
+    both = {"data": values, "more": values + 1}
+    np.savez(tmp_path / "b.npz", **both, channels=["rho", "dye"], t=TIMES, y=Y, x=X)
+    names = [variable.name for variable in open_reader(tmp_path / "b.npz").spec.variables]
+    assert names == ["data_density", "data_dye", "more_density", "more_dye"]
 
 
 @pytest.mark.parametrize("others", ["q t z", "t z", "z"])

@@ -264,6 +264,9 @@ def plainly_named(array: ArrayConfig) -> ArrayConfig:
 def rename(array: ArrayConfig) -> ArrayConfig:
     """The same with the array's own name, with those of its groups, before each variable."""
     prefix = canonical(array.array.replace("*/", "").replace("/", "_"), ())
+    stems = {variable.rpartition("_")[0] for variable in array.variables}
+    if len(array.variables) > 1 and (len(stems) > 1 or stems == {""}):  # labels, no components
+        return replace(array, variables=tuple(f"{prefix}_{v}" for v in array.variables))
     return replace(array, variables=named_after(prefix, len(array.variables)))
 
 
