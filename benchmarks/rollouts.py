@@ -119,9 +119,9 @@ RECIPES = {
     "stencil": f"{PLAIN} {STENCIL}",
     "bound": f"{PLAIN} {BOUND}",
     "average": f"{PLAIN} {AVERAGE}",
-    "together": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} MOVING KEPT",
-    "no stencil": f"{PLAIN} {NOISE} {ENDING} {BOUND} {AVERAGE} MOVING KEPT",
-    "not moving": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} KEPT",
+    "together": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} KEPT",
+    "and moving": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} MOVING KEPT",
+    "no stencil": f"{PLAIN} {NOISE} {ENDING} {BOUND} {AVERAGE} KEPT",
 }
 
 
