@@ -111,6 +111,7 @@ STENCIL = "--model.stencil true"
 BOUND = "--model.bound 4"
 AVERAGE = "--optim.ema 0.99"
 RECIPES = {
+    "the stencil": "--windows.history 2 --model.baseline.kind stencil",  # and no model
     "plain": PLAIN,
     "noise": f"{PLAIN} {NOISE}",
     "ending": f"{PLAIN} {ENDING}",

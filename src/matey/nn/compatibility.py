@@ -71,7 +71,7 @@ def stride_of(
     system; 1 where its `ranges` hold the data's dt, and where the ratio is no whole number."""
     trained = learned.get(spec.name)
     low, high = ranges.get(spec.name, {}).get("dt", {}).get("", (math.inf, math.inf))
-    if trained is None or low <= spec.dt * (1 + ROUNDING) <= high * (1 + 2 * ROUNDING):
+    if trained is None or low * (1 - ROUNDING) <= spec.dt <= high * (1 + ROUNDING):
         return 1
     ratio = trained.dt / spec.dt
     return max(1, round(ratio)) if abs(ratio - round(ratio)) < WHOLE else 1
