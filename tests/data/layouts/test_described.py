@@ -579,6 +579,37 @@ def test_a_mesh_is_refused_and_no_line(tmp_path, dim, places, refused):
         assert open_reader(tmp_path / "a.nc").contents.described.axes == ("time", "x")
 
 
+def positions_on_a_grid(path, names, dims, shear):
+    """A field over two axes, and positions along them of (y, x), each moved by the other's."""
+    y, x = np.meshgrid(0.5 * np.arange(6), 3.0 * np.arange(8), indexing="ij")
+    places = zip(names, (y + shear * x, x + shear * y), strict=True)
+    field = xarray.DataArray(np.random.default_rng(0).normal(size=(4, 6, 8)), dims=("time", *dims))
+    grids = {name: (dims, grid) for name, grid in places}
+    xarray.Dataset({"u": field, **grids}, {"time": 0.1 * np.arange(4)}).to_netcdf(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "dims"),
+    [
+        (("y", "x"), ("j", "i")),
+        (("lat", "lon"), ("y", "x")),
+        (("TLAT", "TLON"), ("nj", "ni")),
+        (("XLAT", "XLONG"), ("south_north", "west_east")),
+    ],
+)
+def test_positions_on_a_grid_with_named_axes_are_its_coordinates(tmp_path, names, dims, caplog):
+    positions_on_a_grid(tmp_path / "a.nc", names, dims, 0.0)
+    fields = open_fields(tmp_path / "a.nc")
+    assert [v.name for v in fields.spec.variables] == ["velocity_x"]
+    assert fields[0].grid.spacing == (1.0, 0.5, 3.0)
+    assert "curved" not in caplog.text
+    positions_on_a_grid(tmp_path / "b.nc", names, dims, 0.1)
+    curved = open_fields(tmp_path / "b.nc")
+    assert len(curved.spec.variables) == 3
+    assert curved[0].grid.spacing == (1.0, 1.0, 1.0)
+    assert f"the grid is curved, by {', '.join(names)}: it is read as one" in caplog.text
+
+
 def test_a_coordinate_that_goes_up_and_down_is_refused_with_the_way_out(tmp_path):
     axes, places = ("time", "y", "x"), {"time": TIMES, "y": np.abs(Y - 5), "x": X}
     xarray.Dataset({"u": (axes, waves()[0])}, places).to_netcdf(tmp_path / "a.nc")

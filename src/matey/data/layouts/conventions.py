@@ -103,11 +103,13 @@ FACES: tuple[tuple[str, Axis, Position], ...] = (
 # Where a program has these levels beside `deptht`, points lie right of the centres along an axis.
 SHIFTED: dict[str, Axis] = {"depthu": "x", "depthv": "y"}  # NEMO
 HALF = words("xh yh zh")  # of MicroHH, beside x, y, z; elsewhere (MOM6, CM1) centres are called so
-CENTRES: tuple[tuple[str, Axis], ...] = (  # Oceananigans
-    (r"[xλ]_c([ac][ac])?", "x"),
+CENTRES: tuple[tuple[str, Axis], ...] = (
+    (r"[xλ]_c([ac][ac])?", "x"),  # Oceananigans
     (r"[yφ]_([ac]c[ac]|c)", "y"),
     (r"z_([ac][ac]c|c)", "z"),
     (r"zu(_3d|_xy|_xz|_yz)?", "z"),  # PALM
+    (r"(x|t|nav_|geo)lat|lat_rho|lat_t", "y"),  # WRF, CICE and POP, NEMO, MOM6, ROMS
+    (r"(x|t|nav_|geo)lon|xlong|lon_rho|lon_t", "x"),
 )
 STANDARD_NAMES: dict[str, Axis] = {
     "time": "time",

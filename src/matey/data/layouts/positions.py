@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from matey.config import Axis
+from matey.config import ArrayConfig, Axis
 from matey.data.formats import files
 from matey.data.formats.container import Container
 from matey.data.formats.encoding import text
@@ -84,21 +84,26 @@ def read(file: Container, array: Any, name: str, index: tuple[slice, ...]) -> np
 def by_grids_of_positions(
     file: Container, stored: Mapping[str, ArrayShape]
 ) -> dict[str, ArrayShape]:
-    """The same arrays, where axes without names are told by grids of positions among them: these
-    become coordinates, and arrays of their shape have their axes."""
+    """The same arrays, where grids of positions among them that change along one axis are the
+    coordinates of it: arrays of their shape without names of axes have those of the grids."""
     found: dict[str, tuple[Axis, int, tuple[int, ...]]] = {}
     arrays = dict(stored)
     for name, array in stored.items():
         axis = axis_of(name)
-        grid = len(array.shape) > 1 and not is_vector(array.shape) and not array.is_named
+        grid = len(array.shape) > 1 and not is_vector(array.shape)
         if axis not in SPACE or not grid or not prod(array.shape):
             continue
-        if plain_word(name) in NOT_POSITIONS:
+        if plain_word(name) in NOT_POSITIONS and not array.is_named:
             continue
         line = line_along(file, name)
         if line is None or name.startswith("*/"):
             continue
         place, points = line
+        if array.is_named:
+            dim = array.dims[place]
+            if array.axes[place] == axis and dim not in stored:
+                arrays[name] = ArrayShape((len(points),), (dim,), (axis,))
+            continue
         if (points == points[0]).all():  # of an axis that the grid does not have
             del arrays[name]
             continue
@@ -115,6 +120,23 @@ def by_grids_of_positions(
                 axes[place + here] = axis
             arrays[name] = replace(array, axes=tuple(axes))
     return arrays
+
+
+def curved(file: Container, arrays: Sequence[ArrayConfig], space: Sequence[Axis]) -> list[str]:
+    """A notice of positions that change along several axes of space, which have none of their
+    own."""
+    names = [
+        array.array
+        for array in arrays
+        if (array.static or (array.axes and "time" not in array.axes))
+        and (axis_of(array.array) or axis_by_attributes(file.attributes(array.array))) in space
+    ]
+    if not names:
+        return []
+    return [
+        f"the grid is curved, by {', '.join(names)}: it is read as one whose points are one apart "
+        f"along {', '.join(space)}, and they are static variables"
+    ]
 
 
 def refuse_meshes(file: Container, fields: Mapping[str, ArrayShape]) -> None:
