@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,24 @@ def test_a_wider_model_gets_fewer_steps_for_the_same_time(tmp_path):
 
 def test_no_trial_is_longer_than_the_run_itself(tmp_path):
     assert [t.steps for t in tried(tmp_path, {"optim.lr": (1e-3, BEST)}, steps=7)] == [7, 7]
+
+
+def test_a_trial_warms_up_over_a_quarter_of_its_steps_at_most(tmp_path):
+    asked = []
+
+    def watched(config, run, watch):
+        asked.append((config.steps, config.optim.warmup))
+        pretend(config, run, watch)
+
+    def warmups(steps, folder):
+        asked.clear()
+        config = replace(RunConfig(), steps=steps)
+        [*tune(config, {"optim.lr": (1e-3, BEST)}, 0.5, watched, tmp_path / folder)]
+        return asked[1:]  # the first is timed
+
+    assert RunConfig().optim.warmup == 100
+    assert all(warmup == steps // 4 < 100 for steps, warmup in warmups(10**6, "long"))
+    assert warmups(80, "short") == [(80, 100)] * 2  # as the run itself
 
 
 def test_a_rate_that_diverges_loses_and_all_diverging_is_said(tmp_path):

@@ -2,7 +2,7 @@
 
 Every combination of the settings in question is trained for the same share of the budget, so that a
 wide model gets fewer steps than a narrow one, or for all steps of the run where these are fewer.
-Each trial has its own schedule; all have the run's seed.
+Each trial has its own schedule, with a warm-up of a quarter of it at most; all have the run's seed.
 """
 
 import math
@@ -21,7 +21,8 @@ from matey.records.run import ValidRecord, Worse, read_log
 from matey.train.run_folder import Sink
 
 PROBE = 6  # steps that a combination is timed on
-LEAST = 30  # steps of a trial: fewer compare how soon the warm-up ends
+LEAST = 30  # steps of a trial: fewer tell hardly anything
+WARMUP = 4  # a part in so many of a trial's steps, at most: the rate itself is compared
 NEAR = 1.5  # times the lowest score, at most, of what is taken in its place for being sound
 
 Training = Callable[[RunConfig, Path, Sink], Surrogate]
@@ -131,6 +132,9 @@ def attempt(
     tried = replace(
         with_settings(config, settings), steps=steps, validate_every=0, checkpoint_every=steps
     )
+    if steps < config.steps:
+        warmup = min(tried.optim.warmup, steps // WARMUP)
+        tried = replace(tried, optim=replace(tried.optim, warmup=warmup))
     began = time.monotonic()
     try:
         train(tried, run, watch)
