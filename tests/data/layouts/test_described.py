@@ -375,6 +375,18 @@ def test_a_codec_of_zarr_that_could_run_code_is_refused(tmp_path):
         open_reader(tmp_path / "run_0.zarr")
 
 
+def test_rounded_values_of_zarr_are_read(tmp_path):
+    pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    from numcodecs import BitRound
+
+    rounded = {"u": {"filters": [BitRound(keepbits=10)]}}
+    field = next(datasets())[["u"]].astype("f4")
+    field.to_zarr(tmp_path / "a.zarr", zarr_format=2, encoding=rounded)
+    values = open_container(tmp_path / "a.zarr").array("u")[:]
+    np.testing.assert_allclose(values, field["u"], rtol=2**-10)
+    assert not np.array_equal(values, field["u"])
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("packing", [{}, {"dtype": "i2", "scale_factor": 0.001}])
 def test_missing_values_of_zarr_are_marked_as_xarray_marks_them(tmp_path, version, packing):

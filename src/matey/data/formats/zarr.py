@@ -24,8 +24,8 @@ from matey.data.formats.files import say_once, shown
 from matey.errors import DataError
 
 CODECS = (  # that run no code of the file's
-    "adler32 blosc bytes bz2 crc32 crc32c delta fixedscaleoffset fletcher32 gzip lz4 lzma quantize "
-    "sharding_indexed shuffle transpose zlib zstd"
+    "adler32 bitround blosc bytes bz2 crc32 crc32c delta fixedscaleoffset fletcher32 gzip lz4 lzma "
+    "quantize sharding_indexed shuffle transpose zlib zstd"
 )
 # Types of version 3 that have any length.
 OBJECTS = ("string", "bytes", "variable_length_bytes", "variable_length_utf8")
