@@ -601,25 +601,25 @@ def positions_on_a_grid(path, names, dims, shear):
 
 
 @pytest.mark.parametrize(
-    ("names", "dims"),
+    ("names", "dims", "coordinates"),
     [
-        (("y", "x"), ("j", "i")),
-        (("lat", "lon"), ("y", "x")),
-        (("TLAT", "TLON"), ("nj", "ni")),
-        (("XLAT", "XLONG"), ("south_north", "west_east")),
+        (("y", "x"), ("j", "i"), True),
+        (("lat", "lon"), ("y", "x"), True),
+        (("TLAT", "TLON"), ("nj", "ni"), False),  # of curved grids, whatever they are in the file
+        (("XLAT", "XLONG"), ("south_north", "west_east"), False),
     ],
 )
-def test_positions_on_a_grid_with_named_axes_are_its_coordinates(tmp_path, names, dims, caplog):
+def test_positions_on_a_grid_with_named_axes(tmp_path, names, dims, coordinates, caplog):
     positions_on_a_grid(tmp_path / "a.nc", names, dims, 0.0)
-    fields = open_fields(tmp_path / "a.nc")
-    assert [v.name for v in fields.spec.variables] == ["velocity_x"]
-    assert fields[0].grid.spacing == (1.0, 0.5, 3.0)
-    assert "curved" not in caplog.text
     positions_on_a_grid(tmp_path / "b.nc", names, dims, 0.1)
-    curved = open_fields(tmp_path / "b.nc")
-    assert len(curved.spec.variables) == 3
-    assert curved[0].grid.spacing == (1.0, 1.0, 1.0)
-    assert f"the grid is curved, by {', '.join(names)}: it is read as one" in caplog.text
+    for file, straight in (("a.nc", coordinates), ("b.nc", False)):
+        caplog.clear()
+        fields = open_fields(tmp_path / file)
+        stored = [variable.alias or variable.name for variable in fields.spec.variables]
+        assert stored == (["u"] if straight else ["u", *names])
+        assert fields[0].grid.spacing == ((1.0, 0.5, 3.0) if straight else (1.0, 1.0, 1.0))
+        said = f"{', '.join(names)} stand at every point, as on a curved grid" in caplog.text
+        assert said is not straight
 
 
 def test_a_coordinate_that_goes_up_and_down_is_refused_with_the_way_out(tmp_path):

@@ -108,8 +108,6 @@ CENTRES: tuple[tuple[str, Axis], ...] = (
     (r"[yφ]_([ac]c[ac]|c)", "y"),
     (r"z_([ac][ac]c|c)", "z"),
     (r"zu(_3d|_xy|_xz|_yz)?", "z"),  # PALM
-    (r"(x|t|nav_|geo)lat|lat_rho|lat_t", "y"),  # WRF, CICE and POP, NEMO, MOM6, ROMS
-    (r"(x|t|nav_|geo)lon|xlong|lon_rho|lon_t", "x"),
 )
 STANDARD_NAMES: dict[str, Axis] = {
     "time": "time",

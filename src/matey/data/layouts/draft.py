@@ -38,7 +38,7 @@ from matey.data.layouts.draft_names import (
     time_step,
     with_names_of_their_own,
 )
-from matey.data.layouts.positions import by_grids_of_positions, curved, refuse_meshes
+from matey.data.layouts.positions import at_points, by_grids_of_positions, refuse_meshes
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def draft(file: Container) -> Draft | None:
     ]
     arrays = with_static(file, arrays, axes, assumptions)
     arrays = with_names_of_their_own(arrays)
-    assumptions += curved(file, arrays, [axis for axis in space if axis not in grid.coordinates])
+    assumptions += at_points(file, arrays, [axis for axis in space if axis not in grid.coordinates])
     time = grid.coordinates.get("time", "") or dates_along(file, kept, stored)
     numbers = numbers_beside(file, stored)
     layout = LayoutConfig(

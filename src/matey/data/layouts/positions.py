@@ -3,6 +3,7 @@
 Such is X of (y, x), as `numpy.meshgrid` makes it, or of (time, y, x), which changes along x only.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -27,6 +28,8 @@ from matey.data.layouts.draft_axes import ORDER, SPACE, ArrayShape, is_vector
 WHOLE = 2**20  # entries of a grid that are all compared; of a larger one these lines are:
 # What programs call the axis of cells, or points, of a mesh.
 OF_MESHES = words("ncells ncell ncol cell cells node nodes nedges nvertices nmesh2d_face")
+# Latitudes and longitudes of WRF, CICE and POP, NEMO, MOM6, ROMS.
+AT_POINTS = re.compile(r"(?:x|t|nav_|geo)?(lat|lon)g?(?:_rho|_t)?")
 LINES = 8  # beside the first, evenly apart from the first corner to the last
 
 
@@ -122,21 +125,28 @@ def by_grids_of_positions(
     return arrays
 
 
-def curved(file: Container, arrays: Sequence[ArrayConfig], space: Sequence[Axis]) -> list[str]:
-    """A notice of positions that change along several axes of space, which have none of their
-    own."""
+def at_points(file: Container, arrays: Sequence[ArrayConfig], space: Sequence[Axis]) -> list[str]:
+    """A notice of positions that stand at every point as static variables, along axes of space
+    that have no coordinate."""
     names = [
         array.array
         for array in arrays
         if (array.static or (array.axes and "time" not in array.axes))
-        and (axis_of(array.array) or axis_by_attributes(file.attributes(array.array))) in space
+        and axis_at_points(file, array.array) in space
     ]
     if not names:
         return []
     return [
-        f"the grid is curved, by {', '.join(names)}: it is read as one whose points are one apart "
-        f"along {', '.join(space)}, and they are static variables"
+        f"{', '.join(names)} stand at every point, as on a curved grid: static variables. The grid "
+        f"is read as one whose points are one apart along {', '.join(space)}"
     ]
+
+
+def axis_at_points(file: Container, name: str) -> Axis | None:
+    """The axis that positions at every point are of: `x`, `XLAT`, `lon_rho`."""
+    found = AT_POINTS.fullmatch(plain_word(name))
+    by_name: Axis | None = None if found is None else "y" if found[1] == "lat" else "x"
+    return axis_of(name) or axis_by_attributes(file.attributes(name)) or by_name
 
 
 def refuse_meshes(file: Container, fields: Mapping[str, ArrayShape]) -> None:
