@@ -2,7 +2,8 @@
 
 Every combination of the settings in question is trained for the same share of the budget, so that a
 wide model gets fewer steps than a narrow one, or for all steps of the run where these are fewer.
-Each trial has its own schedule, with a warm-up of a quarter of it at most; all have the run's seed.
+Each trial has its own schedule; one that is shorter than the run warms up over a quarter of it at
+most. All have the run's seed.
 """
 
 import math
