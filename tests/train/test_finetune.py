@@ -309,7 +309,14 @@ def test_the_plan_counts_what_the_trained_model_then_has(old, frozen, plan):
     assert plan.numbers() == count(after)
     assert plan.numbers("checkpoint") == count(before)
     assert plan.numbers("new") == count(after) - count(before)
-    assert plan.numbers(trains=False) == count(after.blocks)
+    learned = after.state_dict()
+    absent = {n: w for n, w in before.state_dict().items() if ".height_" in n or ".gravity_" in n}
+    held = sum(weight.numel() for weight in absent.values())
+    assert held > 0
+    assert plan.numbers(trains=False) == count(after.blocks) + held
+    assert all(torch.equal(weight, learned[name]) for name, weight in absent.items())
+    (vectors,) = [p for p in plan.parts if p.kind == "variables" and not p.trains]
+    assert vectors.names == ("height",)
     (step,) = [one.step for one in plan.forecasts]
     assert step.parameters == 4 * plan.numbers()
     assert step.moments == 8 * plan.numbers(trains=True)
@@ -403,8 +410,10 @@ def test_the_plan_tells_groups_and_rates_also_of_a_local_path_and_stencils(gas, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "measure_peak", lambda *_: 1e9)
         made = plan_tuning(tmp_path / "run", config)
-        fixed = {part.kind: part for part in made.parts if not part.trains}
-        assert fixed.keys() == {"stencils and usual sizes"}
+        fixed = {part.kind: set(part.names) for part in made.parts if not part.trains}
+        assert fixed.keys() == {"stencils and usual sizes", "variables", "parameters"}
+        assert fixed["variables"] == {"height"}
+        assert "gravity" in fixed["parameters"]
         told = {(part.kind, part.group, part.rate) for part in made.parts if part.trains}
         assert told == {
             ("blocks", "blocks", 1.0),

@@ -20,7 +20,7 @@ from matey.data.mixture import system_weights
 from matey.data.systems import System, open_systems
 from matey.device import choose_device
 from matey.fields import SystemSpec
-from matey.nn.adapters.low_rank import choose_weights
+from matey.nn.adapters.low_rank import choose_weights, hold_unused
 from matey.nn.compatibility import differences, doubts
 from matey.nn.folder import outline
 from matey.nn.surrogate import Surrogate
@@ -116,6 +116,7 @@ def plan_tuning(pretrained: Path, config: RunConfig) -> TuningPlan:
     specs = [group.spec for group in windows.values()]
     with torch.device("meta"):
         model.add_systems(specs)
+        hold_unused(model, [model.unused(spec) for spec in specs])
     check_rates(model, config.optim.rates)
     device = choose_device(config.device)
     free = free_memory(device.type)

@@ -20,7 +20,7 @@ from matey.data.systems import System, open_systems, training_windows
 from matey.data.windows import Windows
 from matey.errors import ConfigError
 from matey.fields import Batch
-from matey.nn.adapters.low_rank import merge_adapters
+from matey.nn.adapters.low_rank import hold_unused, merge_adapters
 from matey.nn.baselines.stencil import StencilModel
 from matey.nn.compatibility import warn_of_doubts
 from matey.nn.folder import copy_pretrained, load, put_origin, save_pretrained
@@ -251,6 +251,7 @@ def prepare_model(
         model = make_model(config.model, specs, config.windows.history)
     else:
         model.add_systems(specs)
+        hold_unused(model, [model.unused(spec) for spec in specs])
     model.to(team.device).train()
     model.activation_checkpointing = config.activation_checkpointing
     if config.activation_checkpointing:

@@ -6,7 +6,7 @@ Source: Hu et al. (2021), arXiv:2106.09685; here without a scale of the product.
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -86,6 +86,14 @@ def add_adapters(model: nn.Module, rank: int, known: Collection[str] | None = No
             if path.startswith("blocks.") or not small:
                 weight.requires_grad_(False)
                 module.add_module(name + ENDING, LowRank(weight, rank, rows))
+
+
+def hold_unused(model: nn.Module, lists: Sequence[Sequence[nn.Parameter]]) -> None:
+    """Let no weight train that is in each of the lists: what no system of the data reaches."""
+    reached = [{id(weight) for weight in weights} for weights in lists]
+    for weight in model.parameters():
+        if all(id(weight) in weights for weights in reached):
+            weight.requires_grad_(False)
 
 
 def train_like(model: nn.Module, other: nn.Module) -> None:
