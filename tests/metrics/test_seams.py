@@ -44,6 +44,17 @@ def test_an_edge_is_compared_with_what_is_beside_it():
     assert found.inside.tolist() == [[(10 + 5.5) / 2]]
 
 
+def test_up_to_four_pairs_on_either_side_are_looked_at_within_the_patch_beside_the_edge():
+    """A patch of 6 with jumps of 1, 3, 1, 3, 100 from its edge on, where that of 7 is; one of 2
+    with a jump of 4 beside it, and behind that one with a jump of 50."""
+    jumps_along = torch.tensor([50.0, 7, 4, 7, 1, 3, 1, 3, 100])
+    error = torch.cat([torch.zeros(1), jumps_along.cumsum(0)]).expand(1, 1, 1, 1, 10)
+    patches = torch.tensor([0, 0, 1, 1, 2, 2, 2, 2, 2, 2]).expand(1, 1, 1, 10)
+    found = jumps(error, torch.zeros_like(error), patches)
+    assert found.across.tolist() == [[7.0]]
+    assert found.inside.tolist() == [[((50 + 4) / 2 + (4 + 2) / 2) / 2]]
+
+
 def test_patches_of_one_point_are_compared_with_their_neighbours_inside():
     """Points 0 and 1 are patches by themselves: their edge has nothing to be set against, and that
     to the patch of 3 is set against it alone."""

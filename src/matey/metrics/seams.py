@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+# A multiple of the points that a local path takes together: what it makes of these differs from
+# point to point wherever patches lie, and edges of patches always are edges of such pieces.
+NEAR = 4
+
 
 @dataclass(frozen=True)
 class Jumps:
@@ -32,8 +36,8 @@ def jumps(
     `patches` numbers the patch of each point. Neighbours in one patch count as inside, the others
     as across; points at opposite sides of a periodic domain, and those without a field,
     which are not `held`, are not compared. Each pair across an edge is set against the mean of the
-    next pairs inside, one on either side along the same axis: an error without edges gives equal
-    means also where small patches lie where it is roughest.
+    next pairs inside along the same axis, up to `NEAR` on either side, each side for itself: an
+    error without edges gives equal means also where small patches lie where it is roughest.
     """
     error = prediction.double() - target.double()
     pairs = error.new_zeros(len(error), 1)
@@ -46,23 +50,36 @@ def jumps(
             both = (held.narrow(axis, 0, length) & held.narrow(axis, 1, length)).unsqueeze(1)
             crosses, within = crosses & both, within & both
         # Where nothing is compared the error may be NaN, which no factor of 0 removes.
-        beside = beside_each(jump.where(within, 0), axis)
-        count = beside_each(within.to(error), axis)
+        jump = jump.where(crosses | within, 0)
+        sides = [beside(jump, within, axis, way) for way in (1, -1)]
+        count = sum(found for _, found in sides)
         compared = crosses & (count > 0)
         pairs += compared.sum(dim=(-3, -2, -1))
         across += jump.where(compared, 0).sum(dim=(-3, -2, -1))
-        near = beside / count.clamp(min=1)
+        near = sum(mean for mean, _ in sides) / count.clamp(min=1)
         inside += near.where(compared, 0).sum(dim=(-3, -2, -1))
     return Jumps(*(torch.where(pairs > 0, one / pairs, torch.nan) for one in (across, inside)))
 
 
-def beside_each(values: Float[Tensor, "B C Z Y X"], axis: int) -> Float[Tensor, "B C Z Y X"]:
-    """The sum of the values before and after each along an axis."""
-    total, length = torch.zeros_like(values), max(0, values.shape[axis] - 1)
-    if length:
-        total.narrow(axis, 1, length).add_(values.narrow(axis, 0, length))
-        total.narrow(axis, 0, length).add_(values.narrow(axis, 1, length))
-    return total
+def beside(
+    jump: Float[Tensor, "B C Z Y X"], within: Bool[Tensor, "B 1 Z Y X"], axis: int, way: int
+) -> tuple[Float[Tensor, "B C Z Y X"], Float[Tensor, "B 1 Z Y X"]]:
+    """On one side of each pair: the mean jump of the next pairs inside, up to the first that is
+    not, and 1 if there are any; else zeros."""
+    total, count = torch.zeros_like(jump), torch.zeros_like(jump[:, :1])
+    goes_on = torch.ones_like(within)
+    for away in range(1, min(NEAR, jump.shape[axis] - 1) + 1):
+        goes_on = goes_on & moved(within, axis, way * away)
+        total += moved(jump, axis, way * away).where(goes_on, 0)
+        count += goes_on
+    return total / count.clamp(min=1), count.clamp(max=1)
+
+
+def moved(values: Tensor, axis: int, places: int) -> Tensor:
+    """What lies so many places farther along an axis; zeros beyond its ends."""
+    made, count = torch.zeros_like(values), values.shape[axis] - abs(places)
+    made.narrow(axis, max(0, -places), count).copy_(values.narrow(axis, max(0, places), count))
+    return made
 
 
 def seam_ratio(jumps: Jumps) -> Float[Tensor, " C"]:
