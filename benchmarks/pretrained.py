@@ -99,7 +99,7 @@ class Method:
 
 METHODS = {
     "full": Method(1e-3, "", MODELS),
-    "lora": Method(3e-3, "--mode lora --rank 8", MODELS),
+    "lora": Method(3e-3, "--mode lora --rank 4", MODELS),
     "frozen": Method(3e-3, "--mode frozen-attention", MODELS),
     "control": Method(1e-3, "", CONTROLS),
     "scratch": Method(3e-3),

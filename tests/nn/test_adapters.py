@@ -54,7 +54,8 @@ def test_a_merged_model_predicts_what_its_adapters_did(kind):
     merge_adapters(model)
     assert model.state_dict().keys() == names == weights.keys()
     assert all(torch.equal(weights[name], w) for name, w in model.state_dict().items())
-    assert all(weight.requires_grad for weight in model.blocks.parameters())
+    for part in (model.blocks, model.position):
+        assert all(weight.requires_grad for weight in part.parameters())
     # The sum of weight and product is made in the same order: at most rounding lies between.
     torch.testing.assert_close(model(inputs).fields, before, rtol=1e-5, atol=1e-6)
 
@@ -72,6 +73,8 @@ def test_every_map_of_the_blocks_has_an_adapter_and_nothing_else_of_them_trains(
     vectors = {n: w for n, w in model.named_parameters() if "vectors" in n and "usual" not in n}
     assert vectors
     assert all(weight.requires_grad for weight in vectors.values())
+    place = {name: weight.requires_grad for name, weight in model.position.named_parameters()}
+    assert {name for name, trains in place.items() if trains} == {"sides.weight"}
 
 
 def test_new_weights_train_whole():

@@ -3,16 +3,18 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import matey
-from matey.config import DataConfig
+from matey.config import DataConfig, RunConfig
 from matey.errors import CheckpointError, ConfigError
 from matey.hub import push
 from matey.nn import folder
 from matey.nn.adapters import stored
+from matey.nn.adapters.low_rank import choose_weights, hold_unused
 from matey.nn.operations import count
 from matey.nn.tensors import load_tensors, save_tensors
 from matey.records.run import read_log
@@ -160,6 +162,16 @@ def test_a_folder_that_is_called_as_the_base_that_ships_is_not_taken_for_it(tmp_
     monkeypatch.chdir(tmp_path)
     base = stored.find_base(tmp_path, {"base": "mini", "place": ""}, folder.find_model)
     assert base == shipped()["mini"]
+
+
+def test_adapters_of_mini_train_a_tenth_of_the_weights_that_its_data_reach():
+    counts = {}
+    for mode in ("full", "lora"):
+        model = folder.outline(folder.find_model(Path("mini")))
+        choose_weights(model, mode, RunConfig.rank)
+        hold_unused(model, [model.unused(model.specs["compressible"])])
+        counts[mode] = sum(w.numel() for w in model.parameters() if w.requires_grad)
+    assert 0 < counts["lora"] <= counts["full"] / 10
 
 
 @pytest.mark.parametrize(

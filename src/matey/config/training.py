@@ -215,7 +215,7 @@ class RunConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
     mode: Mode = "full"
-    rank: int = 8
+    rank: int = 4
     merge: bool = False
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     steps: int = 1000

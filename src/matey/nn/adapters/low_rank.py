@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from matey.config.training import Mode
 
 ENDING = "_adapter"  # of the name of a weight: the module that adds to it
+# Told to tokens of any system alike, so that they stay, too.
+PLACES = ("position.centre", "position.size", "position.time")
 LEAST = 4  # outside the blocks adapters must be so many times smaller than the matrix
 
 
@@ -72,6 +74,8 @@ def choose_weights(
     blocks = model.get_submodule("blocks")
     blocks.requires_grad_(mode == "full")
     if mode == "lora":
+        for part in PLACES:
+            model.get_submodule(part).requires_grad_(False)
         add_adapters(model, rank, known)
 
 
@@ -98,8 +102,9 @@ def hold_unused(model: nn.Module, lists: Sequence[Sequence[nn.Parameter]]) -> No
 
 def train_like(model: nn.Module, other: nn.Module) -> None:
     """Let the weights of a model train as those of another one do."""
-    blocks = other.get_submodule("blocks")
-    model.get_submodule("blocks").requires_grad_(next(blocks.parameters()).requires_grad)
+    for part in ("blocks", *PLACES):
+        weight = next(other.get_submodule(part).parameters())
+        model.get_submodule(part).requires_grad_(weight.requires_grad)
     if rank := rank_of(other):
         add_adapters(model, rank)
 
@@ -124,8 +129,8 @@ def merge_adapters(model: nn.Module) -> None:
     """Add what adapters say to the weights, and take them away: the model is an ordinary one,
     whose predictions are the same to rounding."""
     found = list(adapters(model))
-    if found:
-        model.get_submodule("blocks").requires_grad_(True)
+    for part in ("blocks", *PLACES) if found else ():
+        model.get_submodule(part).requires_grad_(True)
     for _, module, name, _ in found:
         weight: Tensor = getattr(module, name)
         weight.copy_(adapted(module, name)).requires_grad_(True)
