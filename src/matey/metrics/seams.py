@@ -51,12 +51,13 @@ def jumps(
             crosses, within = crosses & both, within & both
         # Where nothing is compared the error may be NaN, which no factor of 0 removes.
         jump = jump.where(crosses | within, 0)
-        sides = [beside(jump, within, axis, way) for way in (1, -1)]
-        count = sum(found for _, found in sides)
+        after, later = beside(jump, within, axis, 1)
+        before, earlier = beside(jump, within, axis, -1)
+        count = later + earlier
         compared = crosses & (count > 0)
         pairs += compared.sum(dim=(-3, -2, -1))
         across += jump.where(compared, 0).sum(dim=(-3, -2, -1))
-        near = sum(mean for mean, _ in sides) / count.clamp(min=1)
+        near = (before + after) / count.clamp(min=1)
         inside += near.where(compared, 0).sum(dim=(-3, -2, -1))
     return Jumps(*(torch.where(pairs > 0, one / pairs, torch.nan) for one in (across, inside)))
 
