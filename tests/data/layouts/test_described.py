@@ -375,6 +375,16 @@ def test_a_codec_of_zarr_that_could_run_code_is_refused(tmp_path):
         open_reader(tmp_path / "run_0.zarr")
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zarr_store_may_be_one_array(tmp_path, version):
+    zarr = pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
+    values = np.random.default_rng(0).normal(size=(6, 16, 16)).astype(np.float32)
+    zarr.save_array(tmp_path / "a.zarr", values, zarr_format=version)
+    assert np.array_equal(open_container(tmp_path / "a.zarr").array("data")[:], values)
+    with pytest.raises(DataError, match=r"a.zarr: data of shape .* may be \[time, y, x\]"):
+        open_fields(tmp_path)
+
+
 def test_rounded_values_of_zarr_are_read(tmp_path):
     pytest.importorskip("zarr", reason="needs zarr: pip install 'matey-pde[zarr]'")
     from numcodecs import BitRound

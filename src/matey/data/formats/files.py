@@ -24,7 +24,7 @@ log = logging.getLogger("matey")
 MAX_HANDLES = 32  # open files per process; a run of 274 files must not exhaust the system's
 MAX_COORDINATE = 2**24  # entries of a coordinate or a list of trajectories
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-ZARR_METADATA = ("zarr.json", ".zgroup")
+ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 # What libraries raise on bytes that make no sense. Our own errors are none of these.
 DAMAGE = (
     OSError,
