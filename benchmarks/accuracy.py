@@ -83,10 +83,9 @@ class Contender:
 ALL = "--batch 4 --windows.history 2 --optim.warmup 50"
 RECIPE = f"{ALL} --loss.of log --windows.roll true"  # and mirrors, where there are any
 NANO = "--model.embed_dim 96 --model.heads 3 --model.depth 4"
-ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
-END = "--windows.pushforward_end 4 --windows.end_share 0.2 --optim.ema 0.99"
+END = "--windows.learn_rollout true --windows.pushforward_end 4 --windows.end_share 0.1"
 LOCAL = "--model.local 32 --model.waves 8 --model.bound 4 --model.stencil true"
-OURS = f"{RECIPE} {ROLLOUTS} {END} {NANO} {LOCAL}"
+OURS = f"{RECIPE} {END} --optim.ema 0.99 {NANO} --model.depth 2 {LOCAL}"
 ADAPTIVE = (
     "--model.levels 3 --model.mode adap_mix --model.patches [16,8] "
     "--model.refine.criterion change --model.refine.bulk 0.9"

@@ -50,7 +50,7 @@ from typing import get_args, get_type_hints
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import torch
-from accuracy import MIRRORS, ROLLOUTS, measure, read
+from accuracy import MIRRORS, measure, read
 from pretrained_table import Key, kind_of, label_of, method_of, summarise
 from pretrained_table import read as read_json
 
@@ -75,6 +75,7 @@ from matey.train.loop import train
 from matey.train.run_folder import plain
 from matey.words import duration
 
+ROLLOUTS = "--windows.pushforward 2 --windows.learn_rollout true"
 RECIPE = f"--batch 4 --loss.of log --windows.roll true {ROLLOUTS}"  # and mirrors, where there are
 AXES = {**MIRRORS, "fracture": "[x, y]", "excitable": "[x, y]"}
 APART = 3.0  # factor between learning rates
