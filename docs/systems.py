@@ -83,8 +83,10 @@ three dimensions.
 | blast, 64 × 64 × 64, 5 | 0.549 / 1.13 | 0.433 / 0.666 (250) | 0.431 / 0.659 (264) | 1.00 / 0.99 | 512, 183 |
 
     python benchmarks/accuracy.py --data large.yaml --out results --seconds 900 --share 0.16 \\
-        --models large "large adaptive" --windows 12 --also "--batch 2 --model.local_piece 4"
+        --models large "large adaptive" --windows 12 --also "--batch 2 --model.local_piece 4 \\
+        --model.depth 4 --windows.pushforward 2 --windows.end_share 0.2"
 
+The last three settings are the recipe of that time, with [rollouts all along](model.md#one-system-at-a-time-beside-others).
 In three dimensions the models are `"large 3D"` and `"large 3D adaptive"`.
 
 So on these grids adaptive tokens cost next to nothing and gain little: two and seven per cent on
