@@ -122,3 +122,35 @@ def test_flips_of_an_unknown_quantity_are_refused_until_it_is_declared(folder, c
     system["pseudo"] = {"shear": True}
     (folder / "mix.yaml").write_text(yaml.safe_dump({"systems": [system]}))
     assert main([*TRAIN, "--run=again"]) == 0
+
+
+def test_rollouts_go_through_the_mirrors_of_training_unless_told_not_to(folder):
+    """The first step is that of the field as it is; what is turned is told, and can be left out;
+    fine-tuning says anew what a system's mirrors are."""
+    inspect("flow.npz")
+    assert main(TRAIN) == 0
+    told = json.loads((folder / "run/model/config.json").read_text())["training"]
+    assert list(told["mirrors"].values()) == [["x", "y"]]
+    frames = {}
+    for name, words in (("turned", []), ("plain", ["--mirrors=false"]), ("again", [])):
+        out = f"{name}.nc"
+        assert main(["predict", "run", "flow.npz", "--steps=3", "--out", out, *words]) == 0
+        with xarray.open_dataset(out) as file:
+            frames[name] = file["height"].values
+            assert file.attrs.get("mirrors", "") == ("" if words else "xy")
+    assert np.array_equal(frames["turned"], frames["again"])
+    same = [np.array_equal(*pair) for pair in zip(frames["turned"], frames["plain"], strict=True)]
+    assert same[0]
+    assert not same[1]
+
+    score = ["evaluate", "run", "--data", "mix.yaml", "--rollout=3"]
+    for words, said in (([], None), (["--mirrors=false"], False)):
+        assert main([*score, *words, "--out=scores"]) == 0
+        assert (
+            json.loads((folder / "scores/scores.json").read_text())["model"].get("mirrors") == said
+        )
+
+    tune = ["finetune", "run", "--data", "mix.yaml", "--run=tuned", "--steps=2", "--batch=4"]
+    assert main([*tune, "--optim.lr=1e-4", "--windows.flip=[x]", "--device=cpu"]) == 0
+    told = json.loads((folder / "tuned/model/config.json").read_text())["training"]
+    assert list(told["mirrors"].values()) == [["x"]]

@@ -8,7 +8,7 @@ import torch
 
 from matey.config import WindowConfig
 from matey.data.layouts.base import Trajectory
-from matey.data.symmetry import Symmetry, apply, check_flips, draw_symmetry, move, parity
+from matey.data.symmetry import Symmetry, apply, check_flips, draw_symmetry, move
 from matey.errors import ConfigError
 from matey.fields import (
     PERIODIC_SIDES,
@@ -20,6 +20,7 @@ from matey.fields import (
     Variable,
     stack_fields,
 )
+from matey.fields.mirrors import parity
 
 POINTS = 8
 LETTERS = "xyz"

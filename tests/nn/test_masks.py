@@ -13,9 +13,8 @@ from matey.fields import Batch, Boundary, Field, Grid, SystemSpec, Variable
 from matey.metrics.error import nrmse
 from matey.nn.make import make_model
 from matey.nn.rollout import continue_inputs
-from matey.nn.surrogate import normalised
 from matey.tokens.criteria import CRITERIA, measure_cells
-from matey.tokens.normalise import measure
+from matey.tokens.normalise import measure, normalised
 from matey.train.loss import loss_of
 from tests.nn.helpers import tiny_model
 

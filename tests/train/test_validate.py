@@ -9,7 +9,8 @@ from torch import nn
 from matey.config import ModelConfig, ParallelConfig, SplitConfig
 from matey.data.systems import open_systems
 from matey.nn.baselines.stencil import StencilModel
-from matey.nn.surrogate import Prediction, normalised
+from matey.nn.surrogate import Prediction
+from matey.tokens.normalise import normalised
 from matey.train.parallel.distributed import Team
 from matey.train.signals import Stop
 from matey.train.validate import validate

@@ -116,6 +116,13 @@ def add_model_options(parser: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the shifts of a model made with jitter"
     )
+    parser.add_argument(
+        "--mirrors",
+        type=bool,
+        default=True,
+        help="show the model its fields in another mirror at each step, of those that it was "
+        "trained on (windows.flip)",
+    )
     add_device(parser)
 
 
@@ -127,6 +134,7 @@ def load_model(options: Namespace) -> "Surrogate":
 
     stay_within_cores()
     model = from_pretrained(options.checkpoint).to(choose_device(options.device))
+    model.mirrors = options.mirrors
     if options.token_budget is not None:
         set_token_budget(model, options.token_budget)
     return model

@@ -25,10 +25,9 @@ from matey.fields import Inputs, SystemSpec
 from matey.nn.adapters.low_rank import train_like
 from matey.nn.block import Given
 from matey.nn.operations import count
-from matey.nn.surrogate import normalised
 from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
-from matey.tokens.normalise import Statistics
+from matey.tokens.normalise import Statistics, normalised
 from matey.tokens.refine import RefinementPlan
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from matey.config import WindowConfig
 from matey.data.layouts.base import Trajectory
-from matey.data.symmetry import parity
 from matey.data.trajectories import Fields
 from matey.fields import Field, SystemSpec
+from matey.fields.mirrors import parity
 from matey.metrics.extent import extents, sampling
 from matey.records.ranges import Ranges, joined
 

@@ -1,12 +1,7 @@
 """Symmetries of physics that make more of little data: shifts and mirror images of windows.
 
 A shift along a periodic axis moves values and nothing else; along a stretched one there is
-none. A mirror across an axis turns the grid points round and swaps the two sides of the domain;
-of a tensor, each component changes sign as often as it has that axis: velocity_x under a mirror
-across x, stress_xy under one across x or y, stress_xx never. Pseudovectors (magnetic field,
-vorticity) are curls of vectors and change sign once more: across x, magnetic_x stays and
-magnetic_y and magnetic_z turn. So do pseudoscalars, as the vorticity is in two dimensions.
-`Variable.pseudo` says whether a variable is one.
+none. What a mirror does to fields, `matey.fields.mirrors` says.
 """
 
 import re
@@ -22,9 +17,9 @@ from torch import Tensor
 from matey.config import WindowConfig
 from matey.data.layouts.base import Trajectory
 from matey.errors import ConfigError
-from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, Variable, stack
+from matey.fields import PERIODIC_SIDES, Batch, SystemSpec, stack
+from matey.fields.mirrors import AXES, mirror
 
-AXES = "zyx"  # along array axes 0, 1, 2 of a grid
 DIRECTED = re.compile(r"B[xyz]|.*_[xyz]")  # parameters that are components of a vector
 
 
@@ -84,20 +79,8 @@ def move(
     values: Float[Tensor, "... C Z Y X"], symmetry: Symmetry, spec: SystemSpec
 ) -> Float[Tensor, "... C Z Y X"]:
     """Values of a system mirrored, then shifted."""
-    for axis in symmetry.mirrored:
-        signs = [parity(variable, AXES[axis]) for variable in spec.variables]
-        values = values.flip(axis - 3) * values.new_tensor(signs)[:, None, None, None]
+    values = mirror(values, symmetry.mirrored, spec.variables)
     return values.roll(symmetry.shift, (-3, -2, -1)) if any(symmetry.shift) else values
-
-
-def parity(variable: Variable, axis: str) -> int:
-    """The sign that a variable's value gets in a mirror across an axis, 1 or -1.
-
-    Raises ConfigError where nothing says it.
-    """
-    if variable.pseudo is None:
-        raise ConfigError(f"What a mirror does to {variable.name} is unknown: set its `pseudo`.")
-    return -1 if (variable.axes.count(axis) + variable.pseudo) % 2 else 1
 
 
 def check_flips(spec: SystemSpec, flip: Sequence[str]) -> None:

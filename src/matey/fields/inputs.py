@@ -16,7 +16,8 @@ from matey.errors import ShapeError
 from matey.fields.crop import Crop, away_from_cuts
 from matey.fields.field import HALF, Field
 from matey.fields.grid import Points, even_points, stack_points, stack_spacing
-from matey.fields.system import Boundary, SystemSpec
+from matey.fields.mirrors import mirror
+from matey.fields.system import Boundary, SystemSpec, Variable
 
 Stacked = TypeVar("Stacked", bound="Inputs")
 
@@ -88,6 +89,24 @@ class Inputs:
             return values
         mask = self.mask if values.ndim == 5 else self.mask[:, None]
         return torch.where(mask, values, 0)
+
+    def mirrored(self: Stacked, axes: Sequence[int], variables: Sequence[Variable]) -> Stacked:
+        """The same mirrored across some axes, 0 to 2: histories, of so many `variables`, sides,
+        positions, and where a crop lies."""
+        if not axes:
+            return self
+        each, boundaries, crop = [axes] * len(self.values), self.boundaries.clone(), self.crop
+        for axis in axes:
+            boundaries[:, axis] = self.boundaries[:, axis].flip(1)
+        if crop is not None:
+            crop = crop.moved(each, torch.zeros_like(crop.first), self.values.shape[-3:])
+        return replace(
+            self,
+            values=mirror(self.values, axes, variables),
+            boundaries=boundaries,
+            points=self.points and self.points.mirrored(each),
+            crop=crop,
+        )
 
     def repeated(self: Stacked, times: int) -> Stacked:
         """Each sample so many times, one after the other."""

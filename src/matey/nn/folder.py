@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import torch
 
@@ -34,6 +34,7 @@ from matey.nn.baselines.stencil import StencilModel, Yardstick
 from matey.nn.card import write_card
 from matey.nn.make import make_model, outline_model
 from matey.nn.operations import count
+from matey.nn.rollout import MIRRORS
 from matey.nn.surrogate import Surrogate
 from matey.nn.transformer import Matey
 from matey.output import replacing, to_json
@@ -53,6 +54,7 @@ BY_SYSTEM = {  # and its type, where one is looked into
     "data_fingerprint": None,
     "trained_frames": dict[str, dict[str, list[list[int]]]],
     "ranges": dict[str, Ranges],
+    MIRRORS: dict[str, list[Literal["x", "y", "z"]]],
     "descriptions": None,
 }
 CARD, BESIDE = "README.md", "stencil"

@@ -6,6 +6,11 @@ alone: a member is the same whatever it is computed with. At the first step of a
 are drawn; then half of them stay, as those of a model that errs in a way of its own, and half are
 drawn anew at each step.
 
+A model that was trained on mirror images of a system (`windows.flip`) sees it in another mirror at
+each step of a rollout, and what it makes is mirrored back: the first step as it is, the second
+mirrored across all those axes, and so on through all mirrors. What it errs by in the same way at
+each step has another direction in each of them, and adds up no longer.
+
 Axes: B samples, T times, C variables, W numbers of noise, (Z, Y, X) grid points.
 """
 
@@ -13,6 +18,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations, cycle
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,12 +28,14 @@ from torch import Tensor
 
 from matey.config import require
 from matey.errors import DivergenceError
-from matey.fields import Field, Inputs, stack_fields
+from matey.fields import Field, Inputs, SystemSpec, Variable, stack_fields
 from matey.fields.inputs import Stacked
+from matey.fields.mirrors import AXES
 from matey.tokens.lattice import Triple
 
 log = logging.getLogger("matey")
 
+MIRRORS = "mirrors"  # of what a model folder says of its training: axes by system
 STAY = 0.5  # of the numbers of noise, over a rollout
 Leads = float | Sequence[float]
 Watch = Callable[[Any], None]  # of predictions
@@ -60,6 +68,9 @@ class Model(Protocol):
     training: bool
     history: int
     trained_leads: tuple[float, float] | None
+    specs: dict[str, SystemSpec]
+    learned_from: dict[str, dict[str, Any]]
+    mirrors: bool
 
     @property
     def device(self) -> torch.device: ...
@@ -163,12 +174,12 @@ def continue_inputs(
     generator = torch.Generator().manual_seed(seed)
     going = torch.arange(len(inputs.values), device=inputs.values.device)
     shape = inputs.values[:, -1].shape
-    for lead in leads:
+    for lead, axes in zip(leads, cycle(mirrors_of(model, inputs.spec)), strict=False):
         each = torch.as_tensor(lead).to(inputs.lead_time).expand(shape[0])
         inputs = replace(inputs, lead_time=each[going])
         if noise is not None:
             inputs = renewed(inputs, noise.draw()[going.cpu()])
-        inputs = advance(model, inputs, generator, watch)
+        inputs = advance(model, inputs, generator, watch, axes)
         frame = inputs.values[:, -1]
         finite = frame.flatten(1).isfinite().all(dim=1)
         if len(going) == shape[0]:
@@ -205,17 +216,53 @@ def advance(
     inputs: Stacked,
     generator: torch.Generator | None = None,
     watch: Watch = ignore,
+    axes: Sequence[int] = (),
 ) -> Stacked:
     """The inputs one lead time later: the model's own frame is the last of the history.
 
-    `generator` draws the shift of the patches, where the model was made with `jitter`.
+    `generator` draws the shift of the patches, where the model was made with `jitter`. The model is
+    given the inputs mirrored across some `axes`, 0 to 2.
     """
     was_training = model.training
     model.train(False)
-    prediction = model(inputs, model.draw_shift(inputs, generator))
+    variables = known_variables(model, inputs.spec) if axes else inputs.spec.variables
+    seen = inputs.mirrored(axes, variables)
+    prediction = model(seen, model.draw_shift(seen, generator))
+    if axes:
+        varying = [variables[i] for i in inputs.spec.predicted]
+        prediction = prediction.mirrored(axes, varying)
     model.train(was_training)
     watch(prediction)
     return followed(inputs, prediction.fields)
+
+
+def letters_of(model: Model, spec: SystemSpec) -> str:
+    """The axes, of x, y and z, that a system is mirrored across in rollouts of a model: those of
+    its training. None where it is not known what a mirror does to a variable."""
+    known = all(variable.pseudo is not None for variable in known_variables(model, spec))
+    learned = model.learned_from.get(MIRRORS, {}).get(spec.name, ())
+    return "".join(learned) if model.mirrors and known else ""
+
+
+def mirrors_of(model: Model, spec: SystemSpec) -> list[tuple[int, ...]]:
+    """The axes, 0 to 2, that a system is mirrored across at each step of a rollout, in turn: none,
+    then all, and so each set of them followed by the others."""
+    axes = [AXES.index(letter) for letter in letters_of(model, spec)]
+    if not axes:
+        return [()]
+    some = [few for count in range(len(axes)) for few in combinations(axes[1:], count)]
+    return [one for few in some for one in (few, tuple(axis for axis in axes if axis not in few))]
+
+
+def known_variables(model: Model, spec: SystemSpec) -> tuple[Variable, ...]:
+    """A system's variables, and what the model knows of those that are not said to be true or
+    pseudo."""
+    learned = model.specs[spec.name].variables if spec.name in model.specs else ()
+    known = {variable.name: variable.pseudo for variable in learned}
+    return tuple(
+        replace(each, pseudo=known.get(each.name)) if each.pseudo is None else each
+        for each in spec.variables
+    )
 
 
 def followed(inputs: Stacked, prediction: Float[Tensor, "B P Z Y X"]) -> Stacked:

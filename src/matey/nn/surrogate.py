@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from matey.config import ModelConfig, require
 from matey.errors import ConfigError, DataError
-from matey.fields import Ensemble, Field, Grid, Inputs, SystemSpec
+from matey.fields import Ensemble, Field, Grid, Inputs, SystemSpec, Variable
+from matey.fields.mirrors import mirror, signs
 from matey.nn import rollout
 from matey.nn.adapters.stored import Base
 from matey.nn.block import Layout
@@ -26,7 +27,7 @@ from matey.nn.rollout import Leads, Noise
 from matey.records.ranges import KEY, Outside
 from matey.tokens.keep import check_kept, keep_totals
 from matey.tokens.lattice import Triple, patch_shape
-from matey.tokens.normalise import Statistics, measure
+from matey.tokens.normalise import Statistics, moved
 from matey.tokens.pack import Packing
 from matey.tokens.refine import RefinementPlan
 
@@ -64,13 +65,25 @@ class Prediction:
         """The number of the patch that each grid point lies in; None of a model without any."""
         return None
 
+    def mirrored(self: Made, axes: Sequence[int], variables: Sequence[Variable]) -> Made:
+        """The same of the predicted `variables` mirrored across some axes, 0 to 2."""
+        known, base = self.statistics, self.base
+        return replace(
+            self,
+            normalised=mirror(self.normalised, axes, variables),
+            statistics=replace(known, mean=known.mean * signs(known.mean, axes, variables)),
+            base=None if base is None else mirror(base, axes, variables),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPrediction(Prediction):
-    """What the transformer predicts, and from which tokens of a lattice moved by `shift`."""
+    """What the transformer predicts, and from which tokens of a lattice moved by `shift`, of inputs
+    that were mirrored across some axes, 0 to 2."""
 
     layout: Layout
     shift: Triple = (0, 0, 0)
+    across: tuple[int, ...] = ()
 
     @property
     def packing(self) -> Packing:
@@ -91,7 +104,11 @@ class TokenPrediction(Prediction):
     def patches(self) -> Int[Tensor, "B Z Y X"]:
         """The number of the leaf cell that each grid point lies in."""
         z, y, x = self.shift
-        return moved(self.plan.labels, (-z, -y, -x))
+        labels = moved(self.plan.labels, (-z, -y, -x))
+        return labels.flip([axis - 3 for axis in self.across])
+
+    def mirrored(self, axes: Sequence[int], variables: Sequence[Variable]) -> "TokenPrediction":
+        return replace(super().mirrored(axes, variables), across=tuple(axes))
 
 
 class Surrogate(nn.Module, ABC):
@@ -109,6 +126,7 @@ class Surrogate(nn.Module, ABC):
         self.history = history
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
+        self.mirrors = True  # from step to step of a rollout, where training had them
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         self.source = ""  # the path that it was loaded from
         self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
@@ -206,6 +224,7 @@ class Surrogate(nn.Module, ABC):
             "cells": self.cells(),
             "lead_time": str(lead_time),
             "seed": str(seed),
+            "mirrors": rollout.letters_of(self, field.spec),
         }
         field = replace(field, provenance={name: text for name, text in provenance.items() if text})
         return rollout.rollout_steps(self, field, steps, lead_time, seed, watch, noise)
@@ -238,14 +257,9 @@ class Surrogate(nn.Module, ABC):
         larger ensemble are those of a smaller one."""
         require(members is None or members > 1, "members", members, "2 or more")
         tokens: list[int] = []
-
-        def watch(made: Prediction) -> None:
-            tokens.append(made.tokens)
-
+        how = steps, lead_time, seed, lambda made: tokens.append(made.tokens)
         made = [
-            rollout.join(
-                list(self.rollout_steps(field, steps, lead_time, seed, watch, member=member))
-            )
+            rollout.join(list(self.rollout_steps(field, *how, member=member)))
             for member in ([None] if members is None else range(members))
         ]
         told = {**made[0].provenance, "tokens_per_frame": said(tokens)}
@@ -332,19 +346,3 @@ def said(tokens: Sequence[int]) -> str:
     """How many tokens frames had: their mean, and the range if they differ."""
     mean, least, most = f"{sum(tokens) / len(tokens):.0f}", min(tokens), max(tokens)
     return f"{mean} ({least} to {most})" if least < most else mean
-
-
-def moved(fields: Num[Tensor, "*axes Z Y X"], shift: Triple) -> Num[Tensor, "*axes Z Y X"]:
-    """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
-    return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields
-
-
-def normalised(
-    inputs: Inputs, shift: Triple = (0, 0, 0)
-) -> tuple[Statistics, Float[Tensor, "B T C Z Y X"]]:
-    """The statistics of histories, and the fields without units, shifted by so many points."""
-    statistics = measure(inputs.held(inputs.values), inputs.space)
-    fields, at = inputs.held(statistics.normalise(inputs.values)), inputs.spec.mask
-    if at is not None and inputs.mask is not None:
-        fields[:, :, at] = inputs.mask.to(fields)  # 1 and 0, and not over a deviation of zero
-    return statistics, moved(fields, shift)

@@ -28,11 +28,11 @@ from matey.nn.local.stencil import Stencils, stand_in, stencil_of
 from matey.nn.local.usual import Usual, told
 from matey.nn.operations import Cost
 from matey.nn.schemes import segment, stages_of
-from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction, moved, normalised
+from matey.nn.surrogate import Prediction, Surrogate, TokenPrediction
 from matey.nn.tokenizer import Tokenizer
 from matey.tokens.criteria import find_criterion
 from matey.tokens.lattice import NOWHERE, Triple
-from matey.tokens.normalise import Statistics
+from matey.tokens.normalise import Statistics, moved, normalised
 from matey.tokens.pack import PACKINGS, locate, pack, unpack
 from matey.tokens.refine import RefinementPlan, plan_refinement
 from matey.tokens.regions import by_regions, regions

@@ -23,10 +23,10 @@ from matey.device import choose_device
 from matey.fields import Batch
 from matey.nn.adapters.low_rank import choose_weights
 from matey.nn.make import make_model, outline_model
-from matey.nn.surrogate import normalised
 from matey.nn.transformer import Matey
 from matey.records.study import Timing, Timings, TimingTable
 from matey.simulate.trajectories import one_thread
+from matey.tokens.normalise import normalised
 from matey.train.loss import squared_nrmse
 from matey.train.optim import make_optimizer
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
-from matey.fields.grid import Points
+from matey.fields import Inputs, Points
+from matey.tokens.lattice import Triple
 from matey.tokens.regions import slowest, spans, strip
 
 
@@ -86,3 +87,19 @@ def measure(history: Float[Tensor, "B T C Z Y X"], points: Points | None = None)
 def split(values: Tensor, axis: int) -> list[Tensor]:
     """The regions that values are worked on in: views."""
     return [strip(values, axis, rows) for rows in spans(values.shape[axis])]
+
+
+def moved(fields: Num[Tensor, "*axes Z Y X"], shift: Triple) -> Num[Tensor, "*axes Z Y X"]:
+    """The fields shifted by so many points along Z, Y and X, what leaves at one side back in."""
+    return fields.roll(shift, (-3, -2, -1)) if any(shift) else fields
+
+
+def normalised(
+    inputs: Inputs, shift: Triple = (0, 0, 0)
+) -> tuple[Statistics, Float[Tensor, "B T C Z Y X"]]:
+    """The statistics of histories, and the fields without units, shifted by so many points."""
+    statistics = measure(inputs.held(inputs.values), inputs.space)
+    fields, at = inputs.held(statistics.normalise(inputs.values)), inputs.spec.mask
+    if at is not None and inputs.mask is not None:
+        fields[:, :, at] = inputs.mask.to(fields)  # 1 and 0, and not over a deviation of zero
+    return statistics, moved(fields, shift)

@@ -26,6 +26,8 @@ from matey.data.identity import fingerprint, frames_of
 from matey.data.systems import System
 from matey.errors import CheckpointError, ConfigError
 from matey.fields import Boundary
+from matey.fields.mirrors import AXES
+from matey.nn.rollout import MIRRORS
 from matey.output import append_line, finite, to_json, write_text
 from matey.records import ranges
 from matey.records.descriptions import KEY
@@ -162,6 +164,10 @@ def training_facts(
     within = {name: system.ranges(config.windows) for name, system in systems.items()}
     shapes = {name: grids(system) for name, system in systems.items()}
     frames = {name: frames_of(s.fields, s.split["train"]) for name, s in systems.items()}
+    mirrors = {
+        name: [axis for axis in config.windows.flip if AXES.index(axis) >= 3 - system.spec.ndim]
+        for name, system in systems.items()
+    }
     for name, before in earlier.get("trained_frames", {}).items():
         here = frames.setdefault(name, {})
         for file, rows in before.items():
@@ -184,6 +190,7 @@ def training_facts(
         "spacing": {**earlier.get("spacing", {}), **spacing},
         "grids": {**earlier.get("grids", {}), **shapes},
         ranges.KEY: {**earlier.get(ranges.KEY, {}), **within},
+        MIRRORS: {**earlier.get(MIRRORS, {}), **mirrors},
         KEY: {**earlier.get(KEY, {}), **descriptions(config, systems)},
         "scores": scores,
         "versions": versions(),

@@ -23,9 +23,10 @@ from matey.nn.baselines.fno import FNO, check_even
 from matey.nn.baselines.unet import UNet
 from matey.nn.embed import Conditioning
 from matey.nn.operations import Cost, count
-from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
+from matey.tokens.normalise import moved, normalised
 
 CASE = 16  # channels that tell lead time and parameters
 TOLERANCE = 0.1  # of the number of weights

@@ -18,9 +18,10 @@ from matey.fields import Grid, Inputs, SystemSpec
 from matey.nn.baselines.base import check_spacing
 from matey.nn.local.stencil import Stencils, layout, stencil_of
 from matey.nn.operations import Cost
-from matey.nn.surrogate import Prediction, Surrogate, moved, normalised
+from matey.nn.surrogate import Prediction, Surrogate
 from matey.nn.transformer import Matey
 from matey.tokens.lattice import Triple
+from matey.tokens.normalise import moved, normalised
 
 
 class StencilModel(Surrogate):

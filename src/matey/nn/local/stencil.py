@@ -25,7 +25,7 @@ from matey.fields import Batch, SystemSpec, away_from_cuts
 from matey.fields.inputs import periodic
 from matey.nn.local.sides import CONVOLUTION, Rows, beyond, channels_last
 from matey.nn.operations import Cost
-from matey.nn.surrogate import normalised
+from matey.tokens.normalise import normalised
 from matey.tokens.regions import joined, spans
 
 WIDTHS = {1: 25, 2: 13, 3: 5}  # points along each axis, by dimensions

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from matey.fields import Batch, SystemSpec
 from matey.fields.grid import Points
 from matey.nn.local.stencil import by_name, key, layout, stand_in
-from matey.nn.surrogate import normalised
-from matey.tokens.normalise import Statistics
+from matey.tokens.normalise import Statistics, normalised
 
 SIZES = ("root mean square", "deviation", "last change")
 DEVIATION = 1  # place of it among the sizes
