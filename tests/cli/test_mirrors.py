@@ -132,19 +132,19 @@ def test_rollouts_go_through_the_mirrors_of_training_unless_told_not_to(folder):
     told = json.loads((folder / "run/model/config.json").read_text())["training"]
     assert list(told["mirrors"].values()) == [["x", "y"]]
     frames = {}
-    for name, words in (("turned", []), ("plain", ["--mirrors=false"]), ("again", [])):
+    for name, words in (("turned", []), ("plain", ["--mirrors=none"]), ("again", [])):
         out = f"{name}.nc"
         assert main(["predict", "run", "flow.npz", "--steps=3", "--out", out, *words]) == 0
         with xarray.open_dataset(out) as file:
             frames[name] = file["height"].values
-            assert file.attrs.get("mirrors", "") == ("" if words else "xy")
+            assert file.attrs.get("mirrors", "") == ("" if words else "xy turns")
     assert np.array_equal(frames["turned"], frames["again"])
     same = [np.array_equal(*pair) for pair in zip(frames["turned"], frames["plain"], strict=True)]
     assert same[0]
     assert not same[1]
 
     score = ["evaluate", "run", "--data", "mix.yaml", "--rollout=3"]
-    for words, said in (([], None), (["--mirrors=false"], False)):
+    for words, said in (([], None), (["--mirrors=mean"], "mean")):
         assert main([*score, *words, "--out=scores"]) == 0
         assert (
             json.loads((folder / "scores/scores.json").read_text())["model"].get("mirrors") == said

@@ -39,17 +39,19 @@ def trained(spec, *axes, **config):
 def test_each_step_has_another_mirror_until_all_had_their_turn(axes, expected):
     spec = replace(FLOW, ndim=3)
     model = trained(spec, *axes)
-    assert mirrors_of(model, spec) == expected
-    assert mirrors_of(model, replace(spec, name="other")) == [()]
-    model.mirrors = False
-    assert mirrors_of(model, spec) == [()]
+    assert mirrors_of(model, spec) == [(one,) for one in expected]
+    assert mirrors_of(model, replace(spec, name="other")) == [((),)]
+    model.mirrors = "mean"
+    assert mirrors_of(model, spec) == [tuple(expected)]
+    model.mirrors = "none"
+    assert mirrors_of(model, spec) == [((),)]
 
 
 def test_what_a_mirror_does_is_known_from_training_or_no_mirror_is_used():
     strange = replace(FLOW, variables=(*FLOW.variables, Variable("strange")))
     told = replace(strange, variables=(*FLOW.variables, Variable("strange", pseudo=True)))
-    assert mirrors_of(trained(told, "x"), strange) == [(), (2,)]
-    assert mirrors_of(trained(strange, "x"), strange) == [()]
+    assert mirrors_of(trained(told, "x"), strange) == [((),), ((2,),)]
+    assert mirrors_of(trained(strange, "x"), strange) == [((),)]
 
 
 @pytest.mark.parametrize("config", [{}, {"local": 6}, {"mode": "adap_mul"}])
@@ -69,9 +71,20 @@ def test_a_step_is_that_of_the_mirrored_field_mirrored_back(config):
     with torch.no_grad():
         expected = model(turned).fields.flip(-1, -2) * signs
     torch.testing.assert_close(second, expected)
-    model.mirrors = False
+    model.mirrors = "none"
     *_, without = continue_inputs(model, inputs, [1.0] * 2)
     assert not torch.allclose(second, without, atol=1e-4)
+
+
+def test_the_mean_over_mirrors_makes_of_an_image_the_image_of_what_it_makes():
+    inputs = rough_inputs(FLOW)
+    model = trained(FLOW, "x", "y")
+    image = inputs.mirrored((X,), FLOW.variables)
+    apart = []
+    for model.mirrors in ("mean", "none"):
+        here, there = (list(continue_inputs(model, one, [1.0] * 2))[-1] for one in (inputs, image))
+        apart.append(float((mirror(there, (X,), FLOW.variables) - here).abs().max()))
+    assert apart[0] < 1e-5 < 1e-2 < apart[1]
 
 
 def test_an_error_of_one_direction_no_longer_adds_up():

@@ -118,10 +118,10 @@ def add_model_options(parser: Any) -> None:
     )
     parser.add_argument(
         "--mirrors",
-        type=bool,
-        default=True,
-        help="show the model its fields in another mirror at each step, of those that it was "
-        "trained on (windows.flip)",
+        type=Literal["turns", "mean", "none"],
+        default="turns",
+        help="of those that training had (windows.flip): another one at each step, or the mean of "
+        "what is made in all of them, for as many times the cost",
     )
     add_device(parser)
 

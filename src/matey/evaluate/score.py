@@ -98,7 +98,7 @@ def evaluate(
     ]
     counted = {"name": name, "parameters": count(model)}
     summary = {**counted, **model.summary(), "history": model.history, "seed": config.seed}
-    summary |= {} if model.mirrors else {"mirrors": False}
+    summary |= {} if model.mirrors == "turns" else {"mirrors": model.mirrors}
     provenance = {
         "command": " ".join(["matey", *sys.argv[1:]]),
         "started": started,

@@ -9,7 +9,8 @@ drawn anew at each step.
 A model that was trained on mirror images of a system (`windows.flip`) sees it in another mirror at
 each step of a rollout, and what it makes is mirrored back: the first step as it is, the second
 mirrored across all those axes, and so on through all mirrors. What it errs by in the same way at
-each step has another direction in each of them, and adds up no longer.
+each step has another direction in each of them, and adds up no longer. That is `turns`, and costs
+nothing; `mean` is the mean of what it makes in all mirrors, at each step.
 
 Axes: B samples, T times, C variables, W numbers of noise, (Z, Y, X) grid points.
 """
@@ -18,8 +19,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations, cycle
-from typing import Any, Protocol, runtime_checkable
+from itertools import combinations, cycle, zip_longest
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ log = logging.getLogger("matey")
 MIRRORS = "mirrors"  # of what a model folder says of its training: axes by system
 STAY = 0.5  # of the numbers of noise, over a rollout
 Leads = float | Sequence[float]
+Mirrors = Literal["turns", "mean", "none"]
 Watch = Callable[[Any], None]  # of predictions
 
 
@@ -70,7 +72,7 @@ class Model(Protocol):
     trained_leads: tuple[float, float] | None
     specs: dict[str, SystemSpec]
     learned_from: dict[str, dict[str, Any]]
-    mirrors: bool
+    mirrors: Mirrors
 
     @property
     def device(self) -> torch.device: ...
@@ -174,12 +176,12 @@ def continue_inputs(
     generator = torch.Generator().manual_seed(seed)
     going = torch.arange(len(inputs.values), device=inputs.values.device)
     shape = inputs.values[:, -1].shape
-    for lead, axes in zip(leads, cycle(mirrors_of(model, inputs.spec)), strict=False):
+    for lead, across in zip(leads, cycle(mirrors_of(model, inputs.spec)), strict=False):
         each = torch.as_tensor(lead).to(inputs.lead_time).expand(shape[0])
         inputs = replace(inputs, lead_time=each[going])
         if noise is not None:
             inputs = renewed(inputs, noise.draw()[going.cpu()])
-        inputs = advance(model, inputs, generator, watch, axes)
+        inputs = advance(model, inputs, generator, watch, across)
         frame = inputs.values[:, -1]
         finite = frame.flatten(1).isfinite().all(dim=1)
         if len(going) == shape[0]:
@@ -216,24 +218,36 @@ def advance(
     inputs: Stacked,
     generator: torch.Generator | None = None,
     watch: Watch = ignore,
-    axes: Sequence[int] = (),
+    across: Sequence[Sequence[int]] = ((),),
 ) -> Stacked:
     """The inputs one lead time later: the model's own frame is the last of the history.
 
     `generator` draws the shift of the patches, where the model was made with `jitter`. The model is
-    given the inputs mirrored across some `axes`, 0 to 2.
+    given the inputs mirrored `across` axes, 0 to 2; where there are several mirrors, its frame is
+    the mean of what it makes in each.
     """
     was_training = model.training
     model.train(False)
-    variables = known_variables(model, inputs.spec) if axes else inputs.spec.variables
-    seen = inputs.mirrored(axes, variables)
-    prediction = model(seen, model.draw_shift(seen, generator))
-    if axes:
-        varying = [variables[i] for i in inputs.spec.predicted]
-        prediction = prediction.mirrored(axes, varying)
+    made = [seen_across(model, inputs, axes, generator) for axes in across]
+    prediction = made[0]
+    if len(made) > 1:
+        mean = torch.stack([each.normalised for each in made]).mean(dim=0)
+        prediction = replace(prediction, normalised=mean)
     model.train(was_training)
     watch(prediction)
     return followed(inputs, prediction.fields)
+
+
+def seen_across(
+    model: Model, inputs: Inputs, axes: Sequence[int], generator: torch.Generator | None
+) -> Any:
+    """What a model predicts of inputs that are mirrored across some axes, mirrored back."""
+    if not axes:
+        return model(inputs, model.draw_shift(inputs, generator))
+    variables = known_variables(model, inputs.spec)
+    seen = inputs.mirrored(axes, variables)
+    prediction = model(seen, model.draw_shift(seen, generator))
+    return prediction.mirrored(axes, [variables[i] for i in inputs.spec.predicted])
 
 
 def letters_of(model: Model, spec: SystemSpec) -> str:
@@ -241,17 +255,24 @@ def letters_of(model: Model, spec: SystemSpec) -> str:
     its training. None where it is not known what a mirror does to a variable."""
     known = all(variable.pseudo is not None for variable in known_variables(model, spec))
     learned = model.learned_from.get(MIRRORS, {}).get(spec.name, ())
-    return "".join(learned) if model.mirrors and known else ""
+    return "".join(learned) if known and model.mirrors != "none" else ""
 
 
-def mirrors_of(model: Model, spec: SystemSpec) -> list[tuple[int, ...]]:
-    """The axes, 0 to 2, that a system is mirrored across at each step of a rollout, in turn: none,
-    then all, and so each set of them followed by the others."""
+def told_mirrors(model: Model, spec: SystemSpec) -> str:
+    """The mirrors of a system's rollouts in a word: `xy turns`; empty where there are none."""
+    letters = letters_of(model, spec)
+    return f"{letters} {model.mirrors}" if letters else ""
+
+
+def mirrors_of(model: Model, spec: SystemSpec) -> list[tuple[tuple[int, ...], ...]]:
+    """The mirrors, sets of axes 0 to 2, that a system is seen in at each step of a rollout, in
+    turn: none, then all axes, and so each set of them followed by the others. Of the mean all are
+    seen at each step."""
     axes = [AXES.index(letter) for letter in letters_of(model, spec)]
-    if not axes:
-        return [()]
-    some = [few for count in range(len(axes)) for few in combinations(axes[1:], count)]
-    return [one for few in some for one in (few, tuple(axis for axis in axes if axis not in few))]
+    some = [few for count in range(max(1, len(axes))) for few in combinations(axes[1:], count)]
+    others = [tuple(axis for axis in axes if axis not in few) for few in some if axes]
+    mirrors = [one for pair in zip_longest(some, others) for one in pair if one is not None]
+    return [tuple(mirrors)] if model.mirrors == "mean" else [(one,) for one in mirrors]
 
 
 def known_variables(model: Model, spec: SystemSpec) -> tuple[Variable, ...]:

@@ -126,7 +126,7 @@ class Surrogate(nn.Module, ABC):
         self.history = history
         self.specs: dict[str, SystemSpec] = {}
         self.activation_checkpointing = False
-        self.mirrors = True  # from step to step of a rollout, where training had them
+        self.mirrors: rollout.Mirrors = "turns"  # of rollouts, where training had them
         self.trained_leads: tuple[float, float] | None = None  # least and most, in dt; if known
         self.source = ""  # the path that it was loaded from
         self.learned_from: dict[str, dict[str, Any]] = {}  # what is known of the data, by system
@@ -224,7 +224,7 @@ class Surrogate(nn.Module, ABC):
             "cells": self.cells(),
             "lead_time": str(lead_time),
             "seed": str(seed),
-            "mirrors": rollout.letters_of(self, field.spec),
+            "mirrors": rollout.told_mirrors(self, field.spec),
         }
         field = replace(field, provenance={name: text for name, text in provenance.items() if text})
         return rollout.rollout_steps(self, field, steps, lead_time, seed, watch, noise)
