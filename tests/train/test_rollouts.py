@@ -16,9 +16,10 @@ from matey.fields.grid import stack_points
 from matey.nn.operations import Cost
 from matey.nn.rollout import followed
 from matey.nn.transformer import Matey
+from matey.tokens.noise import disturbed
 from matey.tokens.normalise import measure
 from matey.train import loop
-from matey.train.loop import disturbed, learn, train
+from matey.train.loop import learn, train
 from matey.train.loss import loss_of
 from matey.train.parallel.distributed import Engine, Team
 from tests.cost.test_cost import FUSED
@@ -226,8 +227,28 @@ def test_noise_is_a_fraction_of_the_deviation_and_leaves_targets_and_static_vari
     assert disturbed(batch, 0.0) is batch
 
 
+def test_noise_of_the_past_is_a_smooth_part_of_the_change_and_leaves_the_last_frame():
+    variables = (Variable("a"), Variable("still", static=True), Variable("b"))
+    inputs = rough_inputs(SystemSpec("toy", 2, variables, ("nu",), 0.5), 64, times=3)
+    inputs.values[:, :, 2] *= 1e4
+    batch = Batch(**vars(inputs), target=inputs.values[:, 0].clone())
+    torch.manual_seed(0)
+    change = disturbed(batch, 0.0, past=0.3).values - batch.values
+    assert not change[:, :, 1].any()
+    assert not change[:, -1].any()
+    noise, moving = change[:, :-1, [0, 2]], batch.values[:, :, [0, 2]]
+    over = (noise / (moving[:, -1:] - moving[:, :-1]).square().mean((-2, -1), True).sqrt()).double()
+    root = over.square().mean((-2, -1)).sqrt()
+    torch.testing.assert_close(root, torch.full_like(root, 0.3), rtol=1e-4, atol=0)
+    # One field for all frames, of eight nodes on 64 points: neighbours are nearly alike.
+    torch.testing.assert_close(over[:, 0], over[:, 1], rtol=1e-3, atol=1e-4)
+    assert over.diff(dim=-1).square().mean() < 0.1 * over.square().mean()
+    with pytest.raises(ConfigError, match=r"windows\.past_noise is 0\.3, .*windows\.history = 1"):
+        WindowConfig(history=1, past_noise=0.3)
+
+
 def test_a_run_with_noise_goes_on_to_the_bit_and_is_another_than_one_without(data, tmp_path):
-    config = config_for(data, windows=replace(ROLLOUT, noise=1e-2))
+    config = config_for(data, windows=replace(ROLLOUT, noise=1e-2, past_noise=0.3))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(config, whole)
     break_and_resume(config, whole, broken, stop=4)

@@ -28,7 +28,7 @@ from matey.nn.make import make_model, outline_model
 from matey.nn.rollout import advance, drawn, followed
 from matey.nn.surrogate import Prediction, Surrogate
 from matey.tokens.lattice import Triple, covering, lattice_shape
-from matey.tokens.normalise import measure
+from matey.tokens.noise import disturbed
 from matey.tokens.shift import most_before
 from matey.train import checkpoint
 from matey.train.beside import FOLDER, put_beside
@@ -286,7 +286,8 @@ def learn(engine: Engine, batch: Batch, config: RunConfig, last: bool = True) ->
     single = torch.ones_like(batch.lead_time)
     goals = [*((frame, single) for frame in frames), (batch.target, batch.lead_time)]
     with torch.autocast(batch.values.device.type, torch.bfloat16, config.precision == "bfloat16"):
-        step = push_forward(model, disturbed(batch, config.windows.noise))
+        windows = config.windows
+        step = push_forward(model, disturbed(batch, windows.noise, windows.past_noise))
         for place, (target, lead) in enumerate(goals, start=1):
             step = drawn(replace(step, target=target, lead_time=lead), model.config.noise)
             prediction = engine(step, model.draw_shift(step), last and place == len(goals))
@@ -304,21 +305,6 @@ def rehearse(engine: Engine, batch: Batch, config: RunConfig) -> None:
     with torch.random.fork_rng(devices=[]):
         learn(engine, batch, config)
     engine.model.zero_grad(set_to_none=True)
-
-
-def disturbed(batch: Batch, noise: float) -> Batch:
-    """The batch with noise in the history, of so many standard deviations of each variable that
-    changes in time.
-
-    Source: Sanchez-Gonzalez et al. (2020), arXiv:2002.09405, section 4.
-    """
-    if noise == 0:
-        return batch
-    moving = list(batch.spec.predicted)
-    scale = measure(batch.held(batch.values), batch.space).scale[:, None, moving]
-    values = batch.values.clone()
-    values[:, :, moving] += noise * scale * torch.randn_like(values[:, :, moving])
-    return replace(batch, values=values)
 
 
 def push_forward(model: Surrogate, batch: Batch) -> Batch:
