@@ -84,7 +84,7 @@ def test_on_the_readme_s_machine_the_demo_is_the_readme_s(machine, tmp_path, cap
     _, _, seen = machine
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert steps_of(seen) == [400, 1000]
+    assert steps_of(seen) == [450, 1000]
     assert "takes about 4 minutes" in shown
     assert "Fewer steps" not in shown
 
@@ -98,7 +98,7 @@ def test_a_slow_machine_does_fewer_steps_and_says_so(machine, tmp_path, capsys):
     assert now[0] < 600
     assert steps_of(seen) == [250, 700]
     assert "takes 3.0 times as long" in shown
-    assert "250 steps of pretraining and 700 of fine-tuning instead of 400 and 1000" in shown
+    assert "250 steps of pretraining and 700 of fine-tuning instead of 450 and 1000" in shown
     assert "the scores differ from the README's" in shown
     assert "Fewer steps were done than for the README's table" in shown
 
@@ -111,8 +111,8 @@ def test_one_that_becomes_slow_is_planned_again_from_what_training_took(
     pace[0] = 2.6
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert steps_of(seen) == [400, 700]
-    assert "Planned again: 400 steps of pretraining, 700 of fine-tuning" in shown
+    assert steps_of(seen) == [450, 700]
+    assert "Planned again: 450 steps of pretraining, 700 of fine-tuning" in shown
     assert "Fewer steps were done" in shown
 
 
@@ -120,7 +120,7 @@ def test_more_minutes_leave_room_for_all_steps(machine, tmp_path):
     pace, _, seen = machine
     pace[0] = 3.0
     assert main(["demo", "--out", str(tmp_path / "demo"), "--minutes", "60"]) == 0
-    assert steps_of(seen) == [400, 1000]
+    assert steps_of(seen) == [450, 1000]
 
 
 def test_commands_that_run_side_by_side_give_their_exit_codes(capfd):

@@ -233,16 +233,17 @@ def test_noise_of_the_past_is_a_smooth_part_of_the_change_and_leaves_the_last_fr
     inputs.values[:, :, 2] *= 1e4
     batch = Batch(**vars(inputs), target=inputs.values[:, 0].clone())
     torch.manual_seed(0)
-    change = disturbed(batch, 0.0, past=0.3).values - batch.values
-    assert not change[:, :, 1].any()
-    assert not change[:, -1].any()
-    noise, moving = change[:, :-1, [0, 2]], batch.values[:, :, [0, 2]]
-    over = (noise / (moving[:, -1:] - moving[:, :-1]).square().mean((-2, -1), True).sqrt()).double()
-    root = over.square().mean((-2, -1)).sqrt()
-    torch.testing.assert_close(root, torch.full_like(root, 0.3), rtol=1e-4, atol=0)
+    noisy = disturbed(batch, 0.0, past=0.3).values
+    assert torch.equal(noisy[:, :, 1], batch.values[:, :, 1])
+    assert torch.equal(noisy[:, -1], batch.values[:, -1])
+    before, after = (v[:, -1:, [0, 2]] - v[:, :-1, [0, 2]] for v in (batch.values, noisy))
+    clear = before.abs() > 1e-3 * before.abs().amax((-1, -2), keepdim=True)  # of rounding
+    part = torch.where(clear, after / before - 1, torch.nan).double()
+    root = part.square().nanmean((-2, -1)).sqrt()
+    torch.testing.assert_close(root, torch.full_like(root, 0.3), rtol=0.05, atol=0)
     # One field for all frames, of eight nodes on 64 points: neighbours are nearly alike.
-    torch.testing.assert_close(over[:, 0], over[:, 1], rtol=1e-3, atol=1e-4)
-    assert over.diff(dim=-1).square().mean() < 0.1 * over.square().mean()
+    torch.testing.assert_close(part[:, 0].nansum(), part[:, 1].nansum(), rtol=0.1, atol=1.0)
+    assert part.diff(dim=-1).square().nanmean() < 0.1 * part.square().nanmean()
     with pytest.raises(ConfigError, match=r"windows\.past_noise is 0\.3, .*windows\.history = 1"):
         WindowConfig(history=1, past_noise=0.3)
 

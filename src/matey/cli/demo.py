@@ -38,7 +38,7 @@ class Scale:
 
 
 SCALES = {
-    "full": Scale(32, 8, 64, 21, 251, 400, 1000, 10, 96),
+    "full": Scale(32, 8, 64, 21, 251, 450, 1000, 10, 96),
     "smoke": Scale(4, 4, 32, 8, 8, 6, 4, 2, 4),
 }
 
@@ -67,7 +67,9 @@ model:
   stencil: true
 windows:
   history: 2
-  pushforward: 1
+  flip: [x, y]
+  learn_rollout: true
+  pushforward_end: 4
 loss:
   of: log
 optim:
@@ -80,6 +82,7 @@ FINETUNE = """\
 model: {waves: 0}
 windows:
   roll: true
+  flip: [x]
   pushforward: 1
 loss:
   of: log

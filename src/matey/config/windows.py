@@ -28,10 +28,10 @@ class WindowConfig:
         noise: in training, add noise to every frame of the history, of so many standard deviations
             of each variable over it, static ones aside; the target stays as it is. 1e-3 is little,
             1e-2 much: what is finer than that is no longer seen.
-        past_noise: in training, add smooth noise to all frames of the history but the last, of so
-            many times what changed between the two: a prediction then relies on how things are
-            more than on how they came there, and errors of a rollout feed less on each other. Less
-            accurate one step ahead, more so many steps ahead; try 0.3.
+        past_noise: in training, make what changes over the history larger or smaller at random, by
+            a smooth field of so many times itself; the last frame stays. A prediction then relies
+            more on how things are, and less on how fast they change, which in a rollout is what
+            the model made of it. Try 0.3, and look at both leads: not every system gains.
         roll: in training, shift each window at random along its periodic axes that are not
             stretched: the physics stays the same, and little data goes further.
         flip: in training, mirror half of the windows along each of these axes (x, y, z, as in

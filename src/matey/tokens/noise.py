@@ -19,17 +19,18 @@ def disturbed(batch: Batch, noise: float, past: float = 0.0) -> Batch:
     """The batch with noise in the variables that change in time.
 
     `noise` is of every frame, in standard deviations of each variable. Source: Sanchez-Gonzalez et
-    al. (2020), arXiv:2002.09405, section 4. `past` is of all frames but the last: one smooth field
-    for each sample and variable, as large as so many times what changed between the two.
+    al. (2020), arXiv:2002.09405, section 4. `past` is of all frames but the last: what changed from
+    each of them to the last is multiplied by 1 + past · r, with one smooth random field r for each
+    sample and variable.
     """
     if not noise and not past:
         return batch
     moving = list(batch.spec.predicted)
     values = batch.values.clone()
     if past:
-        change = batch.held(values[:, -1:, moving] - values[:, :-1, moving])
-        size = change.square().mean(dim=(-3, -2, -1), keepdim=True).sqrt()
-        values[:, :-1, moving] += past * size * smooth(values[:, :1, moving])
+        last = values[:, -1:, moving]
+        change = last - values[:, :-1, moving]
+        values[:, :-1, moving] = last - change * (1 + past * smooth(last))
     if noise:
         scale = measure(batch.held(batch.values), batch.space).scale[:, None, moving]
         values[:, :, moving] += noise * scale * torch.randn_like(values[:, :, moving])
