@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from matey.config import KeepConfig
 from matey.errors import MateyError
 from matey.fields import Boundary, Crop, SystemSpec, Variable
 from matey.fields.grid import even_points
@@ -85,6 +86,20 @@ def test_the_mean_over_mirrors_makes_of_an_image_the_image_of_what_it_makes():
         here, there = (list(continue_inputs(model, one, [1.0] * 2))[-1] for one in (inputs, image))
         apart.append(float((mirror(there, (X,), FLOW.variables) - here).abs().max()))
     assert apart[0] < 1e-5 < 1e-2 < apart[1]
+
+
+def test_the_mean_keeps_what_the_system_conserves():
+    """Momentum, too: of two frames that keep it the mean does not, as it is a product."""
+    keep = {"flow": KeepConfig(means=("height", "height*velocity_x"))}
+    inputs = rough_inputs(FLOW)
+    inputs.values[:, :, 0] += 3
+    model = trained(FLOW, "x", "y", keep=keep)
+    model.mirrors = "mean"
+    *_, frame = continue_inputs(model, inputs, [1.0] * 2)
+    assert not torch.allclose(frame, inputs.values[:, -1], atol=1e-2)
+    for totals in (lambda f: f[:, 0], lambda f: f[:, 0] * f[:, 1]):
+        now, before = (totals(f).mean(dim=(-3, -2, -1)) for f in (frame, inputs.values[:, -1]))
+        torch.testing.assert_close(now, before, rtol=1e-5, atol=1e-5)
 
 
 def test_an_error_of_one_direction_no_longer_adds_up():
