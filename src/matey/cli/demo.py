@@ -60,8 +60,7 @@ model:
   scheme: svit
   mode: adap_mix
   patches: [16, 8]
-  refine:
-    threshold: 0.3
+  refine: {threshold: 0.3}
   local: 32
   levels: 3
   stencil: true
@@ -70,8 +69,7 @@ windows:
   flip: [x, y]
   learn_rollout: true
   pushforward_end: 4
-loss:
-  of: log
+loss: {of: log}
 optim:
   lr: 2e-3
   warmup: 30
@@ -84,8 +82,7 @@ windows:
   roll: true
   flip: [x]
   pushforward: 1
-loss:
-  of: log
+loss: {of: log}
 optim:
   lr: 2e-3
   warmup: 20
