@@ -33,8 +33,8 @@ def trained(spec, *axes, **config):
     [
         ("", [()]),
         ("x", [(), (2,)]),
-        ("xy", [(), (2, 1), (1,), (2,)]),
-        ("xyz", [(), (2, 1, 0), (1,), (2, 0), (0,), (2, 1), (1, 0), (2,)]),
+        ("xy", [(), (1, 2), (1,), (2,)]),
+        ("xyz", [(), (0, 1, 2), (0,), (1, 2), (1,), (0, 2), (0, 1), (2,)]),
     ],
 )
 def test_each_step_has_another_mirror_until_all_had_their_turn(axes, expected):

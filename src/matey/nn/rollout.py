@@ -19,7 +19,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations, cycle, zip_longest
+from itertools import cycle
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -269,11 +269,12 @@ def mirrors_of(model: Model, spec: SystemSpec) -> list[tuple[tuple[int, ...], ..
     """The mirrors, sets of axes 0 to 2, that a system is seen in at each step of a rollout, in
     turn: none, then all axes, and so each set of them followed by the others. Of the mean all are
     seen at each step."""
-    axes = [AXES.index(letter) for letter in letters_of(model, spec)]
-    some = [few for count in range(max(1, len(axes))) for few in combinations(axes[1:], count)]
-    others = [tuple(axis for axis in axes if axis not in few) for few in some if axes]
-    mirrors = [one for pair in zip_longest(some, others) for one in pair if one is not None]
-    return [tuple(mirrors)] if model.mirrors == "mean" else [(one,) for one in mirrors]
+    sets: list[tuple[int, ...]] = [()]
+    for letter in reversed(letters_of(model, spec)):
+        sets += [(*axes, AXES.index(letter)) for axes in sets]
+    opposites = zip(sets, reversed(sets), strict=True)  # the last is the first's, and so on
+    mirrors = [axes for pair in opposites for axes in pair][: len(sets)]
+    return [tuple(mirrors)] if model.mirrors == "mean" else [(axes,) for axes in mirrors]
 
 
 def known_variables(model: Model, spec: SystemSpec) -> tuple[Variable, ...]:
