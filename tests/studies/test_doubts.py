@@ -37,3 +37,11 @@ def test_what_stands_against_the_verdicts_is_told():
     assert "No better than persistence: water: a." in told
     lost = outcome("a", "operations", 0, 1.0, failed="not finite")
     assert "1 of 1 trainings diverged." in doubts([lost], TOKENS["smoke"])
+
+
+def test_one_or_two_seeds_are_a_doubt():
+    outcomes = trained(0.5, 0.0, 2e-3, 8)
+    (one,) = doubts(outcomes, replace(SCALE, seeds=1))
+    assert one.startswith("One seed:")
+    (two,) = doubts(outcomes, replace(SCALE, seeds=2))
+    assert two == "2 seeds: intervals of single systems are wide. `--seeds 3` goes on."

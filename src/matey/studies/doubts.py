@@ -9,12 +9,13 @@ from matey.studies.statistics import estimate
 from matey.words import listed
 
 FEW = 8  # test trajectories
+SEEDS = 3  # by which an interval begins to tell something
 OPEN = 0.5  # share of the error above the floor, from which on a training counts as too short
 
 
 def doubts(outcomes: Sequence[Outcome], scale: Scale) -> tuple[str, ...]:
     """What a reader should hold against the verdicts; empty where there is nothing."""
-    found = (few_tests(outcomes), edges(outcomes, scale), short(outcomes), idle(outcomes))
+    found = (few_seeds(scale), few_tests(outcomes), edges(outcomes, scale), short(outcomes), idle(outcomes))
     lost = sum(bool(one.failed) for one in outcomes)
     diverged = f"{lost} of {len(outcomes)} trainings diverged." if lost else ""
     return tuple(text for text in (*found, diverged) if text)
@@ -23,6 +24,18 @@ def doubts(outcomes: Sequence[Outcome], scale: Scale) -> tuple[str, ...]:
 def systems_of(outcomes: Sequence[Outcome]) -> list[str]:
     """The systems that were scored, in order."""
     return list(dict.fromkeys(one.system for one in outcomes))
+
+
+def few_seeds(scale: Scale) -> str:
+    """Fewer seeds than intervals of single systems need."""
+    if scale.seeds >= SEEDS:
+        return ""
+    if scale.seeds == 1:
+        return (
+            "One seed: how trainings differ is not known, and nothing is told of a single system "
+            "for sure. Claims about several go by how these differ."
+        )
+    return f"{scale.seeds} seeds: intervals of single systems are wide. `--seeds {SEEDS}` goes on."
 
 
 def few_tests(outcomes: Sequence[Outcome]) -> str:

@@ -249,7 +249,7 @@ def test_only_files_of_a_system_of_that_name_stand_for_it():
     assert found["gray_scott_3d"].data.systems[0].paths == ("data/gray_scott_3d",)
 
 
-def reaching(quicker: float, cost: float):
+def reaching(quicker: float, cost: float, goal: str = "", seeds: int = 3):
     """What is said of an adaptive point that a tenth of its training brings to the error that the
     fine patch ends with, and whose steps cost so much; the fine patch's cost 16."""
     shares = {"tenth": 10, "third": 33, "operations": 100}
@@ -258,9 +258,9 @@ def reaching(quicker: float, cost: float):
         for budget, steps in shares.items():
             error = last * (100 / steps) ** 0.5
             more = {"steps": steps, "curve": ((steps, error),)}
-            cells += [outcome(point, budget, seed, error, **more) for seed in range(3)]
+            cells += [outcome(point, budget, seed, error, **more) for seed in range(seeds)]
     costs = {name: timing(each) for name, each in {**COSTS, ADAPTIVE: cost}.items()}
-    return reach_claim({"water": reaches(cells, costs, "water")})
+    return reach_claim({"water": reaches(cells, costs, "water", goal)})
 
 
 def test_an_adaptive_point_that_is_as_good_sooner_and_quicker_reaches_the_fine_patch():
@@ -268,6 +268,19 @@ def test_an_adaptive_point_that_is_as_good_sooner_and_quicker_reaches_the_fine_p
     found = reaching(quicker=0.5, cost=8)
     assert found.answer == "held"
     assert "takes 0.1" in found.sentences[1]
+    assert "coarse patch takes at least 0.06" in found.sentences[1]  # it ends at a larger error
+
+
+def test_one_seed_decides_nothing_but_the_time_of_a_prediction():
+    assert reaching(quicker=0.5, cost=8, seeds=1).answer == "undecided"
+    assert reaching(quicker=0.5, cost=16, seeds=1).answer == "not held"
+
+
+def test_the_goal_may_be_another_patch_than_the_best():
+    """The coarse patch ends with four times the error, but its steps cost an eighth."""
+    found = reaching(quicker=1, cost=8, goal="uniform coarse")
+    assert "the training of uniform coarse, 8 times its time" in found.sentences[1]
+    assert found.answer == "not held"
 
 
 def test_it_does_not_where_its_steps_are_as_dear_or_its_error_stays_larger():

@@ -38,6 +38,7 @@ from matey.studies.tokens.claims import (
 )
 from matey.studies.tokens.comparison import COSTS, Comparison, coarse_of, compare
 from matey.studies.tokens.design import (
+    FINE,
     MEDIUM,
     SAME_STEPS,
     UNIFORM,
@@ -78,7 +79,9 @@ def judge(
     each = [(s, outcomes, timings[s], points_of(outcomes, s)) for s in curved]
     tables += [curve_table(*one) for one in each]
     if curved:
-        claims.insert(0, reach_claim({s: reaches(outcomes, timings[s], s) for s in curved}))
+        fine = {s: reaches(outcomes, timings[s], s, FINE) for s in curved}
+        best = {s: reaches(outcomes, timings[s], s) for s in curved}
+        claims = [reach_claim(fine, FINE), reach_claim(best), *claims]
     there = [system for system in systems if windows_of(material, system) is not None]
     if there:
         found = benefits(material, there, [variant.name for variant in material.scale.variants])
