@@ -18,6 +18,7 @@ from matey.report.charts import log_ticks, short
 COLOURS = ("#20303a", "#d9742b", "#2f8f83", "#7a5fb0", "#4a86c5", "#c04a6a", "#8a8f2a")
 COLUMNS = 3
 FEW = 4  # values on the horizontal axis that each have a tick
+LINE = 60  # letters of a legend that fit into one line
 
 
 def draw(axes: Axes, plot: Mapping[str, Any]) -> None:
@@ -71,7 +72,7 @@ def figure_of(plots: Sequence[Mapping[str, Any]]) -> Figure:
         list(known.values()),
         list(known),
         loc="outside upper center",
-        ncols=len(known),
+        ncols=len(known) if len("".join(known)) < LINE else COLUMNS,
         fontsize=8,
         frameon=False,
     )

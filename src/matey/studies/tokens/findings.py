@@ -81,7 +81,7 @@ def judge(
     if curved:
         fine = {s: reaches(outcomes, timings[s], s, FINE) for s in curved}
         best = {s: reaches(outcomes, timings[s], s) for s in curved}
-        claims = [reach_claim(fine, FINE), reach_claim(best), *claims]
+        claims = [reach_claim(fine, f"{FINE} patch"), reach_claim(best), *claims]
     there = [system for system in systems if windows_of(material, system) is not None]
     if there:
         found = benefits(material, there, [variant.name for variant in material.scale.variants])
