@@ -15,7 +15,13 @@ OPEN = 0.5  # share of the error above the floor, from which on a training count
 
 def doubts(outcomes: Sequence[Outcome], scale: Scale) -> tuple[str, ...]:
     """What a reader should hold against the verdicts; empty where there is nothing."""
-    found = (few_seeds(scale), few_tests(outcomes), edges(outcomes, scale), short(outcomes), idle(outcomes))
+    found = (
+        few_seeds(scale),
+        few_tests(outcomes),
+        edges(outcomes, scale),
+        short(outcomes),
+        idle(outcomes),
+    )
     lost = sum(bool(one.failed) for one in outcomes)
     diverged = f"{lost} of {len(outcomes)} trainings diverged." if lost else ""
     return tuple(text for text in (*found, diverged) if text)
