@@ -160,7 +160,8 @@ ATTENTION = {
             *(blasts(32), *LADDER["long"]),
         ),
         ladder=RUNGS,
-        model=BEST,
+        # No local path, which folds the history: ViT and SViT would be one and the same.
+        model=ModelConfig(embed_dim=96, heads=3, depth=4),
         widths=(64, 96, 128),
         single=("SViT, joint every 2nd", "AViT, joint every 2nd", "AViT, joint every 4th"),
     ),

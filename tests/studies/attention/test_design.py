@@ -66,6 +66,12 @@ def test_accuracy_at_matched_width_has_a_verdict_of_its_own():
     assert answers == {"SViT": "not held", "AViT": "held"}  # SViT: where every second is joint
 
 
+@pytest.mark.parametrize("scale", ATTENTION.values(), ids=list(ATTENTION))
+def test_the_history_is_not_folded(scale):
+    """In one frame, which a local path makes of a history, ViT and SViT are the same model."""
+    assert not scale.model.local
+
+
 def test_a_kind_of_a_single_width_has_no_error_between_widths_and_an_ablation_of_its_own():
     found = page(1.0, 1.0, scale=replace(SCALE, single=("SViT, joint every 2nd",)))
     rows = {row[0]: row for row in found.tables[0].rows}
