@@ -156,7 +156,8 @@ class Place:
         """What is typed, as a config of this system alone."""
         also = "" if contender is MODELS["stencil"] else self.also
         words = f"{contender.words} {choice} {also}".split()
-        if "--windows.roll" in words and self.system in MIRRORS:
+        mirrored = "--windows.roll" in words and "--windows.flip" not in words
+        if mirrored and self.system in MIRRORS:
             words += ["--windows.flip", MIRRORS[self.system]]
         config = read(self.data, tuple(words))
         systems = tuple(one for one in config.data.systems if one.name == self.system)

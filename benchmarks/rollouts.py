@@ -6,7 +6,8 @@
 The systems are simulated first, into `--out`: those of SYSTEMS, as `matey simulate` makes them from
 the words there. On each the same model is trained alone for so many seconds of CPU time, by each
 recipe of RECIPES: what is typed after `matey train` stands there and in the files. A few steps are
-timed first, and as many are planned as fit: steps of a recipe that cost more are fewer.
+timed first, and as many are planned as fit: steps of a recipe that cost more are fewer. Those with
+`mirrors` in their name alone are trained on mirror images, and rolled out through the mirrors.
 
 Then it is rolled out from test trajectories for so many steps (`--ahead`), and what is measured is:
 the time to error 0.5, the first step at which the VRMSE, a mean over variables, is above 0.5 (or
@@ -58,11 +59,12 @@ SIDES = f"{PERIODIC} --model.jitter_sides true"
 
 @dataclass(frozen=True)
 class Case:
-    """One system: how it is made, how its lattice moves, and what it conserves."""
+    """One system: how it is made, how its lattice moves, what it conserves, and its mirrors."""
 
     made: str
     moving: str
     kept: str = ""
+    mirrors: str = "[x,y]"
 
 
 SYSTEMS = {
@@ -70,18 +72,21 @@ SYSTEMS = {
         "--ndim 1 --resolution 64 --steps 241 --set span=240 --trajectories 32",
         PERIODIC,
         "--model.keep.kuramoto_sivashinsky.means [front]",
+        mirrors="[x]",
     ),
     "two_phase": Case(
         "--resolution 32 --steps 211 --set span=4.2 --trajectories 32",
         PERIODIC,
         "--model.keep.two_phase.means [phase,velocity_x,velocity_y] "
         "--model.keep.two_phase.divergence [velocity]",
+        mirrors="[x]",
     ),
     "shallow_water": Case("--resolution 32 --steps 211 --set span=4.2 --trajectories 32", SIDES),
     "burgers": Case(
         "--ndim 1 --resolution 64 --steps 211 --set span=4.2 --trajectories 32",
         PERIODIC,
         "--model.keep.burgers.means [velocity_x]",
+        mirrors="[x]",
     ),
     "diffusion_reaction": Case(
         "--resolution 32 --steps 211 --set span=10.5 --trajectories 32", SIDES
@@ -102,6 +107,7 @@ MODEL = (
     "--model.depth 2 --model.mode uniform --model.patches [8] --model.local 16 --model.levels 2"
 )
 PLAIN = f"{MODEL} --windows.history 2 --loss.of log --windows.roll true"
+ONE = "--windows.history 1"
 NOISE = "--windows.noise 1e-2"
 ENDING = (
     "--windows.pushforward_end 7 --windows.learn_rollout true --windows.end_share 0.3 "
@@ -122,6 +128,10 @@ RECIPES = {
     "average": f"{PLAIN} {AVERAGE}",
     "together": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} KEPT",
     "and moving": f"{PLAIN} {NOISE} {ENDING} {STENCIL} {BOUND} {AVERAGE} MOVING KEPT",
+    "mirrors": f"{PLAIN} MIRRORS",
+    "one frame": f"{PLAIN} {ONE}",
+    "one frame, mirrors": f"{PLAIN} {ONE} MIRRORS",
+    "one frame, mirrors, stencil": f"{PLAIN} {ONE} MIRRORS {STENCIL} {BOUND} {AVERAGE} KEPT",
     "no stencil": f"{PLAIN} {NOISE} {ENDING} {BOUND} {AVERAGE} KEPT",
 }
 
@@ -188,7 +198,9 @@ def in_use(recipe: str, system: str) -> bool:
 def words_of(recipe: str, system: str) -> str:
     """What is typed for a recipe on a system."""
     case = SYSTEMS[system]
-    return RECIPES[recipe].replace("MOVING", case.moving).replace("KEPT", case.kept).strip()
+    words = RECIPES[recipe].replace("MOVING", case.moving).replace("KEPT", case.kept).strip()
+    flip = case.mirrors if "MIRRORS" in words else "[]"
+    return f"{words.replace('MIRRORS', '')} --windows.flip {flip}"
 
 
 def make_cell(place: Place, recipe: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
