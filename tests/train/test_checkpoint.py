@@ -140,6 +140,8 @@ def test_sigkill_at_20_random_points_of_a_save_and_the_run_continues(tmp_path, c
         step = found[1].progress.step
         assert step >= last
         assert_is(found, step)
+        if step == last:  # a disk slower than it was: the next has more time
+            took *= 1.5
         last = step
     assert last > 1
     assert all("incomplete" in record.message for record in caplog.records)
