@@ -14,6 +14,7 @@ from matey.data.formats.find import find_named
 from matey.data.layouts.base import Trajectory
 from matey.data.naming import same_system
 from matey.data.reader import Piece, Reader
+from matey.data.runs.glance import each_once
 from matey.data.runs.open import open_named
 from matey.errors import DataError, MateyError
 from matey.fields import Field
@@ -148,6 +149,7 @@ def open(*paths: str | Path, like: str | Path | None = None) -> Fields:
     return open_like(paths, read_descriptions(Path(like)), shown(like))
 
 
+@each_once()
 def open_like(paths: Sequence[str | Path], sources: Sequence[SourceConfig], whose: str) -> Fields:
     """The trajectories in files that are read as one of some `sources` were; `whose` these are
     stands in what is said. Files that fit none are read by themselves, which a warning says."""
@@ -169,6 +171,7 @@ def open_like(paths: Sequence[str | Path], sources: Sequence[SourceConfig], whos
     return Fields(decided(open_readers(paths)))
 
 
+@each_once()
 def open_as(path: str | Path, sources: Sequence[SourceConfig]) -> Fields:
     """The trajectories in a file as a data config says: by the entry that names it, else by the one
     that fits it. Raises DataError where none does."""
@@ -191,6 +194,7 @@ def names_of(source: SourceConfig) -> set[Path]:
         return set()
 
 
+@each_once()
 def described_like(data: DataConfig, sources: Sequence[SourceConfig], whose: str) -> DataConfig:
     """A data config whose entries without a layout have that of the one of `sources` that their
     files fit, where files do not say themselves how they are laid out."""

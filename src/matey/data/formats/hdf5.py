@@ -25,6 +25,7 @@ from matey.errors import DataError
 HIDDEN = "_nc4_non_coord_"
 MAX_DEPTH = 8  # of groups in groups: a group may be linked into itself
 MAX_ARRAYS = 2**20
+MAX_KEPT = 4096  # arrays whose attributes are kept for when they are asked for again
 MAX_OPEN = 64  # datasets kept open per file: each may hold a megabyte of chunks
 
 
@@ -34,14 +35,18 @@ class Hdf5Container:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = open_hdf5(path)
+        # What was listed or read once: to walk through a file takes long.
+        self._names: list[str] = []
+        self._attributes: dict[str, dict[str, Any]] = {}
         self._arrays: OrderedDict[str, Any] = OrderedDict()  # the one used last comes last
         self._is_netcdf = "_NCProperties" in self.attributes()
 
     def names(self) -> list[str]:
-        arrays = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
-        if len(arrays) > MAX_ARRAYS:
+        if not self._names:
+            self._names = list(islice(self._below(self.file, "", 0), MAX_ARRAYS + 1))
+        if len(self._names) > MAX_ARRAYS:
             raise DataError(f"{shown(self.path)} holds over {MAX_ARRAYS} arrays: it is damaged.")
-        return arrays
+        return list(self._names)
 
     def _below(self, group: h5py.Group, prefix: str, depth: int) -> Iterator[str]:
         for name in group:
@@ -105,8 +110,12 @@ class Hdf5Container:
         return tuple(labels) if any(labels) else ()
 
     def attributes(self, name: str = "") -> dict[str, Any]:
-        owner = self._member(name) if name else self.file
-        return dict(owner.attrs)
+        if name not in self._attributes:
+            if len(self._attributes) >= MAX_KEPT:
+                self._attributes.clear()
+            owner = self._member(name) if name else self.file
+            self._attributes[name] = dict(owner.attrs)
+        return dict(self._attributes[name])
 
     def close(self) -> None:
         for name in list(self._arrays):

@@ -54,7 +54,7 @@ def draft(file: Container) -> Draft | None:
 
     Raises UnknownLayoutError where its axes cannot be told.
     """
-    stored = survey(file)
+    stored = survey(list_arrays(file))
     coordinates = find_coordinates(stored)
     assumptions = left_complex(file)
     doubts: list[str] = []
@@ -119,9 +119,9 @@ def draft(file: Container) -> Draft | None:
     return Draft(layout, tuple(dict.fromkeys(assumptions)))
 
 
-def survey(file: Container) -> dict[str, ArrayShape]:
-    """Arrays of numbers by name; groups that hold the same arrays are one, called `*`."""
-    everything, groups = list_arrays(file), defaultdict[str, dict[str, ArrayShape]](dict)
+def survey(everything: Mapping[str, ArrayShape]) -> dict[str, ArrayShape]:
+    """Arrays of a file by name; groups that hold the same arrays are one, called `*`."""
+    groups = defaultdict[str, dict[str, ArrayShape]](dict)
     for name, array in everything.items():
         group, _, rest = name.partition("/")
         if rest:
@@ -130,7 +130,7 @@ def survey(file: Container) -> dict[str, ArrayShape]:
         tuple((name, len(a.shape)) for name, a in sorted(g.items())) for g in groups.values()
     }
     if len(groups) < 2 or len(contents) > 1:
-        return everything
+        return dict(everything)
     alone = {name: array for name, array in everything.items() if "/" not in name}
     return alone | {f"*/{name}": array for name, array in groups[min(groups)].items()}
 

@@ -2,8 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from matey.data.runs.names import (
 
 MANY = 4  # numbered arrays without zeros in front are steps only if there are so many
 UNKNOWN = -1  # the axis of time where nothing tells whether there is one
+_seen: ContextVar[dict[tuple[Path, Stamp], "Glance | None"] | None]
+_seen = ContextVar("seen", default=None)  # inside `each_once`
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,33 @@ class Glance:
         return shape if along is None else (*shape[:along], *shape[along + 1 :])
 
 
+@contextmanager
+def each_once() -> Iterator[None]:
+    """In here a file is looked at once as long as it stays as it is, however often it is opened."""
+    token = _seen.set({})
+    try:
+        yield
+    finally:
+        _seen.reset(token)
+
+
 def glance(path: Path) -> Glance | None:
     """Look at a file; None if no array of it may be a field, or if its groups are trajectories.
 
     Raises DataError on a damaged file.
     """
-    stamp = files.stamp(path)
+    stamp, seen = files.stamp(path), _seen.get()
+    if seen is None:
+        return look(path, stamp)
+    if (path, stamp) not in seen:
+        seen[path, stamp] = look(path, stamp)
+    return seen[path, stamp]
+
+
+def look(path: Path, stamp: Stamp) -> Glance | None:
+    """What `glance` sees in a file as it is at its stamp."""
     with files.guarded(path), closing(open_container(path)) as file:
-        stored = list_arrays(file)
+        stored = everything = list_arrays(file)
         steps = find_steps(file, stored)
         numbered = {name for step in steps for name in step.names.values()}
         lone = None if steps else find_lone_step(file, stored)
@@ -117,7 +139,7 @@ def glance(path: Path) -> Glance | None:
         if UNKNOWN in axes.values() and (are_frames(steps) if steps else moment):
             doubt = doubt_of(steps)
             axes = {name: None if place == UNKNOWN else place for name, place in axes.items()}
-        own_groups = not steps and any(name.startswith("*/") for name in survey(file))
+        own_groups = not steps and any(name.startswith("*/") for name in survey(everything))
         if not axes or own_groups or (steps and set(axes.values()) - {None}):
             return None
         others = [name for name in file.names() if name not in axes and name not in numbered]
