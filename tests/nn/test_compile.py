@@ -46,8 +46,7 @@ COUNT = textwrap.dedent(
     ("scheme", "mode", "trains"),
     [  # each scheme, mode and way to train: one takes half a minute
         ("vit", "adap_mix", "full"),
-        ("svit", "adap_mul", "full"),
-        ("avit", "adap_mix", "full"),
+        ("avit", "adap_mul", "full"),
         ("svit", "adap_mix", "lora"),
     ],
 )
