@@ -16,14 +16,18 @@ from pictures import INK, PAPER, save
 from matey.report.charts import log_ticks, short
 
 COLOURS = ("#20303a", "#d9742b", "#2f8f83", "#7a5fb0", "#4a86c5", "#c04a6a", "#8a8f2a")
+STYLES = ("-", "--", ":")  # once all colours are taken
 COLUMNS = 3
+ALONE = (6.4, 4.0)  # inches of a plot without others
 FEW = 4  # values on the horizontal axis that each have a tick
 LINE = 60  # letters of a legend that fit into one line
 
 
 def draw(axes: Axes, plot: Mapping[str, Any]) -> None:
     """One plot: a point for each operating point, a bar for its interval."""
-    for group, colour in zip(plot["groups"], COLOURS, strict=False):
+    looks = [(colour, style) for style in STYLES for colour in COLOURS]
+    assert len(plot["groups"]) <= len(looks), "more groups than there are colours and lines"
+    for group, (colour, style) in zip(plot["groups"], looks, strict=False):
         there = (spot for spot in group["spots"] if spot["y"] is not None)  # None: it diverged
         spots = sorted(there, key=lambda spot: spot["x"])
         x, y = ([spot[key] for spot in spots] for key in ("x", "y"))
@@ -32,7 +36,7 @@ def draw(axes: Axes, plot: Mapping[str, Any]) -> None:
             x,
             y,
             yerr=bars,
-            fmt="o-" if group["joined"] else "o",
+            fmt=f"o{style}" if group["joined"] else "o",
             color=colour,
             markersize=3.5,
             linewidth=1,
@@ -56,10 +60,12 @@ def bar(spot: Mapping[str, Any], end: str) -> float:
 
 def figure_of(plots: Sequence[Mapping[str, Any]]) -> Figure:
     """The plots beside each other, with one legend."""
-    rows = -(-len(plots) // COLUMNS)
-    figure = Figure(figsize=(3.1 * COLUMNS, 2.5 * rows + 0.5), facecolor=PAPER)
+    columns = COLUMNS if len(plots) > 1 else 1
+    rows = -(-len(plots) // columns)
+    size = (3.1 * columns, 2.5 * rows + 0.5) if len(plots) > 1 else ALONE
+    figure = Figure(figsize=size, facecolor=PAPER)
     figure.set_layout_engine("constrained")
-    places = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
     for plot, axes in zip(plots, places, strict=False):
         draw(axes, plot)
     for axes in places[len(plots) :]:

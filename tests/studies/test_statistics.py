@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from matey.studies.page import ranged
 from matey.studies.statistics import (
     Estimate,
     estimate,
@@ -27,6 +28,9 @@ def test_one_value_has_no_interval_to_speak_of_and_none_has_no_mean():
     assert (one.mean, one.low, one.high) == (2.0, -math.inf, math.inf)
     assert math.isnan(estimate([]).mean)
     assert math.isnan(estimate([1.0, math.inf, 2.0]).mean)
+    assert ranged(one) == "2 (no interval)"
+    assert ranged(geometric([2.0])) == "2 (no interval)"
+    assert ranged(Estimate(2.0, 1.0, math.inf, 2)) == "2 (1 to ∞)"
 
 
 def test_a_geometric_mean_is_that_of_the_logarithms():

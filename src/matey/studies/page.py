@@ -126,6 +126,10 @@ def brief(value: float, digits: int = 3) -> str:
 
 
 def ranged(value: Estimate, digits: int = 3) -> str:
-    """A mean with its interval: `0.12 (0.10 to 0.14)`."""
+    """A mean with its interval: `0.12 (0.10 to 0.14)`; of one value alone, that there is none."""
     mean, low, high = (brief(number, digits) for number in (value.mean, value.low, value.high))
-    return mean if math.isnan(value.mean) else f"{mean} ({low} to {high})"
+    if math.isnan(value.mean):
+        return mean
+    if math.isinf(value.high) and (value.low == 0 or math.isinf(value.low)):
+        return f"{mean} (no interval)"
+    return f"{mean} ({low} to {high})"

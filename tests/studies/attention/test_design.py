@@ -77,6 +77,8 @@ def test_a_kind_of_a_single_width_has_no_error_between_widths_and_an_ablation_of
     rows = {row[0]: row for row in found.tables[0].rows}
     assert "–" not in rows["AViT"][4:6]
     assert rows["SViT, joint every 2nd"][4:6] == ("–", "–")
+    said = {claim.claim: claim.sentences[0] for claim in found.claims[1:3]}
+    assert ["as many weights" in said[claim] for claim in sorted(said)] == [True, False]
     assert all(claim.picture is not None for claim in found.claims)
 
 

@@ -111,11 +111,9 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
         f"{kind} is less accurate than ViT of equal width after trainings of equal operations",
         answer,
         tuple(
-            f"{one.system}: {ranged(one.error)} times the error, {ranged(one.few)} after equally "
-            f"many steps, {ranged(one.timely)} after an equal time, {ranged(one.light)} with as "
-            f"many weights, {ranged(one.small)} with as much memory; {brief(one.parameters)} times "
-            f"the parameters, {brief(one.step_time)} times the step time, {brief(one.memory)} "
-            "times the memory."
+            f"{one.system}: {ranged(one.error)} times the error{otherwise(one)}; "
+            f"{brief(one.parameters)} times the parameters, {brief(one.step_time)} times the step "
+            f"time, {brief(one.memory)} times the memory."
             for one in rows
         ),
         picture(
@@ -126,6 +124,18 @@ def accuracy_claim(kind: str, rows: Sequence[Needs]) -> Claim:
             goal_y=1,
         ),
     )
+
+
+def otherwise(one: Needs) -> str:
+    """The error at matched steps, time, weights and memory, of these what is known."""
+    measured = (
+        (one.few, "after equally many steps"),
+        (one.timely, "after an equal time"),
+        (one.light, "with as many weights"),
+        (one.small, "with as much memory"),
+    )
+    known = ((ratio, when) for ratio, when in measured if not math.isnan(ratio.mean))
+    return "".join(f", {ranged(ratio)} {when}" for ratio, when in known)
 
 
 def plot(
